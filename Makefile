@@ -1,0 +1,38 @@
+# make run | make test | make check: each works on a fresh machine with Python >= 3.11 and make.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+CODE := medbench tests benchmarks
+
+.PHONY: run test check format docs lock
+
+run: $(READY)  ## the demo grid on all cores
+	$(BIN)/snakemake --cores all
+
+test: $(READY)  ## the whole suite; MEDBENCH_REAL_DATA names the folder of real images
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## style, types, rules, generated files
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy medbench
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+	$(BIN)/python -m medbench docs --check
+
+format: $(READY)
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/snakefmt Snakefile workflow
+
+docs: $(READY)  ## INTERFACE.md and config/schema.json from the code
+	$(BIN)/python -m medbench docs
+
+$(READY): requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "medbench needs Python 3.11 or newer; try: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	touch $@
+
+lock:  ## pin anew what pyproject.toml admits; needs uv
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --output-file requirements.lock

@@ -1,0 +1,83 @@
+"""Cell, the grid, in-domain: which model meets which data set in which mode, and who may be compared with whom."""
+
+from typing import NamedTuple
+
+from medbench.config import Config, can_run
+from medbench.errors import MedbenchError
+
+TASKS = {"contrastive": ("diagnosis",), "generative": ("vqa",)}
+BASELINES = {"diagnosis": (("raw-pixels", "lp"),), "vqa": ()}  # what a task is worth without a model: added to every data set
+
+
+class Cell(NamedTuple):
+    """Data set x model x mode: one target, `results/predictions/{dataset}/{model}/{mode}.parquet`."""
+
+    dataset: str
+    model: str
+    mode: str
+
+    def __str__(self) -> str:
+        return "/".join(self)
+
+
+class Entrant(NamedTuple):
+    """A model as the gaps see it. `in_domain`: data sets whose modality was in its pretraining (never, for a generalist)."""
+
+    model: str
+    family: str
+    role: str
+    in_domain: frozenset[str]
+
+
+def possible(config: Config, cell: Cell) -> bool:
+    """Whether the registries admit a cell: task fits the model's kind, and the model can run the mode."""
+    model, dataset = config.models[cell.model], config.datasets[cell.dataset]
+    if model.kind == "baseline":
+        return (cell.model, cell.mode) in BASELINES[dataset.task]
+    return dataset.task in TASKS[model.kind] and can_run(model, cell.mode, config.modes[cell.mode])
+
+
+def check(config: Config, cell: Cell) -> None:
+    """Raise MedbenchError naming the part of a cell that the registries lack or refuse."""
+    for word, name, known in (
+        ("data set", cell.dataset, config.datasets),
+        ("model", cell.model, config.models),
+        ("mode", cell.mode, config.modes),
+    ):
+        if name not in known:
+            raise MedbenchError(f"cell {cell}", f"{word} {name!r} is in no registry", f"choose from {', '.join(sorted(known))}")
+    if not possible(config, cell):
+        model, dataset = config.models[cell.model], config.datasets[cell.dataset]
+        raise MedbenchError(
+            f"cell {cell}", f"a {model.kind} model cannot run {cell.mode!r} on a {dataset.task} data set", "choose another mode or model"
+        )
+
+
+def grid(config: Config) -> list[Cell]:
+    """The run's cells in the order of its lists, baselines last. Raises MedbenchError when a data set has none."""
+    run, cells = config.run, []
+    for dataset in run.datasets:
+        chosen = [Cell(dataset, model, mode) for model in run.models for mode in run.modes]
+        own = [cell for cell in chosen if possible(config, cell)]
+        if not own:
+            raise MedbenchError(
+                f"run {run.run}", f"no model of the run can answer data set {dataset!r}", "add a model or drop the data set"
+            )
+        baselines = [Cell(dataset, *baseline) for baseline in BASELINES[config.datasets[dataset].task]]
+        cells += own + [cell for cell in baselines if cell not in own]
+    return cells
+
+
+def is_in_domain(config: Config, model: str, dataset: str) -> bool:
+    """True where the data set's modality is among a specialist's pretraining; every medical data set is out of domain for a generalist."""
+    entry = config.models[model]
+    return entry.role == "specialist" and config.datasets[dataset].modality in entry.pretrained_on
+
+
+def entrants(config: Config) -> list[Entrant]:
+    """The run's models, baselines left out, as the gaps need them."""
+    return [
+        Entrant(name, entry.family, entry.role, frozenset(d for d in config.run.datasets if is_in_domain(config, name, d)))
+        for name, entry in ((name, config.models[name]) for name in config.run.models)
+        if entry.role != "baseline"
+    ]

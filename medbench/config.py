@@ -1,0 +1,453 @@
+"""Registries and run configuration, validated. The only place with defaults; `config/schema.json` is generated from here.
+
+A *registry* (`config/{models,datasets,modes}.yaml`) says what is possible, a *run* (`config/config.yaml`, `config/nano.yaml`, ...)
+selects from it by lists. Everything under `about` is for people: it is shown, and never reaches a job.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from medbench.errors import MedbenchError
+
+Task = Literal["diagnosis", "vqa"]
+Kind = Literal["contrastive", "generative", "baseline"]
+SLUG = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_PACKAGE = Path(__file__).parent
+
+
+def _slug(value: str) -> str:
+    if not SLUG.fullmatch(value) or ".." in value:
+        raise ValueError(f"{value!r} is no slug: lower-case letters, digits, dots and dashes only")
+    return value
+
+
+Slug = Annotated[str, AfterValidator(_slug)]
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors; values do not change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# --- modes: named recipes -------------------------------------------------------------------------------------------
+
+
+class ZeroShot(Strict):
+    """Off the shelf: class prompts for contrastive models, the bare question for generative ones."""
+
+    kind: Literal["zero-shot"]
+
+
+class Probe(Strict):
+    """Linear probe: one C by mean validation AUROC over group-disjoint splits, refitted once on train + val."""
+
+    kind: Literal["probe"]
+    c_values: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+    n_splits: int = Field(5, ge=2)
+    max_iter: int = Field(1000, ge=1)
+
+
+class ContrastiveLora(Strict):
+    """Adapters on the vision tower plus a linear head, trained end to end; the epoch is chosen on validation."""
+
+    r: int = Field(8, ge=1)
+    alpha: int = Field(32, ge=1)
+    dropout: float = Field(0.05, ge=0, lt=1)
+    learning_rate: float = Field(1e-4, gt=0)
+    head_learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    epochs: int = Field(10, ge=1)
+    batch_size: int = Field(32, ge=1)
+    warmup: float = Field(0.1, ge=0, le=1)
+
+
+class GenerativeLora(Strict):
+    """Adapters on the language decoder; the projector is trained whole."""
+
+    r: int = Field(16, ge=1)
+    alpha: int = Field(32, ge=1)
+    dropout: float = Field(0.05, ge=0, lt=1)
+    learning_rate: float = Field(2e-4, gt=0)
+    projector_learning_rate: float = Field(2e-5, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    epochs: int = Field(1, ge=1)
+    batch_size: int = Field(16, ge=1)
+    warmup: float = Field(0.03, ge=0, le=1)
+
+
+class Lora(Strict):
+    """Low-rank adaptation; a cell uses the section of its model's kind."""
+
+    kind: Literal["lora"]
+    contrastive: ContrastiveLora = ContrastiveLora()
+    generative: GenerativeLora = GenerativeLora()
+
+
+Mode = Annotated[ZeroShot | Probe | Lora, Field(discriminator="kind")]
+RUNNABLE: dict[Kind, tuple[str, ...]] = {
+    "contrastive": ("zero-shot", "probe", "lora"),
+    "generative": ("zero-shot", "lora"),
+    "baseline": ("probe",),
+}
+
+
+# --- models ---------------------------------------------------------------------------------------------------------
+
+
+class Pretrain(Strict):
+    """How the workflow itself makes a mini model (demo)."""
+
+    corpus: tuple[str, ...] = Field(min_length=1)
+    steps: int = Field(ge=1)
+    batch_size: int = Field(64, ge=2)
+    seed_offset: int = 0
+
+
+class AboutModel(Strict):
+    """For people; changing it reruns the report only."""
+
+    label: str | None = None
+    licence: str | None = None
+    gated: bool = False
+    citation: str | None = None
+
+
+class Model(Strict):
+    """One entry of `config/models.yaml`."""
+
+    family: Slug
+    role: Literal["generalist", "specialist", "baseline"]
+    architecture: Slug  # medbench/models/{kind}/{architecture}.py
+    checkpoint: str | None = None  # hub id or folder; absent for baselines and for mini models
+    revision: str | None = None
+    pretrained_on: tuple[Slug, ...] = ()  # modalities
+    modes: tuple[Slug, ...] | None = None  # only these; null: all that its kind can run
+    pretrain: Pretrain | None = None
+    batch_size: int = Field(64, ge=1)
+    overrides: dict[Slug, dict[str, Any]] = {}  # mode -> fields of the recipe (of this model's kind) that differ
+    about: AboutModel = AboutModel()
+
+    @property
+    def kind(self) -> Kind:
+        """Follows from the folder that the architecture's file lies in."""
+        return _kinds()[self.architecture]
+
+    @model_validator(mode="after")
+    def _check(self) -> "Model":
+        if self.architecture not in _kinds():
+            raise ValueError(f"architecture {self.architecture!r} has no file; there are {', '.join(sorted(_kinds()))}")
+        if self.kind != "baseline" and (self.checkpoint is None) == (self.pretrain is None):
+            raise ValueError("give either `checkpoint` (hub id or folder) or `pretrain`")
+        return self
+
+
+@cache
+def _kinds() -> dict[str, Kind]:
+    kinds: tuple[Kind, ...] = ("contrastive", "generative", "baseline")
+    return {
+        file.stem.replace("_", "-"): kind for kind in kinds for file in (_PACKAGE / "models" / kind).glob("*.py") if file.stem != "__init__"
+    }
+
+
+# --- data sets ------------------------------------------------------------------------------------------------------
+
+
+class AboutDataset(Strict):
+    """For people; changing it reruns the report only."""
+
+    label: str | None = None
+    licence: str | None = None
+    access: Literal["open", "gated", "manual", "generated"] = "open"
+    citation: str | None = None
+    note: str | None = None
+
+
+class Dataset(Strict):
+    """One entry of `config/datasets.yaml`."""
+
+    task: Task
+    layout: Slug  # medbench/datasets/{layout}.py
+    modality: Slug
+    specialty: Slug
+    raw_dir: str | None = None  # folder of the official files; `${VARIABLE}` is expanded
+    options: dict[str, Any] = {}  # the layout's own, checked by its file
+    classes: tuple[str, ...] = ()  # diagnosis: index = label
+    prompts: dict[Slug, dict[str, tuple[str, ...]]] = {}  # set -> class -> prompts; `main` decides
+    validation: float = Field(0.2, gt=0, lt=1)  # share of train's groups cut off where there is no official validation split
+    max_drops: float = Field(0.0, ge=0, le=1)  # share of rows that may be dropped (missing or broken image) and counted
+    allow_group_overlap: bool = False  # published that way (VQA-RAD): reported instead of refused
+    about: AboutDataset = AboutDataset()
+
+    @model_validator(mode="after")
+    def _check(self) -> "Dataset":
+        if not (_PACKAGE / "datasets" / f"{self.layout.replace('-', '_')}.py").exists():
+            known = sorted(file.stem.replace("_", "-") for file in (_PACKAGE / "datasets").glob("[a-z]*.py") if file.stem not in NO_LAYOUT)
+            raise ValueError(f"layout {self.layout!r} has no file; there are {', '.join(known)}")
+        if self.task == "diagnosis":
+            if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
+                raise ValueError(f"`classes` must name at least two different classes, found {list(self.classes)}")
+            if "main" not in self.prompts:
+                raise ValueError("`prompts` needs a set `main`")
+            for name, prompts in self.prompts.items():
+                if set(prompts) != set(self.classes) or not all(prompts.values()):
+                    raise ValueError(f"prompt set {name!r} must give every class of {list(self.classes)} a prompt, found {sorted(prompts)}")
+        return self
+
+
+NO_LAYOUT = {"base", "images", "ingest", "sharing"}  # files of medbench/datasets that are no layout
+
+
+# --- runs -----------------------------------------------------------------------------------------------------------
+
+
+class Statistics(Strict):
+    """Bootstrap and tests (DESIGN.md, "Statistics")."""
+
+    n_resamples: int = Field(1000, ge=100)  # intervals
+    n_test_resamples: int = Field(10_000, ge=100)  # p values, primary metric only
+    level: float = Field(0.95, gt=0.5, lt=1)
+    bca: bool = False
+    margin: float = Field(0.02, gt=0)  # equivalence margin, in the metric's unit
+    min_groups: int = Field(30, ge=2)  # under this: `few_groups`, no verdict
+
+
+class Registries(Strict):
+    """Where the registries lie, relative to the Snakefile."""
+
+    models: str = "config/models.yaml"
+    datasets: str = "config/datasets.yaml"
+    modes: str = "config/modes.yaml"
+
+
+class Run(Strict):
+    """A run configuration: `config/config.yaml` or any `--configfile`."""
+
+    run: Slug
+    models: tuple[Slug, ...] = Field(min_length=1)
+    datasets: tuple[Slug, ...] = Field(min_length=1)
+    modes: tuple[Slug, ...] = Field(min_length=1)
+    seed: int = Field(0, ge=0)
+    statistics: Statistics = Statistics()
+    registries: Registries = Registries()
+    rerun_on_versions: bool = False
+
+
+class Config(NamedTuple):
+    """A validated run with the registries it selects from."""
+
+    run: Run
+    models: dict[str, Model]
+    datasets: dict[str, Dataset]
+    modes: dict[str, ZeroShot | Probe | Lora]
+
+
+def recipe(config: Config, model: str, mode: str) -> ZeroShot | Probe | ContrastiveLora | GenerativeLora:
+    """The recipe of a mode as one model runs it: the section of its kind, with the model's overrides.
+
+    Raises MedbenchError when the model cannot run the mode.
+    """
+    entry, chosen = config.models[model], config.modes[mode]
+    if not can_run(entry, mode, chosen):
+        raise MedbenchError(f"model {model}", f"cannot run mode {mode!r}", f"a {entry.kind} model runs {', '.join(RUNNABLE[entry.kind])}")
+    section: Any = chosen
+    if isinstance(chosen, Lora):
+        section = chosen.contrastive if entry.kind == "contrastive" else chosen.generative
+    try:
+        merged = type(section).model_validate({**section.model_dump(), **entry.overrides.get(mode, {})})
+    except ValidationError as error:
+        raise one_line(f"{config.run.registries.models}: model {model}, overrides of {mode}", error) from None
+    return merged  # type: ignore[no-any-return]
+
+
+def can_run(model: Model, mode: str, entry: ZeroShot | Probe | Lora) -> bool:
+    """Whether a model's kind, and its own list of modes, admit a mode."""
+    return entry.kind in RUNNABLE[model.kind] and (model.modes is None or mode in model.modes)
+
+
+# --- loading --------------------------------------------------------------------------------------------------------
+
+E = TypeVar("E")
+
+
+def load(run: Mapping[str, Any], root: Path, source: str = "configuration") -> Config:
+    """Validate a merged run configuration (a mapping) and the registries under `root`.
+
+    Raises MedbenchError: one line that names file, key, the value found and the remedy.
+    """
+    try:
+        checked = Run.model_validate(dict(run))
+    except ValidationError as error:
+        raise one_line(source, error) from None
+    files = checked.registries
+    config = Config(
+        checked,
+        _registry(root / files.models, files.models, "model", Model),
+        _registry(root / files.datasets, files.datasets, "data set", Dataset),
+        _registry(root / files.modes, files.modes, "mode", _ModeEntry),
+    )
+    _check_selection(config, source)
+    return config
+
+
+def dump(config: Config) -> dict[str, Any]:
+    """The whole configuration as JSON-able values, defaults filled in; `from_resolved` reads it back."""
+    parts: dict[str, Any] = {"run": config.run.model_dump(mode="json")}
+    for name in ("models", "datasets", "modes"):
+        parts[name] = {slug: entry.model_dump(mode="json") for slug, entry in getattr(config, name).items()}
+    return parts
+
+
+def from_resolved(path: Path) -> Config:
+    """The configuration that a start of the workflow wrote with `dump`."""
+    parts = json.loads(path.read_text(encoding="utf-8"))
+    return Config(
+        Run.model_validate(parts["run"]),
+        {slug: Model.model_validate(entry) for slug, entry in parts["models"].items()},
+        {slug: Dataset.model_validate(entry) for slug, entry in parts["datasets"].items()},
+        {slug: _ModeEntry.model_validate({"entry": entry}).entry for slug, entry in parts["modes"].items()},
+    )
+
+
+def from_files(paths: list[Path], root: Path) -> Config:
+    """As Snakemake does it: later files win, lists are replaced, dictionaries merged."""
+    merged: dict[str, Any] = {}
+    for path in paths:
+        for key, value in read_yaml(path, str(path)).items():
+            merged[key] = {**merged[key], **value} if isinstance(value, dict) and isinstance(merged.get(key), dict) else value
+    return load(merged, root, ", ".join(map(str, paths)))
+
+
+def read_yaml(path: Path, name: str) -> dict[str, Any]:
+    """A YAML mapping; duplicate keys are errors, since the later one would silently win."""
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+    except FileNotFoundError:
+        raise MedbenchError(name, "the file does not exist", "give an existing path") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise MedbenchError(name, f"not readable as YAML: {' '.join(str(error).split())}", "mend it") from None
+    if not isinstance(data, dict):
+        raise MedbenchError(name, f"holds {type(data).__name__}, not a mapping", "see config/config.yaml")
+    return data
+
+
+def raw_dir(config: Config, dataset: str) -> Path | None:
+    """Folder of a data set's official files with environment variables expanded; None where it is generated.
+
+    Raises MedbenchError when a variable is unset or the folder does not exist.
+    """
+    return expand_raw_dir(config.datasets[dataset].raw_dir, f"{config.run.registries.datasets}: data set {dataset}")
+
+
+def expand_raw_dir(value: str | None, where: str) -> Path | None:
+    """As `raw_dir`, from the entry's own text; `where` is for messages."""
+    if value is None:
+        return None
+    for name in re.findall(r"\$\{(\w+)\}", value):
+        if not os.environ.get(name):
+            raise MedbenchError(where, f"raw_dir {value} needs the variable {name}, which is not set", f"export {name}=<folder>")
+    folder = Path(os.path.expandvars(value)).expanduser()
+    if not folder.is_dir():
+        raise MedbenchError(where, f"raw_dir {folder} does not exist", "put the files there or change raw_dir")
+    return folder
+
+
+class _ModeEntry(Strict):
+    entry: Mode
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Safe YAML that refuses duplicate keys."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _registry(path: Path, name: str, word: str, schema: type[Any]) -> dict[str, Any]:
+    entries: dict[str, Any] = {}
+    for slug, value in read_yaml(path, name).items():
+        where = f"{name}: {word} {slug}"
+        if not isinstance(slug, str) or not SLUG.fullmatch(slug) or ".." in slug:
+            raise MedbenchError(where, "the name is no slug", "use lower-case letters, digits, dots and dashes")
+        try:
+            if schema is _ModeEntry:
+                entries[slug] = _ModeEntry.model_validate({"entry": value}).entry
+            else:
+                entries[slug] = schema.model_validate(value)
+        except ValidationError as error:
+            raise one_line(where, error) from None
+    return entries
+
+
+def _check_selection(config: Config, source: str) -> None:
+    """Every name of the run stands in a registry, every model, data set and mode has at least one cell, every path exists."""
+    run = config.run
+    for word, names, known, file in (
+        ("models", run.models, config.models, run.registries.models),
+        ("datasets", run.datasets, config.datasets, run.registries.datasets),
+        ("modes", run.modes, config.modes, run.registries.modes),
+    ):
+        for name in names:
+            if name not in known:
+                raise MedbenchError(source, f"{word}: {name!r} is not in {file}", f"choose from {', '.join(sorted(known))}")
+        if len(set(names)) != len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise MedbenchError(source, f"{word}: {twice!r} is listed twice", "list it once")
+    for name, model in config.models.items():
+        for mode in {*model.overrides, *(model.modes or ())}:
+            if mode not in config.modes:
+                raise MedbenchError(
+                    f"{run.registries.models}: model {name}", f"names mode {mode!r}", f"choose from {', '.join(config.modes)}"
+                )
+            recipe(config, name, mode)
+    for model_name in run.models:
+        model = config.models[model_name]
+        if not any(can_run(model, mode, config.modes[mode]) for mode in run.modes):
+            raise MedbenchError(
+                source, f"model {model_name!r} ({model.kind}) can run none of the modes {list(run.modes)}", "add a mode or drop the model"
+            )
+        if model.checkpoint and model.checkpoint.startswith((".", "/", "~")) and not Path(model.checkpoint).expanduser().is_dir():
+            raise MedbenchError(
+                f"{run.registries.models}: model {model_name}", f"checkpoint {model.checkpoint} does not exist", "give a hub id or a folder"
+            )
+    for mode in run.modes:
+        if not any(can_run(config.models[model], mode, config.modes[mode]) for model in run.models):
+            raise MedbenchError(
+                source, f"mode {mode!r} can be run by none of the models {list(run.models)}", "add a model or drop the mode"
+            )
+    for dataset in run.datasets:
+        raw_dir(config, dataset)
+
+
+def one_line(where: str, error: ValidationError) -> MedbenchError:
+    """The first complaint of Pydantic as one line; how many more there are is said."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"] if part not in ("entry", "zero-shot", "probe", "lora"))
+    message = first["msg"].removeprefix("Value error, ")
+    found = f"{key}: {message}" if key else message
+    if first["type"] == "extra_forbidden":
+        found = f"unknown key {key!r} (value {first['input']!r})"
+    elif first["type"] == "missing":
+        found = f"key {key!r} is missing"
+    elif "input" in first and key:
+        found += f" (found {first['input']!r})"
+    more = error.error_count() - 1
+    return MedbenchError(where, found + (f", and {more} more" if more else ""), "see config/schema.json")
+
+
+def schema() -> str:
+    """JSON schema of registries and runs, for editors: `config/schema.json`."""
+    parts: dict[str, type[Strict]] = {"run": Run, "model": Model, "dataset": Dataset, "mode": _ModeEntry}
+    return json.dumps({name: part.model_json_schema() for name, part in parts.items()}, indent=1, sort_keys=True) + "\n"

@@ -1,0 +1,10 @@
+"""Expected errors: one line that names the file or cell, the value found and the remedy."""
+
+
+class MedbenchError(Exception):
+    """Something a user can mend. The command line prints it as `ERROR: ...` and exits with code 2, without a traceback."""
+
+    def __init__(self, where: object, found: str, remedy: str) -> None:
+        """`where`: file, row or cell; `found`: what is wrong, with the value; `remedy`: what to do next."""
+        super().__init__(f"{where}: {found}; {remedy}")
+        self.where, self.found, self.remedy = str(where), found, remedy

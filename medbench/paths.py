@@ -1,0 +1,96 @@
+"""Where everything lies: the one place that knows the shape of a path. All are relative to the working directory.
+
+The functions take names or Snakemake's wildcards (`"{dataset}"`), so rules and stages cannot disagree.
+"""
+
+from pathlib import Path
+
+RESULTS = Path("results")
+SPLITS = ("train", "val", "test")
+ADAPTER_FILES = ("weights.safetensors", "certificate.json")
+GAP_TABLES = ("rq1", "rq2", "rq3", "global", "pooled")
+
+
+def model_folder(model: str) -> Path:
+    """Hub-format folder of a model that the workflow itself pretrains."""
+    return RESULTS / "models" / model
+
+
+def samples(dataset: str, split: str) -> Path:
+    """Table `samples-diagnosis` or `samples-vqa` of one split."""
+    return RESULTS / "data" / dataset / f"{split}.parquet"
+
+
+def images(dataset: str) -> Path:
+    """Table `images`: every distinct image of a data set once."""
+    return RESULTS / "data" / dataset / "images.parquet"
+
+
+def card(dataset: str) -> Path:
+    """Data card: counts, drops by reason, digests, duplicates."""
+    return RESULTS / "data" / dataset / "card.json"
+
+
+def data(dataset: str) -> list[Path]:
+    """All that `prepare` writes."""
+    return [*(samples(dataset, split) for split in SPLITS), images(dataset), card(dataset)]
+
+
+def embeddings(dataset: str, model: str) -> Path:
+    """Table `embeddings`."""
+    return RESULTS / "embeddings" / dataset / f"{model}.parquet"
+
+
+def prompts(dataset: str, model: str) -> Path:
+    """Table `prompts`."""
+    return RESULTS / "prompts" / dataset / f"{model}.parquet"
+
+
+def adapter(dataset: str, model: str, mode: str) -> Path:
+    """Folder of an adapted cell: weights and certificate."""
+    return RESULTS / "adapters" / dataset / model / mode
+
+
+def adapter_files(dataset: str, model: str, mode: str) -> list[Path]:
+    """All that `adapt` writes."""
+    return [adapter(dataset, model, mode) / name for name in ADAPTER_FILES]
+
+
+def predictions(dataset: str, model: str, mode: str) -> Path:
+    """Table `predictions-diagnosis` or `predictions-vqa`: the cell."""
+    return RESULTS / "predictions" / dataset / model / f"{mode}.parquet"
+
+
+def scores(dataset: str, model: str, mode: str) -> Path:
+    """Table `scores-diagnosis` or `scores-vqa`: one row a sample."""
+    return RESULTS / "scores" / dataset / model / f"{mode}.parquet"
+
+
+def intervals(dataset: str, model: str, mode: str) -> Path:
+    """Table `intervals`: every metric of a cell with its replicates."""
+    return RESULTS / "intervals" / dataset / model / f"{mode}.parquet"
+
+
+def gaps(run: str) -> list[Path]:
+    """The run's gap tables."""
+    return [RESULTS / "gaps" / run / f"{name}.parquet" for name in GAP_TABLES]
+
+
+def ledger(run: str) -> Path:
+    """Table `ledger`: what data sets and splits of the run share."""
+    return RESULTS / "ledger" / f"{run}.parquet"
+
+
+def report(run: str) -> Path:
+    """Folder of the run's report; `index.html` stands in it."""
+    return RESULTS / "report" / run
+
+
+def log(stage: str, *names: str) -> Path:
+    """Log file of one job."""
+    return Path("logs", stage, *names[:-1], f"{names[-1]}.log")
+
+
+def run_record(table: Path) -> Path:
+    """Times, host, device and versions of the job that wrote `table`; never part of a digest."""
+    return table.with_name(table.name.removesuffix(".parquet").removesuffix(".json").removesuffix(".safetensors") + ".run.json")

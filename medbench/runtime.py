@@ -1,0 +1,48 @@
+"""What surrounds every job: the device it computes on, seeds, death with its parent."""
+
+import ctypes
+import os
+import random
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """On Linux, have the kernel kill this process when its parent dies, so that no orphan writes into a rerun."""
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the signal was set
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, numpy and torch, and have torch refuse kernels that are not deterministic on a CPU."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    if not torch.cuda.is_available():
+        torch.use_deterministic_algorithms(True)
+
+
+def device() -> "torch.device":
+    """The device of this job: the first visible GPU, else the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def threads() -> int:
+    """Cores this job may use: Snakemake sets OMP_NUM_THREADS to the job's threads; by hand, all that this process may run on."""
+    value = os.environ.get("OMP_NUM_THREADS", "")
+    return int(value) if value.isdigit() and int(value) > 0 else len(os.sched_getaffinity(0))

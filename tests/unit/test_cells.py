@@ -1,0 +1,42 @@
+"""The grid and who is in-domain."""
+
+from pathlib import Path
+
+import pytest
+
+from medbench import cells, config
+from medbench.cells import Cell
+from medbench.errors import MedbenchError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def demo() -> config.Config:
+    return config.from_files([ROOT / "config" / "config.yaml"], ROOT)
+
+
+def test_every_diagnosis_set_gets_the_baseline(demo: config.Config) -> None:
+    grid = cells.grid(demo)
+    for dataset in demo.run.datasets:
+        if demo.datasets[dataset].task == "diagnosis":
+            assert Cell(dataset, "raw-pixels", "lp") in grid
+    assert len(grid) == len(set(grid))
+
+
+def test_only_possible_cells(demo: config.Config) -> None:
+    for cell in cells.grid(demo):
+        cells.check(demo, cell)
+    with pytest.raises(MedbenchError, match="cannot run"):
+        cells.check(demo, Cell("phantom-radiology", "raw-pixels", "ots"))
+    with pytest.raises(MedbenchError, match="model 'gpt' is in no registry"):
+        cells.check(demo, Cell("phantom-radiology", "gpt", "ots"))
+
+
+def test_in_domain_is_a_property_of_specialist_and_modality(demo: config.Config) -> None:
+    assert cells.is_in_domain(demo, "mini-medclip", "phantom-radiology")
+    assert not cells.is_in_domain(demo, "mini-medclip", "phantom-dermatology")
+    assert not any(cells.is_in_domain(demo, "mini-clip", dataset) for dataset in demo.run.datasets)
+    by_name = {entrant.model: entrant for entrant in cells.entrants(demo)}
+    assert by_name["mini-medsiglip"].in_domain >= {"phantom-radiology", "phantom-pathology"}
+    assert by_name["mini-siglip"].in_domain == frozenset()

@@ -1,0 +1,125 @@
+"""Registries and runs: every mistake is one clear line."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from medbench import cells, config, tools
+from medbench.errors import MedbenchError
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN = {"run": "trial", "models": ["mini-clip"], "datasets": ["phantom-radiology"], "modes": ["ots"]}
+
+
+def registries(tmp_path: Path, **changes: Any) -> Path:
+    """A copy of the shipped registries; `models={"x": {...}}` adds or replaces entries."""
+    (tmp_path / "config").mkdir()
+    for name in ("models", "datasets", "modes"):
+        entries = yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text())
+        entries.update(changes.get(name, {}))
+        (tmp_path / "config" / f"{name}.yaml").write_text(yaml.safe_dump(entries))
+    return tmp_path
+
+
+def complaint(run: dict[str, Any], root: Path) -> str:
+    with pytest.raises(MedbenchError) as error:
+        cells.grid(config.load(run, root))
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("name", ["config", "nano"])
+def test_shipped_runs_are_valid(name: str) -> None:
+    loaded = config.from_files([ROOT / "config" / "config.yaml", ROOT / "config" / f"{name}.yaml"], ROOT)
+    assert cells.grid(loaded)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"modells": ["x"]}, "unknown key 'modells'"),
+        ({"models": ["no-such"]}, "'no-such' is not in config/models.yaml"),
+        ({"models": ["mini-clip", "mini-clip"]}, "listed twice"),
+        ({"modes": ["fly"]}, "'fly' is not in config/modes.yaml"),
+        ({"models": ["raw-pixels"], "modes": ["ots"]}, "can run none of the modes"),
+        ({"modes": []}, "modes"),
+        ({"run": "../evil"}, "no slug"),
+        ({"seed": "many"}, "seed"),
+        ({"statistics": {"level": 2}}, "statistics.level"),
+    ],
+)
+def test_a_wrong_run_is_one_clear_line(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    assert words in complaint({**RUN, **change}, registries(tmp_path))
+
+
+MODEL = {"family": "clip", "role": "generalist", "architecture": "clip", "checkpoint": "some/where"}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"family": None}, "family"),
+        ({"colour": "red"}, "unknown key 'colour'"),
+        ({"architecture": "perceptron"}, "architecture 'perceptron' has no file"),
+        ({"role": "wizard"}, "role"),
+        ({"checkpoint": None}, "either `checkpoint`"),
+        ({"overrides": {"fly": {}}}, "names mode 'fly'"),
+        ({"overrides": {"lora": {"rank": 3}}}, "unknown key 'rank'"),
+        ({"modes": ["ots"], "overrides": {"lora": {"r": 3}}}, "cannot run mode 'lora'"),
+    ],
+)
+def test_a_wrong_model_is_one_clear_line(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    text = complaint(RUN, registries(tmp_path, models={"wrong": {**MODEL, **change}}))
+    assert words in text
+    assert "model wrong" in text
+
+
+def test_a_model_without_a_family(tmp_path: Path) -> None:
+    entry = {key: value for key, value in MODEL.items() if key != "family"}
+    assert "key 'family' is missing" in complaint(RUN, registries(tmp_path, models={"wrong": entry}))
+
+
+def test_a_checkpoint_folder_that_does_not_exist(tmp_path: Path) -> None:
+    root = registries(tmp_path, models={"local": {**MODEL, "checkpoint": "/no/such/folder"}})
+    assert "checkpoint /no/such/folder does not exist" in complaint({**RUN, "models": ["local"]}, root)
+
+
+def test_raw_dir_names_the_variable_that_is_unset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MEDBENCH_REAL_DATA", raising=False)
+    text = complaint({**RUN, "datasets": ["mednist"]}, registries(tmp_path))
+    assert "MEDBENCH_REAL_DATA, which is not set" in text
+    monkeypatch.setenv("MEDBENCH_REAL_DATA", str(tmp_path))
+    (tmp_path / "again").mkdir()
+    assert "does not exist" in complaint({**RUN, "datasets": ["mednist"]}, registries(tmp_path / "again"))
+
+
+def test_duplicate_keys_are_refused(tmp_path: Path) -> None:
+    root = registries(tmp_path)
+    path = root / "config" / "modes.yaml"
+    path.write_text(path.read_text() + "ots: {kind: probe}\n")
+    assert "stands twice" in complaint(RUN, root)
+
+
+def test_second_file_replaces_lists(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    first.write_text(yaml.safe_dump({**RUN, "models": ["mini-clip", "mini-siglip"], "statistics": {"n_resamples": 500}}))
+    second.write_text("models: [mini-medclip]\nstatistics: {level: 0.9}\n")
+    loaded = config.from_files([first, second], registries(tmp_path))
+    assert loaded.run.models == ("mini-medclip",)
+    assert (loaded.run.statistics.n_resamples, loaded.run.statistics.level) == (500, 0.9)
+
+
+def test_resolved_configuration_reads_back_equal(tmp_path: Path) -> None:
+    import json
+
+    loaded = config.load(RUN, ROOT)
+    path = tmp_path / "resolved.json"
+    path.write_text(json.dumps(config.dump(loaded)))
+    assert config.from_resolved(path) == loaded
+
+
+def test_generated_documents_are_in_step() -> None:
+    for name, text in tools.generated().items():
+        assert (ROOT / name).read_text(encoding="utf-8") == text, f"{name} is out of step with the code: run `make docs`"

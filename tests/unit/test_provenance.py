@@ -1,0 +1,56 @@
+"""Code digests: what an edit reruns follows from them."""
+
+from pathlib import Path
+
+import pytest
+
+from medbench import provenance
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package of three modules in place of medbench: a imports b inside a function, c stands alone."""
+    folder = tmp_path / "medbench"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "a.py").write_text('"""Doc."""\n\ndef f():\n    from medbench import b\n    return b.VALUE\n')
+    (folder / "b.py").write_text("VALUE = 1  # one\n")
+    (folder / "c.py").write_text("VALUE = 3\n")
+    monkeypatch.setattr(provenance, "PACKAGE", folder)
+    forget()
+    yield folder
+    forget()
+
+
+def forget() -> None:
+    for function in (provenance.code_digest, provenance.closure, provenance._tree, provenance._imports, provenance._normalised):
+        function.cache_clear()
+
+
+def digest_after(path: Path, text: str) -> str:
+    path.write_text(text)
+    forget()
+    return provenance.code_digest(("medbench.a",))
+
+
+def test_closure_follows_imports_inside_functions(package: Path) -> None:
+    assert provenance.closure(("medbench.a",)) == ("medbench.a", "medbench.b")
+
+
+def test_comments_docstrings_and_layout_change_nothing(package: Path) -> None:
+    before = provenance.code_digest(("medbench.a",))
+    assert digest_after(package / "b.py", '"""Now documented."""\n\n\nVALUE = 1\n') == before
+    assert digest_after(package / "c.py", "VALUE = 4\n") == before
+
+
+def test_an_edit_anywhere_in_the_closure_changes_the_digest(package: Path) -> None:
+    before = provenance.code_digest(("medbench.a",))
+    assert digest_after(package / "b.py", "VALUE = 2\n") != before
+
+
+def test_run_record_paths_of_names_with_dots() -> None:
+    from medbench import paths
+
+    assert paths.run_record(paths.predictions("a", "qwen2.5-vl", "ots")).name == "ots.run.json"
+    assert paths.run_record(paths.embeddings("a", "qwen2.5-vl")).name == "qwen2.5-vl.run.json"
+    assert paths.run_record(paths.model_folder("qwen2.5-vl")).name == "qwen2.5-vl.run.json"

@@ -1,0 +1,21 @@
+# adapt: linear probes and LoRA, each with its certificate.
+# REQUIRED INPUTS: results/data/ or results/embeddings/    OUTPUTS: results/adapters/{dataset}/{model}/{mode}/
+
+
+rule adapt:
+    input:
+        get_adapt_input,
+    output:
+        paths.adapter_files("{dataset}", "{model}", "{mode}"),
+    params:
+        tracked=get_params("adapt", "dataset", "model", "mode"),
+    log:
+        paths.log("adapt", "{dataset}", "{model}", "{mode}"),
+    resources:
+        mem_mb=3000,
+        runtime=720,
+        gpu=get_gpus,
+    conda:
+        "../envs/model.yaml"
+    shell:
+        "python -m medbench adapt {wildcards.dataset} {wildcards.model} {wildcards.mode} --resolved {RESOLVED} > {log} 2>&1"

@@ -1,0 +1,116 @@
+# What every rule uses: the validated configuration, the grid, and helpers named get_<what>.
+import os
+import shlex
+import sys
+
+from snakemake.exceptions import WorkflowError
+
+from medbench import cells, cli, config as configuration, paths
+from medbench.errors import MedbenchError
+
+BASE = Path(workflow.basedir)
+
+try:
+    CONFIG = configuration.load(config, BASE, "run configuration")
+    RESOLVED = cli.write_resolved(CONFIG)
+    CELLS = cells.grid(CONFIG)
+except MedbenchError as error:
+    sys.exit(f"ERROR: {error}")
+
+# `snakemake now` makes scores, intervals, gaps and the report of the cells that exist, and starts no model job: the rules
+# that make cells are left out, and so are the cells that are not there. Only the command line tells this early.
+NOW = "now" in sys.argv[1:]
+if NOW:
+    CELLS = [cell for cell in CELLS if paths.predictions(*cell).exists()]
+
+
+# A job replaces its shell, so that it is a child of Snakemake itself and dies with it (medbench.runtime). It finds this
+# clone, and without conda the Python that runs Snakemake, whether or not an environment is activated.
+def get_shell_prefix():
+    lines = [f"export PYTHONPATH={shlex.quote(str(BASE))}${{PYTHONPATH:+:$PYTHONPATH}}"]
+    if not workflow.deployment_settings.deployment_method:
+        lines.append(f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH")
+    return "; ".join(["set -euo pipefail", *lines, "exec "])
+
+
+shell.prefix(get_shell_prefix())
+
+
+wildcard_constraints:
+    dataset=configuration.SLUG.pattern,
+    model=configuration.SLUG.pattern,
+    mode=configuration.SLUG.pattern,
+    run=configuration.SLUG.pattern,
+
+
+def get_params(stage, *keys):
+    """Params function of a rule: the text that must be equal for a finished job to stay finished."""
+
+    def tracked(wildcards):
+        names = tuple(wildcards[key] for key in keys)
+        return clearly(lambda: cli.job(CONFIG, stage, names)[1])
+
+    return tracked
+
+
+def clearly(action):
+    """The action's result; an expected error as one line, without a traceback through Snakemake."""
+    try:
+        return action()
+    except MedbenchError as error:
+        raise WorkflowError(f"ERROR: {error}") from None
+    except KeyError as error:
+        raise WorkflowError(f"ERROR: {error} stands in no registry; see {', '.join(CONFIG.run.registries.model_dump().values())}") from None
+
+
+def get_cell(wildcards):
+    """The cell that a job belongs to, once the registries are found to admit it."""
+    cell = cells.Cell(wildcards.dataset, wildcards.model, wildcards.mode)
+    clearly(lambda: cells.check(CONFIG, cell))
+    return cell
+
+
+def get_checkpoint(wildcards):
+    """A mini model's folder, which the workflow makes; nothing for a checkpoint from the hub or for a baseline."""
+    model = clearly(lambda: CONFIG.models[wildcards.model])
+    return [paths.model_folder(wildcards.model)] if model.pretrain else []
+
+
+def get_gpus(wildcards):
+    """GPUs that a job of this model asks for: none for a baseline or a probe on cached features."""
+    kind = CONFIG.models[wildcards.model].kind
+    mode = CONFIG.modes[wildcards.mode].kind if "mode" in wildcards.keys() else None
+    on_features = kind == "contrastive" and mode in ("zero-shot", "probe")
+    return 0 if kind == "baseline" or on_features else 1
+
+
+def get_index_files(wildcards):
+    """Raw files whose change must prepare a data set anew (labels.csv, shards); none where it is generated."""
+    return clearly(lambda: cli.stage_module("prepare").index_files(CONFIG, wildcards.dataset))
+
+
+def get_adapt_input(wildcards):
+    """Features of every split for a probe; samples, images and the checkpoint for LoRA. Never the test split."""
+    cell = get_cell(wildcards)
+    samples = [paths.samples(cell.dataset, split) for split in ("train", "val")]
+    if CONFIG.modes[cell.mode].kind == "probe":
+        return [*samples, paths.embeddings(cell.dataset, cell.model)]
+    return [*samples, paths.images(cell.dataset), *get_checkpoint(wildcards)]
+
+
+def get_predict_input(wildcards):
+    """What a cell's answers follow from: test samples, and features with prompts or adapter, or the model itself."""
+    cell = get_cell(wildcards)
+    mode, kind = CONFIG.modes[cell.mode].kind, CONFIG.models[cell.model].kind
+    files = [paths.samples(cell.dataset, "test")]
+    if mode != "zero-shot":
+        files += paths.adapter_files(*cell)
+    if kind != "generative" and mode in ("zero-shot", "probe"):
+        files.append(paths.embeddings(cell.dataset, cell.model))
+        return [*files, paths.prompts(cell.dataset, cell.model)] if mode == "zero-shot" else files
+    return [*files, paths.images(cell.dataset), *get_checkpoint(wildcards)]
+
+
+def get_run_data(wildcards):
+    """All tables of the run's data sets."""
+    return [file for dataset in dict.fromkeys(cell.dataset for cell in CELLS) for file in paths.data(dataset)]

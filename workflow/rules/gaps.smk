@@ -1,0 +1,38 @@
+# gaps, ledger: what the run says as a whole.
+# REQUIRED INPUTS: the run's intervals and data    OUTPUTS: results/gaps/{run}/, results/ledger/{run}.parquet
+
+
+rule gaps:
+    input:
+        [paths.intervals(*cell) for cell in CELLS],
+    output:
+        paths.gaps("{run}"),
+    params:
+        tracked=get_params("gaps", "run"),
+    log:
+        paths.log("gaps", "{run}"),
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    conda:
+        "../envs/data.yaml"
+    shell:
+        "python -m medbench gaps {wildcards.run} --resolved {RESOLVED} > {log} 2>&1"
+
+
+rule ledger:
+    input:
+        get_run_data,
+    output:
+        paths.ledger("{run}"),
+    params:
+        tracked=get_params("ledger", "run"),
+    log:
+        paths.log("ledger", "{run}"),
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    conda:
+        "../envs/data.yaml"
+    shell:
+        "python -m medbench ledger {wildcards.run} --resolved {RESOLVED} > {log} 2>&1"

@@ -1,0 +1,22 @@
+# predict: the cell itself.
+# REQUIRED INPUTS: results/data/, results/embeddings/ and results/prompts/ or the model, results/adapters/
+# OUTPUTS: results/predictions/{dataset}/{model}/{mode}.parquet
+
+
+rule predict:
+    input:
+        get_predict_input,
+    output:
+        paths.predictions("{dataset}", "{model}", "{mode}"),
+    params:
+        tracked=get_params("predict", "dataset", "model", "mode"),
+    log:
+        paths.log("predict", "{dataset}", "{model}", "{mode}"),
+    resources:
+        mem_mb=3000,
+        runtime=720,
+        gpu=get_gpus,
+    conda:
+        "../envs/model.yaml"
+    shell:
+        "python -m medbench predict {wildcards.dataset} {wildcards.model} {wildcards.mode} --resolved {RESOLVED} > {log} 2>&1"

@@ -1,0 +1,39 @@
+# score, interval: answers and scores -> metrics with intervals, without a model.
+# REQUIRED INPUTS: results/predictions/    OUTPUTS: results/scores/, results/intervals/
+
+
+rule score:
+    input:
+        paths.predictions("{dataset}", "{model}", "{mode}"),
+    output:
+        paths.scores("{dataset}", "{model}", "{mode}"),
+    params:
+        tracked=get_params("score", "dataset", "model", "mode"),
+    log:
+        paths.log("score", "{dataset}", "{model}", "{mode}"),
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    conda:
+        "../envs/data.yaml"
+    shell:
+        "python -m medbench score {wildcards.dataset} {wildcards.model} {wildcards.mode} --resolved {RESOLVED} > {log} 2>&1"
+
+
+rule interval:
+    input:
+        predictions=paths.predictions("{dataset}", "{model}", "{mode}"),
+        scores=paths.scores("{dataset}", "{model}", "{mode}"),
+    output:
+        paths.intervals("{dataset}", "{model}", "{mode}"),
+    params:
+        tracked=get_params("interval", "dataset", "model", "mode"),
+    log:
+        paths.log("interval", "{dataset}", "{model}", "{mode}"),
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    conda:
+        "../envs/data.yaml"
+    shell:
+        "python -m medbench interval {wildcards.dataset} {wildcards.model} {wildcards.mode} --resolved {RESOLVED} > {log} 2>&1"
