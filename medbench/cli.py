@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from medbench import paths, provenance, runtime
 from medbench.errors import MedbenchError
 from medbench.stages import STAGES
 
+RESOLVED = "MEDBENCH_RESOLVED"  # variable by which the rules name the resolved configuration
 ROOT = Path(__file__).parent.parent  # the clone: registries are found there from any working directory
 
 
@@ -38,15 +40,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """`--configfile`, as Snakemake understands it, and the resolved file that the rules pass."""
+    """`--configfile`, as Snakemake understands it."""
     parser.add_argument("--configfile", type=Path, nargs="+", default=[], help="laid over config/config.yaml; later files win")
-    parser.add_argument("--resolved", type=Path, help=argparse.SUPPRESS)
 
 
 def read_config(args: argparse.Namespace) -> configuration.Config:
-    """The configuration a verb was called with."""
-    if args.resolved:
-        return configuration.from_resolved(args.resolved)
+    """The configuration a verb was called with; under Snakemake the one that the start of the workflow resolved."""
+    if resolved := os.environ.get(RESOLVED):
+        return configuration.from_resolved(Path(resolved))
     return configuration.from_files([ROOT / "config" / "config.yaml", *args.configfile], ROOT)
 
 
@@ -61,22 +62,6 @@ def job(config: configuration.Config, stage: str, names: tuple[str, ...]) -> tup
     params = module.params(config, *names)
     own = module.modules(params) if hasattr(module, "modules") else ()
     return params, provenance.tracked(params, (module.__name__, *own))
-
-
-def outputs(stage: str, names: tuple[str, ...]) -> list[Path]:
-    """The files one job writes, the one that its run record stands beside first."""
-    made: dict[str, Any] = {
-        "pretrain": lambda model: [paths.model_folder(model)],
-        "prepare": lambda dataset: [paths.card(dataset), *paths.data(dataset)],
-        "adapt": paths.adapter_files,
-        "gaps": paths.gaps,
-        "report": lambda run: [paths.report(run) / "index.html"],
-    }
-    files = made.get(
-        stage,
-        getattr(paths, {"embed": "embeddings", "predict": "predictions", "score": "scores", "interval": "intervals"}.get(stage, stage)),
-    )(*names)
-    return files if isinstance(files, list) else [files]
 
 
 def _add_stage(verbs: Any, name: str) -> None:
@@ -101,9 +86,10 @@ def _run_stage(name: str, names: tuple[str, ...], args: argparse.Namespace) -> N
     started = time.time()
     config = read_config(args)
     params, tracked = job(config, name, names)
-    stage_module(name).run(params, *names)
+    facts = stage_module(name).run(params, *names) or {}
     device = str(runtime.device()) if "torch" in sys.modules else "cpu"
-    provenance.write_run_record(paths.run_record(outputs(name, names)[0]), name, names, tracked, started, device)
+    record = paths.run_record(paths.main_output(name, names))
+    provenance.write_run_record(record, name, names, tracked, started, {"device": device, **facts})
 
 
 def write_resolved(config: configuration.Config) -> Path:

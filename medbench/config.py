@@ -68,6 +68,7 @@ class ContrastiveLora(Strict):
     epochs: int = Field(10, ge=1)
     batch_size: int = Field(32, ge=1)
     warmup: float = Field(0.1, ge=0, le=1)
+    gradient_checkpointing: bool = False  # less memory for a third more time; equal results
 
 
 class GenerativeLora(Strict):
@@ -203,7 +204,7 @@ class Dataset(Strict):
         return self
 
 
-NO_LAYOUT = {"base", "images", "ingest", "sharing"}  # files of medbench/datasets that are no layout
+NO_LAYOUT = {"base", "card", "images", "ingest", "rows", "sharing"}  # files of medbench/datasets that are no layout
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 The functions take names or Snakemake's wildcards (`"{dataset}"`), so rules and stages cannot disagree.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 RESULTS = Path("results")
@@ -84,6 +85,24 @@ def ledger(run: str) -> Path:
 def report(run: str) -> Path:
     """Folder of the run's report; `index.html` stands in it."""
     return RESULTS / "report" / run
+
+
+def main_output(stage: str, names: tuple[str, ...]) -> Path:
+    """The file or folder that stands for a job: its run record lies beside it."""
+    made: dict[str, Callable[..., Path]] = {
+        "pretrain": model_folder,
+        "prepare": card,
+        "embed": embeddings,
+        "prompts": prompts,
+        "adapt": lambda *cell: adapter_files(*cell)[0],
+        "predict": predictions,
+        "score": scores,
+        "interval": intervals,
+        "gaps": lambda run: gaps(run)[0],
+        "ledger": ledger,
+        "report": lambda run: report(run) / "index.html",
+    }
+    return made[stage](*names)
 
 
 def log(stage: str, *names: str) -> Path:

@@ -129,8 +129,11 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write_run_record(path: Path, stage: str, names: tuple[str, ...], tracked_params: str, started: float, device: str) -> None:
-    """Times, host, device and versions of a finished job, beside its first output; `seconds` is wall time, memory in MB."""
+def write_run_record(path: Path, stage: str, names: tuple[str, ...], tracked_params: str, started: float, facts: dict[str, Any]) -> None:
+    """Times, host and versions of a finished job, beside its first output; `seconds` is wall time, memory in MB.
+
+    `facts`: what the job itself adds (device, number of images, parameters trained, ...).
+    """
     usage = psutil.Process().memory_info()
     record = {
         "stage": stage,
@@ -142,9 +145,9 @@ def write_run_record(path: Path, stage: str, names: tuple[str, ...], tracked_par
         "seconds": round(time.time() - started, 3),
         "peak_rss_mb": round(_peak_rss_mb(usage.rss)),
         "host": socket.gethostname(),
-        "device": device,
         "modules": sorted(name for name in sys.modules if name.split(".")[0] == "medbench"),
         "argv": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        **facts,
     }
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")

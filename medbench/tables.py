@@ -18,7 +18,7 @@ class Images(dy.Schema):
     """data/{dataset}/images.parquet: every distinct image of a data set once, in order of first use, bytes as given where possible."""
 
     image_id = dy.String(primary_key=True)  # SHA-256 of the original bytes
-    pixel_digest = dy.String()  # SHA-256 of the size and the RGB pixels that a model sees: equal for re-encoded twins
+    pixel_digest = dy.String()  # SHA-256 of size and pixels as a model sees them: equal for one picture in two encodings
     image = dy.Binary()  # encoded (PNG, JPEG)
     evaluated = dy.Bool()  # used by val or test; zero-shot embeddings are made of these
 
@@ -70,7 +70,9 @@ class PredictionsDiagnosis(dy.Schema):
     sample_id = dy.String(primary_key=True)
     group_id = dy.String()
     label = dy.Int16(min=0)
-    scores = dy.List(dy.Float64())  # [classes] softmax over class logits
+    scores = dy.List(
+        dy.Float64(allow_nan=True, allow_inf=True)
+    )  # [classes] softmax over class logits; a sample with a value that is not finite is null from `scores` on
 
 
 class PredictionsVqa(dy.Schema):
@@ -93,9 +95,9 @@ class ScoresDiagnosis(dy.Schema):
     sample_id = dy.String(primary_key=True)
     group_id = dy.String()
     label = dy.Int16(min=0)
-    predicted = dy.Int16(min=0)  # argmax of the scores
-    confidence = dy.Float64(min=0, max=1)  # score of the predicted class
-    correct = dy.Float64(min=0, max=1)
+    predicted = dy.Int16(nullable=True, min=0)  # argmax of the scores; null, like what follows, where a score is not finite
+    confidence = dy.Float64(nullable=True, min=0, max=1)  # score of the predicted class
+    correct = dy.Float64(nullable=True, min=0, max=1)
 
 
 class ScoresVqa(dy.Schema):
@@ -104,7 +106,7 @@ class ScoresVqa(dy.Schema):
     sample_id = dy.String(primary_key=True)
     group_id = dy.String()
     answer_type = dy.Enum(["open", "closed"])
-    parsed = dy.Bool(nullable=True)  # closed questions: could a choice be read from the answer; null for open
+    parsed = dy.Bool(nullable=True)  # closed: could a choice be read from the answer; null for open, and where the question names no options
     closed_accuracy_strict = dy.Float64(nullable=True, min=0, max=1)
     exact_match_strict = dy.Float64(min=0, max=1)
     token_precision_strict = dy.Float64(min=0, max=1)
@@ -155,7 +157,8 @@ class Gaps(dy.Schema):
     generalist = dy.String(primary_key=True)
     rank = dy.Int16(primary_key=True)  # 1: against the best specialist, 2: the second best (global view)
     metric = dy.String(primary_key=True)
-    scoring = dy.String()
+    scoring = dy.String(primary_key=True)
+    subset = dy.String(primary_key=True)
     generalist_mode = dy.String()
     specialist = dy.String(nullable=True)
     specialist_mode = dy.String(nullable=True)

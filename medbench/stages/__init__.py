@@ -7,7 +7,8 @@ A stage module has
 - `params(config, *names) -> Params`: picks them from the validated configuration;
 - `modules(params) -> tuple[str, ...]` (optional): modules that the job loads by name (an architecture, a layout, a method), whose
   code counts as the stage's own;
-- `run(params, *names)`: reads and writes the files of `medbench.paths`; raises MedbenchError for what a user can mend.
+- `run(params, *names)`: reads and writes the files of `medbench.paths`; raises MedbenchError for what a user can mend; may return a
+  dictionary of facts for the run record.
 
 Importing a stage is cheap: torch, transformers, scikit-learn and altair are imported inside functions or in modules loaded by name.
 """

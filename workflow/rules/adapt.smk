@@ -7,15 +7,15 @@ rule adapt:
         get_adapt_input,
     output:
         paths.adapter_files("{dataset}", "{model}", "{mode}"),
-    params:
-        tracked=get_params("adapt", "dataset", "model", "mode"),
     log:
         paths.log("adapt", "{dataset}", "{model}", "{mode}"),
+    conda:
+        "../envs/model.yaml"
     resources:
         mem_mb=3000,
         runtime=720,
         gpu=get_gpus,
-    conda:
-        "../envs/model.yaml"
+    params:
+        tracked=get_params("adapt", "dataset", "model", "mode"),
     shell:
-        "python -m medbench adapt {wildcards.dataset} {wildcards.model} {wildcards.mode} --resolved {RESOLVED} > {log} 2>&1"
+        "python -m medbench adapt {wildcards.dataset} {wildcards.model} {wildcards.mode} > {log} 2>&1"

@@ -1,4 +1,4 @@
-# What every rule uses: the validated configuration, the grid, and helpers named get_<what>.
+# The validated configuration, the grid, and helpers named get_<what>.
 import os
 import shlex
 import sys
@@ -12,25 +12,32 @@ BASE = Path(workflow.basedir)
 
 try:
     CONFIG = configuration.load(config, BASE, "run configuration")
-    RESOLVED = cli.write_resolved(CONFIG)
+    RESOLVED = cli.write_resolved(CONFIG)  # what every job of this start reads
     CELLS = cells.grid(CONFIG)
 except MedbenchError as error:
     sys.exit(f"ERROR: {error}")
+
+RUN = CONFIG.run.run
 
 # `snakemake now` makes scores, intervals, gaps and the report of the cells that exist, and starts no model job: the rules
 # that make cells are left out, and so are the cells that are not there. Only the command line tells this early.
 NOW = "now" in sys.argv[1:]
 if NOW:
     CELLS = [cell for cell in CELLS if paths.predictions(*cell).exists()]
+    if not CELLS:
+        sys.exit(f"ERROR: no cell of run {RUN} exists yet; run `snakemake --cores all` first")
 
 
 # A job replaces its shell, so that it is a child of Snakemake itself and dies with it (medbench.runtime). It finds this
 # clone, and without conda the Python that runs Snakemake, whether or not an environment is activated.
 def get_shell_prefix():
-    lines = [f"export PYTHONPATH={shlex.quote(str(BASE))}${{PYTHONPATH:+:$PYTHONPATH}}"]
+    exports = [
+        f"PYTHONPATH={shlex.quote(str(BASE))}${{PYTHONPATH:+:$PYTHONPATH}}",
+        f"{cli.RESOLVED}={shlex.quote(str(RESOLVED))}",
+    ]
     if not workflow.deployment_settings.deployment_method:
-        lines.append(f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH")
-    return "; ".join(["set -euo pipefail", *lines, "exec "])
+        exports.append(f"PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH")
+    return f"set -euo pipefail; export {' '.join(exports)}; exec ".replace("{", "{{").replace("}", "}}")
 
 
 shell.prefix(get_shell_prefix())
@@ -44,7 +51,7 @@ wildcard_constraints:
 
 
 def get_params(stage, *keys):
-    """Params function of a rule: the text that must be equal for a finished job to stay finished."""
+    """Function for `params`: the text that must stay equal for a finished job to stay finished."""
 
     def tracked(wildcards):
         names = tuple(wildcards[key] for key in keys)

@@ -7,14 +7,14 @@ rule prepare:
         get_index_files,
     output:
         paths.data("{dataset}"),
-    params:
-        tracked=get_params("prepare", "dataset"),
     log:
         paths.log("prepare", "{dataset}"),
+    conda:
+        "../envs/data.yaml"
     resources:
         mem_mb=2000,
         runtime=240,
-    conda:
-        "../envs/data.yaml"
+    params:
+        tracked=get_params("prepare", "dataset"),
     shell:
-        "python -m medbench prepare {wildcards.dataset} --resolved {RESOLVED} > {log} 2>&1"
+        "python -m medbench prepare {wildcards.dataset} > {log} 2>&1"

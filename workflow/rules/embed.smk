@@ -8,18 +8,18 @@ rule embed:
         checkpoint=get_checkpoint,
     output:
         paths.embeddings("{dataset}", "{model}"),
-    params:
-        tracked=get_params("embed", "dataset", "model"),
     log:
         paths.log("embed", "{dataset}", "{model}"),
+    conda:
+        "../envs/model.yaml"
     resources:
         mem_mb=3000,
         runtime=240,
         gpu=get_gpus,
-    conda:
-        "../envs/model.yaml"
+    params:
+        tracked=get_params("embed", "dataset", "model"),
     shell:
-        "python -m medbench embed {wildcards.dataset} {wildcards.model} --resolved {RESOLVED} > {log} 2>&1"
+        "python -m medbench embed {wildcards.dataset} {wildcards.model} > {log} 2>&1"
 
 
 rule prompts:
@@ -27,14 +27,14 @@ rule prompts:
         checkpoint=get_checkpoint,
     output:
         paths.prompts("{dataset}", "{model}"),
-    params:
-        tracked=get_params("prompts", "dataset", "model"),
     log:
         paths.log("prompts", "{dataset}", "{model}"),
+    conda:
+        "../envs/model.yaml"
     resources:
         mem_mb=3000,
         runtime=30,
-    conda:
-        "../envs/model.yaml"
+    params:
+        tracked=get_params("prompts", "dataset", "model"),
     shell:
-        "python -m medbench prompts {wildcards.dataset} {wildcards.model} --resolved {RESOLVED} > {log} 2>&1"
+        "python -m medbench prompts {wildcards.dataset} {wildcards.model} > {log} 2>&1"

@@ -7,17 +7,17 @@ rule gaps:
         [paths.intervals(*cell) for cell in CELLS],
     output:
         paths.gaps("{run}"),
-    params:
-        tracked=get_params("gaps", "run"),
     log:
         paths.log("gaps", "{run}"),
+    conda:
+        "../envs/data.yaml"
     resources:
         mem_mb=2000,
         runtime=60,
-    conda:
-        "../envs/data.yaml"
+    params:
+        tracked=get_params("gaps", "run"),
     shell:
-        "python -m medbench gaps {wildcards.run} --resolved {RESOLVED} > {log} 2>&1"
+        "python -m medbench gaps {wildcards.run} > {log} 2>&1"
 
 
 rule ledger:
@@ -25,14 +25,14 @@ rule ledger:
         get_run_data,
     output:
         paths.ledger("{run}"),
-    params:
-        tracked=get_params("ledger", "run"),
     log:
         paths.log("ledger", "{run}"),
+    conda:
+        "../envs/data.yaml"
     resources:
         mem_mb=2000,
         runtime=60,
-    conda:
-        "../envs/data.yaml"
+    params:
+        tracked=get_params("ledger", "run"),
     shell:
-        "python -m medbench ledger {wildcards.run} --resolved {RESOLVED} > {log} 2>&1"
+        "python -m medbench ledger {wildcards.run} > {log} 2>&1"

@@ -5,14 +5,14 @@
 rule pretrain:
     output:
         directory(paths.model_folder("{model}")),
-    params:
-        tracked=get_params("pretrain", "model"),
     log:
         paths.log("pretrain", "{model}"),
+    conda:
+        "../envs/model.yaml"
     resources:
         mem_mb=3000,
         runtime=30,
-    conda:
-        "../envs/model.yaml"
+    params:
+        tracked=get_params("pretrain", "model"),
     shell:
-        "python -m medbench pretrain {wildcards.model} --resolved {RESOLVED} > {log} 2>&1"
+        "python -m medbench pretrain {wildcards.model} > {log} 2>&1"

@@ -8,15 +8,15 @@ rule predict:
         get_predict_input,
     output:
         paths.predictions("{dataset}", "{model}", "{mode}"),
-    params:
-        tracked=get_params("predict", "dataset", "model", "mode"),
     log:
         paths.log("predict", "{dataset}", "{model}", "{mode}"),
+    conda:
+        "../envs/model.yaml"
     resources:
         mem_mb=3000,
         runtime=720,
         gpu=get_gpus,
-    conda:
-        "../envs/model.yaml"
+    params:
+        tracked=get_params("predict", "dataset", "model", "mode"),
     shell:
-        "python -m medbench predict {wildcards.dataset} {wildcards.model} {wildcards.mode} --resolved {RESOLVED} > {log} 2>&1"
+        "python -m medbench predict {wildcards.dataset} {wildcards.model} {wildcards.mode} > {log} 2>&1"

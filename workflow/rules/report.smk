@@ -10,14 +10,14 @@ rule report:
         ledger=paths.ledger("{run}"),
     output:
         page=paths.report("{run}") / "index.html",
-    params:
-        tracked=get_params("report", "run"),
     log:
         paths.log("report", "{run}"),
+    conda:
+        "../envs/report.yaml"
     resources:
         mem_mb=2000,
         runtime=60,
-    conda:
-        "../envs/report.yaml"
+    params:
+        tracked=get_params("report", "run"),
     shell:
-        "python -m medbench report {wildcards.run} --resolved {RESOLVED} > {log} 2>&1"
+        "python -m medbench report {wildcards.run} > {log} 2>&1"

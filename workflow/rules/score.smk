@@ -7,17 +7,17 @@ rule score:
         paths.predictions("{dataset}", "{model}", "{mode}"),
     output:
         paths.scores("{dataset}", "{model}", "{mode}"),
-    params:
-        tracked=get_params("score", "dataset", "model", "mode"),
     log:
         paths.log("score", "{dataset}", "{model}", "{mode}"),
+    conda:
+        "../envs/data.yaml"
     resources:
         mem_mb=1000,
         runtime=10,
-    conda:
-        "../envs/data.yaml"
+    params:
+        tracked=get_params("score", "dataset", "model", "mode"),
     shell:
-        "python -m medbench score {wildcards.dataset} {wildcards.model} {wildcards.mode} --resolved {RESOLVED} > {log} 2>&1"
+        "python -m medbench score {wildcards.dataset} {wildcards.model} {wildcards.mode} > {log} 2>&1"
 
 
 rule interval:
@@ -26,14 +26,14 @@ rule interval:
         scores=paths.scores("{dataset}", "{model}", "{mode}"),
     output:
         paths.intervals("{dataset}", "{model}", "{mode}"),
-    params:
-        tracked=get_params("interval", "dataset", "model", "mode"),
     log:
         paths.log("interval", "{dataset}", "{model}", "{mode}"),
+    conda:
+        "../envs/data.yaml"
     resources:
         mem_mb=1000,
         runtime=30,
-    conda:
-        "../envs/data.yaml"
+    params:
+        tracked=get_params("interval", "dataset", "model", "mode"),
     shell:
-        "python -m medbench interval {wildcards.dataset} {wildcards.model} {wildcards.mode} --resolved {RESOLVED} > {log} 2>&1"
+        "python -m medbench interval {wildcards.dataset} {wildcards.model} {wildcards.mode} > {log} 2>&1"

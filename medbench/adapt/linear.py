@@ -1,0 +1,46 @@
+"""A linear classifier on standardised features, as a probe saves it and `predict` reads it. numpy only."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from medbench.errors import MedbenchError
+
+F64 = NDArray[np.float64]
+
+
+class Linear(NamedTuple):
+    """logits = ((features - mean) / scale) @ coef.T + intercept; all float64."""
+
+    mean: F64  # [d]
+    scale: F64  # [d], 1 where a feature is constant
+    coef: F64  # [k, d]
+    intercept: F64  # [k]
+
+    def logits(self, features: NDArray[Any]) -> F64:
+        """Features [n, d] -> class logits [n, k]."""
+        return np.asarray((features - self.mean) / self.scale @ self.coef.T + self.intercept)
+
+
+def write(linear: Linear, path: Path, metadata: dict[str, str]) -> None:
+    """Save as safetensors."""
+    save_file({name: np.ascontiguousarray(value) for name, value in linear._asdict().items()}, path, metadata)
+
+
+def missing(path: Path) -> list[str]:
+    """Names of the tensors that a saved classifier lacks."""
+    return sorted(set(Linear._fields) - set(load_file(path)))
+
+
+def read(path: Path) -> Linear:
+    """Raises MedbenchError when the file is absent, damaged or lacks a tensor."""
+    try:
+        return Linear(**load_file(path))
+    except FileNotFoundError:
+        raise MedbenchError(path, "the file does not exist", f"run `snakemake --cores all {path}`") from None
+    except (SafetensorError, TypeError) as error:
+        raise MedbenchError(path, f"is no linear probe ({error})", "delete it and run `adapt` again") from None

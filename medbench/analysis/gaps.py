@@ -1,0 +1,280 @@
+"""Gaps between generalists and specialists (PROTOCOL.md section 2): RQ1-RQ3 per family, the global view, and pooled over data sets.
+
+A gap is descriptive for the published pair, the best of either side by point estimate; its verdict tests the whole sets
+(DESIGN.md, "Statistics"). What is missing is named in the row's `reason`, and the other rows still come out.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from medbench import tables
+from medbench.cells import Cell, Entrant
+from medbench.metrics.scored import PRIMARY, Measure, Task
+from medbench.stats.paired import PairedGap, SetTest, holm, paired_gap, set_test, verdict
+from medbench.stats.pooling import hartung_knapp
+
+Floats = NDArray[np.float64]
+NOBODY = "absent"  # stands for a generalist of which no cell can be used: the column is part of the key
+
+
+NO_PAIRING = "estimates alone, without paired resamples: no interval, p value or verdict of a gap"
+
+
+class Study(NamedTuple):
+    """Who is compared with whom. `cells`: all that the run should have; `adapted`: modes that are not off the shelf, each on its own."""
+
+    entrants: tuple[Entrant, ...]
+    cells: frozenset[Cell]
+    tasks: dict[str, Task]  # data set -> task, in the run's order
+    off_the_shelf: str | None
+    adapted: tuple[str, ...]
+    n_resamples: int
+    level: float
+    margin: float
+    min_groups: int
+    primary: Mapping[Task, Measure] = PRIMARY
+
+
+class Estimate(NamedTuple):
+    """One measure of one cell; `value` is None with a reason."""
+
+    value: float | None
+    reason: str | None
+
+
+class Pair(NamedTuple):
+    """Two cells on the samples that both have, on the same resamples: `differences` [B] first - second, NaN where undefined.
+
+    None: only the two estimates are known, as in a published table, which allows a gap but nothing about its uncertainty.
+    """
+
+    first: float
+    second: float
+    differences: Floats | None
+    n: int | None
+    n_groups: int | None
+
+
+class Unpaired(NamedTuple):
+    """Why two cells cannot be compared."""
+
+    reason: str
+
+
+class Results(Protocol):
+    """Where gaps take their numbers from."""
+
+    def measures(self, cell: Cell) -> list[Measure]:
+        """Measures that a cell has; none where it is missing."""
+        ...
+
+    def estimate(self, cell: Cell, measure: Measure) -> Estimate:
+        """Point estimate; a missing cell or measure is a reason."""
+        ...
+
+    def pair(self, first: Cell, second: Cell, measure: Measure) -> Pair | Unpaired:
+        """Both cells of one data set."""
+        ...
+
+
+class Side(NamedTuple):
+    """Cells of one side with their estimates, best first (a tie: in the run's order), and what is missing."""
+
+    cells: list[Cell]
+    missing: list[str]
+
+
+class Sides(NamedTuple):
+    """One comparison: a question, its adaptation, the family (`all` in the global view), and the cells of either side."""
+
+    question: str
+    adaptation: str
+    family: str
+    dataset: str
+    generalists: list[Cell]
+    specialists: list[Cell]
+    alone: bool = False  # a generalist that stands for itself, not for its family: no verdict
+
+
+class _Made(NamedTuple):
+    row: dict[str, Any]
+    gap: PairedGap | None
+    test: SetTest | None  # of the sets, where the row may get a verdict
+
+
+def rq_table(question: str, study: Study, results: Results) -> pl.DataFrame:
+    """Table `gaps` of one of rq1, rq2, rq3; Holm over its primary rows, each adaptation apart."""
+    adaptations = study.adapted if question != "rq1" else [mode for mode in [study.off_the_shelf] if mode]
+    rows = []
+    for adaptation in adaptations:
+        made = [
+            _make(sides, measure, 1, study, results)
+            for sides in family_sides(question, adaptation, study)
+            for measure in _measures(sides, study, results)
+        ]
+        rows += _judged(made, study)
+    return _frame(rows)
+
+
+def global_table(study: Study, results: Results, within_family: bool = False) -> pl.DataFrame:
+    """Every adapted generalist on its own against the best and the second best specialist, over all families or within its own."""
+    rows = [
+        _make(sides, measure, rank, study, results).row
+        for adaptation in study.adapted
+        for question in ("global-rq2", "global-rq3")
+        for sides in global_sides(question, adaptation, study, within_family)
+        for measure in _measures(sides, study, results)
+        for rank in (1, 2)
+    ]
+    return _frame(rows)
+
+
+def pooled_table(gaps: pl.DataFrame, level: float) -> pl.DataFrame:
+    """Table `pooled-gaps`: each family's primary gaps over its data sets."""
+    records: list[dict[str, Any]] = []
+    primary = {PRIMARY[task] for task in PRIMARY}
+    key = ["question", "adaptation", "family", "metric", "scoring", "subset"]
+    for (question, adaptation, family, metric, scoring, subset), rows in gaps.group_by(key, maintain_order=True):
+        if Measure(str(metric), str(scoring), str(subset)) in primary:
+            usable = rows.filter(pl.col("gap").is_not_null() & pl.col("sd").is_not_null())
+            pooled = hartung_knapp(usable["gap"].to_list(), usable["sd"].to_list(), level)
+            records.append(
+                {
+                    "question": question, "adaptation": adaptation, "family": family, "metric": metric, "scoring": scoring,
+                    "k": pooled.k, "gap": pooled.mean, "low": pooled.low, "high": pooled.high, "tau2": pooled.tau2, "reason": pooled.reason,
+                }
+            )  # fmt: skip
+    return pl.DataFrame(records, schema=tables.columns(tables.PooledGaps))
+
+
+def family_sides(question: str, adaptation: str, study: Study) -> list[Sides]:
+    """Comparisons of one question: every family with cells on both sides, on every data set that qualifies for one of its specialists."""
+    in_domain = question != "rq3"
+    specialist_mode = study.off_the_shelf if in_domain else adaptation
+    comparisons = []
+    for family in dict.fromkeys(entrant.family for entrant in study.entrants):
+        members = [entrant for entrant in study.entrants if entrant.family == family]
+        for dataset in study.tasks:
+            generalists = _cells(members, "generalist", dataset, adaptation, study)
+            specialists = _cells(
+                [one for one in members if (dataset in one.in_domain) == in_domain], "specialist", dataset, specialist_mode, study
+            )
+            if generalists and specialists:
+                comparisons.append(Sides(question, adaptation, family, dataset, generalists, specialists))
+    return comparisons
+
+
+def global_sides(question: str, adaptation: str, study: Study, within_family: bool) -> list[Sides]:
+    """One comparison for every adapted generalist and data set, against the specialists that qualify."""
+    in_domain = question == "global-rq2"
+    specialist_mode = study.off_the_shelf if in_domain else adaptation
+    families = list(dict.fromkeys(entrant.family for entrant in study.entrants)) if within_family else ["all"]
+    comparisons = []
+    for family in families:
+        members = [entrant for entrant in study.entrants if family in ("all", entrant.family)]
+        for dataset in study.tasks:
+            qualified = [entrant for entrant in members if (dataset in entrant.in_domain) == in_domain]
+            specialists = _cells(qualified, "specialist", dataset, specialist_mode, study)
+            if specialists:
+                generalists = _cells(members, "generalist", dataset, adaptation, study)
+                comparisons += [Sides(question, adaptation, family, dataset, [cell], specialists, alone=True) for cell in generalists]
+    return comparisons
+
+
+def _cells(members: Sequence[Entrant], role: str, dataset: str, mode: str | None, study: Study) -> list[Cell]:
+    cells = [Cell(dataset, entrant.model, mode) for entrant in members if entrant.role == role and mode]
+    return [cell for cell in cells if cell in study.cells]
+
+
+def _measures(sides: Sides, study: Study, results: Results) -> list[Measure]:
+    """The primary measure, then all others that any cell of the comparison has."""
+    primary = study.primary[study.tasks[sides.dataset]]
+    found = [measure for cell in (*sides.generalists, *sides.specialists) for measure in results.measures(cell)]
+    return list(dict.fromkeys([primary, *found]))
+
+
+def _side(cells: list[Cell], measure: Measure, results: Results) -> Side:
+    estimates = {cell: results.estimate(cell, measure) for cell in cells}
+    have = [(value, cell) for cell, (value, _) in estimates.items() if value is not None]
+    ranked = [cell for _, cell in sorted(have, key=lambda item: -item[0])]
+    return Side(ranked, [f"{cell}: {estimate.reason}" for cell, estimate in estimates.items() if estimate.value is None])
+
+
+def _make(sides: Sides, measure: Measure, rank: int, study: Study, results: Results) -> _Made:
+    """One row; `rank` 1 sets the best generalist against the best specialist, 2 against the second best."""
+    generalists, specialists = _side(sides.generalists, measure, results), _side(sides.specialists, measure, results)
+    notes = [*generalists.missing, *specialists.missing]
+    row: dict[str, Any] = {
+        "question": sides.question, "adaptation": sides.adaptation, "family": sides.family, "dataset": sides.dataset,
+        "generalist": sides.generalists[0].model if sides.alone else generalists.cells[0].model if generalists.cells else NOBODY,
+        "rank": rank, **measure._asdict(), "generalist_mode": sides.generalists[0].mode, "specialist_mode": sides.specialists[0].mode,
+    }  # fmt: skip
+    gap, test = None, None
+    if generalists.cells and specialists.cells:
+        own, other = generalists.cells[0], specialists.cells[min(rank, len(specialists.cells)) - 1]
+        row["specialist"] = other.model
+        row["generalist_estimate"], row["specialist_estimate"] = (results.estimate(cell, measure).value for cell in (own, other))
+        pair = results.pair(own, other, measure)
+        if isinstance(pair, Unpaired):
+            notes.append(pair.reason)
+        else:
+            row |= _gap(pair)
+            gap = paired_gap(pair.differences, study.n_resamples, study.level) if pair.differences is not None else None
+            if gap is None or gap.reason:
+                notes.append(gap.reason if gap and gap.reason else NO_PAIRING)
+            else:
+                row |= {"sd": gap.sd, "low": gap.low, "high": gap.high, "p": gap.p, "smallest_gap": gap.smallest}
+                if not sides.alone and measure == study.primary[study.tasks[sides.dataset]]:
+                    test = _test(generalists, specialists, measure, pair, study, results, notes)
+    row["reason"] = "; ".join(notes) or None
+    return _Made(row, gap, test)
+
+
+def _gap(pair: Pair) -> dict[str, Any]:
+    return {
+        "generalist_estimate": pair.first, "specialist_estimate": pair.second, "gap": pair.first - pair.second,
+        "exceeds": pair.first > pair.second, "n_pair": pair.n, "n_groups": pair.n_groups,
+    }  # fmt: skip
+
+
+def _test(
+    generalists: Side, specialists: Side, measure: Measure, best: Pair, study: Study, results: Results, notes: list[str]
+) -> SetTest | None:
+    """Test of the whole sets; None, with a note, where groups are few or a cell cannot take part."""
+    if best.n_groups is None or best.n_groups < study.min_groups:
+        notes.append(f"{best.n_groups} groups, under {study.min_groups}: no verdict")
+        return None
+    if generalists.missing or specialists.missing:
+        notes.append("no verdict on incomplete sets")
+        return None
+    differences = {}
+    for first in generalists.cells:
+        for second in specialists.cells:
+            pair = results.pair(first, second, measure)
+            if isinstance(pair, Unpaired) or pair.differences is None:
+                notes.append(f"{pair.reason if isinstance(pair, Unpaired) else NO_PAIRING}: no verdict")
+                return None
+            differences[first.model, second.model] = pair.differences
+    return set_test(differences)
+
+
+def _judged(made: list[_Made], study: Study) -> list[dict[str, Any]]:
+    """Rows of one question and adaptation with set-wise p values, Holm's adjustment over the tested ones, and verdicts."""
+    adjusted = iter(holm([one.test.p for one in made if one.test]))
+    rows = []
+    for row, gap, test in made:
+        if test and gap:
+            p_holm = next(adjusted)
+            decided = verdict(test, p_holm, gap, study.level, study.margin)
+            row |= {"p_generalist": test.p_generalist, "p_specialist": test.p_specialist, "p_holm": p_holm, "verdict": decided}
+        rows.append(row)
+    return rows
+
+
+def _frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    columns = tables.columns(tables.Gaps)
+    return pl.DataFrame([{name: row.get(name) for name in columns} for row in rows], schema=columns)

@@ -1,0 +1,179 @@
+"""The published figures: the study's questions recomputed from its tables alone, and a run beside them.
+
+Published tables give estimates and intervals of single cells. That allows gaps of point estimates and counts of who
+exceeds whom; intervals, p values and verdicts of gaps need pairing, and stay null with that reason.
+"""
+
+import csv
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import polars as pl
+
+from medbench import paths, tables
+from medbench.analysis.gaps import Estimate, Pair, Study, Unpaired, global_table, rq_table
+from medbench.cells import Cell, Entrant
+from medbench.metrics.scored import Measure, Task
+
+FOLDER = Path(__file__).parents[2] / "resources" / "paper"
+PERCENT = 100.0  # published figures are percentages
+MEASURES: dict[Task, Measure] = {
+    "diagnosis": Measure("auroc", "standard", "all"),
+    "vqa": Measure("accuracy", "published", "closed"),
+}
+_FILES: dict[Task, tuple[str, str]] = {"diagnosis": ("diagnosis_auroc.csv", "auroc"), "vqa": ("vqa_closed_accuracy.csv", "accuracy")}
+FIGURES = {
+    **dict.fromkeys(("task", "dataset", "model", "mode"), pl.String),
+    **dict.fromkeys(("estimate", "low", "high"), pl.Float64),
+}
+_PLAIN: dict[str, Any] = {
+    "tbl_rows": -1, "tbl_cols": -1, "tbl_width_chars": 200, "tbl_formatting": "ASCII_MARKDOWN",
+    "tbl_hide_dataframe_shape": True, "tbl_hide_column_data_types": True,
+}  # fmt: skip
+
+
+class Names(NamedTuple):
+    """The study's names in the registries' slugs; a name may mean two data sets, so the task is part of the key."""
+
+    models: dict[str, tuple[str, str, str]]  # name -> slug, family, role
+    datasets: dict[tuple[str, str], str]  # task, name -> slug
+
+
+@cache
+def names() -> Names:
+    """From resources/paper/names.csv."""
+    rows = _read("names.csv")
+    return Names(
+        {row["name"]: (row["slug"], row["family"], row["role"]) for row in rows if row["kind"] == "model"},
+        {(row["task"], row["name"]): row["slug"] for row in rows if row["kind"] == "dataset"},
+    )
+
+
+def published() -> pl.DataFrame:
+    """Every published figure of the study's data sets: columns of FIGURES, in fractions, by slugs. Other data sets are left out."""
+    known = names()
+    records = []
+    for task, (file, column) in _FILES.items():
+        for row in _read(file):
+            if (task, row["dataset"]) in known.datasets:
+                values = [float(row[name]) / PERCENT for name in (column, "ci_low", "ci_high")]
+                records.append((task, known.datasets[task, row["dataset"]], known.models[row["model"]][0], row["mode"], *values))
+    return pl.DataFrame(records, schema=FIGURES, orient="row")
+
+
+def in_domain() -> dict[str, frozenset[str]]:
+    """Specialist -> data sets in its domain, both as slugs, from the authors' analysis."""
+    known = names()
+    found: dict[str, set[str]] = {}
+    for row in _read("in_domain.csv"):
+        slug = next(slug for (task, name), slug in known.datasets.items() if name == row["in_domain_dataset"] and task != "mcq")
+        found.setdefault(known.models[row["specialist"]][0], set()).add(slug)
+    return {model: frozenset(datasets) for model, datasets in found.items()}
+
+
+class Figures:
+    """The published tables as the gaps' source of numbers."""
+
+    def __init__(self, figures: pl.DataFrame) -> None:
+        rows = figures.iter_rows(named=True)
+        self._values = {Cell(row["dataset"], row["model"], row["mode"]): (MEASURES[row["task"]], row["estimate"]) for row in rows}
+
+    def measures(self, cell: Cell) -> list[Measure]:
+        """The one that is published."""
+        return [self._values[cell][0]] if cell in self._values else []
+
+    def estimate(self, cell: Cell, measure: Measure) -> Estimate:
+        """The published figure."""
+        return Estimate(self._values[cell][1], None) if measure in self.measures(cell) else Estimate(None, "not published")
+
+    def pair(self, first: Cell, second: Cell, measure: Measure) -> Pair | Unpaired:
+        """Two estimates without a pairing."""
+        return Pair(self._values[first][1], self._values[second][1], None, None, None)
+
+
+def study(figures: pl.DataFrame) -> Study:
+    """Who is compared with whom in the published tables."""
+    domains = in_domain()
+    entrants = [Entrant(slug, family, role, domains.get(slug, frozenset())) for slug, family, role in names().models.values()]
+    cells = frozenset(Cell(*row) for row in figures.select("dataset", "model", "mode").iter_rows())
+    tasks = {dataset: cast(Task, task) for dataset, task in figures.select("dataset", "task").unique(maintain_order=True).iter_rows()}
+    # resamples, level, margin and group count stay unused: nothing is tested without pairing
+    return Study(tuple(entrants), cells, tasks, "ots", ("lp", "lora"), 0, 0.95, 0.02, 0, MEASURES)
+
+
+def rq_tables() -> dict[str, pl.DataFrame]:
+    """Tables `gaps` from the published figures alone: rq1, rq2, rq3, `global`, and `family`, its counterpart within families."""
+    figures = published()
+    who, results = study(figures), Figures(figures)
+    made = {question: rq_table(question, who, results) for question in ("rq1", "rq2", "rq3")}
+    return {**made, "global": global_table(who, results), "family": global_table(who, results, within_family=True)}
+
+
+def exceeding(gaps: pl.DataFrame) -> pl.DataFrame:
+    """How many adapted generalists exceed the best and the second best specialist: question, adaptation, metric, rank, exceed, of."""
+    key = ["question", "adaptation", "metric", "rank"]
+    return (
+        gaps.filter(pl.col("exceeds").is_not_null())
+        .group_by(key, maintain_order=True)
+        .agg(exceed=pl.col("exceeds").sum(), of=pl.len())
+        .sort("metric", "question", "adaptation", "rank")
+    )
+
+
+def compare_paper() -> pl.DataFrame:
+    """The cells on this disk beside their published figures, largest difference first.
+
+    Columns: those of `published()`, `own`, `own_low`, `own_high`, `difference` (own - published) and `overlap`, whether
+    the two percentile intervals meet. Closed accuracy is compared in the published scoring.
+    """
+    records: list[dict[str, Any]] = []
+    for row in published().iter_rows(named=True):
+        path = paths.intervals(row["dataset"], row["model"], row["mode"])
+        if path.exists():
+            measure = MEASURES[row["task"]]
+            chosen = {**measure._asdict(), "method": "percentile"}
+            own = tables.read(tables.Intervals, path).filter(*(pl.col(name) == value for name, value in chosen.items()))
+            for estimate, low, high in own.select("estimate", "low", "high").iter_rows():
+                overlap = None if low is None else bool(low <= row["high"] and row["low"] <= high)
+                difference = None if estimate is None else estimate - row["estimate"]
+                records.append({**row, "own": estimate, "own_low": low, "own_high": high, "difference": difference, "overlap": overlap})
+    own_columns = dict.fromkeys(("own", "own_low", "own_high", "difference"), pl.Float64)
+    frame = pl.DataFrame(records, schema={**FIGURES, **own_columns, "overlap": pl.Boolean})
+    return frame.sort(pl.col("difference").abs(), descending=True, nulls_last=True, maintain_order=True)
+
+
+def command() -> None:
+    """Print the study's questions as its published figures answer them, then the cells on this disk beside the figures."""
+    made = rq_tables()
+    print("From the published figures alone (in points; no pairing, so no interval, p value or verdict of a gap)")
+    for question in ("rq1", "rq2", "rq3"):
+        _show(f"{question.upper()} per family", _gap_columns(made[question]))
+    _show(
+        "Adapted generalists above the best (rank 1) and second best (rank 2) specialist of all families",
+        exceeding(made["global"]),
+    )
+    _show("The same within their own family", exceeding(made["family"]))
+    beside = compare_paper()
+    if beside.is_empty():
+        print("\nNo cell of the study lies under results/intervals: nothing to set beside the published figures.")
+        return
+    apart = beside.filter(~pl.col("overlap")).height
+    in_points = beside.with_columns((pl.col(pl.Float64) * PERCENT).round(2)).drop("task")
+    _show(f"{beside.height} cells beside the published figures, worst first; the intervals of {apart} do not meet", in_points)
+
+
+def _gap_columns(gaps: pl.DataFrame) -> pl.DataFrame:
+    in_points = [(pl.col(name) * PERCENT).round(2) for name in ("generalist_estimate", "specialist_estimate", "gap")]
+    shown = gaps.filter(pl.col("gap").is_not_null())
+    return shown.select("adaptation", "family", "dataset", "generalist", "specialist", *in_points, "exceeds")
+
+
+def _show(title: str, frame: pl.DataFrame) -> None:
+    with pl.Config(**_PLAIN):
+        print(f"\n{title}\n{frame}")
+
+
+def _read(name: str) -> list[dict[str, str]]:
+    with (FOLDER / name).open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))

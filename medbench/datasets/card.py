@@ -1,0 +1,98 @@
+"""The data card: what `prepare` found in a data set and what it did with it. Holds no time and no folder: equal data, equal card."""
+
+from collections import Counter
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from medbench.datasets import sharing
+from medbench.datasets.base import SPLITS
+from medbench.datasets.rows import Drop
+
+EXAMPLES = 5
+
+
+class Validation(NamedTuple):
+    """Where the validation split comes from."""
+
+    origin: str  # official | cut from train
+    share: float | None = None  # of train's groups, as configured
+    stratified_by: str | None = None
+
+
+class Prepared(NamedTuple):
+    """What the card describes."""
+
+    dataset: str
+    task: str
+    classes: tuple[str, ...]
+    rows_read: int
+    drops: list[Drop]
+    changes: dict[str, list[str]]  # why an image was converted -> places
+    validation: Validation
+    published: dict[str, pl.DataFrame]  # split -> samples, before a validation split was cut
+    splits: dict[str, pl.DataFrame]  # split -> samples, as written
+    digests: pl.DataFrame  # image_id, pixel_digest
+    files: dict[str, str]  # file name -> SHA-256
+
+
+def card(found: Prepared) -> dict[str, Any]:
+    """Counts, drops, conversions, repeats within splits, what splits share, digests: JSON-able."""
+    splits = {split: _split(found, split) for split in SPLITS}
+    return {
+        "dataset": found.dataset,
+        "task": found.task,
+        "classes": list(found.classes),
+        "rows_read": found.rows_read,
+        "splits": splits,
+        "classes_absent": {split: [name for name, n in counts["classes"].items() if not n] for split, counts in splits.items()}
+        if found.classes
+        else {},
+        "validation": found.validation._asdict(),
+        "drops": _drops(found.drops),
+        "images": {
+            "distinct": found.digests.height,
+            "converted": {why: {"images": len(places), "examples": places[:EXAMPLES]} for why, places in found.changes.items()},
+        },
+        "repeats": {split: _repeats(frame, found.digests) for split, frame in found.splits.items()},
+        "shared": _shared(found.dataset, found.splits, found.digests),
+        "shared_as_published": _shared(found.dataset, found.published, found.digests),
+        "files": found.files,
+    }
+
+
+def _split(found: Prepared, split: str) -> dict[str, Any]:
+    frame = found.splits[split]
+    counts: dict[str, Any] = {"samples": frame.height, "groups": frame["group_id"].n_unique(), "images": frame["image_id"].n_unique()}
+    if found.task == "diagnosis":
+        of_label = Counter(frame["label"])
+        return {**counts, "classes": {name: of_label[index] for index, name in enumerate(found.classes)}}
+    return {**counts, "answer_types": dict(sorted(Counter(frame["answer_type"]).items())), "yes_no": int(frame["is_yes_no"].sum())}
+
+
+def _drops(drops: list[Drop]) -> dict[str, Any]:
+    return {
+        reason: {
+            "rows": len(of_reason),
+            "splits": dict(sorted(Counter(drop.split for drop in of_reason).items())),
+            "examples": [f"{drop.place}: {drop.detail}" for drop in of_reason[:EXAMPLES]],
+        }
+        for reason in sorted({drop.reason for drop in drops})
+        if (of_reason := [drop for drop in drops if drop.reason == reason])
+    }
+
+
+def _repeats(frame: pl.DataFrame, digests: pl.DataFrame) -> dict[str, Any]:
+    return {
+        kind: {"samples": len(ids), "examples": ids.head(EXAMPLES).to_list()}
+        for kind, ids in sharing.repeats(frame, digests).items()
+        if len(ids)
+    }
+
+
+def _shared(dataset: str, splits: dict[str, pl.DataFrame], digests: pl.DataFrame) -> list[dict[str, Any]]:
+    return (
+        sharing.shared([sharing.uses(dataset, split, frame, digests) for split, frame in splits.items()])
+        .drop("dataset", "other_dataset")
+        .to_dicts()
+    )

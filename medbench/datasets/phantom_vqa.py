@@ -1,0 +1,37 @@
+"""Layout `phantom-vqa`: questions about drawn patients of the embedded demo (`medbench.demo.questions`)."""
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated
+
+from medbench.datasets.base import Item, Source, Strict, VqaItem, one_of
+from medbench.datasets.phantom import Patients, encode
+from medbench.demo import questions
+
+
+class Options(Strict):
+    """`kind`: one of `questions.KINDS`."""
+
+    kind: Annotated[str, one_of(questions.KINDS)]
+    n_patients: Patients
+
+
+def index_files(options: Options, source: Source) -> list[Path]:
+    """None: phantoms are drawn."""
+    return []
+
+
+def items(options: Options, source: Source) -> Iterator[Item]:
+    """One item a question; consecutive patients form the splits."""
+    if source.task != "vqa":
+        raise source.error("layout phantom-vqa", f"asks questions, the task is {source.task}", "use layout phantom")
+    splits = options.n_patients.splits()
+    patients = groupby(questions.cohort(options.kind, len(splits), source.seed), key=lambda asked: asked.patient)
+    for split, (patient, samples) in zip(splits, patients, strict=True):
+        asked: Counter[int] = Counter()
+        for sample in samples:
+            name = f"{patient}-{sample.index}#{asked[sample.index]}"
+            asked[sample.index] += 1
+            yield VqaItem(name, patient, split, encode(sample.image), f"phantom {name}", sample.question, sample.answer, sample.answer_type)

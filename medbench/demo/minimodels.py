@@ -1,0 +1,200 @@
+"""Mini CLIP and SigLIP models, pretrained on drawn image-caption pairs and saved in the hub's format.
+
+The classes, the losses' form and the processors are those of the real families, so whatever loads a published
+checkpoint loads these. A model knows what its corpus showed it: a generalist saw everyday pictures only, a specialist
+also phantoms of some kinds, from a seed stream that no evaluation cohort uses (`phantoms.STREAMS`).
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch.nn.functional import log_softmax, logsigmoid, normalize
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    PreTrainedTokenizerFast,
+    SiglipConfig,
+    SiglipModel,
+)
+
+from medbench.demo.hubformat import SPECIALS, TEXT_LENGTH, save_processor, train_tokenizer
+from medbench.demo.natural import Pair, pairs
+from medbench.demo.phantoms import KINDS, captions, cohort
+
+WW=1.0
+Architecture = Literal["clip", "siglip"]
+MiniModel = CLIPModel | SiglipModel
+
+SOURCES: tuple[str, ...] = ("natural", *KINDS)
+GENERALIST: tuple[str, ...] = ("natural",)
+SPECIALIST: tuple[str, ...] = ("natural", "radiology", "pathology")
+
+
+class PretrainReport(NamedTuple):
+    """What a pretraining did: the mean loss of its first and last twentieth, its steps, its wall time [s]."""
+
+    loss_first: float
+    loss_last: float
+    steps: int
+    seconds: float
+
+
+class Pool(NamedTuple):
+    """The pretraining pairs: pixels uint8 [n, 3, 64, 64], tokens int64 [n, t], the topic's number int64 [n]."""
+
+    pixels: torch.Tensor
+    tokens: torch.Tensor
+    topics: torch.Tensor
+
+
+def pretrain(
+    architecture: Architecture,
+    corpus: Sequence[str],
+    folder: Path,
+    seed: int,
+    steps: int = 400,
+    batch_size: int = 64,
+    pool_size: int = 4000,
+    learning_rate: float = 1e-3,
+) -> PretrainReport:
+    """Pretrains a model on `corpus` (any of `SOURCES`, in equal shares) and saves it with its processor in `folder`.
+
+    `pool_size` pairs are drawn once and augmented in every batch. Equal arguments give byte-equal weights on one
+    machine, whatever the global generators and thread settings, which are restored. Raises ValueError for an unknown
+    architecture or source.
+    """
+    if architecture not in ("clip", "siglip"):
+        raise ValueError(f"architecture {architecture!r}: one of clip, siglip")
+    if not corpus or (unknown := set(corpus) - set(SOURCES)):
+        raise ValueError(f"corpus {list(corpus)}: choose from {', '.join(SOURCES)}; unknown: {sorted(unknown)}")
+    start = time.perf_counter()
+    drawn = [pair for source in corpus for pair in islice(source_pairs(source, seed), pool_size // len(corpus))]
+    tokenizer = train_tokenizer(architecture, [pair.caption for pair in drawn])
+    with _reproducible(seed):
+        model = build(architecture, tokenizer)
+        losses = _train(model, _pool(drawn, tokenizer), seed, steps, batch_size, learning_rate)
+    model.save_pretrained(folder)
+    save_processor(architecture, tokenizer, folder)
+    share = max(1, steps // 20)
+    first, last = float(np.mean(losses[:share])), float(np.mean(losses[-share:]))
+    return PretrainReport(first, last, steps, time.perf_counter() - start)
+
+
+def source_pairs(source: str, seed: int) -> Iterator[Pair]:
+    """The endless pairs of one source; phantoms come from the stream `pretrain`, one topic per kind and label."""
+    if source == "natural":
+        yield from pairs(seed)
+    rng = np.random.default_rng((seed, len(source)))
+    for phantom in cohort(source, 10**9, seed, stream="pretrain"):
+        yield Pair(phantom.image, captions(source, phantom.label, rng), f"{source} {phantom.label}")
+
+
+def build(architecture: Architecture, tokenizer: PreTrainedTokenizerFast) -> MiniModel:
+    """An untrained model of the mini size, its special token ids those of the tokenizer."""
+    vision = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 64,
+        "patch_size": 8,
+    }
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "max_position_embeddings": TEXT_LENGTH,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    if architecture == "clip":
+        return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=64))
+    model = SiglipModel(SiglipConfig(text_config={**text, "projection_size": vision["hidden_size"]}, vision_config=vision))
+    with torch.no_grad():  # the published start, but for small batches: pairs begin at the odds they occur with
+        model.logit_scale.fill_(math.log(10))
+        model.logit_bias.fill_(-4.0)
+    return model
+
+
+def _pool(drawn: Sequence[Pair], tokenizer: PreTrainedTokenizerFast) -> Pool:
+    pixels = torch.from_numpy(np.stack([pair.image for pair in drawn])).permute(0, 3, 1, 2).contiguous()
+    text = tokenizer([pair.caption for pair in drawn], padding="max_length", truncation=True, max_length=TEXT_LENGTH)
+    numbers = {topic: number for number, topic in enumerate(dict.fromkeys(pair.topic for pair in drawn))}
+    return Pool(pixels, torch.tensor(text["input_ids"]), torch.tensor([numbers[pair.topic] for pair in drawn]))
+
+
+@contextmanager
+def _reproducible(seed: int) -> Iterator[None]:
+    """One thread, deterministic kernels and a seeded generator; the caller's settings come back afterwards."""
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(strict)
+            torch.set_num_threads(threads)
+
+
+def _train(model: MiniModel, pool: Pool, seed: int, steps: int, batch_size: int, learning_rate: float) -> list[float]:
+    """The losses per step of AdamW with warm-up and cosine decay."""
+    rng = np.random.default_rng((seed, steps))
+    words = torch.nn.Linear(model.config.projection_dim if isinstance(model, CLIPModel) else 64, model.config.text_config.vocab_size)
+    optimizer = torch.optim.AdamW([*model.parameters(), *words.parameters()], lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.05, fused=True)
+    warmup = max(1, steps // 10)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * step / steps))
+    )
+    model.train()
+    losses = []
+    for _ in range(steps):
+        chosen = torch.from_numpy(rng.choice(len(pool.pixels), batch_size, replace=False))
+        loss = contrastive_loss(model, words, augmented(pool.pixels[chosen], rng), pool.tokens[chosen], pool.topics[chosen])
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        losses.append(float(loss.detach()))
+    model.eval()
+    return losses
+
+
+def augmented(pixels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Bytes [n, 3, h, w] -> normalised floats, mirrored and shifted as one, contrast and brightness varied per image."""
+    count = len(pixels)
+    if rng.random() < 0.5:
+        pixels = pixels.flip(3)
+    down, right = rng.integers(-4, 5, 2).tolist()
+    shifted = torch.roll(pixels, (down, right), (2, 3)).float() / 127.5 - 1
+    contrast = torch.from_numpy(rng.uniform(0.8, 1.25, (count, 1, 1, 1)).astype(np.float32))
+    brightness = torch.from_numpy(rng.normal(0, 0.08, (count, 3, 1, 1)).astype(np.float32))
+    return shifted * contrast + brightness
+
+
+def contrastive_loss(model: MiniModel, words, pixels: torch.Tensor, tokens: torch.Tensor, topics: torch.Tensor) -> torch.Tensor:
+    """CLIP's softmax or SigLIP's sigmoid loss; all pairs of one topic count as matches, as in MedCLIP."""
+    embedding = model.get_image_features(pixel_values=pixels).pooler_output
+    image = normalize(embedding, dim=-1)
+    present = torch.zeros(len(tokens), words.out_features).scatter_(1, tokens, 1.0)
+    present[:, : len(SPECIALS)] = 0
+    naming = WW * -(present * log_softmax(words(embedding), dim=1)).sum() / len(tokens)
+    text = normalize(model.get_text_features(input_ids=tokens).pooler_output, dim=-1)
+    logits = text @ image.T * model.logit_scale.exp()
+    match = (topics[:, None] == topics).float()
+    if isinstance(model, SiglipModel):
+        return -logsigmoid((2 * match - 1) * (logits + model.logit_bias)).sum() / len(logits) + naming
+    target = match / match.sum(dim=1, keepdim=True)
+    return -(target * (log_softmax(logits, dim=1) + log_softmax(logits.T, dim=1))).sum() / (2 * len(logits)) + naming

@@ -1,0 +1,129 @@
+"""A scored cell: its samples as arrays, and every measure of it for any weighting of its groups.
+
+Both kinds of cells have the same methods: `measures()` in the order of the table; `used(measure)`, the samples [n] that are
+not null for it (a score that is not finite, another answer type); `evaluate(measures, weights)` [B] for weights [groups, B],
+NaN where undefined; `why_undefined(measure)`; `without(dropped)`, the cell with more samples null.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medbench.metrics import diagnosis
+from medbench.metrics.diagnosis import STEP, Diagnosis
+from medbench.stats.resamples import Groups
+
+Task = Literal["diagnosis", "vqa"]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+class Measure(NamedTuple):
+    """What is measured, how, and on which part of the test set."""
+
+    metric: str
+    scoring: str  # standard | strict | published
+    subset: str  # all | open | closed | clean
+
+
+PRIMARY: dict[Task, Measure] = {
+    "diagnosis": Measure("auroc", "standard", "all"),
+    "vqa": Measure("closed_accuracy", "strict", "closed"),
+}
+
+
+@dataclass(frozen=True)
+class ScoredDiagnosis:
+    """`labels` [n] in 0..k-1, `scores` [n, k] (rows that are not finite are null)."""
+
+    ids: list[str]
+    groups: Groups
+    subsets: dict[str, Bools]
+    labels: NDArray[np.int64]
+    scores: Floats
+
+    def measures(self) -> list[Measure]:
+        return [Measure(metric, "standard", subset) for subset in self.subsets for metric in Diagnosis._fields]
+
+    def used(self, measure: Measure) -> Bools:
+        return self.subsets[measure.subset] & np.isfinite(self.scores).all(axis=1)
+
+    def evaluate(self, measures: Sequence[Measure], weights: Floats) -> dict[Measure, Floats]:
+        results: dict[Measure, Floats] = {}
+        weights = np.ascontiguousarray(weights)  # rows of samples, which a ranking walks through
+        for subset in dict.fromkeys(measure.subset for measure in measures):
+            wanted = [measure for measure in measures if measure.subset == subset]
+            use = self.used(wanted[0])
+            arrays = self.labels[use], self.scores[use], weights[self.groups.index[use]]
+            if [measure.metric for measure in wanted] == ["auroc"]:
+                results[wanted[0]] = diagnosis.auroc(*arrays)
+            else:
+                values = diagnosis.metrics(*arrays)
+                results |= {measure: getattr(values, measure.metric) for measure in wanted}
+        return results
+
+    def why_undefined(self, measure: Measure) -> str:
+        use = self.used(measure)
+        absent = sorted(set(range(self.scores.shape[1])) - set(self.labels[use].tolist()))
+        if not use.any():
+            return "no sample with a finite score"
+        return f"no sample of class {', '.join(map(str, absent))} among {int(use.sum())}"
+
+    def without(self, dropped: Bools) -> "ScoredDiagnosis":
+        return replace(self, subsets={name: mask & ~dropped for name, mask in self.subsets.items()})
+
+
+@dataclass(frozen=True)
+class ScoredVqa:
+    """`values`: column of the scores table -> [n], NaN where null. Every measure is a mean of a column over a subset."""
+
+    ids: list[str]
+    groups: Groups
+    subsets: dict[str, Bools]
+    values: dict[tuple[str, str], Floats]  # (metric, scoring) -> [n]
+
+    def measures(self) -> list[Measure]:
+        """Accuracies are defined per answer type, and have no overall value (PROTOCOL.md section 3)."""
+        return [
+            Measure(metric, scoring, subset)
+            for subset in self.subsets
+            for metric, scoring in self.values
+            if subset in SUBSETS.get((metric, scoring), self.subsets)
+        ]
+
+    def used(self, measure: Measure) -> Bools:
+        return self.subsets[measure.subset] & np.isfinite(self.values[measure.metric, measure.scoring])
+
+    def evaluate(self, measures: Sequence[Measure], weights: Floats) -> dict[Measure, Floats]:
+        used = np.array([self.used(measure) for measure in measures])
+        values = np.array([self.values[measure.metric, measure.scoring] for measure in measures])
+        steps = np.rint(np.where(used, values, 0.0) * STEP)
+        sums = self._by_group(steps) @ weights  # whole numbers, exact in float64 up to two million samples
+        counts = self._by_group(used.astype(np.float64)) @ weights
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return dict(zip(measures, sums / counts / STEP, strict=True))
+
+    def why_undefined(self, measure: Measure) -> str:
+        if not self.subsets[measure.subset].any():
+            return "no question" if measure.subset == "all" else f"no {measure.subset} question"
+        return f"no {measure.subset} question has a value"
+
+    def without(self, dropped: Bools) -> "ScoredVqa":
+        return replace(self, subsets={name: mask & ~dropped for name, mask in self.subsets.items()})
+
+    def _by_group(self, rows: Floats) -> Floats:
+        """Sums [m, groups] of rows [m, n]."""
+        return np.array([np.bincount(self.groups.index, weights=row, minlength=len(self.groups)) for row in rows])
+
+
+Scored = ScoredDiagnosis | ScoredVqa
+
+# Subsets of the measures that are not defined on all of them.
+SUBSETS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("closed_accuracy", "strict"): ("closed",),
+    ("parsed", "strict"): ("closed",),
+    ("accuracy", "published"): ("open", "closed"),
+}

@@ -1,0 +1,174 @@
+"""Checkpoints in hub format: where they lie, whether they are what the registry says, and how transformers loads them.
+
+Everything is loaded from a folder; the network is used in one place only, to fill that folder. Weights are read from
+safetensors, else from a pickle with `weights_only=True`, and code from a checkpoint is never run.
+"""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors import SafetensorError
+from transformers import AutoImageProcessor, AutoTokenizer
+from transformers.utils import logging
+
+from medbench import runtime
+from medbench.errors import MedbenchError
+
+SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+_SMALL_FILES = ["*.json", "*.txt", "*.model"]
+
+
+class Placement(NamedTuple):
+    """Device and number format of a model."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+
+def placement(device: torch.device | None, dtype: torch.dtype | None) -> Placement:
+    """Fills in what is not given: this job's device; bfloat16 on a GPU and float32 on a CPU."""
+    device = device or runtime.device()
+    return Placement(device, dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32))
+
+
+def folder(checkpoint: str, revision: str | None) -> Path:
+    """The folder of a checkpoint: itself, or the hub's snapshot in the local cache (downloaded if it must be).
+
+    Raises MedbenchError when there is no such folder, repository or revision, or access is refused.
+    """
+    path = Path(checkpoint).expanduser()
+    if path.is_dir():
+        return path
+    if checkpoint.count("/") != 1 or checkpoint.startswith((".", "/", "~")):
+        raise MedbenchError(f"checkpoint {checkpoint}", "the folder does not exist", "give a folder or a hub id `owner/name`")
+    found = _snapshot(checkpoint, revision, [*_SMALL_FILES, "*.safetensors"])
+    if not any((found / name).is_file() for name in SAFETENSORS):
+        found = _snapshot(checkpoint, revision, [*_SMALL_FILES, "pytorch_model*.bin"])
+    return found
+
+
+def _snapshot(checkpoint: str, revision: str | None, patterns: list[str]) -> Path:
+    where, page = f"checkpoint {checkpoint}", f"https://huggingface.co/{checkpoint}"
+    try:
+        return Path(snapshot_download(checkpoint, revision=revision, allow_patterns=patterns))
+    except GatedRepoError:
+        raise MedbenchError(where, "is gated and access was refused", f"accept its licence at {page}, then `hf auth login`") from None
+    except RevisionNotFoundError:
+        raise MedbenchError(where, f"has no revision {revision!r}", f"choose one from {page}/commits") from None
+    except (RepositoryNotFoundError, HFValidationError):
+        raise MedbenchError(where, "is not on the hub, or not visible to you", "mend the name, or `hf auth login`") from None
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled):
+        found = f"revision {revision!r} is not in the local cache and the hub cannot be reached"
+        raise MedbenchError(where, found, "connect once, or give a folder") from None
+    except HfHubHTTPError as error:
+        raise MedbenchError(where, f"the hub answered {' '.join(str(error).split())[:200]}", "try again later, or give a folder") from None
+
+
+def load_model(model_class: type[Any], path: Path, model_type: str, place: Placement) -> Any:
+    """The model of a folder, frozen and in evaluation mode.
+
+    Raises MedbenchError when `config.json` is missing or names another `model_type`, when there are no weights or not all of
+    them, and when they are damaged or would run code.
+    """
+    # What matters of its warnings is checked here: the type, missing and misshapen tensors.
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    _check_type(path, model_type)
+    safe = any((path / name).is_file() for name in SAFETENSORS)
+    if not safe and not any((path / name).is_file() for name in PICKLES):
+        raise MedbenchError(path, "holds no weights", f"put {SAFETENSORS[0]} there")
+    try:
+        model, report = model_class.from_pretrained(
+            path, local_files_only=True, use_safetensors=safe, weights_only=True, dtype=place.dtype, attn_implementation="sdpa",
+            output_loading_info=True,
+        )  # fmt: skip
+    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise MedbenchError(path, f"the weights cannot be read safely ({reason})", "fetch them again, as safetensors") from None
+    absent = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
+    if absent:
+        raise MedbenchError(path, f"{len(absent)} tensors are missing or of another shape, {absent[0]} first", "fetch the whole checkpoint")
+    return model.requires_grad_(False).eval().to(place.device)
+
+
+def _check_type(path: Path, model_type: str) -> None:
+    try:
+        found = json.loads((path / "config.json").read_text(encoding="utf-8")).get("model_type")
+    except (OSError, ValueError, AttributeError):
+        raise MedbenchError(path, "holds no readable config.json", "give a checkpoint in hub format") from None
+    if found != model_type:
+        raise MedbenchError(
+            path, f"is a checkpoint of {found!r}, not of {model_type!r}", "mend `architecture` or `checkpoint` in the registry"
+        )
+
+
+def load_tokenizer(path: Path) -> Any:
+    """The tokenizer of a folder. Raises MedbenchError when it has none."""
+    try:
+        return AutoTokenizer.from_pretrained(path, local_files_only=True)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise MedbenchError(
+            path, f"holds no usable tokenizer ({' '.join(str(error).split())[:200]})", "add the tokenizer's files"
+        ) from None
+
+
+def tokens(tokenizer: Any, texts: list[str], length: int, **padding: Any) -> Any:
+    """Tensors of `texts`. Raises MedbenchError for a text longer than `length` tokens: its end would be cut off silently."""
+    for text in texts:
+        if (found := len(tokenizer(text)["input_ids"])) > length:
+            raise MedbenchError(f"prompt {text!r}", f"has {found} tokens, the model reads {length}", "shorten it")
+    return tokenizer(texts, return_tensors="pt", **padding)
+
+
+class HubPixels:
+    """A checkpoint's own image processor, cut in two: geometry on the CPU, which keeps bytes, and scaling on the device.
+
+    The PIL backend is used where there is one: it computes without the interpreter's lock and equals the published evaluations.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises MedbenchError when the folder has no image processor."""
+        try:
+            self.processor = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+                path, local_files_only=True, backend="pil"
+            )
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise MedbenchError(
+                path, f"holds no usable image processor ({' '.join(str(error).split())[:200]})", "add preprocessor_config.json"
+            ) from None
+        self.name = type(self.processor).__name__
+
+    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+        """RGB image -> resized and cropped bytes [3, h, w]."""
+        done = self.processor(images=image, do_rescale=False, do_normalize=False, return_tensors="np")
+        pixels: NDArray[np.uint8] = done["pixel_values"][0]
+        return pixels
+
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Bytes [n, 3, h, w] -> float32, scaled as the processor would."""
+        scaled = pixels.float()
+        if self.processor.do_rescale:
+            scaled = scaled * self.processor.rescale_factor
+        if self.processor.do_normalize:
+            mean, std = (
+                torch.tensor(value, device=pixels.device).view(-1, 1, 1) for value in (self.processor.image_mean, self.processor.image_std)
+            )
+            scaled = (scaled - mean) / std
+        return scaled

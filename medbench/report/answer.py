@@ -1,0 +1,143 @@
+"""The answer first: per question and adaptation the verdict of every family and data set, and one sentence that sums them up."""
+
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from medbench.report.material import PRIMARY, Material
+from medbench.report.words import ADAPTATIONS, QUESTIONS, counted, interval, listed, mode_name, number, p_value, question_title, signed
+
+VERDICTS = ("generalist", "specialist", "equivalent", "undecided")
+NO_VERDICT = "no verdict"
+
+
+class Line(NamedTuple):
+    """One comparison as the page shows it; all texts. `pair`: the two sides with their values; `note`: why something is missing."""
+
+    family: str
+    dataset: str
+    verdict: str
+    gap: str
+    interval: str
+    pair: str
+    p: str
+    smallest: str
+    note: str
+
+
+class Part(NamedTuple):
+    """One question under one adaptation. `pooled`: one sentence a family that could be pooled."""
+
+    key: str
+    title: str
+    adaptation: str
+    question: str
+    summary: str
+    lines: list[Line]
+    pooled: list[str]
+
+
+class Overview(NamedTuple):
+    """Families down, parts across; a field holds the verdicts in words."""
+
+    titles: list[str]
+    rows: list[tuple[str, list[str]]]
+
+
+def deciding(material: Material) -> pl.DataFrame:
+    """The gaps on the primary metric of each data set's task, family-wise, in the order of questions, modes, families, data sets."""
+    chosen = [
+        pl.all_horizontal(
+            pl.col("dataset") == name, *(pl.col(key) == getattr(PRIMARY[facts.task], key) for key in ("metric", "scoring", "subset"))
+        )
+        for name, facts in material.params.datasets.items()
+    ]
+    datasets = list(material.params.datasets)
+    modes = [*ADAPTATIONS, *(mode for mode in material.params.modes if mode not in ADAPTATIONS)]
+    families = list(dict.fromkeys(model.family for model in material.params.models.values()))
+    rows = material.gaps.filter(pl.col("question").is_in(list(QUESTIONS)), pl.any_horizontal(*chosen))
+    order = {"question": list(QUESTIONS), "adaptation": modes, "family": families, "dataset": datasets}
+    return rows.sort(*(_position(column, values) for column, values in order.items()))
+
+
+def parts(material: Material) -> list[Part]:
+    """All questions that the run has comparisons for."""
+    return [
+        _part(material, str(question), str(adaptation), rows)
+        for (question, adaptation), rows in deciding(material).group_by("question", "adaptation", maintain_order=True)
+    ]
+
+
+def overview(found: list[Part]) -> Overview:
+    """Verdict counts of every family and part."""
+    families = dict.fromkeys(line.family for part in found for line in part.lines)
+    return Overview(
+        [part.title for part in found],
+        [(family, [_counts([line.verdict for line in part.lines if line.family == family]) for part in found]) for family in families],
+    )
+
+
+def _part(material: Material, question: str, adaptation: str, rows: pl.DataFrame) -> Part:
+    lines = [_line(material, row) for row in rows.to_dicts()]
+    key = f"{question}-{adaptation}"
+    return Part(
+        key,
+        question_title(question, adaptation),
+        mode_name(adaptation),
+        QUESTIONS[question],
+        _summary(lines),
+        lines,
+        _pooled(material, question, adaptation),
+    )
+
+
+def _line(material: Material, row: dict[str, Any]) -> Line:
+    models = material.params.models
+    sides = [
+        f"{models[row[side]].label}, {mode_name(row[f'{side}_mode'])}: {number(row[f'{side}_estimate'])}"
+        for side in ("generalist", "specialist")
+        if row[side] in models  # where nobody can be compared, the side names no model, and `reason` says why
+    ]
+    return Line(
+        row["family"],
+        material.params.datasets[row["dataset"]].label,
+        row["verdict"] or NO_VERDICT,
+        signed(row["gap"]),
+        interval(row["low"], row["high"], sign=True),
+        " against ".join(sides),
+        p_value(row["p_holm"]),
+        number(row["smallest_gap"]),
+        row["reason"] or "",
+    )
+
+
+def _summary(lines: list[Line]) -> str:
+    """`Of 4 comparisons, the specialist leads in 2 (CLIP on Radiology and CLIP on Pathology); 2 undecided.`"""
+    places = {name: [f"{line.family} on {line.dataset}" for line in lines if line.verdict == name] for name in (*VERDICTS, NO_VERDICT)}
+    leads = {"specialist": "the specialist leads in", "generalist": "the generalist leads in", "equivalent": "both are equivalent in"}
+    said = [f"{words} {len(places[name])} ({listed(places[name], 4)})" for name, words in leads.items() if places[name]]
+    said += [
+        f"{len(places[name])} {words}" for name, words in (("undecided", "undecided"), (NO_VERDICT, "without a verdict")) if places[name]
+    ]
+    return f"Of {counted(len(lines), 'comparison')}, {'; '.join(said)}."
+
+
+def _counts(verdicts: list[str]) -> str:
+    return ", ".join(f"{verdicts.count(name)} {name}" for name in (*VERDICTS, NO_VERDICT) if name in verdicts) or "not asked"
+
+
+def _pooled(material: Material, question: str, adaptation: str) -> list[str]:
+    """Families whose gap could be pooled over data sets."""
+    primary = pl.any_horizontal(
+        *((pl.col("metric") == chosen.metric) & (pl.col("scoring") == chosen.scoring) for chosen in PRIMARY.values())
+    )
+    rows = material.pooled.filter(primary, pl.col("question") == question, pl.col("adaptation") == adaptation, pl.col("gap").is_not_null())
+    return [
+        f"{row['family']} over {row['k']} data sets: {signed(row['gap'])} {interval(row['low'], row['high'], sign=True)}".strip()
+        for row in rows.to_dicts()
+    ]
+
+
+def _position(column: str, values: list[str]) -> pl.Expr:
+    """Sort key: the place of a value in a list, others last."""
+    return pl.col(column).cast(pl.String).replace_strict(values, list(range(len(values))), default=len(values), return_dtype=pl.Int32)

@@ -1,0 +1,210 @@
+"""Why some numbers of a run should not be trusted: each caution is one plain sentence and the places it concerns."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from medbench.report.material import PRIMARY, Material, primary
+from medbench.report.words import counted, interval, listed, mode_name, number
+
+SOLVED = 0.9  # a baseline that reaches this leaves a model nothing to show
+
+
+class Caution(NamedTuple):
+    """`kind` is a slug (also the tables' key), `meaning` says what it does to the reader's conclusion, `places` where."""
+
+    kind: str
+    title: str
+    meaning: str
+    places: list[str]
+
+
+class Worth(NamedTuple):
+    """What a data set is worth without a model: its best baseline. Of `models` cells, `above` have an interval above its value."""
+
+    label: str
+    metric: str
+    baseline: str
+    value: str
+    reading: str
+    best: str
+    above: int
+    models: int
+
+
+def worths(material: Material) -> list[Worth]:
+    """One a data set that has a baseline, in the order of the run."""
+    found = []
+    for task, chosen in PRIMARY.items():
+        ranked = _baselines(material, task).drop_nulls("estimate").sort("estimate", descending=True, maintain_order=True)
+        best = {row["dataset"]: row for row in reversed(ranked.to_dicts())}
+        for name in (name for name in material.params.datasets if name in best):
+            base, rows = best[name], _models(material, task).filter(pl.col("dataset") == name)
+            above = rows.filter(pl.col("low") > base["estimate"]).height
+            top = rows.sort("estimate", descending=True, maintain_order=True).head(1).to_dicts()
+            said = f"{number(top[0]['estimate'])} ({top[0]['model_label']}, {mode_name(top[0]['mode'])})" if top else "none"
+            reading = _reading(base, chosen.chance)
+            found.append(Worth(base["dataset_label"], chosen.title, base["model_label"], _value(base), reading, said, above, rows.height))
+    return found
+
+
+def _reading(base: dict[str, Any], chance: float | None) -> str:
+    if base["estimate"] >= SOLVED:
+        return "solved without a model"
+    if chance is not None and base["low"] is not None and base["low"] <= chance <= base["high"]:
+        return "the baseline only guesses"
+    return "the baseline says something" if chance is not None else "what the questions alone give"
+
+
+def collect(material: Material) -> list[Caution]:
+    """All cautions of a run that concern at least one place, gravest first."""
+    checks: tuple[Callable[[Material], Caution], ...] = (
+        solved, at_chance, not_above_baseline, shared_test, untrained, few_groups, drops, undefined, uncalibrated, versions,
+    )  # fmt: skip
+    return [caution for caution in (check(material) for check in checks) if caution.places]
+
+
+def _baselines(material: Material, task: str) -> pl.DataFrame:
+    return primary(material, task).filter(pl.col("role") == "baseline")
+
+
+def _models(material: Material, task: str) -> pl.DataFrame:
+    return primary(material, task).filter(pl.col("role") != "baseline", pl.col("estimate").is_not_null())
+
+
+def _value(row: dict[str, Any]) -> str:
+    return f"{number(row['estimate'])} {interval(row['low'], row['high'])}".strip()
+
+
+def solved(material: Material) -> Caution:
+    """Data sets that a baseline already solves."""
+    places = [
+        f"{row['dataset_label']}: {row['model_label']} reaches {PRIMARY[task].title} {_value(row)}"
+        for task in PRIMARY
+        for row in _baselines(material, task).filter(pl.col("estimate") >= SOLVED).to_dicts()
+    ]
+    meaning = "No model is needed to solve these data sets, so a high value of a model there says nothing about its medical knowledge."
+    return Caution("solved-by-baseline", f"A baseline already reaches {SOLVED:.1f}", meaning, places)
+
+
+def at_chance(material: Material) -> Caution:
+    """Diagnosis data sets at which the interval of every model, in every mode, contains chance."""
+    places = []
+    for (label,), rows in _models(material, "diagnosis").group_by("dataset_label", maintain_order=True):
+        if rows.select((pl.col("low") <= 0.5) & (pl.col("high") >= 0.5)).to_series().fill_null(True).all():
+            best = max(rows["estimate"].to_list())
+            places.append(f"{label}: {counted(rows.height, 'cell')}, the highest AUROC {number(best)}")
+    meaning = "Every interval contains 0.5. Gaps between models that all guess are noise: look at the data set, its labels and its prompts."
+    return Caution("all-at-chance", "Every model is near chance", meaning, places)
+
+
+def not_above_baseline(material: Material) -> Caution:
+    """Data sets at which no model is clearly above the best baseline."""
+    places = [
+        f"{worth.label}: {worth.baseline} {worth.value}, best model {worth.best} ({worth.metric})"
+        for worth in worths(material)
+        if worth.models and not worth.above
+    ]
+    meaning = "The interval of every model reaches down to what the baseline gives: none is shown to use the image's medical content."
+    return Caution("not-above-baseline", "No model is clearly above the baseline", meaning, places)
+
+
+def shared_test(material: Material) -> Caution:
+    """Test images or groups that also stand in a train or validation split."""
+    pair = ["dataset", "split", "other_dataset", "other_split"]
+    pixels = (pl.col("kind") == "exact-pixels").any().over(pair)  # these contain the images of equal bytes
+    rows = material.ledger.filter(pl.col("split") == "test", ~((pl.col("kind") == "exact-image") & pixels))
+    places = [
+        f"{_label(material, row['dataset'])}: {row['shared']:,} of {counted(row['total'], thing)} of test ({row['kind']}) "
+        f"also in {row['other_split']} of {_label(material, row['other_dataset'])}"
+        for row in rows.to_dicts()
+        for thing in ["group" if row["kind"] == "group" else "image"]
+    ]
+    meaning = (
+        "Adapted models may have seen what they are tested on, so their values there are too high. "
+        "The subset clean in tables/metrics.csv leaves out test samples with a twin in train."
+    )
+    return Caution("shared-test", "Test data shared with training data or with another data set", meaning, places)
+
+
+def untrained(material: Material) -> Caution:
+    """Adapted cells without a certificate that training happened."""
+    models, modes = material.params.models, material.params.modes
+    adapted = [cell for cell in material.present if modes[cell.mode] != "zero-shot" and models[cell.model].role != "baseline"]
+    places = [str(cell) for cell in adapted if cell not in material.certificates]
+    meaning = "Nothing proves that these adaptations trained at all."
+    return Caution("no-certificate", "Adapted cells without a certificate", meaning, places)
+
+
+def few_groups(material: Material) -> Caution:
+    """Data sets with too few independent groups for a verdict."""
+    rows = (
+        pl.concat([primary(material, task) for task in PRIMARY])
+        .filter("few_groups")
+        .group_by("dataset_label", maintain_order=True)
+        .agg(pl.col("n_groups").min(), pl.col("unit").first())
+    )
+    places = [f"{row['dataset_label']}: {counted(row['n_groups'], 'group')} (unit: {row['unit']})" for row in rows.to_dicts()]
+    least = f"{material.params.statistics['min_groups']:.0f}"
+    return Caution(
+        "few-groups", f"Fewer than {least} independent groups", "Intervals are too narrow there, so no verdict is given.", places
+    )
+
+
+def drops(material: Material) -> Caution:
+    """Rows that preparation left out."""
+    places = [
+        f"{_label(material, name)}: {counted(drop['rows'], 'row')} dropped, {reason.replace('-', ' ')} (first: {drop['examples'][0]})"
+        for name, card in material.cards.items()
+        for reason, drop in card["drops"].items()
+    ]
+    return Caution("dropped-rows", "Rows left out of the data", "Values hold for the rows that could be read.", places)
+
+
+def undefined(material: Material) -> Caution:
+    """Metrics that are null, by reason."""
+    rows = material.metrics.filter(pl.col("estimate").is_null() | pl.col("low").is_null(), pl.col("method") == "percentile")
+    places = []
+    for (dataset, subset, reason), part in rows.group_by("dataset_label", "subset", "reason", maintain_order=True):
+        metrics = listed(part["metric"].unique(maintain_order=True).to_list(), 4)
+        cells = [
+            f"{model}, {mode_name(mode)}" for model, mode in part.select("model_label", "mode").unique(maintain_order=True).iter_rows()
+        ]
+        places.append(f"{dataset}, {subset} samples: {reason or 'no reason given'} ({metrics}; {listed(cells, 3)})")
+    return Caution("undefined", "Metrics that are undefined", "These are left empty, never counted as 0.", places)
+
+
+def uncalibrated(material: Material) -> Caution:
+    """Zero-shot diagnosis cells, whose threshold was never set."""
+    rows = material.metrics.filter("uncalibrated").unique("mode", maintain_order=True)
+    places = [f"{mode_name(mode)}: accuracy, balanced accuracy and F1 of every diagnosis data set" for mode in rows["mode"]]
+    meaning = (
+        "Off the shelf, the class with the highest score wins, and no threshold was ever set on data. AUROC does not depend on a threshold."
+    )
+    return Caution("uncalibrated", "Thresholds that were never calibrated", meaning, places)
+
+
+def versions(material: Material) -> Caution:
+    """Libraries of which the run's predictions used more than one version."""
+    seen: dict[str, dict[str, int]] = {}
+    for record in material.records.values():
+        for library, version in record.get("versions", {}).items():
+            counts = seen.setdefault(library, {})
+            counts[version] = counts.get(version, 0) + 1
+    places = [
+        f"{library}: " + listed([f"{version} ({counted(count, 'cell')})" for version, count in sorted(found.items())])
+        for library, found in sorted(seen.items())
+        if len(found) > 1
+    ]
+    return Caution(
+        "mixed-versions",
+        "Cells made with different library versions",
+        "Small differences between these cells may come from the libraries.",
+        places,
+    )
+
+
+def _label(material: Material, dataset: str) -> str:
+    facts = material.params.datasets.get(dataset)
+    return facts.label if facts else dataset

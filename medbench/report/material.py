@@ -1,0 +1,165 @@
+"""What a run left on disk, read once: metrics of every cell, gaps, ledger, data cards, certificates, run records.
+
+A cell counts as present when its predictions, scores and intervals all exist; any other cell of the run is absent and is listed
+with the last line that the failing stage logged.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from medbench import paths, tables
+from medbench.cells import Cell
+from medbench.errors import MedbenchError
+from medbench.metrics import scored
+from medbench.report.params import Params
+
+ESTIMATES = [name for name in tables.columns(tables.Intervals) if name not in ("replicates", "sample_digest")]
+ARGMAX_METRICS = ("accuracy", "balanced_accuracy", "f1")  # they take the class with the highest score, calibrated or not
+
+
+class Primary(NamedTuple):
+    """The measure that decides, its name on the page, and its value when guessing (null where that depends on the questions)."""
+
+    metric: str
+    scoring: str
+    subset: str
+    title: str
+    chance: float | None
+
+
+PRIMARY = {
+    "diagnosis": Primary(*scored.PRIMARY["diagnosis"], "AUROC", 0.5),
+    "vqa": Primary(*scored.PRIMARY["vqa"], "closed accuracy", None),
+}
+
+
+class Absent(NamedTuple):
+    """A cell of the run that is not there: the stage that stopped it, its log file and the last error in it."""
+
+    cell: Cell
+    stage: str
+    log: str
+    error: str
+
+
+class Material(NamedTuple):
+    """Everything a report is made of. `metrics`: one row a cell, metric, scoring, subset and method; `cells`: one row a cell of the run."""
+
+    run: str
+    params: Params
+    present: tuple[Cell, ...]
+    absent: tuple[Absent, ...]
+    metrics: pl.DataFrame
+    gaps: pl.DataFrame
+    pooled: pl.DataFrame
+    ledger: pl.DataFrame
+    cards: dict[str, dict[str, Any]]
+    certificates: dict[Cell, dict[str, Any]]
+    records: dict[Cell, dict[str, Any]]
+
+
+def read(params: Params, run: str) -> Material:
+    """Read the run's files, relative to the working directory. Raises MedbenchError for a table that breaks its contract."""
+    missing = {cell: absent for cell in params.cells if (absent := _absent(cell))}
+    present = tuple(cell for cell in params.cells if cell not in missing)
+    *questions, pooled = paths.gaps(run)
+    return Material(
+        run,
+        params,
+        present,
+        tuple(missing.values()),
+        _metrics(params, present),
+        pl.concat([tables.read(tables.Gaps, path) for path in questions]),
+        tables.read(tables.PooledGaps, pooled),
+        tables.read(tables.Ledger, paths.ledger(run)),
+        {name: _json(paths.card(name)) for name in params.datasets if paths.card(name).exists()},
+        {cell: _json(path) for cell in present if (path := paths.adapter(*cell) / "certificate.json").exists()},
+        {cell: _json(path) for cell in present if (path := paths.run_record(paths.predictions(*cell))).exists()},
+    )
+
+
+def primary(material: Material, task: str) -> pl.DataFrame:
+    """The deciding metric of every present cell of a task: the percentile rows, one a cell."""
+    metric, scoring, subset, *_ = PRIMARY[task]
+    chosen = {"task": task, "metric": metric, "scoring": scoring, "subset": subset, "method": "percentile"}
+    return material.metrics.filter(*(pl.col(name) == value for name, value in chosen.items()))
+
+
+def _metrics(params: Params, present: tuple[Cell, ...]) -> pl.DataFrame:
+    """Intervals of all cells with names and labels in front, in the order of the run."""
+    frames = []
+    for cell in present:
+        model, dataset = params.models[cell.model], params.datasets[cell.dataset]
+        uncalibrated = params.modes[cell.mode] == "zero-shot" and dataset.task == "diagnosis"
+        names = {
+            **cell._asdict(),
+            "dataset_label": dataset.label,
+            "model_label": model.label,
+            "task": dataset.task,
+            "family": model.family,
+            "role": model.role,
+            "in_domain": cell.dataset in model.in_domain,
+        }
+        frame = tables.read(tables.Intervals, paths.intervals(*cell), columns=ESTIMATES)
+        frames.append(
+            frame.select(
+                *(pl.lit(value).alias(name) for name, value in names.items()),
+                *ESTIMATES,
+                (pl.lit(uncalibrated) & pl.col("metric").is_in(ARGMAX_METRICS)).alias("uncalibrated"),
+            )
+        )
+    return pl.concat(frames) if frames else _metrics_schema()
+
+
+def _metrics_schema() -> pl.DataFrame:
+    """No metrics, with their columns: a run of which no cell exists still gets its report."""
+    front = dict.fromkeys((*Cell._fields, "dataset_label", "model_label", "task", "family", "role"), pl.String) | {"in_domain": pl.Boolean}
+    types = tables.columns(tables.Intervals)
+    return pl.DataFrame(schema=front | {name: types[name] for name in ESTIMATES} | {"uncalibrated": pl.Boolean})
+
+
+def _chain(cell: Cell) -> Iterator[tuple[str, tuple[str, ...], Path]]:
+    """Stages on a cell's way in order: name, names of the job, the file that shows it finished."""
+    dataset, model, _ = cell
+    yield "pretrain", (model,), paths.model_folder(model) / "model.safetensors"
+    yield "prepare", (dataset,), paths.card(dataset)
+    yield "embed", (dataset, model), paths.embeddings(dataset, model)
+    yield "prompts", (dataset, model), paths.prompts(dataset, model)
+    yield "adapt", cell, paths.adapter(*cell) / "certificate.json"
+    yield "predict", cell, paths.predictions(*cell)
+    yield "score", cell, paths.scores(*cell)
+    yield "interval", cell, paths.intervals(*cell)
+
+
+def _absent(cell: Cell) -> Absent | None:
+    """Why a cell is not there, or None for one that is. The first stage that ran (left a log) without its output is to blame."""
+    needed = (paths.predictions(*cell), paths.scores(*cell), paths.intervals(*cell))
+    if all(path.exists() for path in needed):
+        return None
+    for stage, names, output in _chain(cell):
+        log = paths.log(stage, *names)
+        if not output.exists() and log.exists():
+            return Absent(cell, stage, str(log), last_error(log))
+    return Absent(cell, "", "", "no job of this cell has run; an earlier job that it needs may have failed")
+
+
+def last_error(log: Path) -> str:
+    """The last line of a log that starts with ERROR, else its last line that is not empty, cut at 300 characters."""
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("ERROR")]
+    line = (errors or lines or ["the log is empty: the job was ended from outside"])[-1]
+    return line if len(line) <= 300 else line[:299] + "…"
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise MedbenchError(path, f"not readable as JSON ({error})", "delete it and run again") from None
+    if not isinstance(value, dict):
+        raise MedbenchError(path, f"holds {type(value).__name__}, not an object", "delete it and run again")
+    return value

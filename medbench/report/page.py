@@ -1,0 +1,180 @@
+"""The page: one HTML file that needs nothing beside it, no network and no script."""
+
+import base64
+from typing import Any, NamedTuple
+
+import jinja2
+from markupsafe import Markup
+
+import medbench
+from medbench.report import answer, contact, export
+from medbench.report.cautions import Caution, worths
+from medbench.report.figures import Figure, inline
+from medbench.report.material import Material
+from medbench.report.panels import Panel
+from medbench.report.params import TEMPLATES
+from medbench.report.words import counted, listed, number
+
+MAX_LINES, MAX_PLACES, MAX_ROWS, MAX_CELLS = 150, 12, 100, 400  # beyond these the page points to the tables
+PROOF = ("method", "n_train", "n_val", "parameters_trained", "n_trainable", "n_with_gradient", "loss_start", "loss_end")
+SECTIONS = {
+    "answer": "The answer",
+    "gaps": "The gaps",
+    "reached": "What each model reaches",
+    "cautions": "What not to trust",
+    "images": "What the images look like",
+    "ledger": "What data sets share",
+    "absent": "Absent cells",
+    "facts": "Facts of the run",
+}
+
+
+class Parts(NamedTuple):
+    """What stands on the page besides the material itself."""
+
+    gap_figures: list[Figure]
+    panels: list[Panel]
+    cautions: list[Caution]
+    sheets: list[contact.Sheet]
+    tables: list[str]
+
+
+def render(material: Material, parts: Parts) -> str:
+    """The whole page. Every text is escaped; only the figures' SVG goes in as it is."""
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.filters["inline"] = lambda figure: Markup(inline(figure))
+    answers = answer.parts(material)
+    statistics = material.params.statistics
+    return environment.get_template("report.html").render(
+        run=material.run,
+        css=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        version=medbench.__version__,
+        lead=_lead(material),
+        sections=list(SECTIONS.items()),
+        titles=SECTIONS,
+        parts=answers,
+        overview=answer.overview(answers),
+        no_verdict=answer.NO_VERDICT,
+        reading=_reading(material),
+        level=f"{statistics['level']:.0%}",
+        margin=number(statistics["margin"]),
+        gap_figures=parts.gap_figures,
+        panels=parts.panels,
+        worths=worths(material),
+        cautions=parts.cautions,
+        sheets=[_sheet(material, sheet) for sheet in parts.sheets],
+        ledger=[_shared(material, row) for row in material.ledger.to_dicts()],
+        absent=[{**gone._asdict(), "cell": str(gone.cell), "command": export.command(gone.cell)} for gone in material.absent],
+        facts=_facts(material),
+        models=[{**model._asdict(), "in_domain": _in_domain(material, model.in_domain)} for model in material.params.models.values()],
+        cells=_cells(material),
+        tables=parts.tables,
+        max_lines=MAX_LINES,
+        max_places=MAX_PLACES,
+        max_rows=MAX_ROWS,
+        max_cells=MAX_CELLS,
+    )
+
+
+def _lead(material: Material) -> str:
+    params = material.params
+    models = sum(model.role != "baseline" for model in params.models.values())
+    text = f"{counted(models, 'model')} on {counted(len(params.datasets), 'data set')}: "
+    text += f"{len(material.present):,} of {counted(len(params.cells), 'cell')} are there."
+    return text + (
+        f" {counted(len(material.absent), 'cell')} could not be made and are listed below; what follows rests on the others."
+        if material.absent
+        else ""
+    )
+
+
+def _reading(material: Material) -> str:
+    statistics = material.params.statistics
+    return (
+        "How to read it: a gap is the generalist's value minus the specialist's, each the best of its side. "
+        f"The verdict is generalist or specialist where one side is better beyond chance "
+        f"(p below {1 - statistics['level']:.2f} after Holm's correction within the question), "
+        f"equivalent where the gap's 90% interval lies within {number(statistics['margin'])} of zero, and undecided otherwise: "
+        "then the data cannot tell, which is not the same as no difference. "
+        "Intervals resample patients or groups, not single images, where groups are known."
+    )
+
+
+def _sheet(material: Material, sheet: contact.Sheet) -> dict[str, Any]:
+    facts = material.params.datasets[sheet.dataset]
+    asked = facts.task == "vqa"
+    rows = [
+        {
+            "label": row.label,
+            "count": counted(row.n, "test question" if asked else "test sample"),
+            "asked": asked,
+            "tiles": [
+                {
+                    "data": base64.b64encode(tile.picture).decode(),
+                    "alt": f"Image of the question: {tile.question}" if asked else f"{facts.label}, {row.label}, example {place}",
+                    "question": tile.question,
+                    "answer": tile.answer,
+                }
+                for place, tile in enumerate(row.tiles, 1)
+            ],
+        }
+        for row in sheet.rows
+        if row.tiles
+    ]
+    return {"label": facts.label, "note": facts.note, "rows": rows, "left_out": sheet.left_out}
+
+
+def _shared(material: Material, row: dict[str, Any]) -> dict[str, str]:
+    labels = {name: facts.label for name, facts in material.params.datasets.items()}
+    return {
+        "first": f"{labels.get(row['dataset'], row['dataset'])}, {row['split']}",
+        "second": f"{labels.get(row['other_dataset'], row['other_dataset'])}, {row['other_split']}",
+        "kind": row["kind"],
+        "shared": f"{row['shared']:,} of {row['total']:,}",
+        "examples": " ".join(row["examples"]),
+    }
+
+
+def _facts(material: Material) -> list[tuple[str, str]]:
+    statistics = material.params.statistics
+    found: dict[str, set[str]] = {}
+    for record in material.records.values():
+        for library, version in record.get("versions", {}).items():
+            found.setdefault(library, set()).add(version)
+    versions = ", ".join(f"{library} {' and '.join(sorted(used))}" for library, used in sorted(found.items()))
+    return [
+        ("Run", material.run),
+        ("Seed", str(material.params.seed)),
+        (
+            "Intervals",
+            f"{statistics['level']:.0%} percentile bootstrap, {statistics['n_resamples']:,} resamples; others in tables/metrics.csv",
+        ),
+        ("Tests", f"{statistics['n_test_resamples']:,} resamples; a verdict needs at least {statistics['min_groups']} groups"),
+        ("Equivalence margin", number(statistics["margin"])),
+        ("medbench", medbench.__version__),
+        ("Libraries of the predictions", versions or "not recorded"),
+    ]
+
+
+def _in_domain(material: Material, names: tuple[str, ...]) -> str:
+    return listed([material.params.datasets[name].label for name in names]) or "none"
+
+
+def _cells(material: Material) -> list[dict[str, str]]:
+    return [
+        {
+            "name": str(cell),
+            "certificate": _proof(material.certificates.get(cell, {})),
+            "command": export.command(cell),
+        }
+        for cell in material.params.cells
+    ]
+
+
+def _proof(certificate: dict[str, Any]) -> str:
+    """What a certificate proves, in short; all of it stands in tables/cells.csv."""
+    shown = {name: certificate[name] for name in PROOF if name in certificate}
+    return "; ".join(
+        f"{name.replace('_', ' ')} {value:.4g}" if isinstance(value, float) else f"{name.replace('_', ' ')} {value}"
+        for name, value in shown.items()
+    )

@@ -1,0 +1,83 @@
+"""What the report is told about a run: names, labels, who is in-domain where, settings. All else it reads from the run's files."""
+
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from medbench import cells, config, provenance
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+class ModelFacts(NamedTuple):
+    """A model as readers see it. `weights`: hub id or folder, or how the workflow made them; `revision`: pinned commit."""
+
+    label: str
+    family: str
+    role: str
+    weights: str
+    revision: str | None
+    licence: str | None
+    in_domain: tuple[str, ...]
+
+
+class DatasetFacts(NamedTuple):
+    """A data set as readers see it. `classes` is empty for questions and answers."""
+
+    label: str
+    task: str
+    modality: str
+    specialty: str
+    classes: tuple[str, ...]
+    licence: str | None
+    note: str | None
+
+
+class Params(NamedTuple):
+    """Parameters of a report. `cells`: those the run expects; `modes`: name -> kind of recipe; `templates`: digest of the page's texts."""
+
+    cells: tuple[cells.Cell, ...]
+    models: dict[str, ModelFacts]
+    datasets: dict[str, DatasetFacts]
+    modes: dict[str, str]
+    statistics: dict[str, float]
+    seed: int
+    templates: str
+
+
+def collect(settings: config.Config) -> Params:
+    """Pick what the report shows from a validated configuration; only models, data sets and modes that have a cell."""
+    grid = tuple(cells.grid(settings))
+    used = tuple(dict.fromkeys(cell.model for cell in grid))
+    return Params(
+        grid,
+        _distinct({name: _model(settings, name) for name in used}),
+        _distinct({name: _dataset(settings, name) for name in settings.run.datasets}),
+        {name: settings.modes[name].kind for name in dict.fromkeys(cell.mode for cell in grid)},
+        settings.run.statistics.model_dump(),
+        settings.run.seed,
+        provenance.digest("".join(path.read_text(encoding="utf-8") for path in sorted(TEMPLATES.iterdir()) if path.is_file())),
+    )
+
+
+F = TypeVar("F", ModelFacts, DatasetFacts)
+
+
+def _distinct(entries: dict[str, F]) -> dict[str, F]:
+    """Labels that two entries share get their name appended: readers and figures must tell them apart."""
+    labels = [entry.label for entry in entries.values()]
+    return {
+        name: entry._replace(label=f"{entry.label} ({name})") if labels.count(entry.label) > 1 else entry for name, entry in entries.items()
+    }
+
+
+def _model(settings: config.Config, name: str) -> ModelFacts:
+    entry = settings.models[name]
+    weights = entry.checkpoint or ("pretrained by this workflow" if entry.pretrain else "none")
+    in_domain = tuple(dataset for dataset in settings.run.datasets if cells.is_in_domain(settings, name, dataset))
+    return ModelFacts(entry.about.label or name, entry.family, entry.role, weights, entry.revision, entry.about.licence, in_domain)
+
+
+def _dataset(settings: config.Config, name: str) -> DatasetFacts:
+    entry = settings.datasets[name]
+    about = entry.about
+    return DatasetFacts(about.label or name, entry.task, entry.modality, entry.specialty, entry.classes, about.licence, about.note)

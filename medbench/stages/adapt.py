@@ -1,0 +1,98 @@
+"""Adapt a model to a data set: train what the mode's recipe says on train and val, certify it, save it."""
+
+import importlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from medbench import paths, provenance, runtime
+from medbench.config import Config, recipe
+from medbench.errors import MedbenchError
+from medbench.models import base
+
+KEYS = ("dataset", "model", "mode")
+# Kind of model, kind of recipe -> the module that adapts.
+METHODS = {
+    ("baseline", "probe"): "medbench.adapt.probe",
+    ("contrastive", "probe"): "medbench.adapt.probe",
+    ("contrastive", "lora"): "medbench.adapt.contrastive_lora",
+}
+LOADS_MODEL = frozenset({"medbench.adapt.contrastive_lora"})
+
+
+class Params(NamedTuple):
+    """What the weights follow from besides the data and, for a probe, its cached features. `source` is None for a probe."""
+
+    method: str
+    source: dict[str, Any] | None  # fields of medbench.adapt.base.Source
+    recipe: dict[str, Any]
+    classes: tuple[str, ...]
+    seed: int
+
+
+def params(config: Config, dataset: str, model: str, mode: str) -> Params:
+    """Parameters of one cell. Raises MedbenchError when its mode adapts nothing."""
+    entry, kind = config.models[model], config.modes[mode].kind
+    if (entry.kind, kind) not in METHODS:
+        raise MedbenchError(f"cell {dataset}/{model}/{mode}", f"mode {mode!r} ({kind}) adapts no {entry.kind} model", "choose another mode")
+    method = METHODS[entry.kind, kind]
+    source = {
+        "module": base.module_name(entry.kind, entry.architecture),
+        "checkpoint": str(paths.model_folder(model)) if entry.pretrain else entry.checkpoint,
+        "revision": entry.revision,
+        "batch_size": entry.batch_size,
+    }
+    chosen = recipe(config, model, mode).model_dump(mode="json")
+    return Params(method, source if method in LOADS_MODEL else None, chosen, config.datasets[dataset].classes, config.run.seed)
+
+
+def modules(params: Params) -> tuple[str, ...]:
+    """The method, and the architecture's file where it loads the model."""
+    return (params.method, params.source["module"]) if params.source else (params.method,)
+
+
+def run(params: Params, dataset: str, model: str, mode: str) -> None:
+    """Write weights and certificate of one cell. A cell whose certificate fails is a MedbenchError, and nothing is written."""
+    tracked = provenance.tracked(params, (__name__, *modules(params)))  # other code does not resume what this code began
+    scratch = paths.RESULTS / ".partial" / provenance.digest(f"adapt {dataset} {model} {mode} {tracked}")
+    scratch.mkdir(parents=True, exist_ok=True)
+    try:
+        from medbench.adapt import certificate
+
+        adapted = importlib.import_module(params.method).adapt(_job(params, dataset, model, mode, scratch))
+        certificate.require(adapted.certificate)
+        certificate.write(adapted.certificate, scratch / "certificate.json")
+        _publish(scratch, paths.adapter_files(dataset, model, mode))
+    except MedbenchError:
+        shutil.rmtree(scratch)
+        raise
+    shutil.rmtree(scratch)
+
+
+def _job(params: Params, dataset: str, model: str, mode: str, scratch: Path) -> Any:
+    from medbench import material
+    from medbench.adapt.base import Job, Source
+    from medbench.datasets.images import decode
+
+    return Job(
+        cell=f"{dataset}/{model}/{mode}",
+        classes=params.classes,
+        train=material.samples(dataset, "train", len(params.classes)),
+        val=material.samples(dataset, "val", len(params.classes)),
+        test_ids=material.sample_ids(dataset, "test"),
+        recipe=params.recipe,
+        seed=params.seed,
+        features=lambda image_ids: material.features(dataset, model, image_ids),
+        images=lambda image_ids, batch_size: material.images(dataset, image_ids, batch_size),
+        decode=decode,
+        source=Source(**params.source) if params.source else None,
+        workers=runtime.threads(),
+        scratch=scratch,
+    )
+
+
+def _publish(scratch: Path, files: list[Path]) -> None:
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(scratch / file.name, file)

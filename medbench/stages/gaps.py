@@ -1,0 +1,180 @@
+"""Gaps of a run: RQ1-RQ3 per family, the global view, and pooled over data sets, from the intervals of its cells."""
+
+import sys
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from medbench import paths, tables
+from medbench.analysis.gaps import Estimate, Pair, Study, Unpaired, global_table, pooled_table, rq_table
+from medbench.cells import Cell, Entrant, entrants, grid
+from medbench.config import Config
+from medbench.errors import MedbenchError
+from medbench.metrics.scored import PRIMARY, Measure, Scored, Task
+from medbench.stages import interval
+from medbench.stats.resamples import Resamples
+from medbench.stats.table import estimates, replicates
+
+KEYS = ("run",)
+
+
+class Params(NamedTuple):
+    """What changes the gaps besides the intervals."""
+
+    entrants: tuple[tuple[str, str, str, tuple[str, ...]], ...]  # model, family, role, data sets in its domain
+    cells: tuple[tuple[str, str, str], ...]  # the run's grid; one without intervals is missing
+    tasks: dict[str, Task]  # data set -> task
+    off_the_shelf: str | None  # the run's first zero-shot mode
+    adapted: tuple[str, ...]  # its other modes
+    seed: int
+    n_resamples: int
+    n_test_resamples: int
+    level: float
+    margin: float
+    min_groups: int
+
+
+def params(config: Config, run: str) -> Params:
+    """Parameters of a run. Raises MedbenchError for the name of another run."""
+    if run != config.run.run:
+        raise MedbenchError(f"run {run}", f"the configuration is of run {config.run.run!r}", "give the run's own --configfile")
+    chosen = config.run.statistics
+    zero_shot = [mode for mode in config.run.modes if config.modes[mode].kind == "zero-shot"]
+    return Params(
+        entrants=tuple((one.model, one.family, one.role, tuple(sorted(one.in_domain))) for one in entrants(config)),
+        cells=tuple((cell.dataset, cell.model, cell.mode) for cell in grid(config)),
+        tasks={dataset: config.datasets[dataset].task for dataset in config.run.datasets},
+        off_the_shelf=zero_shot[0] if zero_shot else None,
+        adapted=tuple(mode for mode in config.run.modes if mode not in zero_shot),
+        seed=config.run.seed,
+        n_resamples=chosen.n_resamples,
+        n_test_resamples=chosen.n_test_resamples,
+        level=chosen.level,
+        margin=chosen.margin,
+        min_groups=chosen.min_groups,
+    )
+
+
+def run(params: Params, run: str) -> None:
+    """Write `gaps/{run}/{rq1,rq2,rq3,global,pooled}.parquet`."""
+    study = study_of(params)
+    results = Stored(params)
+    families = {question: rq_table(question, study, results) for question in ("rq1", "rq2", "rq3")}
+    made = {**families, "global": global_table(study, results), "pooled": pooled_table(pl.concat(families.values()), params.level)}
+    for path in paths.gaps(run):
+        tables.write(tables.PooledGaps if path.stem == "pooled" else tables.Gaps, made[path.stem], path)
+    for cell in sorted(results.missing):
+        print(f"{cell}: no intervals", file=sys.stderr)
+    for name, frame in made.items():
+        if n_null := frame["gap"].null_count():
+            print(f"gaps/{run}/{name}: {n_null} of {len(frame)} rows have no gap; see their reasons", file=sys.stderr)
+
+
+def study_of(params: Params) -> Study:
+    """The comparison's part of the parameters."""
+    return Study(
+        tuple(Entrant(model, family, role, frozenset(in_domain)) for model, family, role, in_domain in params.entrants),
+        frozenset(Cell(*cell) for cell in params.cells),
+        params.tasks, params.off_the_shelf, params.adapted, params.n_resamples, params.level, params.margin, params.min_groups,
+    )  # fmt: skip
+
+
+class _Row(NamedTuple):
+    estimate: float | None
+    reason: str | None
+    sample_digest: str
+    n: int
+    n_groups: int
+    replicates: NDArray[np.float64]  # NaN where undefined
+
+
+class Stored:
+    """Results from the tables on disk, each read once."""
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        self.missing: set[Cell] = set()
+        self._intervals: dict[Cell, dict[Measure, _Row]] = {}
+        self._scored: dict[Cell, Scored] = {}
+        self._resamples: dict[str, Resamples] = {}  # of data sets in which a pair is computed again
+        self._pairs: dict[tuple[Cell, Cell, Measure], Pair | Unpaired] = {}
+
+    def measures(self, cell: Cell) -> list[Measure]:
+        """As `analysis.gaps.Results`."""
+        return list(self._rows(cell))
+
+    def estimate(self, cell: Cell, measure: Measure) -> Estimate:
+        """As `analysis.gaps.Results`."""
+        rows = self._rows(cell)
+        if measure not in rows:
+            return Estimate(None, "no intervals" if cell in self.missing else f"no {measure.metric} ({measure.scoring}, {measure.subset})")
+        return Estimate(rows[measure].estimate, rows[measure].reason)
+
+    def pair(self, first: Cell, second: Cell, measure: Measure) -> Pair | Unpaired:
+        """As `analysis.gaps.Results`; cells that were scored on other samples are computed again on the samples of both."""
+        key = first, second, measure
+        if key not in self._pairs:
+            self._pairs[key] = self._pair(first, second, measure)
+        return self._pairs[key]
+
+    def _rows(self, cell: Cell) -> dict[Measure, _Row]:
+        if cell not in self._intervals:
+            path = paths.intervals(*cell)
+            rows: dict[Measure, _Row] = {}
+            if path.exists():
+                frame = tables.read(tables.Intervals, path).filter(pl.col("method") == "percentile")
+                arrays = [series.fill_null(np.nan).to_numpy() for series in frame["replicates"]]
+                names, fields = frame.select(Measure._fields), frame.select(_Row._fields[:-1])
+                for name, values, array in zip(names.iter_rows(), fields.iter_rows(), arrays, strict=True):
+                    rows[Measure(*name)] = _Row._make([*values, array])
+            else:
+                self.missing.add(cell)
+            self._intervals[cell] = rows
+        return self._intervals[cell]
+
+    def _pair(self, first: Cell, second: Cell, measure: Measure) -> Pair | Unpaired:
+        a, b = self._rows(first)[measure], self._rows(second)[measure]
+        if a.sample_digest != b.sample_digest:
+            return self._pair_again(first, second, measure)
+        if a.estimate is None or b.estimate is None:
+            return Unpaired(f"{first}: {a.reason}" if a.estimate is None else f"{second}: {b.reason}")
+        if len(a.replicates) != len(b.replicates):
+            return Unpaired(f"{first} has {len(a.replicates)} resamples, {second} {len(b.replicates)}")
+        return Pair(a.estimate, b.estimate, a.replicates - b.replicates, a.n, a.n_groups)
+
+    def _pair_again(self, first: Cell, second: Cell, measure: Measure) -> Pair | Unpaired:
+        """Drop from both what is null in one; the resamples stay those of the whole test set."""
+        try:
+            a, b = self._read(first), self._read(second)
+        except MedbenchError as error:
+            return Unpaired(str(error))
+        if differing := _differing(a, b):
+            return Unpaired(f"{first} and {second}: {differing}")
+        order = {id_: position for position, id_ in enumerate(b.ids)}
+        both = a.used(measure) & b.used(measure)[[order[id_] for id_ in a.ids]]
+        shared = {id_ for id_, use in zip(a.ids, both.tolist(), strict=True) if use}
+        size = self.params.n_test_resamples if measure in PRIMARY.values() else self.params.n_resamples
+        resamples = self._resamples.setdefault(first.dataset, Resamples(self.params.seed, first.dataset, len(a.groups)))
+        sides = [cell.without(np.array([id_ not in shared for id_ in cell.ids])) for cell in (a, b)]
+        values = [estimates(cell, [measure])[measure] for cell in sides]
+        if np.isnan(values).any():
+            return Unpaired(f"{first} and {second}: {sides[int(np.isnan(values[1]))].why_undefined(measure)} that both have")
+        drawn = [replicates(cell, [measure], resamples, max(size, self.params.n_resamples))[measure] for cell in sides]
+        return Pair(values[0], values[1], drawn[0] - drawn[1], len(shared), len(np.unique(a.groups.index[both])))
+
+    def _read(self, cell: Cell) -> Scored:
+        if cell not in self._scored:
+            self._scored[cell] = interval.read(self.params.tasks[cell.dataset], *cell)
+        return self._scored[cell]
+
+
+def _differing(a: Scored, b: Scored) -> str:
+    """How two cells' test sets differ; empty where ids and groups are the same."""
+    of_a, of_b = (dict(zip(cell.ids, (cell.groups.names[g] for g in cell.groups.index), strict=True)) for cell in (a, b))
+    if of_a.keys() != of_b.keys():
+        only_a, only_b = sorted(of_a.keys() - of_b.keys()), sorted(of_b.keys() - of_a.keys())
+        return f"sample ids differ ({len(only_a)} only in the first, {len(only_b)} only in the second, e.g. {(only_a or only_b)[0]})"
+    moved = [id_ for id_, group in of_a.items() if of_b[id_] != group]
+    return f"groups differ for {len(moved)} samples, e.g. {moved[0]}" if moved else ""

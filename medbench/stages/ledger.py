@@ -1,0 +1,34 @@
+"""ledger: which images, pictures and groups the data sets and splits of a run share."""
+
+from typing import NamedTuple
+
+import polars as pl
+
+from medbench import paths, tables
+from medbench.config import Config
+from medbench.datasets import sharing
+
+KEYS = ("run",)
+
+
+class Params(NamedTuple):
+    """The run's data sets."""
+
+    datasets: tuple[str, ...]
+
+
+def params(config: Config, name: str) -> Params:
+    """`name` is the configuration's own: a run is known by its lists alone."""
+    return Params(config.run.datasets)
+
+
+def run(params: Params, name: str) -> None:
+    """Write `paths.ledger(name)`."""
+    used = [_uses(dataset, split) for dataset in params.datasets for split in paths.SPLITS]
+    tables.write(tables.Ledger, sharing.shared(used), paths.ledger(name))
+
+
+def _uses(dataset: str, split: str) -> pl.DataFrame:
+    samples = tables.read(tables.SamplesDiagnosis, paths.samples(dataset, split), ["sample_id", "group_id", "image_id"])
+    digests = tables.read(tables.Images, paths.images(dataset), ["image_id", "pixel_digest"])
+    return sharing.uses(dataset, split, samples, digests)

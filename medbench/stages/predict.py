@@ -1,0 +1,54 @@
+"""Predict the test split of one cell: its scores (diagnosis) or answers (questions), stored once and scored again at will."""
+
+import importlib
+from typing import Any, NamedTuple
+
+from medbench import paths, tables
+from medbench.config import Config, Task
+from medbench.errors import MedbenchError
+from medbench.models import base
+
+KEYS = ("dataset", "model", "mode")
+# Kind of model, kind of recipe -> the module that predicts.
+METHODS = {
+    ("baseline", "probe"): "medbench.predict.probe",
+    ("contrastive", "zero-shot"): "medbench.predict.zero_shot",
+    ("contrastive", "probe"): "medbench.predict.probe",
+    ("contrastive", "lora"): "medbench.predict.contrastive_lora",
+}
+LOADS_MODEL = frozenset({"medbench.predict.contrastive_lora"})
+
+
+class Params(NamedTuple):
+    """What the predictions follow from besides data, cached vectors and adapter. `source` is None where no model is loaded."""
+
+    method: str
+    task: Task
+    source: dict[str, Any] | None  # fields of medbench.adapt.base.Source
+    classes: tuple[str, ...]
+
+
+def params(config: Config, dataset: str, model: str, mode: str) -> Params:
+    """Parameters of one cell."""
+    entry, data, kind = config.models[model], config.datasets[dataset], config.modes[mode].kind
+    if (entry.kind, kind) not in METHODS:
+        raise MedbenchError(f"cell {dataset}/{model}/{mode}", f"mode {mode!r} ({kind}) fits no {entry.kind} model", "choose another mode")
+    method = METHODS[entry.kind, kind]
+    source = {
+        "module": base.module_name(entry.kind, entry.architecture),
+        "checkpoint": str(paths.model_folder(model)) if entry.pretrain else entry.checkpoint,
+        "revision": entry.revision,
+        "batch_size": entry.batch_size,
+    }
+    return Params(method, data.task, source if method in LOADS_MODEL else None, data.classes)
+
+
+def modules(params: Params) -> tuple[str, ...]:
+    """The method, and the architecture's file where it loads the model."""
+    return (params.method, params.source["module"]) if params.source else (params.method,)
+
+
+def run(params: Params, dataset: str, model: str, mode: str) -> None:
+    """Write `predictions/{dataset}/{model}/{mode}.parquet`. A method module offers `predict(params, dataset, model, mode)` -> the table."""
+    frame = importlib.import_module(params.method).predict(params, dataset, model, mode)
+    tables.write(tables.TABLES[f"predictions-{params.task}"], frame, paths.predictions(dataset, model, mode))

@@ -1,0 +1,192 @@
+"""prepare: official files or drawn phantoms -> checked tables, every image once, and a data card. All or nothing."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from medbench import paths, provenance, runtime, tables
+from medbench.config import Config, Strict, expand_raw_dir
+from medbench.datasets import base, ingest
+from medbench.datasets.card import Prepared, Validation, card
+from medbench.datasets.rows import Drop, Reader, Row, check_splits
+from medbench.errors import MedbenchError
+
+KEYS = ("dataset",)
+SCHEMAS = {"diagnosis": tables.SamplesDiagnosis, "vqa": tables.SamplesVqa}
+
+
+class Params(NamedTuple):
+    """The registry entry as far as it decides the tables; `raw_dir` unexpanded, so that moving a folder reruns nothing."""
+
+    task: str
+    layout: str
+    raw_dir: str | None
+    options: dict[str, Any]  # the layout's, defaults filled in
+    classes: tuple[str, ...]
+    validation: float
+    max_drops: float
+    allow_group_overlap: bool
+    seed: int
+
+
+class Images(NamedTuple):
+    """What became of the images: key -> id or fault; why images were converted -> places."""
+
+    outcome: dict[str, str | ingest.Fault]
+    changes: dict[str, list[str]]
+
+
+def params(config: Config, dataset: str) -> Params:
+    """Raises MedbenchError for a data set in no registry and for options that the layout does not know."""
+    if dataset not in config.datasets:
+        raise MedbenchError(
+            f"data set {dataset}", f"is not in {config.run.registries.datasets}", f"choose from {', '.join(sorted(config.datasets))}"
+        )
+    entry = config.datasets[dataset]
+    options = base.read_options(entry.layout, entry.options, dataset).model_dump(mode="json")
+    return Params(
+        entry.task,
+        entry.layout,
+        entry.raw_dir,
+        options,
+        entry.classes,
+        entry.validation,
+        entry.max_drops,
+        entry.allow_group_overlap,
+        config.run.seed,
+    )
+
+
+def modules(params: Params) -> tuple[str, ...]:
+    """The layout's file."""
+    return (base.module_name(params.layout),)
+
+
+def index_files(config: Config, dataset: str) -> list[Path]:
+    """Raw files whose change must rerun the job: the rule's inputs. Raises MedbenchError when one does not exist."""
+    chosen = params(config, dataset)
+    return base.load_layout(chosen.layout).index_files(_options(chosen, dataset), _source(chosen, dataset))
+
+
+def run(params: Params, dataset: str) -> None:
+    """Write `paths.data(dataset)`. Raises MedbenchError for what is wrong with the files; then nothing is written."""
+    source, layout, options = _source(params, dataset), base.load_layout(params.layout), _options(params, dataset)
+    reader = Reader(source, params.max_drops, params.allow_group_overlap)
+    with _staging(dataset) as folder:
+        spool = folder / "images.spool"
+        images = _check_images(reader, layout.items(options, source), spool)
+        rows, drops = _resolve(reader, images)
+        check_splits([row.item.split for row in rows], {row.item.split for row in reader.rows}, source)
+        published = _frames(rows, params)
+        splits, validation = _with_validation(published, rows, params, dataset)
+        check_splits([split for split, frame in splits.items() if frame.height], paths.SPLITS, source)
+        for split, frame in splits.items():
+            tables.write(SCHEMAS[params.task], frame, folder / f"{split}.parquet")
+        evaluated = {image_id for split in ("val", "test") for image_id in splits[split]["image_id"]}
+        ingest.write_table(folder / "images.parquet", spool, evaluated)
+        digests = pl.read_parquet(spool, columns=["image_id", "pixel_digest"])
+        spool.unlink()
+        files = {file.name: provenance.file_digest(file) for file in sorted(folder.iterdir())}
+        n_read, changes = len(rows) + len(drops), images.changes
+        found = Prepared(dataset, params.task, params.classes, n_read, drops, changes, validation, published, splits, digests, files)
+        (folder / "card.json").write_text(json.dumps(card(found), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        _publish(folder, dataset)
+
+
+def _source(params: Params, dataset: str) -> base.Source:
+    raw_dir = expand_raw_dir(params.raw_dir, f"data set {dataset}")
+    return base.Source(dataset, params.task, raw_dir, tuple(params.classes), params.seed)
+
+
+def _options(params: Params, dataset: str) -> Strict:
+    return base.read_options(params.layout, params.options, dataset)
+
+
+def _check_images(reader: Reader, items: Iterator[base.Item], spool: Path) -> Images:
+    """Read all rows, check every image that they use once, and write those that are good to `spool`.
+
+    Raises MedbenchError as soon as a row is wrong or more of them than allowed have a faulty image.
+    """
+    found = Images({}, {})
+    faulty = list[Drop]()  # one for an image: how many rows it costs is counted at the end
+
+    def good() -> Iterator[ingest.Checked]:
+        written: set[str] = set()
+        for key, image in ingest.check_all(reader.images(items), runtime.threads()):
+            if isinstance(image, ingest.Fault):
+                found.outcome[key] = image
+                reader.drop(faulty, reader.first[key], *image)
+                continue
+            found.outcome[key] = image.image_id
+            if image.image_id not in written:
+                written.add(image.image_id)
+                if image.change:
+                    found.changes.setdefault(image.change, []).append(reader.first[key].place)
+                yield image
+
+    ingest.write_spool(spool, good())
+    return found
+
+
+def _resolve(reader: Reader, images: Images) -> tuple[list[Row], list[Drop]]:
+    """The rows with the id of their image, and all that are dropped."""
+    rows: list[Row] = []
+    drops = list(reader.drops)
+    for row in reader.rows:
+        image = images.outcome[row.image]
+        if isinstance(image, ingest.Fault):
+            reader.drop(drops, row.item, *image)
+        else:
+            rows.append(Row(row.item, image))
+    return rows, drops
+
+
+def _frames(rows: list[Row], params: Params) -> dict[str, pl.DataFrame]:
+    """Split -> table of samples, in the order of the rows; `rows` hold image ids."""
+    types = tables.columns(SCHEMAS[params.task])
+    values: dict[str, list[Any]] = {name: [getattr(row.item, name) for row in rows] for name in types if name not in ("label", "image_id")}
+    if params.task == "diagnosis":
+        values["label"] = [params.classes.index(row.item.label) for row in rows if isinstance(row.item, base.DiagnosisItem)]
+    values["image_id"] = [row.image for row in rows]
+    frame = pl.DataFrame({name: values[name] for name in types}, schema=types)
+    split = pl.Series([row.item.split for row in rows])
+    return {name: frame.filter(split == name) for name in paths.SPLITS}
+
+
+def _with_validation(
+    published: dict[str, pl.DataFrame], rows: list[Row], params: Params, dataset: str
+) -> tuple[dict[str, pl.DataFrame], Validation]:
+    """The official validation split, or one cut from train: group-disjoint, seeded, from every class alike."""
+    if published["val"].height:
+        return published, Validation("official")
+    column = "label" if params.task == "diagnosis" else "answer_type"
+    pairs = [(row.item.group_id, str(getattr(row.item, column))) for row in rows if row.item.split == "train"]
+    cut = base.held_out(base.strata(pairs), params.validation, f"{params.seed}/{dataset}/val")
+    in_val = pl.col("group_id").is_in(sorted(cut))
+    splits = {**published, "train": published["train"].filter(~in_val), "val": published["train"].filter(in_val)}
+    return splits, Validation("cut from train", params.validation, column)
+
+
+@contextmanager
+def _staging(dataset: str) -> Iterator[Path]:
+    """An empty folder outside the declared outputs that is gone afterwards; what a kill left there is removed first."""
+    folder = paths.RESULTS / ".partial" / f"prepare-{dataset}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _publish(folder: Path, dataset: str) -> None:
+    """Move finished files into place, the card last: where there is a card, the tables are its own."""
+    paths.card(dataset).parent.mkdir(parents=True, exist_ok=True)
+    paths.card(dataset).unlink(missing_ok=True)
+    for target in paths.data(dataset):
+        (folder / target.name).replace(target)

@@ -1,0 +1,58 @@
+"""Embed the class prompts of a data set: every prompt set, so that editing a prompt re-embeds no image."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from medbench import paths, tables
+from medbench.config import Config
+from medbench.errors import MedbenchError
+from medbench.models import base
+
+KEYS = ("dataset", "model")
+
+
+class Params(NamedTuple):
+    """What the text embeddings follow from."""
+
+    module: str
+    checkpoint: str | None
+    revision: str | None
+    classes: tuple[str, ...]
+    prompts: dict[str, dict[str, tuple[str, ...]]]  # set -> class -> prompts
+
+
+def params(config: Config, dataset: str, model: str) -> Params:
+    """Parameters of one model on one data set."""
+    entry, data = config.models[model], config.datasets[dataset]
+    checkpoint = str(paths.model_folder(model)) if entry.pretrain else entry.checkpoint
+    return Params(base.module_name(entry.kind, entry.architecture), checkpoint, entry.revision, data.classes, data.prompts)
+
+
+def modules(params: Params) -> tuple[str, ...]:
+    """The architecture's file."""
+    return (params.module,)
+
+
+def run(params: Params, dataset: str, model: str) -> None:
+    """Write `prompts/{dataset}/{model}.parquet`. Raises MedbenchError for a prompt longer than the model reads."""
+    rows: list[dict[str, Any]] = [
+        {"prompt_set": name, "label": label, "position": position, "prompt": prompt}
+        for name, prompts in sorted(params.prompts.items())
+        for label, of_class in enumerate(params.classes)
+        for position, prompt in enumerate(prompts[of_class])
+    ]
+    encoder: base.Contrastive = base.load(params.module, params.checkpoint, params.revision)
+    encoded = encoder.encode_texts([row["prompt"] for row in rows]).cpu().numpy()
+    if not np.isfinite(encoded).all():
+        row = rows[int(np.isfinite(encoded).all(axis=1).argmin())]
+        raise MedbenchError(f"prompts {dataset}/{model}, prompt {row['prompt']!r}", "its embedding is not finite", "check the checkpoint")
+    frame = pl.DataFrame(
+        [
+            {**row, "embedding": vector.tolist(), "scale": encoder.scale, "bias": encoder.bias}
+            for row, vector in zip(rows, encoded, strict=True)
+        ],
+        schema=tables.columns(tables.Prompts),
+    )
+    tables.write(tables.Prompts, frame, paths.prompts(dataset, model))

@@ -1,0 +1,67 @@
+"""Bootstrap over groups: which groups resample b draws depends on the configuration's seed, the data set and the group count alone.
+
+So resample b is the same in every cell of a data set, and every difference of two cells is paired.
+"""
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 1000  # resamples drawn at a time; block k has a random stream of its own, so no block waits for another
+
+
+class Groups:
+    """Groups of a test set, sorted by id. `index` [n]: the group of every sample; `unit`: `group` where ids repeat, else `sample`."""
+
+    def __init__(self, group_ids: list[str]) -> None:
+        self.names = sorted(set(group_ids))
+        position = {name: number for number, name in enumerate(self.names)}
+        self.index = np.array([position[name] for name in group_ids], dtype=np.int64)
+        self.unit = "group" if len(self.names) < len(group_ids) else "sample"
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+class Resamples:
+    """How often each of `n_groups` groups is drawn in each resample, in blocks of `BLOCK` resamples.
+
+    Draws are scaled from raw PCG64 words (Lemire without rejection, bias below n_groups / 2^32): unlike the methods of
+    numpy's Generator, raw words are promised to stay the same in later versions.
+    """
+
+    def __init__(self, seed: int, dataset: str, n_groups: int) -> None:
+        self.entropy = (seed, int.from_bytes(hashlib.sha256(dataset.encode()).digest()[:8], "big"))
+        self.n_groups = n_groups
+        self._blocks: dict[int, NDArray[np.uint8]] = {}
+
+    def block(self, number: int) -> NDArray[np.uint8]:
+        """Counts [BLOCK, n_groups] of one block; every row sums to `n_groups`. Kept, since a data set has many cells."""
+        if number not in self._blocks:
+            self._blocks[number] = self._draw(number)
+        return self._blocks[number]
+
+    def numbers(self, n_resamples: int) -> range:
+        """Numbers of the blocks that hold the first `n_resamples`."""
+        return range(-(-n_resamples // BLOCK))
+
+    def columns(self, number: int, n_resamples: int) -> NDArray[np.float64]:
+        """One block as weights [n_groups, b]: b is BLOCK, less in the last block of `n_resamples`. A transposed view."""
+        return self.block(number)[: n_resamples - number * BLOCK].astype(np.float64).T
+
+    def _draw(self, number: int) -> NDArray[np.uint8]:
+        generator = np.random.PCG64(np.random.SeedSequence(self.entropy, spawn_key=(number,)))
+        size, n_words = np.uint64(self.n_groups), -(-self.n_groups // 2)
+        # uint8: a group is drawn about once; 256 times has a probability below 1e-500
+        counts = np.empty((BLOCK, self.n_groups), dtype=np.uint8)
+        halves = np.empty(2 * n_words, dtype=np.uint64)
+        for row in counts:  # one resample at a time stays in the cache
+            words = generator.random_raw(n_words)
+            np.right_shift(words, _HALF, out=halves[:n_words])
+            np.bitwise_and(words, _LOW, out=halves[n_words:])
+            row[:] = np.bincount(((halves * size) >> _HALF)[: self.n_groups].view(np.int64), minlength=self.n_groups)
+        return counts
+
+
+_HALF, _LOW = np.uint64(32), np.uint64(2**32 - 1)

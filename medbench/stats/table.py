@@ -1,0 +1,95 @@
+"""The rows of an intervals table: every measure of a scored cell with its intervals and replicates."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medbench.metrics.scored import Measure, Scored
+from medbench.stats.intervals import Interval, bca, logit, percentile
+from medbench.stats.resamples import Resamples
+
+Floats = NDArray[np.float64]
+
+
+class Plan(NamedTuple):
+    """How many resamples for intervals, and for the primary measure's p value; whether BCa too; fewer than `min_groups` are few."""
+
+    n_resamples: int
+    n_test_resamples: int
+    level: float
+    bca: bool
+    min_groups: int
+
+
+class Row(NamedTuple):
+    """One row of table `intervals`, less the digest of its samples."""
+
+    measure: Measure
+    method: str
+    estimate: float | None
+    interval: Interval
+    n: int
+    n_groups: int
+    few_groups: bool
+    replicates: Floats | None  # percentile rows only
+
+
+def estimates(cell: Scored, measures: Sequence[Measure]) -> dict[Measure, float]:
+    """Point estimates; NaN where undefined."""
+    ones = np.ones((len(cell.groups), 1))
+    return {measure: float(values[0]) for measure, values in cell.evaluate(measures, ones).items()}
+
+
+def replicates(cell: Scored, measures: Sequence[Measure], resamples: Resamples, n_resamples: int) -> dict[Measure, Floats]:
+    """Every measure on the first `n_resamples` resamples, in their order."""
+    parts = [cell.evaluate(measures, resamples.columns(number, n_resamples)) for number in resamples.numbers(n_resamples)]
+    return {measure: np.concatenate([part[measure] for part in parts]) for measure in measures}
+
+
+def rows(cell: Scored, primary: Measure, resamples: Resamples, plan: Plan) -> list[Row]:
+    """All rows of a cell. An undefined measure is a row of nulls with its reason; the others still come out."""
+    measures = cell.measures()
+    points = estimates(cell, measures)
+    drawn = replicates(cell, measures, resamples, plan.n_resamples)
+    if plan.n_test_resamples > plan.n_resamples:
+        drawn[primary] = replicates(cell, [primary], resamples, plan.n_test_resamples)[primary]
+    return [row for measure in measures for row in _rows(cell, measure, points[measure], drawn[measure], plan)]
+
+
+def _rows(cell: Scored, measure: Measure, estimate: float, drawn: Floats, plan: Plan) -> list[Row]:
+    used = cell.used(measure)
+    n_groups = len(np.unique(cell.groups.index[used]))
+    first = drawn[: plan.n_resamples]
+    intervals = {"percentile": percentile(first, plan.level), "logit": logit(estimate, first, plan.level)}
+    if plan.bca:
+        intervals["bca"] = bca(estimate, first, plan.level, lambda: _jackknife(cell, measure))
+    undefined = ""
+    if np.isnan(estimate):
+        undefined = cell.why_undefined(measure)
+    elif n_groups == 1:
+        undefined = "one group: nothing to resample"
+    if undefined:
+        missing = int(np.isnan(first).sum())
+        intervals = dict.fromkeys(intervals, Interval(None, None, None, missing, undefined))
+    return [
+        Row(
+            measure, method, None if np.isnan(estimate) else estimate, interval, int(used.sum()), n_groups, n_groups < plan.min_groups,
+            drawn if method == "percentile" else None,
+        )
+        for method, interval in intervals.items()
+    ]  # fmt: skip
+
+
+def _jackknife(cell: Scored, measure: Measure) -> Floats:
+    """The measure without each group that it uses, in turn."""
+    size = len(cell.groups)
+    groups = np.unique(cell.groups.index[cell.used(measure)])
+    parts = []
+    for start in range(0, len(groups), 500):
+        left_out = groups[start : start + 500]
+        weights = np.ones((size, len(left_out)))
+        weights[left_out, np.arange(len(left_out))] = 0
+        parts.append(cell.evaluate([measure], weights)[measure])
+    return np.concatenate(parts)

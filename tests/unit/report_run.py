@@ -1,0 +1,265 @@
+"""A run as its stages would leave it, made up with numpy: 4 diagnosis sets x 4 models x ots, lp, lora, raw pixels, and a set of questions.
+
+Values are invented and only plausible; the tables go through the same schemas as real ones.
+"""
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+import polars as pl
+from PIL import Image
+
+from medbench import paths, tables
+from medbench.adapt import certificate
+from medbench.cells import Cell
+from medbench.report.params import DatasetFacts, ModelFacts, Params
+
+RUN = "trial"
+MODES = {"ots": "zero-shot", "lp": "probe", "lora": "lora"}
+DIAGNOSIS = {
+    "radio": ("Chest X-ray phantom", "x-ray", "radiology", ("normal", "nodule")),
+    "patho": ("Histology phantom", "histopathology", "pathology", ("benign", "tumor")),
+    "derma": ("Dermoscopy phantom", "dermoscopy", "dermatology", ("naevus", "melanoma")),
+    "fundus": ("Fundus phantom", "fundus", "ophthalmology", ("healthy", "retinopathy", "glaucoma")),
+}
+IN_DOMAIN = {"clip": (), "medclip": ("radio", "patho"), "siglip": (), "medsiglip": ("radio", "patho"), "llava": (), "llavamed": ("vqa",)}
+
+
+def params(**labels: str) -> Params:
+    """Parameters of the run; `labels` replaces the label of a model or data set."""
+    models = {
+        name: ModelFacts(labels.get(name, f"Mini {name}"), family, role, "pretrained by this workflow", None, "generated", IN_DOMAIN[name])
+        for name, family, role in (
+            ("clip", "clip", "generalist"),
+            ("medclip", "clip", "specialist"),
+            ("siglip", "siglip", "generalist"),
+            ("medsiglip", "siglip", "specialist"),
+            ("llava", "llava", "generalist"),
+            ("llavamed", "llava", "specialist"),
+        )
+    }
+    for name, label in (("raw-pixels", "Raw pixels (16x16)"), ("constant-answer", "Constant answer"), ("question-only", "Question only")):
+        models[name] = ModelFacts(label, "baseline", "baseline", "none", None, None, ())
+    datasets = {
+        name: DatasetFacts(labels.get(name, label), "diagnosis", modality, specialty, classes, "generated", None)
+        for name, (label, modality, specialty, classes) in DIAGNOSIS.items()
+    }
+    datasets["vqa"] = DatasetFacts(
+        labels.get("vqa", "Chest questions"), "vqa", "x-ray", "radiology", (), None, "Half of the questions are closed."
+    )
+    cells = [Cell(dataset, model, mode) for dataset in DIAGNOSIS for model in ("clip", "medclip", "siglip", "medsiglip") for mode in MODES]
+    cells += [Cell(dataset, "raw-pixels", "lp") for dataset in DIAGNOSIS]
+    cells += [Cell("vqa", model, mode) for model in ("llava", "llavamed") for mode in ("ots", "lora")]
+    cells += [Cell("vqa", "constant-answer", "lp"), Cell("vqa", "question-only", "lp")]
+    statistics = {"n_resamples": 1000, "n_test_resamples": 10_000, "level": 0.95, "bca": False, "margin": 0.02, "min_groups": 30}
+    return Params(tuple(cells), models, datasets, dict(MODES), statistics, 0, "0123456789abcdef")
+
+
+def build(chosen: Params, missing: tuple[Cell, ...] = ()) -> None:
+    """Write all that a report reads, under the working directory; cells in `missing` are left out."""
+    rng = np.random.default_rng(7)
+    for name, facts in chosen.datasets.items():
+        _data(name, facts, rng)
+    values = {cell: _value(chosen, cell, rng) for cell in chosen.cells}
+    for cell in chosen.cells:
+        if cell not in missing:
+            _cell(chosen, cell, values[cell])
+    _gaps(chosen, values)
+    rows = [
+        ("exact-pixels", "radio", "test", "radio", "train", 4, 120, ["p1-0", "p2-0"]),
+        ("group", "vqa", "test", "vqa", "train", 9, 40, ["q1"]),
+    ]
+    ledger = pl.DataFrame(rows, schema=tables.columns(tables.Ledger), orient="row")
+    tables.write(tables.Ledger, ledger, paths.ledger(RUN))
+
+
+def fail(cell: Cell, stage: str, *lines: str) -> None:
+    """Leave the log of a stage that failed for a cell."""
+    log = paths.log(stage, *cell)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def interval_row(
+    measure: tuple[str, str, str], method: str, estimate: float | None, half: float = 0.06, reason: str | None = None
+) -> dict[str, Any]:
+    """One row of table `intervals`."""
+    known = estimate is not None
+    return {
+        "metric": measure[0],
+        "scoring": measure[1],
+        "subset": measure[2],
+        "method": method,
+        "unit": "group",
+        "level": 0.95,
+        "estimate": estimate,
+        "sd": half / 2 if known else None,
+        "low": max(estimate - half, 0.0) if known else None,
+        "high": min(estimate + half, 1.0) if known else None,
+        "n": 240,
+        "n_groups": 120,
+        "n_resamples": 1000,
+        "n_undefined": 0,
+        "few_groups": False,
+        "reason": reason,
+        "sample_digest": "ab12",
+        "replicates": [estimate, estimate] if known and method == "percentile" else None,
+    }
+
+
+def _value(chosen: Params, cell: Cell, rng: np.random.Generator) -> float:
+    model = chosen.models[cell.model]
+    if model.role == "baseline":
+        return {"fundus": 0.96, "vqa": 0.55}.get(cell.dataset, 0.52) + (0.02 if cell.model == "question-only" else 0.0)
+    if cell.dataset == "derma":
+        return float(0.5 + rng.uniform(-0.03, 0.03))
+    base = {"ots": 0.86 if cell.dataset in model.in_domain else 0.54, "lp": 0.84, "lora": 0.88}[cell.mode]
+    return float(np.clip(base + rng.normal(0, 0.03), 0, 1))
+
+
+def _cell(chosen: Params, cell: Cell, value: float) -> None:
+    vqa = chosen.datasets[cell.dataset].task == "vqa"
+    primary = ("closed_accuracy", "strict", "closed") if vqa else ("auroc", "standard", "all")
+    second = ("token_recall", "strict", "open") if vqa else ("accuracy", "standard", "all")
+    rows = [interval_row(primary, method, value) for method in ("percentile", "logit")]
+    rows.append(interval_row(second, "percentile", value * 0.9))
+    if cell.dataset == "patho":
+        rows.append(interval_row(("auprc", "standard", "clean"), "percentile", None, reason="21 samples, fewer than 30"))
+    frame = pl.DataFrame(rows, schema=tables.columns(tables.Intervals))
+    if cell.dataset == "fundus":
+        frame = frame.with_columns(n_groups=pl.lit(18, pl.Int32), few_groups=pl.lit(True))
+    tables.write(tables.Intervals, frame, paths.intervals(*cell))
+    for path in (paths.predictions(*cell), paths.scores(*cell)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    versions = {"numpy": "2.3.0", "transformers": "5.17.0" if cell.model == "siglip" else "5.23.0"}
+    record = {"stage": "predict", "seconds": 1.25, "host": "somewhere", "device": "cpu", "peak_rss_mb": 300, "versions": versions}
+    paths.run_record(paths.predictions(*cell)).write_text(json.dumps(record))
+    if cell.mode != "ots" and cell.model not in ("constant-answer", "question-only"):
+        path = paths.adapter(*cell) / "certificate.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        certificate.write(certificate.certify(evidence(cell)), path)
+
+
+def evidence(cell: Cell) -> certificate.Evidence:
+    """What the adaptation of a cell would have measured."""
+    tensors = [certificate.Tensor(name, size, True, 0.4, "absolute") for name, size in (("weight", 1024), ("bias", 2))]
+    return certificate.Evidence(
+        cell=str(cell),
+        method=cell.mode,
+        n_train=160,
+        n_val=40,
+        tensors=tensors,
+        adapters=None,
+        loss_start=0.69,
+        loss_end=0.21,
+        converged=True,
+        frozen_before="ab",
+        frozen_after="ab",
+        missing_from_file=[],
+        repeat_difference=0.0,
+        reload_difference=0.0,
+        reload_tolerance=0.0,
+        test_samples_used=[],
+        selection={"C": 0.1, "candidates": [{"C": 0.1}, {"C": 1.0}]},
+    )
+
+
+def _data(name: str, facts: DatasetFacts, rng: np.random.Generator) -> None:
+    rows: list[dict[str, Any]] = []
+    images = []
+    for number in range(24):
+        side = (64, 96)[number % 2]
+        pixels = np.clip(rng.normal(90 + 60 * (number % 3), 25, (64, side, 3)), 0, 255).astype(np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        images.append({"image_id": f"{name}-{number}", "image": buffer.getvalue(), "evaluated": True})
+        row: dict[str, Any] = {"sample_id": f"p{number}", "group_id": f"g{number // 2}", "image_id": f"{name}-{number}"}
+        if facts.task == "vqa":
+            closed = number % 2 == 0
+            question, answer = ("Is there a nodule in the left lung?", "yes") if closed else ("Which side is larger?", "left lung")
+            row |= {"question": question, "answer": answer, "answer_type": "closed" if closed else "open", "is_yes_no": closed}
+        else:
+            row |= {"label": number % len(facts.classes)}
+        rows.append(row)
+    schema = tables.SamplesVqa if facts.task == "vqa" else tables.SamplesDiagnosis
+    types = tables.columns(schema)
+    tables.write(schema, pl.DataFrame([{key: row[key] for key in types} for row in rows], schema=types), paths.samples(name, "test"))
+    types = tables.columns(tables.Images)
+    filled = [{key: image.get(key, "0" * 8) for key in types} for image in images]
+    tables.write(tables.Images, pl.DataFrame(filled, schema=types), paths.images(name))
+    drops = (
+        {"broken-image": {"rows": 2, "splits": {"train": 2}, "examples": ["labels.csv row 17: does not decode"]}} if name == "patho" else {}
+    )
+    paths.card(name).write_text(json.dumps({"dataset": name, "drops": drops}))
+
+
+def _gaps(chosen: Params, values: dict[Cell, float]) -> None:
+    rows: dict[str, list[dict[str, Any]]] = {"rq1": [], "rq2": [], "rq3": []}
+    for general, special in (("clip", "medclip"), ("siglip", "medsiglip"), ("llava", "llavamed")):
+        for dataset, facts in chosen.datasets.items():
+            if (facts.task == "vqa") != (general == "llava"):
+                continue
+            modes = ("lora",) if facts.task == "vqa" else ("lp", "lora")
+            if dataset in chosen.models[special].in_domain:
+                rows["rq1"].append(_gap(chosen, "rq1", "ots", Cell(dataset, general, "ots"), Cell(dataset, special, "ots"), values))
+                rows["rq2"] += [
+                    _gap(chosen, "rq2", mode, Cell(dataset, general, mode), Cell(dataset, special, "ots"), values) for mode in modes
+                ]
+            else:
+                rows["rq3"] += [
+                    _gap(chosen, "rq3", mode, Cell(dataset, general, mode), Cell(dataset, special, mode), values) for mode in modes
+                ]
+    for path in paths.gaps(RUN)[:4]:
+        tables.write(tables.Gaps, pl.DataFrame(rows.get(path.stem, []), schema=tables.columns(tables.Gaps)), path)
+    pooled = {
+        "question": "rq2",
+        "adaptation": "lp",
+        "family": "clip",
+        "metric": "auroc",
+        "scoring": "standard",
+        "k": 3,
+        "gap": 0.031,
+        "low": -0.02,
+        "high": 0.08,
+    }
+    types = tables.columns(tables.PooledGaps)
+    tables.write(tables.PooledGaps, pl.DataFrame([{name: pooled.get(name) for name in types}], schema=types), paths.gaps(RUN)[4])
+
+
+def _gap(chosen: Params, question: str, adaptation: str, general: Cell, special: Cell, values: dict[Cell, float]) -> dict[str, Any]:
+    gap, few = values[general] - values[special], general.dataset == "fundus"
+    verdict = "undecided" if abs(gap) < 0.05 else "generalist" if gap > 0 else "specialist"
+    vqa = chosen.datasets[general.dataset].task == "vqa"
+    return {
+        "question": question,
+        "adaptation": adaptation,
+        "family": chosen.models[general.model].family,
+        "dataset": general.dataset,
+        "generalist": general.model,
+        "rank": 1,
+        "metric": "closed_accuracy" if vqa else "auroc",
+        "scoring": "strict" if vqa else "standard",
+        "subset": "closed" if vqa else "all",
+        "generalist_mode": general.mode,
+        "specialist": special.model,
+        "specialist_mode": special.mode,
+        "generalist_estimate": values[general],
+        "specialist_estimate": values[special],
+        "gap": gap,
+        "sd": 0.025,
+        "low": gap - 0.05,
+        "high": gap + 0.05,
+        "p": 0.2,
+        "exceeds": gap > 0,
+        "p_generalist": 0.2,
+        "p_specialist": 0.2,
+        "p_holm": None if few else 0.0004 if abs(gap) > 0.05 else 0.41,
+        "verdict": None if few else verdict,
+        "smallest_gap": 0.061,
+        "n_pair": 240,
+        "n_groups": 120,
+        "reason": "18 groups, fewer than 30: no verdict" if few else None,
+    }

@@ -1,0 +1,95 @@
+"""ledger: what data sets and splits share."""
+
+import os
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from medbench import paths, tables
+from medbench.errors import MedbenchError
+from medbench.stages import ledger, prepare
+from tests.unit.test_data_helpers import CLASSES, entry, hub, labelled, picture
+
+REAL = os.environ.get("MEDBENCH_REAL_DATA")
+
+
+def rows(frame: pl.DataFrame, kind: str, dataset: str) -> dict[tuple[str, str, str], tuple[int, int]]:
+    """(split, other data set, other split) -> shared, total."""
+    of_kind = frame.filter((pl.col("kind") == kind) & (pl.col("dataset") == dataset))
+    return {(row["split"], row["other_dataset"], row["other_split"]): (row["shared"], row["total"]) for row in of_kind.to_dicts()}
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory; raw folders go beside it."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path
+
+
+def three_splits(folder: Path) -> Path:
+    """12 images, 4 a split; groups p0 to p11."""
+    folder.mkdir()
+    return labelled(folder, [(f"{i:02d}.png", CLASSES[i % 2], paths.SPLITS[i // 4], f"p{i}") for i in range(12)])
+
+
+def test_sets_that_share_nothing_have_no_row(work: Path) -> None:
+    prepare.run(entry(three_splits(work / "raw")), "one")
+    ledger.run(ledger.Params(("one",)), "r")
+    assert tables.read(tables.Ledger, paths.ledger("r")).height == 0
+
+
+def test_images_pixels_and_groups(work: Path) -> None:
+    first, second = three_splits(work / "first"), three_splits(work / "second")
+    for i in range(12):  # other pixels than the first set's, the same group names
+        (second / f"{i:02d}.png").write_bytes(picture(100 + i))
+    shutil.copy(first / "00.png", second / "08.png")  # train -> test, same bytes
+    shutil.copy(first / "01.png", second / "09.png")
+    (second / "10.png").write_bytes(picture(2, compress_level=1))  # the same pixels as first/02.png
+    prepare.run(entry(first), "first")
+    prepare.run(entry(second), "second")
+    ledger.run(ledger.Params(("first", "second")), "r")
+    found = tables.read(tables.Ledger, paths.ledger("r"))
+    assert rows(found, "exact-image", "second") == {("test", "first", "train"): (2, 4)}
+    assert rows(found, "exact-image", "first") == {("train", "second", "test"): (2, 4)}
+    assert rows(found, "exact-pixels", "second") == {("test", "first", "train"): (3, 4)}
+    assert found.filter(pl.col("kind") == "group").height == 0  # p0 of one set is another patient than p0 of the other
+    examples = found.filter((pl.col("kind") == "exact-pixels") & (pl.col("dataset") == "second"))["examples"]
+    assert examples.to_list() == [["08.png", "09.png", "10.png"]]
+
+
+def test_groups_in_several_splits_of_one_set(work: Path) -> None:
+    raw = work / "raw"
+    raw.mkdir()
+    prepare.run(entry(hub(raw), "hub-vqa", "vqa", allow_group_overlap=True), "vqa")
+    ledger.run(ledger.Params(("vqa",)), "r")
+    found = rows(tables.read(tables.Ledger, paths.ledger("r")), "group", "vqa")
+    ((split, _, other),) = (key for key in found if key[0] == "test")
+    assert split == "test" and other in ("train", "val") and found[split, "vqa", other] == (1, 2)
+
+
+def test_the_order_of_the_run_changes_nothing(work: Path) -> None:
+    for name in ("one", "two"):
+        prepare.run(entry(three_splits(work / name)), name)
+    ledger.run(ledger.Params(("one", "two")), "a")
+    ledger.run(ledger.Params(("two", "one")), "b")
+    assert paths.ledger("a").read_bytes() == paths.ledger("b").read_bytes()
+
+
+def test_absent_data_is_named(work: Path) -> None:
+    with pytest.raises(MedbenchError, match=r"results/data/none/train.parquet: the table does not exist"):
+        ledger.run(ledger.Params(("none",)), "r")
+
+
+@pytest.mark.skipif(not REAL, reason="MEDBENCH_REAL_DATA names no folder of real data")
+def test_real_vqa_rad_and_radiology_organ_share_their_images(work: Path) -> None:
+    folder = Path(str(REAL))
+    prepare.run(entry(folder / "vqa-rad", "hub-vqa", "vqa", allow_group_overlap=True), "vqa-rad")
+    prepare.run(entry(folder / "radiology-organ", classes=("head", "chest", "abd")), "radiology-organ")
+    ledger.run(ledger.Params(("vqa-rad", "radiology-organ")), "r")
+    found = tables.read(tables.Ledger, paths.ledger("r"))
+    own = rows(found, "exact-image", "vqa-rad")
+    assert own["test", "vqa-rad", "train"][0] + own["test", "vqa-rad", "val"][0] == 202
+    assert sum(own["test", "radiology-organ", split][0] for split in paths.SPLITS) == 203  # every image stands in the other set too

@@ -1,0 +1,308 @@
+"""Contrastive models and the pixel baseline: what they compute, what they refuse."""
+
+import json
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from tests.unit import tiny
+from torch.nn.functional import cosine_similarity
+from transformers import AutoProcessor, CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
+
+from medbench.errors import MedbenchError
+from medbench.models import hub
+from medbench.models.base import Batch
+from medbench.models.baseline import raw_pixels
+from medbench.models.feed import AHEAD, feed
+
+TEXTS = ["a dark square", "lit"]
+
+
+@pytest.fixture(scope="module", params=tiny.ARCHITECTURES)
+def architecture(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def folder(architecture: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.checkpoint(architecture, tmp_path_factory.mktemp(architecture) / "model")
+
+
+@pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "copy"))
+
+
+@pytest.fixture(scope="module")
+def images() -> list[Image.Image]:
+    rng = np.random.default_rng(1)
+    return [tiny.picture(label, rng) for label in (0, 1, 1)]
+
+
+def pixels_of(model: Any, images: list[Image.Image]) -> torch.Tensor:
+    return torch.as_tensor(model.to_device(np.stack([model.pixels(image) for image in images])))
+
+
+def test_logits_equal_the_stock_models(architecture: str, folder: Path, images: list[Image.Image]) -> None:
+    model, processor = tiny.load(architecture, folder), AutoProcessor.from_pretrained(folder)
+    padding: Any = True if architecture == "clip" else "max_length"
+    batch = processor(images=images, text=TEXTS, padding=padding, return_tensors="pt")
+    stock = (CLIPModel if architecture == "clip" else SiglipModel).from_pretrained(folder).eval()
+    with torch.inference_mode():
+        expected = stock(**batch).logits_per_image
+        ours = model.encode_images(pixels_of(model, images)).embeddings
+    found = model.scale * cosine_similarity(ours, model.encode_texts(TEXTS)[None], dim=-1) + model.bias
+    # one grey level may differ: the stock processor uses its torchvision backend
+    torch.testing.assert_close(found, expected, atol=0.02, rtol=0)
+
+
+def test_pixels_then_normalise_equal_the_image_processor(architecture: str, folder: Path, images: list[Image.Image]) -> None:
+    model = tiny.load(architecture, folder)
+    whole = hub.HubPixels(folder).processor(images=images, return_tensors="pt")["pixel_values"]
+    assert model.pixels(images[0]).dtype == np.uint8
+    torch.testing.assert_close(pixels_of(model, images), whole, atol=1e-6, rtol=0)
+    assert model.image_processor.endswith("Pil")
+
+
+def test_features_are_the_published_ones(architecture: str, folder: Path, images: list[Image.Image]) -> None:
+    model = tiny.load(architecture, folder)
+    pixels = pixels_of(model, images)
+    with torch.inference_mode():
+        output = model.encode_images(pixels)
+        pooled = model.model.vision_model(pixels).pooler_output
+        expected = model.model.visual_projection(pooled) if architecture == "clip" else pooled
+    assert output.embeddings.shape == (3, 1, expected.shape[1])
+    torch.testing.assert_close(output.features, expected)
+
+
+def test_siglip_reads_texts_padded_to_full_length(tmp_path: Path) -> None:
+    model = tiny.load("siglip", tiny.checkpoint("siglip", tmp_path / "model"))
+    ids = hub.load_tokenizer(tmp_path / "model")(TEXTS, padding=True, return_tensors="pt")["input_ids"]
+    with torch.inference_mode():
+        short = model.model.get_text_features(input_ids=ids).pooler_output
+    assert not torch.allclose(model.encode_texts(TEXTS), short, atol=1e-3)
+    torch.testing.assert_close(model.encode_texts(TEXTS)[:1], model.encode_texts(TEXTS[:1]))
+
+
+def test_a_prompt_longer_than_the_model_reads_is_an_error(architecture: str, folder: Path) -> None:
+    model = tiny.load(architecture, folder)
+    length = model.model.config.text_config.max_position_embeddings
+    with pytest.raises(MedbenchError, match=f"the model reads {length}; shorten it"):
+        model.encode_texts([TEXTS[0], "square " * length])
+
+
+def test_gradients_pass_through_encode_images(architecture: str, folder: Path, images: list[Image.Image]) -> None:
+    model = tiny.load(architecture, folder)
+    assert not any(value.requires_grad for value in model.model.parameters())
+    pixels = pixels_of(model, images).requires_grad_()
+    model.encode_images(pixels).features.sum().backward()  # type: ignore[no-untyped-call]
+    assert pixels.grad is not None and bool(pixels.grad.any())
+
+
+def test_vectors_come_in_order_with_their_batches(architecture: str, folder: Path, images: list[Image.Image]) -> None:
+    model = tiny.load(architecture, folder)
+    batches = [Batch([str(i)], [True], model.pixels(image)[None]) for i, image in enumerate(images)]
+    found = list(model.vectors(batches))
+    assert [batch.image_ids for batch, _ in found] == [["0"], ["1"], ["2"]]
+    for (_, vectors), image in zip(found, images, strict=True):
+        with torch.inference_mode():
+            expected = model.encode_images(pixels_of(model, [image]))
+        np.testing.assert_array_equal(vectors.features, expected.features.numpy())
+
+
+def test_lora_targets_name_the_linear_layers_of_every_block(architecture: str, folder: Path) -> None:
+    model = tiny.load(architecture, folder)
+    names = [name for name, _ in model.vision.named_modules() if re.fullmatch(model.lora_targets, name)]
+    assert len(names) == model.model.config.vision_config.num_hidden_layers * (6 if architecture == "clip" else 3)
+
+
+@pytest.mark.parametrize(
+    ("config", "model_class", "expected"),
+    [
+        (CLIPConfig(), CLIPModel, 151_277_313),
+        (SiglipConfig(), SiglipModel, 203_155_970),
+        (
+            SiglipConfig(
+                vision_config={
+                    "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16, "image_size": 448, "patch_size": 14,
+                },
+                text_config={"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16, "projection_size": 1152},
+            ),
+            SiglipModel,
+            878_300_338,
+        ),
+    ],
+    ids=["clip", "siglip", "medsiglip"],
+)  # fmt: skip
+def test_published_parameter_counts(config: Any, model_class: Any, expected: int) -> None:
+    with torch.device("meta"):
+        assert sum(value.numel() for value in model_class(config).parameters()) == expected
+
+
+# --- what is refused
+
+
+def refused(architecture: str, folder: Path | str, match: str) -> None:
+    with pytest.raises(MedbenchError, match=match):
+        tiny.load(architecture, Path(folder))
+
+
+def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
+    refused("clip", tmp_path / "none", "folder does not exist")
+
+
+def test_a_folder_without_weights(architecture: str, copy: Path) -> None:
+    (copy / "model.safetensors").unlink()
+    refused(architecture, copy, "holds no weights")
+
+
+def test_another_architecture(architecture: str, copy: Path) -> None:
+    other = "siglip" if architecture == "clip" else "clip"
+    refused(other, copy, f"a checkpoint of '{architecture}', not of '{other}'")
+
+
+def test_a_missing_tensor_is_not_drawn_at_random(architecture: str, copy: Path) -> None:
+    tensors = load_file(copy / "model.safetensors")
+    del tensors["vision_model.embeddings.patch_embedding.weight"]
+    save_file(tensors, copy / "model.safetensors", {"format": "pt"})
+    refused(architecture, copy, "1 tensors are missing.*patch_embedding")
+
+
+def test_a_tensor_of_another_shape(architecture: str, copy: Path) -> None:
+    tensors = load_file(copy / "model.safetensors")
+    tensors["logit_scale"] = torch.zeros(3)
+    save_file(tensors, copy / "model.safetensors", {"format": "pt"})
+    refused(architecture, copy, "cannot be read|another shape")
+
+
+def test_a_truncated_file(architecture: str, copy: Path) -> None:
+    os.truncate(copy / "model.safetensors", 20_000)
+    refused(architecture, copy, "cannot be read")
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "processor_config.json", "config.json"])
+def test_missing_side_files(architecture: str, copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    refused(architecture, copy, "holds no (usable|readable)")
+
+
+class _Bomb:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.marker,)
+
+
+def test_pickled_code_is_not_run_but_plain_pickled_weights_load(architecture: str, copy: Path, tmp_path: Path) -> None:
+    expected = tiny.load(architecture, copy).encode_texts(TEXTS)
+    tensors = load_file(copy / "model.safetensors")
+    (copy / "model.safetensors").unlink()
+    torch.save(tensors, copy / "pytorch_model.bin")
+    torch.testing.assert_close(tiny.load(architecture, copy).encode_texts(TEXTS), expected)
+    marker = tmp_path / "ran"
+    torch.save({**tensors, "bomb": _Bomb(marker)}, copy / "pytorch_model.bin", pickle_module=pickle)
+    refused(architecture, copy, "cannot be read safely")
+    assert not marker.exists()
+
+
+def test_remote_code_is_not_run(architecture: str, copy: Path, tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    (copy / "evil.py").write_text(f"from pathlib import Path\nPath({str(marker)!r}).touch()\nclass Evil: ...\n")
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "evil.Evil", "AutoConfig": "evil.Evil"}}))
+    tiny.load(architecture, copy)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "match"),
+    [
+        (GatedRepoError, "is gated and access was refused; accept its licence"),
+        (RevisionNotFoundError, "has no revision 'v9'"),
+        (RepositoryNotFoundError, "is not on the hub"),
+        (LocalEntryNotFoundError, "not in the local cache"),
+    ],
+)
+def test_the_hubs_refusals(monkeypatch: pytest.MonkeyPatch, error: type[Exception], match: str) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> str:
+        raise error.__new__(error)  # without the response that its __init__ asks for
+
+    monkeypatch.setattr(hub, "snapshot_download", refuse)
+    with pytest.raises(MedbenchError, match=match):
+        hub.folder("owner/name", "v9")
+
+
+def test_a_hub_checkpoint_without_safetensors_falls_back_to_its_pickle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[list[str]] = []
+
+    def download(checkpoint: str, revision: str | None, allow_patterns: list[str]) -> str:
+        asked.append(allow_patterns)
+        return str(tmp_path)
+
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    assert hub.folder("owner/name", None) == tmp_path
+    assert "*.safetensors" in asked[0] and "pytorch_model*.bin" in asked[1]
+    (tmp_path / "model.safetensors").touch()
+    hub.folder("owner/name", None)
+    assert len(asked) == 3
+
+
+# --- the pixel baseline
+
+
+def test_raw_pixels_are_block_means_from_0_to_1() -> None:
+    model = raw_pixels.load()
+    image = np.zeros((32, 32, 3), dtype=np.uint8)
+    image[:2, :2, 0] = 255, 255
+    image[2:4, :2, 1] = 204
+    pixels = model.pixels(Image.fromarray(image))
+    [(_, vectors)] = model.vectors([Batch(["a"], [True], pixels[None])])
+    assert vectors.embeddings is None and vectors.features.shape == (1, 768) and vectors.features.dtype == np.float32
+    assert vectors.features[0, 0] == 1.0 and vectors.features[0, 16 * 3 + 1] == pytest.approx(0.8)
+    assert vectors.features.sum() == pytest.approx(1.8)
+
+
+def test_the_baseline_needs_no_torch() -> None:
+    code = "import sys, medbench.models.baseline.raw_pixels as m; m.load(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# --- decoding ahead
+
+
+class _Row:
+    def __init__(self, name: str) -> None:
+        self.image_id, self.image, self.evaluated = name, name.encode(), True
+
+
+def test_feed_keeps_the_order_and_reads_only_a_few_batches_ahead() -> None:
+    taken = 0
+
+    def rows() -> Any:
+        nonlocal taken
+        for start in range(0, 40, 4):
+            taken += 1
+            yield [_Row(str(start + i)) for i in range(4)]
+
+    for done, batch in enumerate(feed(rows(), lambda data: np.array([int(data)], dtype=np.uint8), workers=3)):
+        assert taken <= done + AHEAD
+        assert batch.image_ids == [str(4 * done + i) for i in range(4)]
+        assert batch.pixels.ravel().tolist() == [4 * done + i for i in range(4)]
+    assert done == 9
+
+
+def test_feed_names_an_image_that_cannot_be_decoded() -> None:
+    with pytest.raises(MedbenchError, match="image broken.*cannot be decoded"):
+        list(feed([[_Row("1"), _Row("broken")]], lambda data: np.array([int(data)], dtype=np.uint8), workers=1))

@@ -1,0 +1,355 @@
+"""The report of a made-up run: every file, the warnings, absent cells, hostile labels, equal inputs give equal bytes."""
+
+import hashlib
+import html
+import itertools
+import json
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from medbench import config, paths, tables
+from medbench.cells import Cell
+from medbench.errors import MedbenchError
+from medbench.report import answer, cautions, figures, material, words
+from medbench.stages import report
+from tests.unit import report_run
+
+ROOT = Path(__file__).resolve().parents[2]
+FAILED, NEVER_RUN = Cell("patho", "siglip", "lora"), Cell("radio", "clip", "lp")
+HOSTILE = '<script>alert(1)</script> & "x" \' </svg>]]>'
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a run in which one cell failed and another never ran."""
+    root = tmp_path_factory.mktemp("report")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        chosen = report_run.params()
+        report_run.build(chosen, (FAILED, NEVER_RUN))
+        report_run.fail(FAILED, "adapt", "epoch 1", "ERROR: cell patho/siglip/lora: loss is nan; lower the learning rate", "leaving")
+        report.run(chosen, report_run.RUN)
+    return root / paths.report(report_run.RUN)
+
+
+@pytest.fixture
+def found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> material.Material:
+    monkeypatch.chdir(folder.parents[2])
+    return material.read(report_run.params(), report_run.RUN)
+
+
+def text(folder: Path) -> str:
+    """The page's words, without tags and styles."""
+    page = re.sub(r"<style>.*?</style>", "", (folder / "index.html").read_text(encoding="utf-8"), flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
+
+
+def section(folder: Path, name: str) -> str:
+    """The words of one section of the page."""
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    part = page.split(f'<h2 id="{name}">')[1].split("<h2 ")[0]
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", part)).split())
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.rglob("*")) if file.is_file()
+    }
+
+
+def test_writes_every_file(folder: Path) -> None:
+    names = set(digests(folder))
+    plots = ["gaps-auroc", "gaps-closed-accuracy", *(f"heatmap-auroc-{mode}" for mode in ("ots", "lp", "lora"))]
+    plots += [f"heatmap-closed-accuracy-{mode}" for mode in ("ots", "lora")]
+    listed = ["metrics", "verdicts", "gaps", "pooled", "baselines", "cells", "absent", "cautions", "ledger"]
+    expected = {f"figures/{name}.{kind}" for name in plots for kind in ("svg", "png")}
+    expected |= {f"tables/{name}.{kind}" for name in listed for kind in ("parquet", "csv")}
+    expected |= {f"contact/{name}.png" for name in (*report_run.DIAGNOSIS, "vqa")} | {"index.html", "facts.json"}
+    assert names == expected
+
+
+def test_page_needs_nothing_beside_it(folder: Path) -> None:
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert "<script" not in page and "<link" not in page and "@import" not in page
+    assert set(re.findall(r'src="([a-z]+:)', page)) == {"data:"}
+    assert not re.findall(r"url\((?!#)", page)
+    assert all(not target.startswith(("http", "//")) for target in re.findall(r'href="([^"]*)"', page))
+
+
+def test_links_lead_somewhere(folder: Path) -> None:
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    ids = re.findall(r'\sid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    for target in re.findall(r'<a href="([^"]+)"', page):
+        assert target[1:] in ids if target.startswith("#") else (folder / target).is_file()
+
+
+def test_headings_are_in_order(folder: Path) -> None:
+    levels = [int(level) for level in re.findall(r"<h(\d)", (folder / "index.html").read_text(encoding="utf-8"))]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+
+
+def test_figures_and_tables_are_described(folder: Path) -> None:
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert len(re.findall(r'role="img" aria-label="[^"]{40,}"', page)) == len(list((folder / "figures").glob("*.svg")))
+    assert page.count("<table>") == page.count("<table><caption>")
+    assert all('alt="' in image for image in re.findall(r"<img [^>]*>", page))
+    assert not re.search(r"<th(?![^>]*scope)[ >]", page.replace("<thead>", ""))
+
+
+def test_answer_comes_first_and_names_verdicts(folder: Path, found: material.Material) -> None:
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    order = ["answer", "gaps", "reached", "cautions", "images", "ledger", "absent", "facts"]
+    assert re.findall(r'<h2 id="([a-z]+)"', page) == order
+    parts = answer.parts(found)
+    assert [part.title for part in parts] == ["RQ1, off the shelf", "RQ2, linear probe", "RQ2, LoRA", "RQ3, linear probe", "RQ3, LoRA"]
+    shown = section(folder, "answer")
+    for line in (line for part in parts for line in part.lines):
+        assert f"{line.family} {line.dataset} {line.verdict} {line.gap} {line.interval}" in shown
+    assert "Pooled: clip over 3 data sets: +0.031 [\N{MINUS SIGN}0.020, +0.080]." in shown
+
+
+def test_fundus_has_no_verdict_but_a_reason(found: material.Material) -> None:
+    lines = [line for part in answer.parts(found) for line in part.lines if line.dataset == "Fundus phantom"]
+    assert lines and all(line.verdict == "no verdict" and line.p == words.NOTHING and "fewer than 30" in line.note for line in lines)
+
+
+def test_a_comparison_without_sides_shows_its_reason(found: material.Material) -> None:
+    none = {name: pl.lit(None, dtype=found.gaps.schema[name]) for name in ("specialist", "gap", "low", "high", "verdict", "p_holm")}
+    row = found.gaps.head(1).with_columns(**none, generalist=pl.lit("absent"), reason=pl.lit("radio/clip/ots: no intervals"))
+    (line,) = answer.parts(found._replace(gaps=row))[0].lines
+    assert (line.verdict, line.gap, line.interval, line.pair, line.note) == (
+        "no verdict",
+        words.NOTHING,
+        "",
+        "",
+        "radio/clip/ots: no intervals",
+    )
+
+
+def test_exploratory_and_global_rows_decide_nothing(found: material.Material) -> None:
+    rows = found.gaps.head(1)
+    secondary = rows.with_columns(metric=pl.lit("accuracy"), verdict=pl.lit(None, dtype=rows.schema["verdict"]))
+    view = rows.with_columns(question=pl.lit("global-rq2", dtype=rows.schema["question"]), family=pl.lit("all"))
+    more = found._replace(gaps=pl.concat([found.gaps, secondary, view]))
+    assert answer.deciding(more).equals(answer.deciding(found))
+
+
+def test_heatmap_shows_values_marks_and_baselines(folder: Path) -> None:
+    values = pl.read_parquet(folder / "tables/metrics.parquet").filter(method="percentile", metric="auroc")
+    svg = (folder / "figures/heatmap-auroc-lora.svg").read_text(encoding="utf-8")
+    texts = [element.text for element in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+    chosen = values.filter((pl.col("mode") == "lora") | (pl.col("role") == "baseline"))["estimate"].to_list()
+    assert sorted(text for text in texts if re.fullmatch(r"\d\.\d{3}", text or "")) == sorted(f"{value:.3f}" for value in chosen)
+    assert texts.count("absent") == 1 and "Raw pixels (16x16), baseline" in texts
+    assert svg.count(f'stroke="{figures.INK}"') == 4  # two specialists on two data sets
+
+
+def test_gap_figure_has_a_line_for_every_gap(folder: Path, found: material.Material) -> None:
+    drawn = {"gaps-auroc": "auroc", "gaps-closed-accuracy": "closed_accuracy"}
+    for name, metric in drawn.items():
+        gaps = answer.deciding(found).filter(pl.col("metric") == metric)
+        svg = (folder / f"figures/{name}.svg").read_text(encoding="utf-8")
+        for row in gaps.to_dicts():
+            assert f">{words.signed(row['gap'])} {row['verdict'] or 'no verdict'}<" in svg
+
+
+def test_cautions_name_untrustworthy_tasks(folder: Path) -> None:
+    shown = section(folder, "cautions")
+    for expected in (
+        "Fundus phantom: Raw pixels (16x16) reaches AUROC 0.960 [0.900, 1.000]",
+        "Every model is near chance Every interval contains 0.5.",
+        "Dermoscopy phantom: 12 cells",
+        "Chest X-ray phantom: 4 of 120 images of test (exact-pixels) also in train of Chest X-ray phantom",
+        "Fundus phantom: 18 groups",
+        "Histology phantom: 2 rows dropped, broken image (first: labels.csv row 17: does not decode)",
+        "Histology phantom, clean samples: 21 samples, fewer than 30 (auprc;",
+        "off the shelf: accuracy, balanced accuracy and F1",
+        "transformers: 5.17.0 (11 cells) and 5.23.0 (45 cells)",
+    ):
+        assert expected in shown
+
+
+def test_a_sound_data_set_is_not_cautioned(found: material.Material) -> None:
+    assert [caution.kind for caution in cautions.collect(found) if any("Chest X-ray" in place for place in caution.places)] == [
+        "shared-test"
+    ]
+
+
+def test_baselines_stand_beside_the_best_model(found: material.Material) -> None:
+    worth = {one.label: one for one in cautions.worths(found)}
+    assert worth["Fundus phantom"].reading == "solved without a model" and worth["Fundus phantom"].above == 0
+    assert worth["Chest X-ray phantom"].reading == "the baseline only guesses" and worth["Chest X-ray phantom"].above >= 6
+    assert worth["Chest questions"].baseline == "Question only"  # the better of two
+
+
+def test_uncalibrated_only_where_argmax_decides(folder: Path) -> None:
+    rows = pl.read_parquet(folder / "tables/metrics.parquet").filter("uncalibrated")
+    assert set(rows["metric"]) == {"accuracy"} and set(rows["mode"]) == {"ots"} and set(rows["task"]) == {"diagnosis"}
+
+
+def test_absent_cells_are_listed_with_their_last_error(folder: Path) -> None:
+    absent = {Cell(row["dataset"], row["model"], row["mode"]): row for row in pl.read_parquet(folder / "tables/absent.parquet").to_dicts()}
+    assert set(absent) == {FAILED, NEVER_RUN}
+    assert (
+        absent[FAILED]["stage"] == "adapt"
+        and absent[FAILED]["error"] == "ERROR: cell patho/siglip/lora: loss is nan; lower the learning rate"
+    )
+    assert absent[NEVER_RUN]["stage"] == "" and absent[NEVER_RUN]["error"].startswith("no job of this cell has run")
+    shown = section(folder, "absent")
+    assert "loss is nan; lower the learning rate" in shown and "snakemake --cores all results/predictions/radio/clip/lp.parquet" in shown
+    assert pl.read_parquet(folder / "tables/cells.parquet").filter(~pl.col("present")).height == 2
+
+
+@pytest.mark.parametrize(
+    ("log", "line"),
+    [
+        ("ERROR: first\nERROR: second\nShutting down\n", "ERROR: second"),
+        ("Traceback\n  File\nRuntimeError: out of memory\n\n", "RuntimeError: out of memory"),
+        ("\n", "the log is empty: the job was ended from outside"),
+        ("x" * 400, "x" * 299 + "…"),
+    ],
+)
+def test_last_error(tmp_path: Path, log: str, line: str) -> None:
+    (tmp_path / "job.log").write_text(log)
+    assert material.last_error(tmp_path / "job.log") == line
+
+
+def test_a_cell_with_outdated_intervals_is_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failed prediction loses its table, while its old scores and intervals may still be there."""
+    monkeypatch.chdir(tmp_path)
+    chosen = report_run.params()
+    report_run.build(chosen)
+    paths.predictions(*FAILED).unlink()
+    report_run.fail(FAILED, "predict", "ERROR: no memory")
+    absent = material.read(chosen, report_run.RUN).absent
+    assert [(gone.cell, gone.stage, gone.error) for gone in absent] == [(FAILED, "predict", "ERROR: no memory")]
+
+
+def test_a_run_without_a_cell_still_gets_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    chosen = report_run.params()
+    report_run.build(chosen, chosen.cells)
+    for path in paths.gaps(report_run.RUN):
+        schema = tables.PooledGaps if path.stem == "pooled" else tables.Gaps
+        tables.write(schema, tables.empty(schema), path)
+    report.run(chosen, report_run.RUN)
+    shown = text(paths.report(report_run.RUN))
+    assert (
+        f"0 of {len(chosen.cells)} cells are there" in shown
+        and "This run has no comparison yet" in shown
+        and "there is no gap yet" in shown
+    )
+
+
+def test_equal_inputs_give_equal_bytes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.parents[2])
+    before = digests(folder)
+    (folder / "figures" / "old.svg").write_text("of another run")
+    for record in paths.RESULTS.glob("predictions/**/*.run.json"):  # another machine at another hour
+        record.write_text(json.dumps({**json.loads(record.read_text()), "seconds": 99.0, "host": "elsewhere", "device": "cuda"}))
+    report.run(report_run.params(), report_run.RUN)
+    after = digests(folder)
+    assert before.pop("facts.json") != after.pop("facts.json")
+    assert after == before
+
+
+def test_hostile_labels_are_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    chosen = report_run.params(radio=HOSTILE, clip=HOSTILE, vqa=HOSTILE)
+    report_run.build(chosen, (FAILED,))
+    report_run.fail(FAILED, "adapt", f"ERROR: {HOSTILE}")
+    report.run(chosen, report_run.RUN)
+    folder = paths.report(report_run.RUN)
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert "<script" not in page and page.count("</svg>") == page.count("<svg ")
+    assert HOSTILE in section(folder, "absent")
+    for svg in (folder / "figures").glob("*.svg"):
+        drawn = ElementTree.fromstring(svg.read_text(encoding="utf-8"))
+        assert drawn.tag.endswith("svg") and "<script" not in svg.read_text(encoding="utf-8")
+    for image in re.findall(r"<svg .*?</svg>", page, flags=re.DOTALL):
+        ElementTree.fromstring(image)
+
+
+def test_certificates_reach_page_and_table(folder: Path) -> None:
+    rows = pl.read_parquet(folder / "tables/cells.parquet").filter(dataset="radio", model="clip", mode="lora")
+    facts = rows.select(
+        "certificate.parameters_trained", "certificate.loss_end", "certificate.selection.C", "certificate.tensors.count"
+    ).row(0)
+    assert facts == (1026, 0.21, 0.1, 2)
+    assert (
+        "radio/clip/lora method lora; n train 160; n val 40; parameters trained 1026; n trainable 2; n with gradient 2; loss start 0.69;"
+        in section(folder, "facts")
+    )
+
+
+def test_an_adapted_cell_without_certificate_is_cautioned(found: material.Material) -> None:
+    cell = Cell("radio", "clip", "lora")
+    without = found._replace(certificates={name: value for name, value in found.certificates.items() if name != cell})
+    assert cautions.untrained(found).places == []
+    assert cautions.untrained(without).places == ["radio/clip/lora"]
+
+
+def test_a_large_run_keeps_a_small_page(found: material.Material, monkeypatch: pytest.MonkeyPatch) -> None:
+    from medbench.report import page, panels
+
+    monkeypatch.setattr(panels, "MAX_PANEL_CELLS", 10)
+    monkeypatch.setattr(panels, "MAX_GAPS", 3)
+    for name in ("MAX_LINES", "MAX_PLACES", "MAX_ROWS", "MAX_CELLS"):
+        monkeypatch.setattr(page, name, 1)
+    shown = panels.panels(found)
+    assert [panel.figure is None for panel in shown] == [True, True, True, False, False]
+    assert [figure.name for figure in panels.gap_figures(found)] == ["gaps-closed-accuracy"]
+    made = page.render(found, page.Parts([], shown, cautions.collect(found), [], ["metrics"]))
+    for pointer in (
+        "20 values, too many to be read",
+        "4 comparisons, too many for this page",
+        "58 cells, too many for this page",
+        "first 1 of 2 absent cells",
+    ):
+        assert pointer in made
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.81249, "+0.812"), (-0.05, "\N{MINUS SIGN}0.050"), (0.0004, "0.000"), (-0.0004, "0.000"), (None, words.NOTHING)]
+)
+def test_signed(value: float | None, shown: str) -> None:
+    assert words.signed(value) == shown
+
+
+def test_missing_table_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    chosen = report_run.params()
+    report_run.build(chosen)
+    paths.ledger(report_run.RUN).unlink()
+    with pytest.raises(MedbenchError, match=r"ledger/trial\.parquet: the table does not exist"):
+        report.run(chosen, report_run.RUN)
+    assert not (paths.report(report_run.RUN) / "index.html").exists()
+
+
+def test_params_follow_labels_and_distinguish_equal_ones() -> None:
+    loaded = config.from_files([ROOT / "config" / "config.yaml"], ROOT)
+    chosen = report.params(loaded, loaded.run.run)
+    assert chosen.models["mini-clip"].label == "Mini CLIP" and chosen.models["raw-pixels"].role == "baseline"
+    assert chosen.models["mini-medclip"].in_domain == ("phantom-radiology", "phantom-pathology")
+    about = loaded.models["mini-clip"].about.model_copy(update={"label": "Mini MedCLIP"})
+    models = {**loaded.models, "mini-clip": loaded.models["mini-clip"].model_copy(update={"about": about})}
+    twins = report.params(loaded._replace(models=models), loaded.run.run).models
+    assert twins["mini-clip"].label == "Mini MedCLIP (mini-clip)" and twins["mini-medclip"].label == "Mini MedCLIP (mini-medclip)"
+    with pytest.raises(MedbenchError, match="the configuration is of run"):
+        report.params(loaded, "other")
+
+
+def test_the_job_imports_no_torch_and_the_stage_no_altair() -> None:
+    code = (
+        "import sys; from medbench.stages import report; assert 'altair' not in sys.modules; "
+        "from medbench.report import cautions, contact, export, figures, material, page, panels; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
