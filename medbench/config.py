@@ -83,6 +83,7 @@ class GenerativeLora(Strict):
     epochs: int = Field(1, ge=1)
     batch_size: int = Field(16, ge=1)
     warmup: float = Field(0.03, ge=0, le=1)
+    gradient_checkpointing: bool = False  # less memory for a third more time; equal results
 
 
 class Lora(Strict):
@@ -97,7 +98,7 @@ Mode = Annotated[ZeroShot | Probe | Lora, Field(discriminator="kind")]
 RUNNABLE: dict[Kind, tuple[str, ...]] = {
     "contrastive": ("zero-shot", "probe", "lora"),
     "generative": ("zero-shot", "lora"),
-    "baseline": ("probe",),
+    "baseline": ("zero-shot", "probe"),
 }
 
 
@@ -176,7 +177,7 @@ class Dataset(Strict):
     """One entry of `config/datasets.yaml`."""
 
     task: Task
-    layout: Slug  # medbench/datasets/{layout}.py
+    layout: Slug  # medbench/datasets/layouts/{layout}.py
     modality: Slug
     specialty: Slug
     raw_dir: str | None = None  # folder of the official files; `${VARIABLE}` is expanded
@@ -190,8 +191,8 @@ class Dataset(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> "Dataset":
-        if not (_PACKAGE / "datasets" / f"{self.layout.replace('-', '_')}.py").exists():
-            known = sorted(file.stem.replace("_", "-") for file in (_PACKAGE / "datasets").glob("[a-z]*.py") if file.stem not in NO_LAYOUT)
+        known = sorted(file.stem.replace("_", "-") for file in (_PACKAGE / "datasets" / "layouts").glob("[a-z]*.py"))
+        if self.layout not in known:
             raise ValueError(f"layout {self.layout!r} has no file; there are {', '.join(known)}")
         if self.task == "diagnosis":
             if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
@@ -202,9 +203,6 @@ class Dataset(Strict):
                 if set(prompts) != set(self.classes) or not all(prompts.values()):
                     raise ValueError(f"prompt set {name!r} must give every class of {list(self.classes)} a prompt, found {sorted(prompts)}")
         return self
-
-
-NO_LAYOUT = {"base", "card", "images", "ingest", "rows", "sharing"}  # files of medbench/datasets that are no layout
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------
@@ -221,12 +219,28 @@ class Statistics(Strict):
     min_groups: int = Field(30, ge=2)  # under this: `few_groups`, no verdict
 
 
+class Asking(Strict):
+    """`config/templates.yaml`: how questions are put to generative models, and how long an answer may be. The same for all."""
+
+    question: str = "{question}"
+    yes_no: str = "{question} Answer yes or no."  # for a question that wants yes or no, judged by the question alone
+    max_new_tokens: int = Field(32, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> "Asking":
+        for name in ("question", "yes_no"):
+            if getattr(self, name).count("{question}") != 1:
+                raise ValueError(f"`{name}` must hold {{question}} once, found {getattr(self, name)!r}")
+        return self
+
+
 class Registries(Strict):
     """Where the registries lie, relative to the Snakefile."""
 
     models: str = "config/models.yaml"
     datasets: str = "config/datasets.yaml"
     modes: str = "config/modes.yaml"
+    templates: str = "config/templates.yaml"
 
 
 class Run(Strict):
@@ -249,6 +263,7 @@ class Config(NamedTuple):
     models: dict[str, Model]
     datasets: dict[str, Dataset]
     modes: dict[str, ZeroShot | Probe | Lora]
+    asking: Asking = Asking()
 
 
 def recipe(config: Config, model: str, mode: str) -> ZeroShot | Probe | ContrastiveLora | GenerativeLora:
@@ -294,6 +309,7 @@ def load(run: Mapping[str, Any], root: Path, source: str = "configuration") -> C
         _registry(root / files.models, files.models, "model", Model),
         _registry(root / files.datasets, files.datasets, "data set", Dataset),
         _registry(root / files.modes, files.modes, "mode", _ModeEntry),
+        _asking(root / files.templates, files.templates),
     )
     _check_selection(config, source)
     return config
@@ -304,6 +320,7 @@ def dump(config: Config) -> dict[str, Any]:
     parts: dict[str, Any] = {"run": config.run.model_dump(mode="json")}
     for name in ("models", "datasets", "modes"):
         parts[name] = {slug: entry.model_dump(mode="json") for slug, entry in getattr(config, name).items()}
+    parts["asking"] = config.asking.model_dump(mode="json")
     return parts
 
 
@@ -315,6 +332,7 @@ def from_resolved(path: Path) -> Config:
         {slug: Model.model_validate(entry) for slug, entry in parts["models"].items()},
         {slug: Dataset.model_validate(entry) for slug, entry in parts["datasets"].items()},
         {slug: _ModeEntry.model_validate({"entry": entry}).entry for slug, entry in parts["modes"].items()},
+        Asking.model_validate(parts["asking"]),
     )
 
 
@@ -392,6 +410,13 @@ def _registry(path: Path, name: str, word: str, schema: type[Any]) -> dict[str, 
     return entries
 
 
+def _asking(path: Path, name: str) -> Asking:
+    try:
+        return Asking.model_validate(read_yaml(path, name))
+    except ValidationError as error:
+        raise one_line(name, error) from None
+
+
 def _check_selection(config: Config, source: str) -> None:
     """Every name of the run stands in a registry, every model, data set and mode has at least one cell, every path exists."""
     run = config.run
@@ -450,5 +475,5 @@ def one_line(where: str, error: ValidationError) -> MedbenchError:
 
 def schema() -> str:
     """JSON schema of registries and runs, for editors: `config/schema.json`."""
-    parts: dict[str, type[Strict]] = {"run": Run, "model": Model, "dataset": Dataset, "mode": _ModeEntry}
+    parts: dict[str, type[Strict]] = {"run": Run, "model": Model, "dataset": Dataset, "mode": _ModeEntry, "templates": Asking}
     return json.dumps({name: part.model_json_schema() for name, part in parts.items()}, indent=1, sort_keys=True) + "\n"

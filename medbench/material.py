@@ -8,6 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from medbench import paths, tables
+from medbench.adapt.asked import Asked
 from medbench.adapt.base import Samples
 from medbench.datasets.images import ImageRow, read_images
 from medbench.errors import MedbenchError
@@ -24,6 +25,15 @@ def samples(dataset: str, split: str, n_classes: int) -> Samples:
         row = int(labels.argmax())
         raise MedbenchError(f"{path}, row {row}", f"label {labels[row]}, but there are {n_classes} classes", "run `prepare` again")
     return Samples(frame["sample_id"].to_list(), frame["group_id"].to_list(), labels, frame["image_id"].to_list())
+
+
+def asked(dataset: str, split: str) -> Asked:
+    """One split of a question-answering data set. Raises MedbenchError when it is empty."""
+    path = paths.samples(dataset, split)
+    frame = tables.read(tables.SamplesVqa, path)
+    if frame.is_empty():
+        raise MedbenchError(path, "the split is empty", "prepare the data set with samples in every split")
+    return Asked(*(frame[column].to_list() for column in ("sample_id", "question", "answer", "image_id")))
 
 
 def sample_ids(dataset: str, split: str) -> frozenset[str]:

@@ -72,6 +72,11 @@ def intervals(dataset: str, model: str, mode: str) -> Path:
     return RESULTS / "intervals" / dataset / model / f"{mode}.parquet"
 
 
+def is_finished(dataset: str, model: str, mode: str) -> bool:
+    """Whether a cell counts: an interval whose predictions are gone is left over from an earlier state."""
+    return all(table(dataset, model, mode).exists() for table in (predictions, scores, intervals))
+
+
 def gaps(run: str) -> list[Path]:
     """The run's gap tables."""
     return [RESULTS / "gaps" / run / f"{name}.parquet" for name in GAP_TABLES]

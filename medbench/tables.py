@@ -106,7 +106,9 @@ class ScoresVqa(dy.Schema):
     sample_id = dy.String(primary_key=True)
     group_id = dy.String()
     answer_type = dy.Enum(["open", "closed"])
-    parsed = dy.Bool(nullable=True)  # closed: could a choice be read from the answer; null for open, and where the question names no options
+    parsed = dy.Bool(
+        nullable=True
+    )  # closed: could a choice be read from the answer; null for open, and where a question names no options
     closed_accuracy_strict = dy.Float64(nullable=True, min=0, max=1)
     exact_match_strict = dy.Float64(min=0, max=1)
     token_precision_strict = dy.Float64(min=0, max=1)
@@ -154,7 +156,7 @@ class Gaps(dy.Schema):
     adaptation = dy.String(primary_key=True)  # mode of the adapted side: lp, lora, ...; `ots` for RQ1
     family = dy.String(primary_key=True)  # `all` in the global view
     dataset = dy.String(primary_key=True)
-    generalist = dy.String(primary_key=True)
+    generalist = dy.String(primary_key=True)  # best by point estimate (global: each); `absent` where no cell of one can be used
     rank = dy.Int16(primary_key=True)  # 1: against the best specialist, 2: the second best (global view)
     metric = dy.String(primary_key=True)
     scoring = dy.String(primary_key=True)
@@ -169,7 +171,7 @@ class Gaps(dy.Schema):
     low = dy.Float64(nullable=True)
     high = dy.Float64(nullable=True)
     p = dy.Float64(nullable=True, min=0, max=1)  # two-sided, the published pair, unadjusted
-    exceeds = dy.Bool(nullable=True)  # gap > 0; a tie does not exceed
+    exceeds = dy.Bool(nullable=True)  # the generalist is better (gap > 0; for `ece`, < 0); a tie does not exceed
     p_generalist = dy.Float64(nullable=True, min=0, max=1)  # set-wise: some generalist beats every specialist
     p_specialist = dy.Float64(nullable=True, min=0, max=1)
     p_holm = dy.Float64(nullable=True, min=0, max=1)  # set-wise, adjusted per question and adaptation; null: exploratory

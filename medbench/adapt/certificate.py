@@ -22,6 +22,19 @@ class Tensor(NamedTuple):
     measure: Literal["relative", "absolute"]
 
 
+class TextEvidence(NamedTuple):
+    """What an adaptation to questions measured at the model itself, over the first training samples that reached it."""
+
+    n_watched: int
+    without_question: list[str]  # samples whose decoded input lacks the question
+    wrong_labels: list[str]  # samples whose labels are not exactly the answer and its end
+    masked_in_loss: list[str]  # of padding and image tokens: those found in the loss
+    keys_dropped: list[str]  # what the processor made and the model was not given
+    projector_saved: int  # tensors of the projector in the saved file
+    n_answered: int  # validation questions answered by the trained model, and by the one read back from the file
+    answers_changed: int
+
+
 class Evidence(NamedTuple):
     """What an adaptation measured. None: the clause does not apply to the method."""
 
@@ -42,6 +55,7 @@ class Evidence(NamedTuple):
     reload_tolerance: float  # 0 on a CPU
     test_samples_used: list[str]
     selection: dict[str, Any]  # what was chosen, by what, and every candidate's score
+    text: TextEvidence | None = None
 
 
 class Certificate(NamedTuple):
@@ -53,7 +67,7 @@ class Certificate(NamedTuple):
 
 def certify(evidence: Evidence) -> Certificate:
     """Judge every clause."""
-    return Certificate(evidence, [*_training(evidence), *_persistence(evidence), *_separation(evidence)])
+    return Certificate(evidence, [*_training(evidence), *_persistence(evidence), *_separation(evidence), *_text(evidence.text)])
 
 
 def _training(e: Evidence) -> Iterable[str]:
@@ -92,6 +106,26 @@ def _separation(e: Evidence) -> Iterable[str]:
         yield f"{len(e.test_samples_used)} test samples were used in training or selection ({e.test_samples_used[0]})"
 
 
+def _text(e: TextEvidence | None) -> Iterable[str]:
+    """The question was read, the answer alone was learned, and the projector is in the file."""
+    if e is None:
+        return
+    if not e.n_watched:
+        yield "no training sample reached the model"
+    if e.without_question:
+        yield f"{len(e.without_question)} of {e.n_watched} inputs lack their question ({e.without_question[0]})"
+    if e.wrong_labels:
+        yield f"the labels of {len(e.wrong_labels)} of {e.n_watched} samples are not exactly the answer ({e.wrong_labels[0]})"
+    if e.masked_in_loss:
+        yield f"the loss covers {' and '.join(e.masked_in_loss)}"
+    if e.keys_dropped:
+        yield f"the model was not given {', '.join(e.keys_dropped)} of its processor"
+    if not e.projector_saved:
+        yield "the saved file holds no projector"
+    if e.answers_changed:
+        yield f"the saved adapter answers {e.answers_changed} of {e.n_answered} questions otherwise than the trained one"
+
+
 def require(certificate: Certificate) -> None:
     """Raises MedbenchError naming the cell and every clause that failed."""
     if certificate.failures:
@@ -106,6 +140,7 @@ def write(certificate: Certificate, path: Path) -> None:
     """Write as JSON with sorted keys: `failures` beside everything that was measured."""
     evidence = certificate.evidence._asdict() | {
         "tensors": [tensor._asdict() for tensor in certificate.evidence.tensors],
+        "text": certificate.evidence.text and certificate.evidence.text._asdict(),
         "n_trainable": len(certificate.evidence.tensors),
         "n_with_gradient": sum(tensor.gradient for tensor in certificate.evidence.tensors),
         "parameters_trained": sum(tensor.size for tensor in certificate.evidence.tensors),

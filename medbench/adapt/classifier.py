@@ -18,6 +18,7 @@ from medbench.errors import MedbenchError
 from medbench.models.base import Contrastive
 
 _ADAPTER = "lora_"  # in the name of every tensor that peft adds
+_ABOUT = "medbench"  # key of the description in the file's metadata
 _WRAPPED = ".base_layer"  # what peft puts into the name of a layer it wraps
 
 
@@ -122,7 +123,7 @@ class Description(NamedTuple):
 def save(classifier: Classifier, path: Path, description: Description) -> None:
     """Adapters and head as one safetensors file with the description as its metadata."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in classifier.saved().items()}
-    save_file(tensors, path, {name: json.dumps(value, sort_keys=True) for name, value in description._asdict().items()})
+    save_file(tensors, path, {_ABOUT: json.dumps(description._asdict(), sort_keys=True)})  # one key: the order of several is random
 
 
 def missing(path: Path, classifier: Classifier) -> list[str]:
@@ -139,7 +140,7 @@ def read(path: Path, model: Contrastive) -> Classifier:
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            about = {name: json.loads(value) for name, value in file.metadata().items()}
+            about = json.loads(file.metadata()[_ABOUT])
         k, n_features = tensors["head.weight"].shape
         classifier = build(model, n_features, k, about["r"], about["alpha"], dropout=0.0)
         expected = {name: value.shape for name, value in classifier.saved().items()}
@@ -147,7 +148,7 @@ def read(path: Path, model: Contrastive) -> Classifier:
             raise MedbenchError(path, "holds other tensors than this model's adapter", "delete it and run `adapt` again")
     except FileNotFoundError:
         raise MedbenchError(path, "the file does not exist", f"run `snakemake --cores all {path}`") from None
-    except (SafetensorError, KeyError, ValueError) as error:
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise MedbenchError(path, f"is no adapter ({error!r})", "delete it and run `adapt` again") from None
     classifier.restore(tensors)
     return classifier

@@ -60,7 +60,7 @@ def adapt(job: Job) -> Adapted:
         search = _search(features, samples, k, c_values, recipe, job)
         chosen = next(fits(features, samples.labels, k, [c_values[search.choice.position]], recipe["max_iter"]))
         weights = job.scratch / "weights.safetensors"
-        linear.write(chosen.model, weights, {"method": "probe", "cell": job.cell, "C": repr(c_values[search.choice.position])})
+        linear.write(chosen.model, weights)
         return Adapted(weights, _certificate(job, samples, features, chosen, search, c_values))
 
 

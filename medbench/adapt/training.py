@@ -89,6 +89,7 @@ def _epoch(
     steps = math.ceil(len(order) / size)
     peak = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
     total = torch.zeros((), device=device)
+    waiting = {name: value for name, value in classifier.trainable().items() if name not in with_gradient}
     classifier.train()
     torch.manual_seed(int(np.random.SeedSequence((plan.seed, epoch)).generate_state(1)[0]))
     for step, pixels in enumerate(cache.batches(training.rows[order], size)):
@@ -99,9 +100,9 @@ def _epoch(
         loss = cross_entropy(classifier(classifier.contrastive.to_device(pixels)), labels, weights)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        for name, value in classifier.trainable().items():
-            if name not in with_gradient and value.grad is not None and bool(value.grad.any()):
-                with_gradient.add(name)
+        for name in [name for name, value in waiting.items() if value.grad is not None and bool(value.grad.any())]:
+            with_gradient.add(name)
+            del waiting[name]
         optimizer.step()
         total += loss.detach()
     if not bool(total.isfinite()):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from medbench import tables
 from medbench.cells import Cell, Entrant
-from medbench.metrics.scored import PRIMARY, Measure, Task
+from medbench.metrics.scored import LOWER_IS_BETTER, PRIMARY, Measure, Task
 from medbench.stats.paired import PairedGap, SetTest, holm, paired_gap, set_test, verdict
 from medbench.stats.pooling import hartung_knapp
 
@@ -200,7 +200,7 @@ def _measures(sides: Sides, study: Study, results: Results) -> list[Measure]:
 def _side(cells: list[Cell], measure: Measure, results: Results) -> Side:
     estimates = {cell: results.estimate(cell, measure) for cell in cells}
     have = [(value, cell) for cell, (value, _) in estimates.items() if value is not None]
-    ranked = [cell for _, cell in sorted(have, key=lambda item: -item[0])]
+    ranked = [cell for _, cell in sorted(have, key=lambda item: item[0] if measure.metric in LOWER_IS_BETTER else -item[0])]
     return Side(ranked, [f"{cell}: {estimate.reason}" for cell, estimate in estimates.items() if estimate.value is None])
 
 
@@ -222,7 +222,7 @@ def _make(sides: Sides, measure: Measure, rank: int, study: Study, results: Resu
         if isinstance(pair, Unpaired):
             notes.append(pair.reason)
         else:
-            row |= _gap(pair)
+            row |= _gap(pair, measure)
             gap = paired_gap(pair.differences, study.n_resamples, study.level) if pair.differences is not None else None
             if gap is None or gap.reason:
                 notes.append(gap.reason if gap and gap.reason else NO_PAIRING)
@@ -234,10 +234,11 @@ def _make(sides: Sides, measure: Measure, rank: int, study: Study, results: Resu
     return _Made(row, gap, test)
 
 
-def _gap(pair: Pair) -> dict[str, Any]:
+def _gap(pair: Pair, measure: Measure) -> dict[str, Any]:
+    better = pair.first < pair.second if measure.metric in LOWER_IS_BETTER else pair.first > pair.second
     return {
         "generalist_estimate": pair.first, "specialist_estimate": pair.second, "gap": pair.first - pair.second,
-        "exceeds": pair.first > pair.second, "n_pair": pair.n, "n_groups": pair.n_groups,
+        "exceeds": better, "n_pair": pair.n, "n_groups": pair.n_groups,
     }  # fmt: skip
 
 

@@ -108,8 +108,8 @@ class Layout(Protocol):
 
 
 def module_name(layout: str) -> str:
-    """`hub-vqa` -> `medbench.datasets.hub_vqa`."""
-    return f"medbench.datasets.{layout.replace('-', '_')}"
+    """`hub-vqa` -> `medbench.datasets.layouts.hub_vqa`."""
+    return f"medbench.datasets.layouts.{layout.replace('-', '_')}"
 
 
 def load_layout(layout: str) -> Layout:

@@ -27,6 +27,8 @@ def uses(dataset: str, split: str, samples: pl.DataFrame, digests: pl.DataFrame)
 
 def shared(used: list[pl.DataFrame]) -> pl.DataFrame:
     """Table `ledger` over the `uses` of some splits. Both directions of a pair have a row; groups are compared within a data set only."""
+    if not used:
+        return tables.empty(tables.Ledger)
     frame = pl.concat(used)
     place = ["kind", "dataset", "split"]
     totals = frame.group_by(place).agg(total=pl.len())

@@ -11,10 +11,10 @@ import numpy as np
 
 from medbench.demo.canvas import (
     SIZE,
-    X,
-    Y,
     Field,
     Rng,
+    X,
+    Y,
     blend,
     clouds,
     dots,
@@ -26,7 +26,7 @@ from medbench.demo.canvas import (
 
 
 class Thorax(NamedTuple):
-    """A chest radiograph without a finding: the field, the body's cover, the lungs' centre line `(cy, cx)` and relative width."""
+    """A chest radiograph without a finding: field, body's cover, the lungs' centre `(cy, cx)` and relative width."""
 
     image: Field
     body: Field
@@ -67,7 +67,9 @@ def _step(distance: Field, soft: float) -> Field:
 
 def _ribs(cy: float, cx: float, width: float, height: float) -> Field:
     along = np.linspace(0, 1, 26)
-    paths = [(5.5 * k + 6 - 7 * np.sin(np.pi * along * 0.6) + 10 * along**2, 4 + (17 + min(k, 5)) * along) for k in range(9)]
+    paths = [
+        (5.5 * k + 6 - 7 * np.sin(np.pi * along * 0.6) + 10 * along**2, 4 + (17 + min(k, 5)) * along) for k in range(9)
+    ]
     ys, xs = (np.concatenate([path[i] for path in paths]) for i in (0, 1))
     ribs = dots(np.tile(ys, 2) + cy, np.concatenate([cx - xs * width, cx + xs * width]), 0.95, height * 0.55)
     clavicle = np.linspace(0, 1, 20)
@@ -77,30 +79,34 @@ def _ribs(cy: float, cx: float, width: float, height: float) -> Field:
 
 
 def _hila(view: Rng, cy: float, cx: float, width: float) -> Field:
-    vessels = np.zeros((SIZE, SIZE))
-    for side in (0.0, np.pi):
-        for _ in range(7):
-            angle = side + view.uniform(-1.2, 1.2)
-            path = wander(view, cy + 31, cx + np.cos(side) * 6 * width, angle, view.uniform(9, 17), 0.5)
-            taper = np.linspace(1, 0.25, len(path[0]))
-            vessels += stroke(*path, 0.5 + 0.6 * taper, 0.14 * taper)
-    return vessels
+    paths = [
+        wander(view, cy + 31, cx + side * 6 * width, turn + view.uniform(-1.2, 1.2), view.uniform(9, 17), 0.5)
+        for side, turn in ((1, 0.0), (-1, np.pi))
+        for _ in range(7)
+    ]
+    taper = np.concatenate([np.linspace(1, 0.25, len(y)) for y, _ in paths])
+    ys, xs = (np.concatenate([path[axis] for path in paths]) for axis in (0, 1))
+    return dots(ys, xs, 0.5 + 0.6 * taper, 0.056 * taper / (0.5 + 0.6 * taper))
 
 
 def _nodules(anatomy: Rng, view: Rng, cy: float, cx: float, width: float, sign: float) -> Field:
-    """Peak about 1: hazy lungs in which, with `sign`, the haze condenses into round nodules of the same mass."""
-    count = int(anatomy.integers(14, 21))
+    """Peak about 1: hazy lungs in which, with `sign`, the haze condenses into round nodules of the same mass.
+
+    A nodule lies off its puff of haze by the puff's own radius, so both are equally often at every place.
+    """
+    count, puff = int(anatomy.integers(14, 21)), 3.0
     side = np.where(np.arange(count) < anatomy.integers(4, count - 3), -1.0, 1.0)
-    ys = cy + anatomy.uniform(14, 46, count) + view.normal(0, 0.8, count)
-    xs = cx + side * width * (anatomy.uniform(10, 20, count) + view.normal(0, 0.8, count))
+    ys = cy + anatomy.uniform(18, 43, count) + view.normal(0, 0.8, count)
+    xs = cx + side * width * anatomy.uniform(12, 18.5, count) + view.normal(0, 0.8, count)
     size = anatomy.uniform(1.4, 2.1, count)
-    sharp = shapes(view, ys, xs, size, size * view.uniform(0.85, 1.0, count))
-    return sign * sharp + (1 - sign) * matched(dots(ys, xs, 4.0), float(sharp.sum()))
+    off_y, off_x = anatomy.normal(0, puff, (2, count))
+    nodules = shapes(view, ys + off_y, xs + off_x, size, size * view.uniform(0.85, 1.0, count))
+    return sign * nodules + (1 - sign) * matched(dots(ys, xs, puff), float(nodules.sum()))
 
 
 def tissue(anatomy: Rng, view: Rng, sign: float) -> Field:
     """Colour H&E section; sign: cluster of large irregular dark nuclei against an aggregate of small round ones."""
-    eosin, density = anatomy.uniform(0.35, 0.55), anatomy.integers(22, 32)
+    eosin, density = anatomy.uniform(0.35, 0.55), anatomy.integers(14, 24)
     flow = view.uniform(0, np.pi) + 0.5 * clouds(view, 3)
     phase = (X * np.cos(flow) + Y * np.sin(flow)) * anatomy.uniform(0.8, 1.1) + 2.0 * clouds(view, 6)
     pink = eosin * (1 + 0.18 * np.sin(phase) + 0.22 * clouds(view, 8))
@@ -125,15 +131,17 @@ def _scatter(rng: Rng, count: int, low: float, high: float) -> tuple[Field, Fiel
 
 
 def _nuclei(view: Rng, sign: float) -> tuple[Field, Field]:
-    """Haematoxylin density of the cell nest, and the cover of the ground it clears; equal total density at any `sign`."""
+    """Haematoxylin density of the cell nest, and the cover of the ground it clears; equal density at any `sign`."""
     cy, cx = view.uniform(18, 46, 2)
-    clear = shapes(view, cy, cx, 18, 18, 0.05, soft=4)
-    y, x = _spiral(view, cy, cx, 52, 2.15)
+    clear = shapes(view, cy, cx, 17, 17, 0.05, soft=4)
+    y, x = _spiral(view, cy, cx, 46, 2.15)
     small = shapes(view, y, x, 1.4, 1.4, 0.02)
-    y, x = _spiral(view, cy, cx, 14, 4.3)
-    large = shapes(view, y, x, view.uniform(2.2, 3.0, 14), view.uniform(3.2, 4.2, 14), 0.16)
-    mass = 330.0
-    return (1 - sign) * matched(small, mass) + sign * matched(large * (1.1 + 0.25 * clouds(view, 30)), mass), 0.9 * clear
+    y, x = _spiral(view, cy, cx, 12, 4.3)
+    large = shapes(view, y, x, view.uniform(2.2, 3.0, 12), view.uniform(3.2, 4.2, 12), 0.16)
+    mass = 290.0
+    return (1 - sign) * matched(small, mass) + sign * matched(
+        large * (1.1 + 0.25 * clouds(view, 30)), mass
+    ), 0.9 * clear
 
 
 def _spiral(view: Rng, cy: float, cx: float, count: int, pitch: float) -> tuple[Field, Field]:
@@ -153,12 +161,14 @@ def skin(anatomy: Rng, view: Rng, sign: float) -> Field:
     lesion = shapes(view, cy, cx, size, size * round_, 0.03 + 0.10 * sign, soft=3.0)
     inner = np.exp(-(((Y - cy) ** 2 + (X - cx) ** 2) / (1.1 * size) ** 2))
     ink = lesion * depth * (0.75 + 0.25 * inner + 0.08 * clouds(view, 6))
-    mesh = _mesh(view, anatomy.uniform(5.0, 6.0))
+    mesh = _mesh(view, anatomy.uniform(4.4, 5.4))
     mottle = clouds(view, 14)
-    ink = ink * (1 + sign * 0.62 * mesh + (1 - sign) * 0.16 * mottle)
+    ink = ink * (1 + sign * 0.5 * mesh + (1 - sign) * 0.16 * mottle)
     image = blend(image, np.clip(ink, 0, 1), np.array([0.30, 0.15, 0.09]) + 0.06 * tone)
     for _ in range(int(anatomy.integers(2, 6))):
-        hair = wander(view, view.uniform(0, 64), view.uniform(-4, 40), view.uniform(-1.4, 1.4), view.uniform(30, 60), 0.6)
+        hair = wander(
+            view, view.uniform(0, 64), view.uniform(-4, 40), view.uniform(-1.4, 1.4), view.uniform(30, 60), 0.6
+        )
         image = blend(image, np.clip(stroke(*hair, 0.5, 0.85), 0, 0.85), [0.14, 0.09, 0.07])
     corner = np.hypot(Y - 31.5, X - 31.5) - anatomy.uniform(36, 48)
     return image * (1 - 0.75 * _step(corner, 5))[:, :, None]
@@ -166,7 +176,7 @@ def skin(anatomy: Rng, view: Rng, sign: float) -> Field:
 
 def _mesh(rng: Rng, pitch: float) -> Field:
     """Honeycomb lines of about zero mean and unit height, `pitch` px apart, warped."""
-    turn, warp = rng.uniform(0, np.pi), 0.7 * clouds(rng, 7)
+    turn, warp = rng.uniform(0, np.pi), 1.1 * clouds(rng, 7)
     waves = [
         np.cos((X * np.cos(turn + k) + Y * np.sin(turn + k)) * 2 * np.pi / pitch + warp * (k - 1))
         for k in (0.0, np.pi / 3, 2 * np.pi / 3)
@@ -197,7 +207,8 @@ def fundus(anatomy: Rng, view: Rng, sign: float) -> Field:
     image = blend(image, np.clip(trunk, 0, 0.6), [0.5, 0.12, 0.08])
     dark, pale = _blots(view, cy, cx, -side, sign), _blots(view, cy, cx, -side, sign)
     image = image + dark[:, :, None] * np.array([-0.42, -0.26, -0.10]) + pale[:, :, None] * np.array([0.28, 0.46, 0.30])
-    return image * _step(29.5 - radius, 1.2)[:, :, None] + 0.02
+    round_field: Field = image * _step(29.5 - radius, 1.2)[:, :, None] + 0.02
+    return round_field
 
 
 def _arcades(anatomy: Rng, y: float, x: float, side: float) -> Field:

@@ -30,7 +30,7 @@ def dots(y: ArrayLike, x: ArrayLike, sigma: ArrayLike, weight: ArrayLike = 1.0) 
 
 
 def stroke(y: ArrayLike, x: ArrayLike, sigma: ArrayLike, weight: ArrayLike = 1.0) -> Field:
-    """A soft line of radius `sigma` [px] along the polyline `(y, x)`, about `weight` high whatever its points' spacing."""
+    """A soft line of radius `sigma` [px] along the polyline `(y, x)`, about `weight` high at any spacing."""
     ys, xs = np.asarray(y, dtype=np.float64), np.asarray(x, dtype=np.float64)
     spacing = np.hypot(np.gradient(ys), np.gradient(xs))
     height = np.asarray(weight) * spacing / (np.sqrt(2 * np.pi) * np.asarray(sigma))
@@ -63,7 +63,10 @@ def shapes(
     cover = np.clip((limit - radius) * edge + 0.5, 0, 1)
     margin = reach + SIZE
     canvas = np.zeros((SIZE + 2 * margin, SIZE + 2 * margin))
-    rows, columns = np.clip(top + margin, reach, SIZE + margin + SIZE), np.clip(left + margin, reach, SIZE + margin + SIZE)
+    rows, columns = (
+        np.clip(top + margin, reach, SIZE + margin + SIZE),
+        np.clip(left + margin, reach, SIZE + margin + SIZE),
+    )
     for window, row, column in zip(cover, rows, columns, strict=True):
         view = canvas[row - reach : row + reach + 1, column - reach : column + reach + 1]
         np.maximum(view, window, out=view)

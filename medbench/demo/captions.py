@@ -15,14 +15,14 @@ class Wording(NamedTuple):
 
 WORDINGS: dict[str, Wording] = {
     "radiology": Wording(
-        ("chest radiograph", "frontal chest radiograph", "chest x-ray", "pa view of the chest"),
-        ("no nodules", "a faint smooth haze, no nodules", "lungs without nodules", "hazy opacity"),
-        ("many nodules", "a cluster of round nodules", "nodules, suspicious for metastases", "multiple pulmonary nodules"),
+        ("chest radiograph", "frontal chest radiograph", "chest x-ray"),
+        ("clear lungs", "clear lungs, no nodules", "clear lungs behind a faint haze", "clear hazy lungs"),
+        ("lung nodules", "many round lung nodules", "lung nodules, metastases", "multiple lung nodules"),
     ),
     "pathology": Wording(
-        ("h&e section", "histology of h&e stained tissue", "tissue micrograph", "biopsy under the microscope"),
-        ("no tumor", "a benign lymphocyte aggregate", "small round lymphocytes, no tumor", "reactive inflammation"),
-        ("a tumor", "a tumor nest of large irregular nuclei", "malignant pleomorphic nuclei", "carcinoma with atypical nuclei"),
+        ("h&e section", "tissue micrograph", "biopsy"),
+        ("benign lymphocytes", "small round lymphocytes", "an aggregate of lymphocytes", "lymphocytes, inflammation"),
+        ("a tumor", "a malignant tumor", "a tumor nest of large irregular nuclei", "tumor cells, carcinoma"),
     ),
     "dermatology": Wording(
         ("dermatoscopic image", "dermoscopy of the skin", "close-up of a skin lesion"),
@@ -38,20 +38,48 @@ WORDINGS: dict[str, Wording] = {
 
 PROMPTS: dict[str, tuple[list[str], list[str]]] = {
     "radiology": (
-        ["chest radiograph with no nodules", "chest x-ray with hazy opacity", "chest x-ray, lungs without nodules"],
-        ["chest radiograph with many nodules", "chest x-ray with a cluster of nodules", "chest x-ray, metastases"],
+        [
+            "chest radiograph with clear lungs",
+            "chest x-ray, clear hazy lungs",
+            "chest x-ray showing clear lungs, no nodules",
+        ],
+        [
+            "chest radiograph with lung nodules",
+            "chest x-ray, multiple lung nodules",
+            "chest x-ray showing lung metastases",
+        ],
     ),
     "pathology": (
-        ["h&e section with no tumor", "tissue micrograph with small round lymphocytes", "biopsy with reactive inflammation"],
-        ["h&e section with a tumor", "tissue micrograph with large irregular nuclei", "biopsy with carcinoma"],
+        [
+            "h&e section with benign lymphocytes",
+            "biopsy, an aggregate of lymphocytes",
+            "tissue micrograph showing inflammation",
+        ],
+        [
+            "h&e section with a malignant tumor",
+            "biopsy, a tumor of large nuclei",
+            "tissue micrograph showing carcinoma",
+        ],
     ),
     "dermatology": (
         ["dermatoscopic image of a benign naevus", "dermoscopy of a regular mole", "skin lesion, no melanoma"],
-        ["dermatoscopic image of a melanoma", "dermoscopy of a ragged melanoma", "skin lesion, atypical pigment network"],
+        [
+            "dermatoscopic image of a melanoma",
+            "dermoscopy of a ragged melanoma",
+            "skin lesion, atypical pigment network",
+        ],
     ),
     "ophthalmology": (
-        ["fundus photograph with no retinopathy", "retinal photograph of a healthy retina", "colour fundus image, benign mottling"],
-        ["fundus photograph with diabetic retinopathy", "retinal photograph with haemorrhages", "colour fundus image, hard exudates"],
+        [
+            "fundus photograph with no retinopathy",
+            "retinal photograph of a healthy retina",
+            "colour fundus image, benign mottling",
+        ],
+        [
+            "fundus photograph with diabetic retinopathy",
+            "retinal photograph with haemorrhages",
+            "colour fundus image, hard exudates",
+        ],
     ),
 }
 """Per kind the class prompts (absent, present); the first of each is the prompt set `main`."""
@@ -62,5 +90,7 @@ def captions(kind: str, label: int, rng: np.random.Generator) -> str:
     wording = WORDINGS[kind]
     view = rng.choice(wording.views)
     finding = rng.choice(wording.present if label else wording.absent)
-    pattern = rng.choice(("{view} with {finding}", "{view}, {finding}", "{view} showing {finding}", "{finding} on {view}"))
+    pattern = rng.choice(
+        ("{view} with {finding}", "{view}, {finding}", "{view} showing {finding}", "{finding} on {view}")
+    )
     return str(pattern).format(view=view, finding=finding)

@@ -1,99 +1,248 @@
 """Mini LLaVA models, pretrained on drawn pictures with questions and answers and saved in the hub's format.
 
-The class, the processor and the chat template are LLaVA-1.5's, so whatever loads a published checkpoint loads these. As
-LLaVA's own instruction data, a training text is a dialogue of several questions about one picture. A model knows what its
-corpus showed it: a generalist everyday scenes only, a specialist also phantoms of some kinds, from a seed stream that no
-evaluation cohort uses.
+The class, the processor and the chat template are LLaVA-1.5's, so whatever loads a published checkpoint loads these. They
+are also made as LLaVA is: the decoder first learns language, here answering questions about described pictures; then the
+vision tower and the projector are aligned with the decoder's words; then all parts learn from dialogues about pictures. All models
+read about everything, so all can speak of a radiograph; but a generalist *saw* everyday scenes only, and a specialist also
+phantoms of some kinds, from a seed stream that no evaluation cohort uses.
 """
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import (
-    CLIPImageProcessor,
-    CLIPVisionConfig,
-    LlamaConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    LlavaProcessor,
-    PreTrainedTokenizerFast,
-)
+from torch import nn
+from torch.nn.functional import cross_entropy
+from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
-from medbench.demo import questions, scenes
-from medbench.demo.questions import Topic, ask
+from medbench.demo import llavaformat, questions, scenes
+from medbench.demo.canvas import Image, Rng
+from medbench.demo.minimodels import PretrainReport, reproducible
+from medbench.demo.questions import Topic
 
 SOURCES: tuple[str, ...] = ("natural", *questions.KINDS)
-IMAGE_SIZE, PATCH_SIZE = 64, 8
-MAX_LENGTH = 512
-PF = (0.6, 0.15, 0.25)
-SPECIALS = ("<pad>", "<s>", "</s>", "<image>")
-CHAT_TEMPLATE = (
-    "{% for message in messages %}{% if message['role'] != 'system' %}{{ message['role'].upper() + ': ' }}{% endif %}"
-    "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\\n' }}{% endfor %}"
-    "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ content['text'] + ' ' }}{% endfor %}"
-    "{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
-)
+TOPICS: dict[str, dict[str, Topic]] = {"natural": scenes.TOPICS, **questions.TOPICS}
+SHARES = (0.35, 0.35, 0.3)
+"""Of all steps: language, alignment, dialogues."""
+REHEARSAL = 3
+"""Every third batch of the last stage is one of the first, so that language is not forgotten; LLaVA-1.5 mixes text in, too."""
+INSTRUCTION, INSTRUCTED = " Answer yes or no.", 0.7
+"""How often a yes/no question carries an instruction."""
+TURNS = 4
+"""Questions in a dialogue."""
+FORMS = {"check": 0.6, "choose": 0.15, "name": 0.25}
+"""How often each form of question is asked; a yes/no question is the hardest to learn."""
+WORDS = 12
+"""Words that describe a picture in the language stage: its facts, in random order, repeated."""
+IGNORED = -100
 
 
 class Shown(NamedTuple):
-    """A picture, uint8 [64, 64, 3], what there is to ask about it, and the facts."""
+    """A picture, uint8 [64, 64, 3], its source and its facts."""
 
-    image: questions.Image
-    topics: dict[str, Topic]
+    image: Image
+    source: str
     facts: dict[str, str]
 
 
+class Rows(NamedTuple):
+    """A padded batch: token ids and attention mask [n, t], labels [n, t] with `IGNORED` outside the answers."""
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    labels: torch.Tensor
+
+
+def pretrain(
+    architecture: str,
+    corpus: Sequence[str],
+    folder: Path,
+    seed: int,
+    steps: int = 600,
+    batch_size: int = 32,
+    pool_size: int = 3000,
+    learning_rate: float = 3e-3,
+) -> PretrainReport:
+    """Pretrains a model that saw `corpus` (any of `SOURCES`, in equal shares) and saves it with its processor in `folder`.
+
+    Equal arguments give byte-equal weights on one machine, whatever the global generators and thread settings, which are
+    restored. The report's losses are those of the dialogues. Raises ValueError for an unknown architecture or source.
+    """
+    if architecture != "llava":
+        raise ValueError(f"architecture {architecture!r}: only llava is made here")
+    if not corpus or (unknown := set(corpus) - set(SOURCES)):
+        raise ValueError(f"corpus {list(corpus)}: choose from {', '.join(SOURCES)}; unknown: {sorted(unknown)}")
+    start = time.perf_counter()
+    pool = [shown(source, seed, index) for source in corpus for index in range(pool_size // len(corpus))]
+    tokenizer = llavaformat.train_tokenizer(texts())
+    with reproducible(seed):
+        model = llavaformat.build(tokenizer)
+        losses = _Lessons(model, tokenizer, pool, seed, batch_size, learning_rate).all(steps)
+    llavaformat.save(model, tokenizer, folder)
+    share = max(1, len(losses) // 20)
+    return PretrainReport(
+        float(np.mean(losses[:share])), float(np.mean(losses[-share:])), steps, time.perf_counter() - start
+    )
+
+
 def shown(source: str, seed: int, index: int) -> Shown:
+    """Picture number `index` of a source; phantoms come from the stream `pretrain`."""
     if source == "natural":
         image, facts = scenes.scene(np.random.default_rng(np.random.SeedSequence((seed, index), spawn_key=(2,))))
-        return Shown(image, {name: scenes.TOPICS[name] for name in facts}, facts)
+        return Shown(image, source, facts)
     facts = questions.facts_of(source, index, seed, "pretrain")
-    return Shown(questions.picture(source, facts, index, 0, seed, "pretrain"), questions.TOPICS[source], facts)
-
-
-def dialogue(picture: Shown, rng, turns: int) -> list[tuple[str, str]]:
-    names = list(picture.topics)
-    out = []
-    order = [str(n) for _ in range(1 + turns // len(names)) for n in rng.permutation(names)][:turns]
-    for name in order:
-        form = str(rng.choice(("check", "choose", "name"), p=PF))
-        a = ask(picture.topics[name], picture.facts[name], form, rng, bool(rng.random() < 0.5))
-        out.append((a.question, a.answer))
-    return out
+    return Shown(questions.picture(source, facts, index, 0, seed, "pretrain"), source, facts)
 
 
 def texts() -> list[str]:
-    out = ["USER: ", "ASSISTANT:", "Answer yes or no."]
-    for topic in [t for table in (*questions.TOPICS.values(), scenes.TOPICS) for t in table.values()]:
+    """All that is ever asked and answered."""
+    lines = ["USER: ", "ASSISTANT: yes", "ASSISTANT: no", *llavaformat.COMMON]
+    for topic in (topic for table in TOPICS.values() for topic in table.values()):
         for option in topic.options:
-            out += [" " + option] * 3
-            out += [w.format(option) for w in topic.check] + [w.format(option, option) for w in topic.choose] + list(topic.name)
-    return out
+            lines += [f" {option}", *(wording.format(option) for wording in topic.check)]
+            lines += [wording.format(option, option) for wording in topic.choose] + list(topic.name)
+    return lines
 
 
-def train_tokenizer() -> PreTrainedTokenizerFast:
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    core.train_from_iterator(
-        texts(),
-        trainers.BpeTrainer(vocab_size=800, special_tokens=list(SPECIALS), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False),
+class _Lessons:
+    """The three stages of one pretraining."""
+
+    def __init__(
+        self,
+        model: LlavaForConditionalGeneration,
+        tokenizer: PreTrainedTokenizerFast,
+        pool: list[Shown],
+        seed: int,
+        size: int,
+        rate: float,
+    ) -> None:
+        self.model, self.tokenizer, self.pool, self.size, self.rate = model, tokenizer, pool, size, rate
+        self.rng = np.random.default_rng((seed, len(pool)))
+        self.pixels = torch.from_numpy(np.stack([picture.image for picture in pool])).permute(0, 3, 1, 2).contiguous()
+        self.known: dict[str, list[int]] = {}
+        self.lesson = 0
+
+    def all(self, steps: int) -> list[float]:
+        """The losses of the dialogues."""
+        language, alignment, dialogues = (max(1, round(share * steps)) for share in SHARES)
+        inner = self.model.model
+        self._train(language, [inner.language_model, self.model.lm_head], self._language)
+        self._train(alignment, [inner.vision_tower, inner.multi_modal_projector], self._alignment)
+        return self._train(dialogues, [self.model], self._dialogues)
+
+    def _train(self, steps: int, parts: Iterable[nn.Module], loss_of: Callable[[], torch.Tensor]) -> list[float]:
+        """AdamW with warm-up and cosine decay over the parameters of `parts`."""
+        parameters = [value for part in parts for value in part.parameters()]
+        optimizer = torch.optim.AdamW(parameters, lr=self.rate, betas=(0.9, 0.98), weight_decay=0.05)
+        warmup, losses = max(1, steps // 10), []
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: min((step + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * step / steps))
+        )
+        self.model.train()
+        for _ in range(steps):
+            loss = loss_of()
+            self.model.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            schedule.step()
+            losses.append(float(loss.detach()))
+        self.model.eval()
+        return losses
+
+    def _language(self) -> torch.Tensor:
+        """Dialogues about described pictures of every source."""
+        rows = []
+        for source in self.rng.choice(SOURCES, self.size):
+            facts = {name: str(self.rng.choice(topic.options)) for name, topic in TOPICS[source].items()}
+            facts = {name: facts[name] for name in self.rng.permutation(list(facts))[:TURNS]}
+            words = [*facts.values(), *self.rng.choice(list(facts.values()), WORDS - len(facts))]
+            described = [token for word in self.rng.permutation(words) for token in self._ids(f" {word}")]
+            rows.append(self._dialogue(described, source, facts))
+        ids, mask, labels = _padded(rows, self.tokenizer.pad_token_id)
+        hidden = self.model.model.language_model(input_ids=ids, attention_mask=mask).last_hidden_state
+        return _answer_loss(self.model.lm_head, hidden, labels)
+
+    def _alignment(self) -> torch.Tensor:
+        """Some image token should resemble the word of each fact more than the words of the other options."""
+        chosen = self.rng.choice(len(self.pool), self.size, replace=False)
+        tokens = self.model.model.multi_modal_projector(
+            self.model.model.vision_tower(
+                llavaformat.normalised(self.pixels[torch.from_numpy(chosen)])
+            ).last_hidden_state[:, 1:]
+        )
+        words = self.model.get_input_embeddings().weight.detach()
+        losses = []
+        for name, topic, rows in self._by_topic(chosen):
+            options = words[[self._ids(f" {option}")[0] for option in topic.options]]
+            truth = torch.tensor([topic.options.index(self.pool[chosen[row]].facts[name]) for row in rows])
+            losses.append(cross_entropy(torch.logsumexp(tokens[rows] @ options.T, dim=1), truth, reduction="sum"))
+        return torch.stack(losses).sum() / sum(len(self.pool[index].facts) for index in chosen)
+
+    def _by_topic(self, chosen: "np.ndarray") -> Iterable[tuple[str, Topic, list[int]]]:
+        for source, topics in TOPICS.items():
+            for name, topic in topics.items():
+                rows = [
+                    row
+                    for row, index in enumerate(chosen)
+                    if self.pool[index].source == source and name in self.pool[index].facts
+                ]
+                if rows:
+                    yield name, topic, rows
+
+    def _dialogues(self) -> torch.Tensor:
+        """Dialogues about pictures; now and then about described ones."""
+        self.lesson += 1
+        if self.lesson % REHEARSAL == 0:
+            return self._language()
+        chosen = self.rng.choice(len(self.pool), self.size, replace=False)
+        image = [self.model.config.image_token_id] * llavaformat.IMAGE_TOKENS
+        rows = [self._dialogue(image, self.pool[index].source, self.pool[index].facts) for index in chosen]
+        ids, mask, labels = _padded(rows, self.tokenizer.pad_token_id)
+        pixels = llavaformat.normalised(self.pixels[torch.from_numpy(chosen)])
+        hidden = self.model.model(input_ids=ids, attention_mask=mask, pixel_values=pixels).last_hidden_state
+        return _answer_loss(self.model.lm_head, hidden, labels)
+
+    def _dialogue(self, shown: list[int], source: str, facts: dict[str, str]) -> tuple[list[int], list[int]]:
+        """Ids and labels of `TURNS` questions about what is `shown`, in the chat template's form."""
+        ids = [self.tokenizer.bos_token_id, *self._ids("USER: "), *shown]
+        labels = [IGNORED] * len(ids)
+        before = "\n"
+        for name in self.rng.permutation(list(facts))[:TURNS]:
+            asked = _question(TOPICS[source][name], facts[name], self.rng)
+            instructed = asked.answer in ("yes", "no") and self.rng.random() < INSTRUCTED
+            question = self._ids(f"{before}{asked.question}{INSTRUCTION if instructed else ''} ASSISTANT:")
+            answer = [*self._ids(f" {asked.answer}"), self.tokenizer.eos_token_id]
+            ids += question + answer
+            labels += [IGNORED] * len(question) + answer
+            before = "USER: "
+        return ids, labels
+
+    def _ids(self, text: str) -> list[int]:
+        if text not in self.known:
+            self.known[text] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return self.known[text]
+
+
+def _question(topic: Topic, truth: str, rng: Rng) -> questions.Asked:
+    form = str(rng.choice(list(FORMS), p=list(FORMS.values())))
+    return questions.ask(topic, truth, form, rng, bool(rng.random() < 0.5))
+
+
+def _padded(rows: Sequence[tuple[list[int], list[int]]], pad: int) -> Rows:
+    length = max(len(ids) for ids, _ in rows)
+    filled = [(ids + [pad] * (length - len(ids)), labels + [IGNORED] * (length - len(ids))) for ids, labels in rows]
+    mask = [[1] * len(ids) + [0] * (length - len(ids)) for ids, _ in rows]
+    return Rows(
+        torch.tensor([ids for ids, _ in filled]), torch.tensor(mask), torch.tensor([labels for _, labels in filled])
     )
-    core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core, model_max_length=MAX_LENGTH, pad_token="<pad>", bos_token="<s>", eos_token="</s>",
-        extra_special_tokens={"image_token": "<image>"},
-    )
 
 
-def build(tokenizer, h=96, vl=2, dl=2, heads=4, ir=0.02) -> LlavaForConditionalGeneration:
-    vision = CLIPVisionConfig(hidden_size=h, intermediate_size=2 * h, num_hidden_layers=vl, num_attention_heads=heads, image_size=IMAGE_SIZE, patch_size=PATCH_SIZE, projection_dim=64)
-    text = LlamaConfig(vocab_size=len(tokenizer), hidden_size=h, intermediate_size=2 * h, num_hidden_layers=dl, num_attention_heads=heads, max_position_embeddings=MAX_LENGTH, bos_token_id=1, eos_token_id=2, pad_token_id=0, initializer_range=ir)
-    cfg = LlavaConfig(initializer_range=ir, vision_config=vision, text_config=text, image_token_index=3, vision_feature_layer=-1, vision_feature_select_strategy="default")
-    return LlavaForConditionalGeneration(cfg)
+def _answer_loss(head: nn.Module, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Next-token loss at the labelled places alone: most places carry no label, and logits of them would be wasted."""
+    asked = labels[:, 1:] != IGNORED
+    return cross_entropy(head(hidden[:, :-1][asked]), labels[:, 1:][asked])

@@ -89,17 +89,22 @@ def texture(rng: Rng, name: str) -> Field:
         return np.clip(0.5 + 0.4 * clouds(rng, int(rng.integers(22, 40))), 0, 1)
     if name == "spotted":
         count = int(rng.integers(15, 60))
-        return np.clip(dots(*rng.uniform(0, SIZE, (2, count)), rng.uniform(0.8, 2.2), 1.0), 0, 1)
+        return np.clip(dots(rng.uniform(0, SIZE, count), rng.uniform(0, SIZE, count), rng.uniform(0.8, 2.2)), 0, 1)
     if name == "scribbled":
-        paths = [wander(rng, *rng.uniform(0, SIZE, 2), rng.uniform(0, 6.3), rng.uniform(15, 50), 2.0) for _ in range(5)]
-        return np.clip(np.sum([stroke(*path, rng.uniform(0.5, 1.1)) for path in paths], axis=0), 0, 1)
+        paths = [
+            wander(rng, y, x, rng.uniform(0, 6.3), rng.uniform(15, 50), 2.0) for y, x in rng.uniform(0, SIZE, (5, 2))
+        ]
+        strokes = [stroke(*path, rng.uniform(0.5, 1.1)) for path in paths]
+        lines: Field = np.clip(np.sum(strokes, axis=0), 0, 1)
+        return lines
     waves = {
         "striped": np.sin(along),
         "checked": np.sin(along) * np.sin(across),
         "netted": np.maximum(np.cos(along), np.cos(across)) - 0.5,
         "wavy": np.sin(along + 1.5 * clouds(rng, 4)),
     }
-    return np.clip(0.5 + 1.5 * waves[name], 0, 1)
+    cover: Field = np.clip(0.5 + 1.5 * waves[name], 0, 1)
+    return cover
 
 
 def things(rng: Rng, shape: str, count: str, large: bool, place: int) -> Field:
@@ -138,7 +143,10 @@ def _thing(rng: Rng, shape: str, cy: float, cx: float, size: float) -> Field:
         case "star":
             inside = size * (0.4 + 0.9 * np.abs(np.cos(angle * rng.integers(5, 10) / 2)) ** 3) - radius
         case "cloud":
-            inside = size * (0.9 + 0.15 * np.sum([np.cos(k * angle + rng.uniform(0, 6.3)) for k in (3, 5, 7)], axis=0)) - radius
+            inside = (
+                size * (0.9 + 0.15 * np.sum([np.cos(k * angle + rng.uniform(0, 6.3)) for k in (3, 5, 7)], axis=0))
+                - radius
+            )
         case _:
             inside = np.minimum(size - radius, 0.3 * size - np.minimum(side_y, side_x))
     return np.clip(inside + 0.5, 0, 1)

@@ -15,8 +15,8 @@ from zlib import crc32
 import numpy as np
 
 from medbench.demo import anatomy
-from medbench.demo.captions import PROMPTS, captions
 from medbench.demo.canvas import Field, Image, Rng, encode
+from medbench.demo.captions import PROMPTS, captions
 
 __all__ = ["KINDS", "PROMPTS", "Patient", "PhantomImage", "Stream", "Style", "captions", "cohort", "draw", "style_of"]
 
@@ -62,7 +62,7 @@ class PhantomImage(NamedTuple):
     """One image: `image` is uint8 [64, 64, 3]; `index` counts the patient's images from 0."""
 
     patient: str
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
     label: int
     image: Image
 
@@ -73,7 +73,7 @@ def style_of(kind: str, rng: Rng) -> Style:
     gains = 1 + rng.normal(0, spread, 3)
     return Style(
         anatomy=int(rng.integers(2**32)),
-        severity=float(rng.uniform(0.5, 1.0)),
+        severity=float(rng.uniform(0.4, 1.0)),
         contrast=float(rng.uniform(0.85, 1.12)),
         brightness=float(rng.normal(0, 0.025)),
         tint=(float(gains[0]), float(gains[1]), float(gains[2])),

@@ -48,7 +48,7 @@ class Sample(NamedTuple):
     """A question about an image, uint8 [64, 64, 3]; `index` counts the patient's images from 0."""
 
     patient: str
-    index: int
+    index: int  # type: ignore[assignment]
     question: str
     answer: str
     answer_type: str
@@ -98,25 +98,30 @@ TOPICS: dict[str, dict[str, Topic]] = {
     },
 }
 KINDS: tuple[str, ...] = tuple(TOPICS)
-PIGMENTS = {"brown": (0.42, 0.24, 0.12), "black": (0.09, 0.07, 0.07), "red": (0.75, 0.12, 0.14), "blue": (0.25, 0.34, 0.62)}
+PIGMENTS = {
+    "brown": (0.42, 0.24, 0.12),
+    "black": (0.09, 0.07, 0.07),
+    "red": (0.75, 0.12, 0.14),
+    "blue": (0.25, 0.34, 0.62),
+}
 
 
 def radiograph(facts: Facts, anatomy: Rng, view: Rng) -> Field:
     """Grey chest radiograph with one opacity; the patient's left lung is on the image's right, as radiographs are read."""
     image, body, cy, cx, width = thorax(anatomy, view)
     side = 1 if facts["side"] == "left" else -1
-    y = cy + {"upper": 19, "middle": 30, "lower": 41}[facts["zone"]] + anatomy.uniform(-2, 2) + view.normal(0, 0.7)
+    y = cy + {"upper": 17, "middle": 30, "lower": 42}[facts["zone"]] + anatomy.uniform(-1.5, 1.5) + view.normal(0, 0.7)
     x = cx + side * width * (anatomy.uniform(14, 18) + view.normal(0, 0.7))
     match facts["finding"]:
         case "nodule":
-            shadow = shapes(view, y, x, 3.3, 3.3, soft=1.5)
+            shadow = shapes(view, y, x, 3.0, 3.0, soft=1.5)
         case "mass":
-            shadow = shapes(view, y, x, 7.0, 6.4, 0.06, soft=1.5)
+            shadow = shapes(view, y, x, 8.5, 7.5, 0.06, soft=1.5)
         case "cavity":
             shadow = shapes(view, y, x, 6.2, 6.2, soft=1.5) - shapes(view, y, x, 3.9, 3.9, soft=1.5)
         case _:
             shadow = shapes(view, y, x, 7.5, 7.0, 0.15, soft=6) * np.clip(0.6 + 0.7 * clouds(view, 22), 0, 1.3)
-    return image + body * anatomy.uniform(0.36, 0.44) * shadow
+    return image + body * anatomy.uniform(0.42, 0.50) * shadow
 
 
 def skin(facts: Facts, anatomy: Rng, view: Rng) -> Field:
@@ -131,7 +136,9 @@ def skin(facts: Facts, anatomy: Rng, view: Rng) -> Field:
     ink = shapes(view, y, x, np.full(count, size), np.full(count, size * 0.9), 0.06, soft=2)
     image = blend(image, np.clip(ink * (0.85 + 0.08 * clouds(view, 8)), 0, 1), PIGMENTS[facts["colour"]])
     for _ in range(int(anatomy.integers(0, 3))):
-        hair = wander(view, view.uniform(0, 64), view.uniform(-4, 40), view.uniform(-1.4, 1.4), view.uniform(30, 60), 0.6)
+        hair = wander(
+            view, view.uniform(0, 64), view.uniform(-4, 40), view.uniform(-1.4, 1.4), view.uniform(30, 60), 0.6
+        )
         image = blend(image, np.clip(stroke(*hair, 0.4, 0.7), 0, 0.7), [0.14, 0.09, 0.07])
     corner = np.hypot(Y - 31.5, X - 31.5) - anatomy.uniform(38, 48)
     return image * (1 - 0.75 / (1 + np.exp(-np.clip(corner, -20, 20))))[:, :, None]
@@ -147,7 +154,9 @@ def ask(topic: Topic, truth: str, form: str, rng: Rng, holds: bool = True) -> As
     pair = (truth, other) if rng.random() < 0.5 else (other, truth)
     match form:
         case "check":
-            return Asked(str(rng.choice(topic.check)).format(truth if holds else other), "yes" if holds else "no", "closed")
+            return Asked(
+                str(rng.choice(topic.check)).format(truth if holds else other), "yes" if holds else "no", "closed"
+            )
         case "choose":
             return Asked(str(rng.choice(topic.choose)).format(*pair), truth, "closed")
     return Asked(str(rng.choice(topic.name)), truth, "open")
@@ -167,7 +176,9 @@ def picture(kind: str, facts: Facts, index: int, view: int, seed: int, stream: S
     style = style_of("radiology", _rng(kind, seed, stream, 2, index))
     rng = _rng(kind, seed, stream, 3, index, view)
     field = DRAWINGS[kind](facts, np.random.default_rng(style.anatomy), rng)
-    return encode(0.5 + style.contrast * (field - 0.5) + style.brightness + style.noise * rng.standard_normal(field.shape))
+    return encode(
+        0.5 + style.contrast * (field - 0.5) + style.brightness + style.noise * rng.standard_normal(field.shape)
+    )
 
 
 def cohort(kind: str, n_patients: int, seed: int, stream: Stream = "cohort") -> Iterator[Sample]:
@@ -190,4 +201,6 @@ def cohort(kind: str, n_patients: int, seed: int, stream: Stream = "cohort") -> 
 
 def _rng(kind: str, seed: int, stream: Stream, *words: int) -> Rng:
     """A generator that is a function of its arguments alone; the word `questions` keeps it apart from the diagnosis phantoms'."""
-    return np.random.default_rng(np.random.SeedSequence((STREAMS[stream], crc32(b"questions"), seed, crc32(kind.encode()), *words)))
+    return np.random.default_rng(
+        np.random.SeedSequence((STREAMS[stream], crc32(b"questions"), seed, crc32(kind.encode()), *words))
+    )

@@ -64,6 +64,9 @@ def scene(rng: Rng) -> tuple[Image, dict[str, str]]:
     if count == 0:
         shift = int(rng.choice((-1, 1)) * rng.integers(9, 22))
         cover = np.roll(cover, shift, axis=1)
-        facts |= {"half": "left" if float((cover * (X - (SIZE - 1) / 2)).sum()) < 0 else "right", "place": TOPICS["place"].options[place]}
+        facts |= {
+            "half": "left" if float((cover * (X - (SIZE - 1) / 2)).sum()) < 0 else "right",
+            "place": TOPICS["place"].options[place],
+        }
     image = blend(image, cover, first)
     return encode(image + rng.uniform(0, 0.04) * rng.standard_normal((SIZE, SIZE, 1))), facts

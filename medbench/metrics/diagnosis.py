@@ -7,6 +7,7 @@ nor the number of threads, nor the machine's vector width can change a result.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -109,8 +110,7 @@ def _descending(positive: Bools, score: Floats, weights: Floats) -> Iterator[tup
     """Weights of positives and negatives [B] of every distinct score, highest first; None where there are none."""
     order = np.argsort(-score, kind="stable")
     starts = np.flatnonzero(np.diff(score[order], prepend=np.inf))
-    stops = [*starts[1:].tolist(), len(order)]
-    for start, stop in zip(starts.tolist(), stops, strict=True):
+    for start, stop in pairwise([*starts.tolist(), len(order)]):
         if stop - start == 1:
             row = weights[order[start]]
             yield (row, None) if positive[order[start]] else (None, row)

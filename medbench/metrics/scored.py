@@ -33,6 +33,7 @@ PRIMARY: dict[Task, Measure] = {
     "diagnosis": Measure("auroc", "standard", "all"),
     "vqa": Measure("closed_accuracy", "strict", "closed"),
 }
+LOWER_IS_BETTER = frozenset({"ece"})
 
 
 @dataclass(frozen=True)

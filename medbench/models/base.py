@@ -95,7 +95,8 @@ class Contrastive(ABC):
 
     def checkpoint_gradients(self) -> None:
         """Recompute activations in the backward pass instead of keeping them: less memory, equal results, a third more time."""
-        self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        enable = getattr(self.model, "activation_checkpointing_enable", None) or self.model.gradient_checkpointing_enable  # the older name
+        enable({"use_reentrant": False})
 
     def to_device(self, pixels: NDArray[np.uint8]) -> "torch.Tensor":
         """Bytes [n, 3, h, w] -> normalised pixels on the model's device; the copy overlaps with what the device still computes."""

@@ -32,7 +32,7 @@ from medbench.errors import MedbenchError
 
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-_SMALL_FILES = ["*.json", "*.txt", "*.model"]
+_SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
 
 
 class Placement(NamedTuple):

@@ -137,8 +137,7 @@ def _chain(cell: Cell) -> Iterator[tuple[str, tuple[str, ...], Path]]:
 
 def _absent(cell: Cell) -> Absent | None:
     """Why a cell is not there, or None for one that is. The first stage that ran (left a log) without its output is to blame."""
-    needed = (paths.predictions(*cell), paths.scores(*cell), paths.intervals(*cell))
-    if all(path.exists() for path in needed):
+    if paths.is_finished(*cell):
         return None
     for stage, names, output in _chain(cell):
         log = paths.log(stage, *names)

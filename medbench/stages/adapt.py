@@ -17,8 +17,9 @@ METHODS = {
     ("baseline", "probe"): "medbench.adapt.probe",
     ("contrastive", "probe"): "medbench.adapt.probe",
     ("contrastive", "lora"): "medbench.adapt.contrastive_lora",
+    ("generative", "lora"): "medbench.adapt.generative_lora",
 }
-LOADS_MODEL = frozenset({"medbench.adapt.contrastive_lora"})
+LOADS_MODEL = frozenset({"medbench.adapt.contrastive_lora", "medbench.adapt.generative_lora"})
 
 
 class Params(NamedTuple):
@@ -29,6 +30,7 @@ class Params(NamedTuple):
     recipe: dict[str, Any]
     classes: tuple[str, ...]
     seed: int
+    asking: dict[str, Any] | None = None  # fields of medbench.models.asking.Asking, where questions are asked
 
 
 def params(config: Config, dataset: str, model: str, mode: str) -> Params:
@@ -44,7 +46,8 @@ def params(config: Config, dataset: str, model: str, mode: str) -> Params:
         "batch_size": entry.batch_size,
     }
     chosen = recipe(config, model, mode).model_dump(mode="json")
-    return Params(method, source if method in LOADS_MODEL else None, chosen, config.datasets[dataset].classes, config.run.seed)
+    asking = config.asking.model_dump() if entry.kind == "generative" else None
+    return Params(method, source if method in LOADS_MODEL else None, chosen, config.datasets[dataset].classes, config.run.seed, asking)
 
 
 def modules(params: Params) -> tuple[str, ...]:
@@ -71,6 +74,33 @@ def run(params: Params, dataset: str, model: str, mode: str) -> None:
 
 
 def _job(params: Params, dataset: str, model: str, mode: str, scratch: Path) -> Any:
+    return (_question_job if params.asking else _diagnosis_job)(params, dataset, model, mode, scratch)
+
+
+def _question_job(params: Params, dataset: str, model: str, mode: str, scratch: Path) -> Any:
+    from medbench import material
+    from medbench.adapt.asked import QuestionJob
+    from medbench.adapt.base import Source
+    from medbench.datasets.images import decode
+    from medbench.models.asking import asking
+
+    assert params.source is not None and params.asking is not None, "questions are asked of a model"
+    return QuestionJob(
+        cell=f"{dataset}/{model}/{mode}",
+        train=material.asked(dataset, "train"),
+        val=material.asked(dataset, "val"),
+        test_ids=material.sample_ids(dataset, "test"),
+        recipe=params.recipe,
+        seed=params.seed,
+        asking=asking(params.asking),
+        images=lambda image_ids, batch_size: material.images(dataset, image_ids, batch_size),
+        decode=decode,
+        source=Source(**params.source),
+        scratch=scratch,
+    )
+
+
+def _diagnosis_job(params: Params, dataset: str, model: str, mode: str, scratch: Path) -> Any:
     from medbench import material
     from medbench.adapt.base import Job, Source
     from medbench.datasets.images import decode

@@ -121,10 +121,9 @@ class Stored:
 
     def _rows(self, cell: Cell) -> dict[Measure, _Row]:
         if cell not in self._intervals:
-            path = paths.intervals(*cell)
             rows: dict[Measure, _Row] = {}
-            if path.exists():
-                frame = tables.read(tables.Intervals, path).filter(pl.col("method") == "percentile")
+            if paths.is_finished(*cell):
+                frame = tables.read(tables.Intervals, paths.intervals(*cell)).filter(pl.col("method") == "percentile")
                 arrays = [series.fill_null(np.nan).to_numpy() for series in frame["replicates"]]
                 names, fields = frame.select(Measure._fields), frame.select(_Row._fields[:-1])
                 for name, values, array in zip(names.iter_rows(), fields.iter_rows(), arrays, strict=True):

@@ -24,7 +24,8 @@ def params(config: Config, name: str) -> Params:
 
 def run(params: Params, name: str) -> None:
     """Write `paths.ledger(name)`."""
-    used = [_uses(dataset, split) for dataset in params.datasets for split in paths.SPLITS]
+    prepared = [dataset for dataset in params.datasets if paths.card(dataset).exists()]  # all of them, but for `snakemake now`
+    used = [_uses(dataset, split) for dataset in prepared for split in paths.SPLITS]
     tables.write(tables.Ledger, sharing.shared(used), paths.ledger(name))
 
 

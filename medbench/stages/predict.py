@@ -11,12 +11,15 @@ from medbench.models import base
 KEYS = ("dataset", "model", "mode")
 # Kind of model, kind of recipe -> the module that predicts.
 METHODS = {
+    ("baseline", "zero-shot"): "medbench.predict.question_baseline",
     ("baseline", "probe"): "medbench.predict.probe",
     ("contrastive", "zero-shot"): "medbench.predict.zero_shot",
     ("contrastive", "probe"): "medbench.predict.probe",
     ("contrastive", "lora"): "medbench.predict.contrastive_lora",
+    ("generative", "zero-shot"): "medbench.predict.generative",
+    ("generative", "lora"): "medbench.predict.generative",
 }
-LOADS_MODEL = frozenset({"medbench.predict.contrastive_lora"})
+LOADS_MODEL = frozenset({"medbench.predict.contrastive_lora", "medbench.predict.generative", "medbench.predict.question_baseline"})
 
 
 class Params(NamedTuple):
@@ -26,6 +29,8 @@ class Params(NamedTuple):
     task: Task
     source: dict[str, Any] | None  # fields of medbench.adapt.base.Source
     classes: tuple[str, ...]
+    adapted: bool = False  # an adapter is put into the model
+    asking: dict[str, Any] | None = None  # fields of medbench.models.asking.Asking, where questions are asked
 
 
 def params(config: Config, dataset: str, model: str, mode: str) -> Params:
@@ -40,7 +45,8 @@ def params(config: Config, dataset: str, model: str, mode: str) -> Params:
         "revision": entry.revision,
         "batch_size": entry.batch_size,
     }
-    return Params(method, data.task, source if method in LOADS_MODEL else None, data.classes)
+    asking = config.asking.model_dump() if entry.kind == "generative" else None
+    return Params(method, data.task, source if method in LOADS_MODEL else None, data.classes, kind == "lora", asking)
 
 
 def modules(params: Params) -> tuple[str, ...]:

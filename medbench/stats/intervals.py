@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-DECIMALS = 12  # of what goes through exp and log, whose last bit is the machine's own
+DECIMALS = 12  # of what goes through log and tanh, whose last bit is the machine's own
 
 
 class Interval(NamedTuple):
@@ -44,7 +44,7 @@ def logit(estimate: float, replicates: Floats, level: float) -> Interval:
     sd = standard_deviation(defined)
     centre = math.log(estimate / (1 - estimate))
     reach = NormalDist().inv_cdf((1 + level) / 2) * sd / (estimate * (1 - estimate))
-    low, high = (round(1 / (1 + math.exp(-(centre + side * reach))), DECIMALS) for side in (-1, 1))
+    low, high = (round(0.5 + math.tanh((centre + side * reach) / 2) / 2, DECIMALS) for side in (-1, 1))
     return Interval(sd, low, high, n_undefined)
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from tests.unit import tiny
 
 from medbench import paths, tables
 from medbench.config import Config, Model, Pretrain, Run
@@ -19,6 +18,7 @@ from medbench.models import base
 from medbench.models.base import Vectors
 from medbench.models.baseline.raw_pixels import RawPixels
 from medbench.stages import embed
+from tests.unit import tiny
 
 RAW = embed.Params("medbench.models.baseline.raw_pixels", None, None, 7)
 
@@ -101,7 +101,10 @@ def test_no_images_is_an_error(data: Path) -> None:
 
 
 def test_the_baseline_is_embedded_without_torch(data: Path) -> None:
-    code = f"import sys; from medbench.stages import embed; embed.run(embed.Params(*{tuple(RAW)!r}), 'tiny', 'raw'); sys.exit('torch' in sys.modules)"
+    code = f"""import sys
+from medbench.stages import embed
+embed.run(embed.Params(*{tuple(RAW)!r}), 'tiny', 'raw')
+sys.exit('torch' in sys.modules)"""
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], check=False, env={"PYTHONPATH": str(root)}).returncode == 0
     assert len(read("raw")) == len(tables.read(tables.Images, paths.images("tiny")))

@@ -78,9 +78,21 @@ def test_the_order_of_the_run_changes_nothing(work: Path) -> None:
     assert paths.ledger("a").read_bytes() == paths.ledger("b").read_bytes()
 
 
-def test_absent_data_is_named(work: Path) -> None:
-    with pytest.raises(MedbenchError, match=r"results/data/none/train.parquet: the table does not exist"):
-        ledger.run(ledger.Params(("none",)), "r")
+def test_sets_not_prepared_are_left_out(work: Path) -> None:
+    ledger.run(ledger.Params(("none",)), "empty")
+    assert tables.read(tables.Ledger, paths.ledger("empty")).height == 0
+    prepare.run(entry(three_splits(work / "one")), "one")
+    shutil.copytree(work / "one", work / "two")
+    prepare.run(entry(work / "two"), "two")
+    ledger.run(ledger.Params(("one", "none", "two")), "r")
+    assert set(tables.read(tables.Ledger, paths.ledger("r"))["dataset"]) == {"one", "two"}
+
+
+def test_a_table_lost_from_a_prepared_set_is_named(work: Path) -> None:
+    prepare.run(entry(three_splits(work / "one")), "one")
+    paths.samples("one", "val").unlink()
+    with pytest.raises(MedbenchError, match=r"results/data/one/val.parquet: the table does not exist"):
+        ledger.run(ledger.Params(("one",)), "r")
 
 
 @pytest.mark.skipif(not REAL, reason="MEDBENCH_REAL_DATA names no folder of real data")

@@ -69,7 +69,7 @@ def test_calibration_error_agrees_with_torchmetrics(n_classes: int) -> None:
 def test_sensitivity_counts_whole_samples_at_exactly_90_percent() -> None:
     """One of ten negatives may lie above the threshold; with a tie across it, neither of the tied may."""
     labels = np.array([1, 1, 1, *[0] * 10])
-    one_above = [0.9, 0.7, 0.2, 0.8, *[0.1] * 9]
+    one_above = [0.9, 0.7, 0.05, 0.8, *[0.1] * 9]
     assert diagnosis.metrics(labels, binary(one_above), ones(13)).sensitivity_at_90_specificity[0] == pytest.approx(2 / 3)
     two_tied_with_the_second = [0.9, 0.7, 0.2, 0.7, 0.7, *[0.1] * 8]
     assert diagnosis.metrics(labels, binary(two_tied_with_the_second), ones(13)).sensitivity_at_90_specificity[0] == pytest.approx(1 / 3)
@@ -88,7 +88,9 @@ def test_certain_scores_fall_into_the_last_bin() -> None:
 
 
 def test_an_absent_class_leaves_what_does_not_need_it() -> None:
-    made = diagnosis.metrics(np.array([0, 1, 1, 0]), np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.5, 0.3, 0.2], [0.6, 0.3, 0.1]]), ones(4))
+    made = diagnosis.metrics(
+        np.array([0, 1, 1, 0]), np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.5, 0.3, 0.2], [0.6, 0.3, 0.1]]), ones(4)
+    )
     for name in ("auroc", "auprc", "balanced_accuracy", "f1", "sensitivity_at_90_specificity"):
         assert np.isnan(getattr(made, name)[0]), name
     assert made.accuracy[0] == 0.75

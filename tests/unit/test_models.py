@@ -16,7 +16,6 @@ import torch
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tests.unit import tiny
 from torch.nn.functional import cosine_similarity
 from transformers import AutoProcessor, CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 
@@ -25,7 +24,9 @@ from medbench.models import hub
 from medbench.models.base import Batch
 from medbench.models.baseline import raw_pixels
 from medbench.models.feed import AHEAD, feed
+from tests.unit import tiny
 
+SO400M = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
 TEXTS = ["a dark square", "lit"]
 
 
@@ -55,12 +56,12 @@ def pixels_of(model: Any, images: list[Image.Image]) -> torch.Tensor:
 
 
 def test_logits_equal_the_stock_models(architecture: str, folder: Path, images: list[Image.Image]) -> None:
-    model, processor = tiny.load(architecture, folder), AutoProcessor.from_pretrained(folder)
+    model, processor = tiny.load(architecture, folder), AutoProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
     padding: Any = True if architecture == "clip" else "max_length"
     batch = processor(images=images, text=TEXTS, padding=padding, return_tensors="pt")
-    stock = (CLIPModel if architecture == "clip" else SiglipModel).from_pretrained(folder).eval()
+    stock: Any = (CLIPModel if architecture == "clip" else SiglipModel).from_pretrained(folder)
     with torch.inference_mode():
-        expected = stock(**batch).logits_per_image
+        expected = stock.eval()(**batch).logits_per_image
         ours = model.encode_images(pixels_of(model, images)).embeddings
     found = model.scale * cosine_similarity(ours, model.encode_texts(TEXTS)[None], dim=-1) + model.bias
     # one grey level may differ: the stock processor uses its torchvision backend
@@ -133,18 +134,13 @@ def test_lora_targets_name_the_linear_layers_of_every_block(architecture: str, f
         (CLIPConfig(), CLIPModel, 151_277_313),
         (SiglipConfig(), SiglipModel, 203_155_970),
         (
-            SiglipConfig(
-                vision_config={
-                    "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16, "image_size": 448, "patch_size": 14,
-                },
-                text_config={"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16, "projection_size": 1152},
-            ),
+            SiglipConfig(vision_config=SO400M | {"image_size": 448, "patch_size": 14}, text_config=SO400M | {"projection_size": 1152}),
             SiglipModel,
             878_300_338,
         ),
     ],
     ids=["clip", "siglip", "medsiglip"],
-)  # fmt: skip
+)
 def test_published_parameter_counts(config: Any, model_class: Any, expected: int) -> None:
     with torch.device("meta"):
         assert sum(value.numel() for value in model_class(config).parameters()) == expected
@@ -304,5 +300,5 @@ def test_feed_keeps_the_order_and_reads_only_a_few_batches_ahead() -> None:
 
 
 def test_feed_names_an_image_that_cannot_be_decoded() -> None:
-    with pytest.raises(MedbenchError, match="image broken.*cannot be decoded"):
+    with pytest.raises(MedbenchError, match=r"image broken.*cannot be decoded"):
         list(feed([[_Row("1"), _Row("broken")]], lambda data: np.array([int(data)], dtype=np.uint8), workers=1))

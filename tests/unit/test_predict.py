@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from tests.unit import tiny
 from torch.nn.functional import cosine_similarity
 
 from medbench import paths, tables
@@ -17,6 +16,7 @@ from medbench.datasets.images import decode
 from medbench.errors import MedbenchError
 from medbench.predict import zero_shot
 from medbench.stages import adapt, embed, predict, prompts
+from tests.unit import tiny
 
 ROOT = Path(__file__).parents[2]
 
@@ -107,7 +107,7 @@ def test_a_probe_scores_standardised_features() -> None:
     saved = linear.Linear(rng.normal(size=d), rng.uniform(1, 2, d), rng.normal(size=(2, d)), rng.normal(size=2))
     path = paths.adapter("tiny", "clip", "lp") / "weights.safetensors"
     path.parent.mkdir(parents=True)
-    linear.write(saved, path, {})
+    linear.write(saved, path)
     predict.run(params("probe"), "tiny", "clip", "lp")
     model = tiny.load("clip", Path("clip"))
     features = model.encode_images(model.to_device(np.stack([model.pixels(decode(image)) for image in test_images()]))).features.numpy()
@@ -135,7 +135,7 @@ def test_an_adapted_tower_predicts_each_sample_with_its_own_image(architecture: 
 def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
     path = paths.adapter("tiny", "clip", "broken") / "weights.safetensors"
     path.parent.mkdir(parents=True)
-    linear.write(linear.Linear(*[np.zeros(2)] * 4), path, {})
+    linear.write(linear.Linear(*[np.zeros(2)] * 4), path)
     with pytest.raises(MedbenchError, match="is no adapter"):
         predict.run(params("contrastive_lora", "clip"), "tiny", "clip", "broken")
     path.unlink()
@@ -162,7 +162,7 @@ def test_cached_methods_never_import_torch(method: str) -> None:
         d = len(tables.read(tables.Embeddings, paths.embeddings("tiny", "siglip"))["features"][0])
         path = paths.adapter("tiny", "siglip", method) / "weights.safetensors"
         path.parent.mkdir(parents=True)
-        linear.write(linear.Linear(np.zeros(d), np.ones(d), np.zeros((2, d)), np.zeros(2)), path, {})
+        linear.write(linear.Linear(np.zeros(d), np.ones(d), np.zeros((2, d)), np.zeros(2)), path)
     code = f"""import sys
 from medbench.stages import predict
 predict.run(predict.Params(*{tuple(params(method))!r}), 'tiny', 'siglip', {method!r})

@@ -423,6 +423,6 @@ def test_unused_columns_and_ids(raw: Path) -> None:
 
 
 def test_no_job_on_data_imports_torch() -> None:
-    layouts = ", ".join(base.module_name(file.stem) for file in Path(base.__file__).parent.glob("[a-z]*.py"))
-    code = f"import sys, {layouts}, medbench.stages.prepare, medbench.stages.ledger; sys.exit('torch' in sys.modules)"
+    names = ", ".join(base.module_name(file.stem) for file in (Path(base.__file__).parent / "layouts").glob("[a-z]*.py"))
+    code = f"import sys, {names}, medbench.stages.prepare, medbench.stages.ledger; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(base.__file__).parents[2], check=False).returncode == 0

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from tests.unit import tiny
 
 from medbench import paths, tables
 from medbench.errors import MedbenchError
 from medbench.stages import prompts
+from tests.unit import tiny
 
 
 @pytest.fixture(params=tiny.ARCHITECTURES)
@@ -50,7 +50,7 @@ def test_labels_follow_the_classes_not_the_order_of_the_prompts(params: prompts.
 
 
 def test_a_prompt_that_would_be_cut_is_an_error_and_writes_nothing(params: prompts.Params) -> None:
-    long = {"main": {"dark": ("square " * 100,), "bright": ("lit",)}}
+    long: dict[str, dict[str, tuple[str, ...]]] = {"main": {"dark": ("square " * 100,), "bright": ("lit",)}}
     with pytest.raises(MedbenchError, match="the model reads"):
         prompts.run(params._replace(prompts=long), "tiny", "model")
     assert not paths.prompts("tiny", "model").exists()

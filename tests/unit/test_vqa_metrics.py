@@ -119,8 +119,8 @@ def test_published_rouge_drops_what_is_not_a_to_z() -> None:
         ("**Yes**!", ["yes"]),
         ("two X-rays", ["2", "x", "rays"]),
         ("1.5 cm, 1,000", ["1.5", "cm", "1,000"]),
-        ("ﬁbrosis Ⅱ", ["fibrosis", "ii"]),  # NFKC
-        ("patient’s", ["patients"]),
+        ("\ufb01brosis \u2161", ["fibrosis", "ii"]),  # NFKC
+        ("patient\u2019s", ["patients"]),
         ("ER+ / ER-", ["er+", "er"]),
         ("A", ["a"]),  # nothing else is there
         ("...", ["..."]),

@@ -1,7 +1,11 @@
 """Tiny untrained checkpoints in hub format, and a tiny data set with its tables: what tests of models and adaptation run on."""
 
+import atexit
 import hashlib
 import io
+import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,25 +15,36 @@ from PIL import Image
 
 from medbench import paths, tables
 from medbench.adapt.base import Source
+from medbench.config import ContrastiveLora
 from medbench.demo.hubformat import save_processor, train_tokenizer
 from medbench.demo.minimodels import build
 from medbench.models import base
 
+torch.set_num_threads(1)  # models this small lose by more, and on shared cores they lose much
 ARCHITECTURES = ("clip", "siglip")
 CLASSES = ("dark", "bright")
-PROMPTS = {"main": {"dark": ("a dark square",), "bright": ("a bright square", "a white square")}, "other": {"dark": ("dim",), "bright": ("lit",)}}
+PROMPTS: dict[str, dict[str, tuple[str, ...]]] = {
+    "main": {"dark": ("a dark square",), "bright": ("a bright square", "a white square")},
+    "other": {"dark": ("dim",), "bright": ("lit",)},
+}
 SIZES = {"train": 40, "val": 20, "test": 24}
-RECIPE = {
-    "r": 4, "alpha": 16, "dropout": 0.1, "learning_rate": 1e-3, "head_learning_rate": 1e-2, "weight_decay": 0.01, "epochs": 3, "batch_size": 16,
-    "warmup": 0.1, "gradient_checkpointing": False,
-}  # fmt: skip
+RECIPE = ContrastiveLora(
+    r=4, alpha=16, dropout=0.1, learning_rate=1e-3, head_learning_rate=1e-2, weight_decay=0.01, epochs=3, batch_size=16
+).model_dump(mode="json")
 
 
-def checkpoint(architecture: str, folder: Path, seed: int = 0) -> Path:
-    """An untrained model of 64 x 64 pixels with tokenizer and image processor."""
+def checkpoint(architecture: str, folder: Path) -> Path:
+    """A copy of an untrained model with tokenizer and image processor, made once a session."""
+    return Path(shutil.copytree(_made(architecture), folder))
+
+
+@cache
+def _made(architecture: str) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="medbench-tiny-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     tokenizer = train_tokenizer(architecture, ["a dark square", "a bright white square", "lit and dim"])
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         build(architecture, tokenizer).save_pretrained(folder)  # type: ignore[arg-type]
     save_processor(architecture, tokenizer, folder)
     return folder
@@ -69,7 +84,10 @@ def dataset(name: str = "tiny", sizes: dict[str, int] | None = None, seed: int =
         data = [encoded(picture(int(label), rng)) for label in labels]
         data[-1], labels[-1] = data[-2], labels[-2]
         ids = [hashlib.sha256(one).hexdigest() for one in data]
-        images += [(image_id, one, split != "train") for image_id, one in zip(ids[:-1], data[:-1], strict=True)]
+        images += [
+            {"image_id": image_id, "image": one, "evaluated": split != "train", "pixel_digest": image_id}
+            for image_id, one in zip(ids[:-1], data[:-1], strict=True)
+        ]
         frame = pl.DataFrame(
             {
                 "sample_id": [f"{split}-{i}" for i in range(n)],
@@ -80,5 +98,5 @@ def dataset(name: str = "tiny", sizes: dict[str, int] | None = None, seed: int =
             schema=tables.columns(tables.SamplesDiagnosis),
         )
         tables.write(tables.SamplesDiagnosis, frame, paths.samples(name, split))
-    frame = pl.DataFrame(images, schema=tables.columns(tables.Images), orient="row")
+    frame = pl.DataFrame(images, schema=tables.columns(tables.Images))
     tables.write(tables.Images, frame, paths.images(name))

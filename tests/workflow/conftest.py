@@ -29,11 +29,11 @@ class Clone:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def snakemake(self, *arguments: str, env: dict[str, str] | None = None, cores: int = 2) -> Outcome:
+    def snakemake(self, *arguments: str, configfile: str = "config/nano.yaml") -> Outcome:
         """Run Snakemake in the clone as a user does."""
         before = self.records()
-        command = [str(Path(sys.executable).with_name("snakemake")), "--cores", str(cores), "--configfile", "config/nano.yaml", *arguments]
-        done = subprocess.run(command, cwd=self.folder, env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=600)
+        command = [str(Path(sys.executable).with_name("snakemake")), *arguments, "--cores", "all", "--configfile", configfile]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=1800)
         after = self.records()
         executed = {name for name, record in after.items() if before.get(name) != record}
         return Outcome(done.returncode, done.stdout + done.stderr, executed)

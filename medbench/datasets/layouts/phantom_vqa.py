@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from medbench.datasets.base import Item, Source, Strict, VqaItem, one_of
-from medbench.datasets.phantom import Patients, encode
+from medbench.datasets.layouts.phantom import Patients, encode
 from medbench.demo import questions
 
 

@@ -1,0 +1,89 @@
+"""What an adaptation to questions is given, and how questions are put into batches. No torch, no polars."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from medbench.adapt.base import Source
+from medbench.errors import MedbenchError
+from medbench.models.asking import Asking
+from medbench.models.feed import Row
+
+
+class Asked(NamedTuple):
+    """One split of a question-answering data set, in the order of its table."""
+
+    sample_ids: list[str]
+    questions: list[str]
+    answers: list[str]
+    image_ids: list[str]
+
+
+class QuestionJob(NamedTuple):
+    """All that an adaptation may look at. Of the test split it gets the ids, to prove that none of them was used."""
+
+    cell: str
+    train: Asked
+    val: Asked
+    test_ids: frozenset[str]
+    recipe: Mapping[str, Any]
+    seed: int
+    asking: Asking
+    images: Callable[[Sequence[str], int], Iterable[Sequence[Row]]]  # image ids, batch size -> batches, each image once
+    decode: Callable[[bytes], Image.Image]
+    source: Source
+    scratch: Path  # an existing folder of this job's own; what lies there survives a kill
+
+
+class Window(NamedTuple):
+    """Some images, encoded, and the places in the split of all questions about them."""
+
+    images: dict[str, bytes]
+    places: list[int]
+
+
+def windows(asked: Asked, batches: Iterable[Sequence[Row]]) -> Iterator[Window]:
+    """Every question of a split once, beside its image."""
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, image in enumerate(asked.image_ids):
+        places[image].append(place)
+    for rows in batches:
+        yield Window({row.image_id: row.image for row in rows}, sorted(place for row in rows for place in places[row.image_id]))
+
+
+def by_length(places: Sequence[int], length: Callable[[int], int], size: int) -> Iterator[list[int]]:
+    """Batches of `size` places (the last one shorter), the longest first: what fits in memory once fits always."""
+    order = sorted(places, key=lambda place: (-length(place), place))
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+class Images:
+    """Encoded images of a split in one file, read by id: training reads them in random order, memory does not hold them."""
+
+    def __init__(self, path: Path, batches: Iterable[Sequence[Row]], decode: Callable[[bytes], Image.Image]) -> None:
+        """Writes `path` from batches of rows."""
+        self._path, self._decode, self._spans = path, decode, dict[str, tuple[int, int]]()
+        with path.open("wb") as file:
+            for rows in batches:
+                for row in rows:
+                    self._spans[row.image_id] = (file.tell(), len(row.image))
+                    file.write(row.image)
+
+    def __getitem__(self, image_id: str) -> Image.Image:
+        start, length = self._spans[image_id]
+        with self._path.open("rb") as file:
+            file.seek(start)
+            return decoded(image_id, file.read(length), self._decode)
+
+
+def decoded(image_id: str, data: bytes, decode: Callable[[bytes], Image.Image]) -> Image.Image:
+    """An RGB image. Raises MedbenchError naming one that cannot be decoded."""
+    try:
+        return decode(data)
+    except (OSError, ValueError, SyntaxError) as error:  # what PIL raises for broken files
+        found = f"cannot be decoded ({error})"
+        raise MedbenchError(f"image {image_id}", found, "delete the data set's tables and run `prepare` again") from None

@@ -1,0 +1,176 @@
+"""What a generative model must offer: questions about images in, answers out; for training, batches with labels on the answers.
+
+One file per architecture stands in `generative/` and offers `load`; most of what follows holds for every processor of the
+hub, so an architecture mostly says where adapters go and how its checkpoint ends an answer.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image
+from transformers import AutoProcessor
+
+from medbench.errors import MedbenchError
+
+IGNORED = -100
+"""The label of a token that is not in the loss."""
+
+
+class Query(NamedTuple):
+    """A question, as the model reads it, about an RGB image. `name` is for errors: the sample."""
+
+    name: str
+    image: Image.Image
+    text: str
+
+
+class Answer(NamedTuple):
+    """What a model answered. `finish_reason`: stop (the model ended it) or length (the budget did); `n_tokens` without the end."""
+
+    text: str
+    finish_reason: str
+    n_tokens: int
+
+
+class Generative(ABC):
+    """A checkpoint with its own processor and chat template."""
+
+    model: Any
+    """The torch module, or peft's wrapper around it."""
+    processor: Any
+    lora_targets: str
+    """Regular expression over the names of the decoder's linear layers, full match: unscoped names also hit the vision tower."""
+    projector: tuple[str, ...]
+    """Names of the modules between vision tower and decoder: trained and saved whole."""
+
+    def __init__(self, model: Any, processor: Any) -> None:
+        self.model, self.processor = model, processor
+        self.image_processor = type(processor.image_processor).__name__
+
+    @abstractmethod
+    def completion(self, answer: str) -> str:
+        """What follows the prompt in training: the answer as the chat template would put it, with the token that ends it."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """The processor's."""
+        return self.processor.tokenizer
+
+    @property
+    def base(self) -> Any:
+        """The checkpoint's own module, also where adapters are in it."""
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies."""
+        device: torch.device = next(self.model.parameters()).device
+        return device
+
+    @property
+    def context(self) -> int:
+        """Tokens that the decoder reads, images and answer included."""
+        return int(self.model.config.get_text_config().max_position_embeddings)
+
+    @property
+    def image_token_id(self) -> int:
+        """The id that stands for a piece of an image."""
+        return int(self.model.config.image_token_id)
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """Ids that end an answer."""
+        found = self.model.generation_config.eos_token_id
+        return frozenset(found if isinstance(found, list) else [found])
+
+    def prompt(self, text: str) -> str:
+        """One user turn with an image, by the checkpoint's own chat template, up to where the answer begins."""
+        content = [{"type": "image"}, {"type": "text", "text": text}]
+        return str(self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True))
+
+    def encode(self, queries: Sequence[Query], completions: Sequence[str] | None = None, side: str = "left") -> dict[str, torch.Tensor]:
+        """All that the processor makes of prompts (and completions) with their images, padded on one side, on the CPU."""
+        texts = [self.prompt(query.text) + end for query, end in zip(queries, completions or [""] * len(queries), strict=True)]
+        encoded = self.processor(
+            text=texts, images=[[query.image] for query in queries], padding=True, padding_side=side, return_tensors="pt"
+        )
+        return dict(encoded)
+
+    def inputs(self, queries: Sequence[Query], max_new_tokens: int) -> dict[str, torch.Tensor]:
+        """Left-padded inputs of `generate`. Raises MedbenchError naming a question that leaves no room for the answer."""
+        encoded = self.encode(queries)
+        self._check_length(queries, encoded["attention_mask"], max_new_tokens)
+        return encoded
+
+    def generate(self, inputs: dict[str, torch.Tensor], max_new_tokens: int) -> list[Answer]:
+        """Greedy answers to what `inputs` made, in order."""
+        placed = self.placed(inputs)
+        with torch.inference_mode(), self.precision():
+            output = self.model.generate(**placed, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1)
+        return [self._answer(row) for row in output[:, placed["input_ids"].shape[1] :].tolist()]
+
+    def train_batch(self, queries: Sequence[Query], answers: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Right-padded inputs with `labels` on exactly the completion of each answer, on the CPU.
+
+        Raises MedbenchError naming a question that is too long, or whose prompt is no token prefix of prompt + completion.
+        """
+        prompts = self.encode(queries, side="right")
+        whole = self.encode(queries, [self.completion(answer) for answer in answers], side="right")
+        self._check_length(queries, whole["attention_mask"], 0)
+        ids, mask, labels = whole["input_ids"], whole["attention_mask"].bool(), whole["input_ids"].clone()
+        for row, (query, length) in enumerate(zip(queries, prompts["attention_mask"].sum(dim=1).tolist(), strict=True)):
+            if not torch.equal(ids[row, :length], prompts["input_ids"][row, :length]):
+                found = f"its prompt is no token prefix of prompt + answer ({self.prompt(query.text)[-20:]!r})"
+                raise MedbenchError(query.name, found, f"mend `completion` of architecture {type(self).__name__}")
+            labels[row, :length] = IGNORED
+        return {**whole, "labels": labels.masked_fill(~mask, IGNORED)}
+
+    def placed(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Inputs on the model's device; pixels in its number format."""
+        moved = {name: value.to(self.device, non_blocking=True) for name, value in inputs.items()}
+        return {name: value.to(self.model.dtype) if value.is_floating_point() else value for name, value in moved.items()}
+
+    def precision(self) -> torch.autocast:
+        """On a GPU, trained parts are float32 and compute in bfloat16 beside the checkpoint's."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda" and self.base is not self.model)
+
+    def n_tokens(self, text: str) -> int:
+        """Length of a text, to sort batches by."""
+        return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def checkpoint_gradients(self) -> None:
+        """Recompute activations in the backward pass instead of keeping them: less memory, equal results, a third more time."""
+        self.base.enable_input_require_grads()
+        enable = getattr(self.base, "activation_checkpointing_enable", None) or self.base.gradient_checkpointing_enable  # the older name
+        enable({"use_reentrant": False})
+
+    def _answer(self, ids: list[int]) -> Answer:
+        end = next((place for place, token in enumerate(ids) if token in self.ends), None)
+        kept = ids if end is None else ids[:end]
+        text = self.tokenizer.decode(kept, skip_special_tokens=True).strip()
+        return Answer(text, "length" if end is None else "stop", len(kept))
+
+    def _check_length(self, queries: Sequence[Query], mask: torch.Tensor, room: int) -> None:
+        for query, length in zip(queries, mask.sum(dim=1).tolist(), strict=True):
+            if length + room > self.context:
+                found = f"the question takes {length} tokens with its image and {room} for the answer, the model reads {self.context}"
+                raise MedbenchError(query.name, found, "shorten the question, lower max_new_tokens, or drop the row")
+
+
+def load_processor(path: Path) -> Any:
+    """The processor of a folder. Raises MedbenchError when it has none, or no chat template."""
+    try:
+        processor = AutoProcessor.from_pretrained(path, local_files_only=True)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise MedbenchError(path, f"holds no usable processor ({reason})", "add the processor's and the tokenizer's files") from None
+    if not hasattr(processor, "image_processor"):
+        raise MedbenchError(path, "its processor reads no images", "add preprocessor_config.json and processor_config.json")
+    if not processor.chat_template:
+        raise MedbenchError(path, "its processor has no chat template", "add chat_template.jinja of the checkpoint")
+    if processor.tokenizer.pad_token_id is None:
+        raise MedbenchError(path, "its tokenizer has no padding token", "add pad_token to tokenizer_config.json")
+    return processor

@@ -1,0 +1,61 @@
+"""Predict with a generative model, off the shelf or with its adapter: questions in batches of similar length, images streamed."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import polars as pl
+import torch
+
+from medbench import material, paths
+from medbench.adapt import tuned
+from medbench.adapt.asked import Asked, Window, by_length, decoded, windows
+from medbench.adapt.base import Source
+from medbench.datasets.images import decode
+from medbench.models import base
+from medbench.models.ahead import ahead
+from medbench.models.asking import Asking, asking
+from medbench.models.generative_base import Answer, Generative, Query
+from medbench.predict.answers import table
+from medbench.stages.predict import Params
+
+WINDOW = 256
+"""Images held at once. Questions are sorted by length among those about these images, so memory does not grow with the data."""
+
+
+class Batch(NamedTuple):
+    """Places in the test split with the images that belong to them."""
+
+    places: list[int]
+    images: dict[str, bytes]
+
+
+def predict(params: Params, dataset: str, model: str, mode: str) -> pl.DataFrame:
+    """Table `predictions-vqa` of the test split. Batches depend on the data and the batch size alone."""
+    assert params.source is not None and params.asking is not None, "this method loads a model and asks it"
+    source, put, test = Source(**params.source), asking(params.asking), material.asked(dataset, "test")
+    loaded: Generative = base.load(source.module, source.checkpoint, source.revision)
+    if params.adapted:
+        tuned.read(paths.adapter(dataset, model, mode) / "weights.safetensors", loaded)
+
+    def inputs(batch: Batch) -> dict[str, torch.Tensor]:
+        return loaded.inputs([query(test, place, batch.images[test.image_ids[place]], put) for place in batch.places], put.max_new_tokens)
+
+    seen = windows(test, material.images(dataset, test.image_ids, WINDOW))
+    answers: dict[int, Answer] = {}
+    for batch, prepared in ahead(inputs, batches(test, seen, put, loaded, source.batch_size)):
+        answers |= zip(batch.places, loaded.generate(prepared, put.max_new_tokens), strict=True)
+    return table(dataset, [answers[place] for place in range(len(test.questions))])
+
+
+def batches(test: Asked, seen: Iterator[Window], put: Asking, model: Generative, size: int) -> Iterator[Batch]:
+    """Questions of similar length together."""
+    for window in seen:
+        lengths = {place: model.n_tokens(put.text(test.questions[place])) for place in window.places}
+        for places in by_length(window.places, lengths.__getitem__, size):
+            yield Batch(places, window.images)
+
+
+def query(test: Asked, place: int, data: bytes, put: Asking) -> Query:
+    """One question of a split with its image, encoded in `data`."""
+    image = decoded(test.image_ids[place], data, decode)
+    return Query(f"sample {test.sample_ids[place]}", image, put.text(test.questions[place]))

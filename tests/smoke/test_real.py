@@ -1,0 +1,46 @@
+"""The mini models over real images: every cell, every certificate, and baselines that say what the tasks are worth."""
+
+import json
+import os
+
+import polars as pl
+import pytest
+
+from medbench import cells, config
+from tests.workflow.conftest import Clone, make_clone
+
+REAL = os.environ.get("MEDBENCH_REAL_DATA")
+pytestmark = pytest.mark.skipif(not REAL, reason="MEDBENCH_REAL_DATA names no folder of real images")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    clone = make_clone(tmp_path_factory.mktemp("real") / "clone")
+    outcome = clone.snakemake(configfile="config/real.yaml")
+    assert outcome.code == 0, outcome.output[-8000:]
+    return clone
+
+
+def test_every_cell_is_there(run: Clone) -> None:
+    loaded = config.from_files([run.folder / "config/config.yaml", run.folder / "config/real.yaml"], run.folder)
+    for cell in cells.grid(loaded):
+        assert (run.folder / f"results/intervals/{cell}.parquet").exists(), f"{cell} is missing"
+
+
+def test_baselines_show_what_the_tasks_are_worth(run: Clone) -> None:
+    """Raw pixels solve two of the sets and say nothing about the third; the page says so."""
+    auroc = {}
+    for dataset in ("mednist", "radiology-organ", "bccd"):
+        table = pl.read_parquet(run.folder / f"results/intervals/{dataset}/raw-pixels/lp.parquet")
+        row = table.filter((pl.col("metric") == "auroc") & (pl.col("subset") == "all") & (pl.col("method") == "percentile"))
+        auroc[dataset] = row["estimate"].item()
+    assert auroc["mednist"] > 0.95
+    assert auroc["radiology-organ"] > 0.95
+    assert abs(auroc["bccd"] - 0.5) < 0.12
+    page = (run.folder / "results/report/real/index.html").read_text()
+    assert "Raw pixels" in page
+
+
+def test_no_job_needs_more_than_three_gigabytes(run: Clone) -> None:
+    peaks = {job: json.loads(text)["peak_rss_mb"] for job, text in run.records().items()}
+    assert max(peaks.values()) < 3000, sorted(peaks.items(), key=lambda item: -item[1])[:3]

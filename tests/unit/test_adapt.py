@@ -1,0 +1,345 @@
+"""adapt: the probe and the adapters, what they choose by, and that an interrupted training ends where an undisturbed one does."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.preprocessing import StandardScaler
+
+from medbench import config as configuration
+from medbench import paths, tables
+from medbench.adapt import classifier as classifiers
+from medbench.adapt import linear, pixels, probe, training
+from medbench.adapt.base import Samples, class_weights, weighted_loss
+from medbench.adapt.selection import Score, choose, macro_auroc
+from medbench.errors import MedbenchError
+from medbench.stages import adapt, embed
+from tests.unit import tiny
+
+PROBE = {"kind": "probe", "c_values": [0.01, 1.0], "n_splits": 4, "max_iter": 1000}
+LORA = "medbench.adapt.contrastive_lora"
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    tiny.dataset()
+    return tmp_path
+
+
+def vectors(model: str, weight: float = 2.0, d: int = 6) -> None:
+    """An embeddings table whose first feature tells the class."""
+    labels: dict[str, int] = {}
+    for split in paths.SPLITS:
+        labels |= dict(tables.read(tables.SamplesDiagnosis, paths.samples("tiny", split)).select("image_id", "label").iter_rows())
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(len(labels), d)) * 10 + 50
+    features[:, 0] += 10 * weight * np.array(list(labels.values()))
+    frame = pl.DataFrame(
+        {"image_id": list(labels), "features": features.tolist(), "embeddings": [None] * len(labels)},
+        schema=tables.columns(tables.Embeddings),
+    )
+    tables.write(tables.Embeddings, frame, paths.embeddings("tiny", model))
+
+
+def probe_params(**recipe: Any) -> adapt.Params:
+    return adapt.Params("medbench.adapt.probe", None, PROBE | recipe, tiny.CLASSES, 0)
+
+
+def lora_params(folder: Path, architecture: str = "clip", **recipe: Any) -> adapt.Params:
+    return adapt.Params(LORA, tiny.source(architecture, folder)._asdict(), tiny.RECIPE | recipe, tiny.CLASSES, 0)
+
+
+def weights(model: str, mode: str) -> bytes:
+    return paths.adapter_files("tiny", model, mode)[0].read_bytes()
+
+
+def certificate(model: str, mode: str) -> Any:
+    return json.loads(paths.adapter_files("tiny", model, mode)[1].read_text())
+
+
+# --- choosing
+
+
+@given(st.integers(2, 4), st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
+def test_auroc_equals_sklearns(k: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.concatenate([np.arange(k), rng.integers(0, k, 30)])
+    logits = rng.integers(-3, 4, (len(labels), k)).astype(float)  # with ties
+    scores = softmax(logits, axis=1)
+    expected = roc_auc_score(labels, scores[:, 1]) if k == 2 else roc_auc_score(labels, scores, multi_class="ovr")
+    assert macro_auroc(logits, labels) == pytest.approx(expected)
+
+
+def test_auroc_is_undefined_without_every_class() -> None:
+    assert macro_auroc(np.zeros((3, 2)), np.array([1, 1, 1])) is None
+    assert macro_auroc(np.zeros((3, 3)), np.array([0, 1, 1])) is None
+
+
+def test_the_choice_is_by_auroc_then_loss_then_order_and_by_loss_where_it_is_undefined() -> None:
+    assert choose([Score(0.7, 0.1), Score(0.8, 0.5), Score(0.8, 0.4), Score(0.8, 0.4)]) == (2, "auroc")
+    assert choose([Score(None, 0.3), Score(0.9, 0.5), Score(None, 0.2)]) == (2, "loss")
+
+
+def test_classes_weigh_the_same() -> None:
+    labels = np.array([0, 0, 0, 1])
+    np.testing.assert_allclose(class_weights(labels, 2), [4 / 6, 4 / 2])
+    logits = np.log(np.array([[0.5, 0.5], [0.5, 0.5], [0.5, 0.5], [0.9, 0.1]]))
+    assert weighted_loss(logits, labels, class_weights(labels, 2)) == pytest.approx((np.log(2) + np.log(10)) / 2)
+
+
+# --- the probe
+
+
+def test_the_probe_is_sklearns_on_standardised_train_and_val(data: Path) -> None:
+    vectors("m")
+    adapt.run(probe_params(), "tiny", "m", "lp")
+    said = certificate("m", "lp")
+    features, labels = [], []
+    table = dict(tables.read(tables.Embeddings, paths.embeddings("tiny", "m")).select("image_id", "features").iter_rows())
+    for split in ("train", "val"):
+        frame = tables.read(tables.SamplesDiagnosis, paths.samples("tiny", split))
+        features += [table[image] for image in frame["image_id"]]
+        labels += frame["label"].to_list()
+    x = StandardScaler().fit_transform(np.array(features))
+    expected = LogisticRegression(C=said["selection"]["C"], class_weight="balanced", max_iter=1000).fit(x, labels)
+    fitted = linear.read(paths.adapter_files("tiny", "m", "lp")[0])
+    np.testing.assert_allclose(fitted.coef[1], expected.coef_[0], atol=1e-3)
+    scores = 1 / (1 + np.exp(-np.diff(fitted.logits(np.array(features)))[:, 0]))
+    np.testing.assert_allclose(scores, expected.predict_proba(x)[:, 1], atol=1e-3)
+    assert said["failures"] == [] and said["converged"] and said["n_train"] == 40 and said["n_val"] == 20
+    assert said["loss_start"] == pytest.approx(np.log(2)) and said["loss_end"] < 0.5
+    assert [entry["C"] for entry in said["selection"]["candidates"]] == [0.01, 1.0]
+    assert all(entry["auroc"] > 0.8 for entry in said["selection"]["candidates"])
+
+
+def test_the_probe_never_looks_at_test(data: Path) -> None:
+    vectors("m")
+    adapt.run(probe_params(), "tiny", "m", "lp")
+    before = weights("m", "lp")
+    path = paths.samples("tiny", "test")
+    frame = tables.read(tables.SamplesDiagnosis, path)
+    tables.write(tables.SamplesDiagnosis, frame.with_columns(1 - pl.col("label"), image_id=pl.lit("gone")), path)
+    adapt.run(probe_params(), "tiny", "m", "lp")
+    assert weights("m", "lp") == before
+
+
+def test_seed_and_candidates_decide_nothing_but_the_choice(data: Path) -> None:
+    vectors("m")
+    adapt.run(probe_params(c_values=[1.0]), "tiny", "m", "lp")
+    adapt.run(probe_params(c_values=[1.0])._replace(seed=9), "tiny", "m", "other")
+    one, other = (linear.read(paths.adapter_files("tiny", "m", mode)[0]) for mode in ("lp", "other"))
+    np.testing.assert_array_equal(one.coef, other.coef)
+
+
+def test_several_classes(data: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(90) % 3
+    features = rng.normal(size=(90, 4)) + 3 * np.eye(4)[labels]
+    [fit] = probe.fits(features, labels, 3, [1.0], 1000)
+    assert fit.model.coef.shape == (3, 4) and (fit.model.logits(features).argmax(axis=1) == labels).mean() > 0.9
+
+
+def test_a_constant_feature_does_no_harm() -> None:
+    rng = np.random.default_rng(0)
+    features = np.column_stack([rng.normal(size=40), np.full(40, 0.1)])
+    [fit] = probe.fits(features, (features[:, 0] > 0).astype(int), 2, [1.0], 1000)
+    assert np.isfinite(fit.model.logits(features)).all() and abs(fit.model.coef[1, 1]) < 1e-9
+
+
+@given(st.integers(2, 5), st.integers(1, 12), st.integers(0, 1000))
+@settings(max_examples=40, deadline=None)
+def test_folds_share_no_group_and_fit_on_every_class(n_splits: int, n_groups: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    groups, labels = rng.integers(0, n_groups, 40), np.concatenate([[0, 1], rng.integers(0, 2, 38)])
+    samples = Samples([str(i) for i in range(40)], [str(group) for group in groups], labels, [])
+    parts = probe.folds(samples, 2, n_splits, seed)
+    held = np.concatenate([fold.held for fold in parts]) if parts else np.array([])
+    assert len(set(held)) == len(held)
+    for fold in parts:
+        assert set(groups[fold.fit]).isdisjoint(groups[fold.held])
+        assert set(labels[fold.fit]) == {0, 1} and len(fold.held)
+
+
+def relabel(split: str, expression: Any, **more: Any) -> None:
+    path = paths.samples("tiny", split)
+    frame = tables.read(tables.SamplesDiagnosis, path)
+    tables.write(tables.SamplesDiagnosis, frame.with_columns(label=pl.lit(expression, dtype=pl.Int16), **more), path)
+
+
+def test_one_class_is_not_enough(data: Path) -> None:
+    vectors("m")
+    relabel("train", 1)
+    relabel("val", 1)
+    with pytest.raises(MedbenchError, match="cell tiny/m/lp: train holds 1 class of 2"):
+        adapt.run(probe_params(), "tiny", "m", "lp")
+    with pytest.raises(MedbenchError, match="no sample of class 'third'"):
+        tiny.dataset()
+        adapt.run(probe_params()._replace(classes=(*tiny.CLASSES, "third")), "tiny", "m", "lp")
+    assert not paths.adapter("tiny", "m", "lp").exists() and not list((data / "results/.partial").iterdir())
+
+
+def test_a_single_group_cannot_be_validated_on(data: Path) -> None:
+    vectors("m")
+    for split in ("train", "val"):
+        path = paths.samples("tiny", split)
+        tables.write(tables.SamplesDiagnosis, tables.read(tables.SamplesDiagnosis, path).with_columns(group_id=pl.lit("all")), path)
+    with pytest.raises(MedbenchError, match="1 groups in train and val leave no split"):
+        adapt.run(probe_params(), "tiny", "m", "lp")
+
+
+def test_an_unfinished_solver_is_an_error(data: Path) -> None:
+    vectors("m")
+    with pytest.raises(MedbenchError, match="the solver did not converge"):
+        adapt.run(probe_params(max_iter=1), "tiny", "m", "lp")
+
+
+# --- adapters
+
+
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+def test_adapters_and_head_learn_and_say_what_they_did(data: Path, architecture: str) -> None:
+    folder = tiny.checkpoint(architecture, data / "model")
+    adapt.run(lora_params(folder, architecture, epochs=4), "tiny", "m", "lora")
+    said = certificate("m", "lora")
+    layers = tiny.load(architecture, folder).model.config.vision_config.num_hidden_layers
+    assert said["adapters"] == 2 * layers * (6 if architecture == "clip" else 3)
+    assert said["n_trainable"] == said["adapters"] + 2 == said["n_with_gradient"]
+    assert said["loss_start"] == pytest.approx(np.log(2)) and said["loss_end"] < said["loss_start"]
+    assert said["frozen_before"] == said["frozen_after"] and said["reload_difference"] == 0 == said["repeat_difference"]
+    assert {tensor["measure"] for tensor in said["tensors"]} == {"relative", "absolute"}
+    assert all(tensor["moved"] > 0 for tensor in said["tensors"])
+    scores = [Score(entry["auroc"], entry["loss"]) for entry in said["selection"]["candidates"]]
+    assert len(scores) == 4 and said["selection"]["epoch"] == choose(scores).position + 1
+    assert not list((data / "results/.partial").iterdir())
+
+
+def test_adapters_never_look_at_test(data: Path) -> None:
+    folder = tiny.checkpoint("clip", data / "model")
+    adapt.run(lora_params(folder, epochs=1), "tiny", "m", "lora")
+    before = weights("m", "lora")
+    path = paths.samples("tiny", "test")
+    frame = tables.read(tables.SamplesDiagnosis, path)
+    images = tables.read(tables.Images, paths.images("tiny"))
+    tables.write(tables.Images, images.filter(~pl.col("image_id").is_in(frame["image_id"].to_list())), paths.images("tiny"))
+    tables.write(tables.SamplesDiagnosis, frame.with_columns(1 - pl.col("label")), path)
+    adapt.run(lora_params(folder, epochs=1), "tiny", "m", "lora")
+    assert weights("m", "lora") == before
+
+
+class _Killed(BaseException):
+    """Stands for a signal: nothing of ours catches it."""
+
+
+def test_an_interrupted_training_ends_as_an_undisturbed_one(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = lora_params(tiny.checkpoint("clip", data / "model"), epochs=4)
+    adapt.run(params, "tiny", "m", "lora")
+    undisturbed = weights("m", "lora"), certificate("m", "lora")
+    paths.adapter_files("tiny", "m", "lora")[0].unlink()
+    epochs: list[int] = []
+    epoch = training._epoch
+
+    def killed(*args: Any) -> None:
+        if args[5] == 3 and 3 not in epochs:
+            epochs.append(3)
+            raise _Killed
+        epochs.append(args[5])
+        epoch(*args)
+
+    monkeypatch.setattr(training, "_epoch", killed)
+    with pytest.raises(_Killed):
+        adapt.run(params, "tiny", "m", "lora")
+    assert not paths.adapter_files("tiny", "m", "lora")[0].exists()
+    adapt.run(params, "tiny", "m", "lora")
+    assert epochs == [0, 1, 2, 3, 3]  # the last one was begun twice, nothing else
+    assert (weights("m", "lora"), certificate("m", "lora")) == undisturbed
+
+
+@pytest.mark.parametrize("spoiled", ["fingerprint", "truncated"])
+def test_a_state_of_something_else_is_not_resumed(data: Path, monkeypatch: pytest.MonkeyPatch, spoiled: str) -> None:
+    params = lora_params(tiny.checkpoint("clip", data / "model"), epochs=2)
+    adapt.run(params, "tiny", "m", "lora")
+    undisturbed = weights("m", "lora")
+    resume = training._resume
+
+    def planted(classifier: Any, optimizer: Any, plan: training.Plan) -> Any:
+        other = plan._replace(fingerprint="other") if spoiled == "fingerprint" else plan
+        noise = {name: torch.full_like(value, 7.0) for name, value in classifier.saved().items()}
+        training._keep(classifier, optimizer, other, training._Progress([Score(1.0, 0.0)], noise, set()))
+        if spoiled == "truncated":
+            plan.state.write_bytes(plan.state.read_bytes()[:1000])
+        return resume(classifier, optimizer, plan)
+
+    monkeypatch.setattr(training, "_resume", planted)
+    adapt.run(params, "tiny", "m", "lora")
+    assert weights("m", "lora") == undisturbed
+
+
+def test_mapped_pixels_and_recomputed_activations_change_nothing(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tiny.checkpoint("clip", data / "model")
+    tensors = []
+    for mode, limit, recomputed in (("plain", 2**30, False), ("lean", 0, True)):
+        monkeypatch.setattr(pixels, "IN_MEMORY", limit)
+        adapt.run(lora_params(folder, gradient_checkpointing=recomputed, epochs=2), "tiny", "m", mode)
+        adapted = classifiers.read(paths.adapter_files("tiny", "m", mode)[0], tiny.load("clip", folder))
+        tensors.append(adapted.saved())
+    for name, value in tensors[0].items():
+        torch.testing.assert_close(value, tensors[1][name])
+
+
+def test_the_seed_decides_the_adapters(data: Path) -> None:
+    folder = tiny.checkpoint("clip", data / "model")
+    for mode, seed in (("one", 0), ("two", 1), ("three", 0)):
+        adapt.run(lora_params(folder, epochs=1)._replace(seed=seed), "tiny", "m", mode)
+    assert weights("m", "one") == weights("m", "three") != weights("m", "two")
+
+
+def test_a_validation_split_of_one_class_chooses_by_loss(data: Path) -> None:
+    relabel("val", 0)
+    adapt.run(lora_params(tiny.checkpoint("clip", data / "model"), epochs=2), "tiny", "m", "lora")
+    said = certificate("m", "lora")["selection"]
+    assert said["by"] == "loss" and [entry["auroc"] for entry in said["candidates"]] == [None, None]
+    assert said["epoch"] == 1 + int(np.argmin([entry["loss"] for entry in said["candidates"]]))
+
+
+def test_a_loss_that_is_not_finite_is_an_error(data: Path) -> None:
+    folder = tiny.checkpoint("clip", data / "model")
+    with pytest.raises(MedbenchError, match="cell tiny/m/lora: the training loss is not finite in epoch 1"):
+        adapt.run(lora_params(folder, learning_rate=1e20, head_learning_rate=1e20, warmup=0.0), "tiny", "m", "lora")
+    assert not paths.adapter("tiny", "m", "lora").exists()
+
+
+def test_the_schedule_rises_and_falls() -> None:
+    rates = [training.schedule(step, 100, 0.1) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * step for step in range(1, 11)])
+    assert rates[10] == 1 and rates[55] == pytest.approx(0.5) and 0 < rates[99] < 0.001
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert training.schedule(0, 1, 0.0) == 1
+
+
+# --- params
+
+
+def test_params_hold_what_changes_the_weights_and_no_more() -> None:
+    config = configuration.from_files(
+        [Path(configuration.__file__).parents[1] / "config" / "nano.yaml"], Path(configuration.__file__).parents[1]
+    )
+    [model, *_], [dataset] = config.run.models, config.run.datasets
+    lp, lora = (adapt.params(config, dataset, model, mode) for mode in ("lp", "lora"))
+    assert lp.source is None and adapt.modules(lp) == ("medbench.adapt.probe",)
+    assert lora.source is not None and lora.source["checkpoint"] == str(paths.model_folder(model))
+    assert adapt.modules(lora) == (LORA, "medbench.models.contrastive.clip")
+    assert lora.recipe == configuration.recipe(config, model, "lora").model_dump(mode="json") and set(lora.recipe) == set(tiny.RECIPE)
+    with pytest.raises(MedbenchError, match="adapts no contrastive model"):
+        adapt.params(config, dataset, model, "ots")
+    assert embed.params(config, dataset, model).checkpoint == lora.source["checkpoint"]

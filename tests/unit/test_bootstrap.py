@@ -1,0 +1,185 @@
+"""Resamples: the same everywhere, paired across cells, and what the metrics make of them equal to a plain loop."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from medbench.metrics import diagnosis
+from medbench.metrics.scored import PRIMARY, Measure, ScoredDiagnosis, ScoredVqa
+from medbench.stats.resamples import BLOCK, Groups, Resamples
+from medbench.stats.table import Plan, estimates, replicates, rows
+
+
+def cell(n: int = 120, n_groups: int = 40, seed: int = 0) -> ScoredDiagnosis:
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 2, n)
+    one = np.round(generator.random(n) / 2 + labels / 4, 2)
+    groups = Groups([f"g{number % n_groups:03d}" for number in range(n)])
+    return ScoredDiagnosis([f"s{i}" for i in range(n)], groups, {"all": np.ones(n, dtype=bool)}, labels, np.column_stack([1 - one, one]))
+
+
+def test_groups_are_sorted_and_the_unit_follows_from_repetition() -> None:
+    groups = Groups(["b", "a", "b"])
+    assert (groups.names, groups.index.tolist(), groups.unit) == (["a", "b"], [1, 0, 1], "group")
+    assert Groups(["b", "a"]).unit == "sample"
+
+
+def test_a_resample_draws_as_many_groups_as_there_are() -> None:
+    for n_groups in (1, 2, 7, 100):
+        block = Resamples(3, "data", n_groups).block(0)
+        assert block.shape == (BLOCK, n_groups)
+        assert (block.sum(axis=1, dtype=int) == n_groups).all()
+
+
+def test_draws_are_uniform() -> None:
+    """Chi-square of 1,000 x 50 draws over 50 groups, 49 degrees of freedom: within 5 sd."""
+    total = Resamples(0, "data", 50).block(0).sum(axis=0, dtype=float)
+    assert abs(((total - BLOCK) ** 2 / BLOCK).sum() - 49) < 5 * np.sqrt(2 * 49)
+
+
+def test_resamples_depend_on_seed_and_data_set_alone() -> None:
+    one = Resamples(0, "data", 30).block(1)
+    assert (one == Resamples(0, "data", 30).block(1)).all()
+    assert (one != Resamples(1, "data", 30).block(1)).any()
+    assert (one != Resamples(0, "other", 30).block(1)).any()
+    assert (one != Resamples(0, "data", 30).block(0)).any()
+
+
+def test_resamples_are_the_same_on_every_machine() -> None:
+    """Pinned: a change here changes every published interval."""
+    assert Resamples(0, "chexpert", 10).block(0)[:3].tolist() == PINNED
+
+
+PINNED = [[1, 0, 0, 2, 2, 2, 0, 1, 1, 1], [1, 0, 0, 2, 1, 2, 1, 2, 0, 1], [2, 1, 1, 0, 2, 2, 1, 0, 0, 1]]
+
+
+def test_fewer_resamples_are_the_first_of_more() -> None:
+    resamples = Resamples(0, "data", 40)
+    auroc = PRIMARY["diagnosis"]
+    many = replicates(cell(), [auroc], resamples, BLOCK + 200)[auroc]
+    few = replicates(cell(), [auroc], resamples, 150)[auroc]
+    assert len(many) == BLOCK + 200
+    assert many[:150].tolist() == few.tolist()
+
+
+def test_auroc_equals_a_loop_over_scikit_learn_on_repeated_samples() -> None:
+    scored, resamples = cell(), Resamples(0, "data", 40)
+    auroc = PRIMARY["diagnosis"]
+    drawn = replicates(scored, [auroc], resamples, 50)[auroc]
+    for number, counts in enumerate(resamples.block(0)[:50]):
+        repeated = np.repeat(np.arange(120), counts[scored.groups.index])
+        expected = roc_auc_score(scored.labels[repeated], scored.scores[repeated, 1])
+        assert drawn[number] == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_order_of_samples_changes_no_replicate() -> None:
+    scored, resamples = cell(), Resamples(0, "data", 40)
+    order = np.random.default_rng(1).permutation(120)
+    names = [scored.groups.names[g] for g in scored.groups.index]
+    shuffled = ScoredDiagnosis(
+        [scored.ids[i] for i in order],
+        Groups([names[i] for i in order]),
+        {"all": np.ones(120, dtype=bool)},
+        scored.labels[order],
+        scored.scores[order],
+    )
+    for measure, values in replicates(scored, scored.measures(), resamples, 100).items():
+        np.testing.assert_array_equal(values, replicates(shuffled, [measure], resamples, 100)[measure])
+
+
+def test_a_subset_is_a_mask_on_the_same_resamples() -> None:
+    """A subset's replicates equal those of the metric computed on the subset's rows with the whole test set's draws."""
+    scored = cell()
+    half = np.arange(120) % 2 == 0
+    masked = ScoredDiagnosis(scored.ids, scored.groups, {"all": np.ones(120, dtype=bool), "clean": half}, scored.labels, scored.scores)
+    resamples = Resamples(0, "data", 40)
+    clean = Measure("auroc", "standard", "clean")
+    weights = resamples.columns(0, 20)[scored.groups.index[half]]
+    expected = diagnosis.auroc(scored.labels[half], scored.scores[half], weights)
+    assert replicates(masked, [clean], resamples, 20)[clean].tolist() == expected.tolist()
+
+
+def test_answers_are_means_over_their_subset() -> None:
+    generator = np.random.default_rng(0)
+    groups, closed, f1 = Groups([f"g{i // 3}" for i in range(60)]), generator.random(60) < 0.5, generator.random(60)
+    accuracy = np.where(closed, generator.integers(0, 2, 60), np.nan)
+    scored = ScoredVqa(
+        [str(i) for i in range(60)],
+        groups,
+        {"all": np.ones(60, dtype=bool), "closed": closed, "open": ~closed},
+        {("closed_accuracy", "strict"): accuracy, ("token_f1", "strict"): f1},
+    )
+    assert Measure("closed_accuracy", "strict", "all") not in scored.measures()  # no pooled open + closed accuracy
+    made = estimates(scored, scored.measures())
+    assert made[Measure("token_f1", "strict", "open")] == pytest.approx(f1[~closed].mean(), abs=1e-9)
+    assert made[PRIMARY["vqa"]] == np.nanmean(accuracy)
+    resamples = Resamples(0, "data", len(groups))
+    drawn = replicates(scored, scored.measures(), resamples, 10)
+    counts = resamples.block(0)[3][groups.index]
+    assert drawn[PRIMARY["vqa"]][3] == np.average(accuracy[closed], weights=counts[closed])
+
+
+def test_rows_flag_few_groups_and_name_what_is_undefined() -> None:
+    plan = Plan(200, 400, 0.95, False, 30)
+    few = rows(cell(40, 20), PRIMARY["diagnosis"], Resamples(0, "data", 20), plan)
+    assert all(row.few_groups for row in few)
+    assert {row.method for row in few} == {"percentile", "logit"}
+    lengths = {row.measure.metric: len(row.replicates) for row in few if row.replicates is not None}
+    assert lengths["auroc"] == 400 and lengths["accuracy"] == 200
+
+    one_group = rows(cell(40, 1), PRIMARY["diagnosis"], Resamples(0, "data", 1), plan)
+    assert all(row.estimate is not None and row.interval.low is None and "one group" in str(row.interval.reason) for row in one_group)
+
+
+def test_bca_needs_a_jackknife_of_every_group() -> None:
+    made = rows(cell(), PRIMARY["diagnosis"], Resamples(0, "data", 40), Plan(1000, 1000, 0.95, True, 30))
+    by_method = {row.method: row.interval for row in made if row.measure == PRIMARY["diagnosis"]}
+    assert set(by_method) == {"percentile", "logit", "bca"}
+    assert by_method["bca"].low == pytest.approx(by_method["percentile"].low, abs=0.03)
+    assert by_method["bca"].low != by_method["percentile"].low
+
+
+CODE = """
+import sys
+from pathlib import Path
+from medbench.stages import interval, score
+for task, *cell in (("diagnosis", "data", "model", "lp"), ("vqa", "questions", "model", "ots")):
+    score.run(score.Params(task), *cell)
+    interval.run(interval.Params(task, 0, 300, 1200, 0.95, True, 30), *cell)
+    for stage in ("scores", "intervals"):
+        sys.stdout.buffer.write(Path("results", stage, *cell[:2], cell[2] + ".parquet").read_bytes())
+"""
+
+
+def test_tables_are_byte_equal_for_any_thread_count(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+    from pathlib import Path
+
+    import polars as pl
+
+    from medbench import paths, tables
+
+    monkeypatch.chdir(str(tmp_path))
+    scored = cell(300, 300)
+    names = [scored.groups.names[g] for g in scored.groups.index]
+    columns = {"sample_id": scored.ids, "group_id": names, "label": scored.labels, "scores": scored.scores.tolist()}
+    frame = pl.DataFrame(columns, schema=tables.columns(tables.PredictionsDiagnosis))
+    tables.write(tables.PredictionsDiagnosis, frame, paths.predictions("data", "model", "lp"))
+    n = 200
+    answers = {
+        "sample_id": [f"q{i}" for i in range(n)], "group_id": [f"g{i % 70}" for i in range(n)],
+        "answer_type": ["closed", "open"] * (n // 2), "is_yes_no": [True, False] * (n // 2), "question": ["is it?"] * n, "reference": ["yes", "left lower lobe"] * (n // 2),
+        "answer": ["yes" if i % 3 else "the lower left lobe" for i in range(n)], "finish_reason": ["stop"] * n, "n_tokens": [1] * n,
+    }  # fmt: skip
+    frame = pl.DataFrame(answers, schema=tables.columns(tables.PredictionsVqa))
+    tables.write(tables.PredictionsVqa, frame, paths.predictions("questions", "model", "ots"))
+    written = []
+    for threads in ("1", "3"):
+        variables = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"), threads)
+        environment = {**os.environ, **variables, "PYTHONPATH": str(Path(__file__).parents[2])}
+        made = subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, check=True)
+        written.append(made.stdout)
+    assert written[0] == written[1] and len(written[0]) > 10_000

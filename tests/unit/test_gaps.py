@@ -1,0 +1,316 @@
+"""Who is compared with whom, and what a missing cell does: the gaps' logic on made-up numbers, then the stage on tables."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from medbench import paths, tables
+from medbench.analysis.gaps import NOBODY, Estimate, Pair, Study, Unpaired, global_table, pooled_table, rq_table
+from medbench.cells import Cell, Entrant
+from medbench.errors import MedbenchError
+from medbench.metrics.scored import PRIMARY, Measure
+from medbench.stages import gaps, interval, score
+
+AUROC, ACCURACY = PRIMARY["diagnosis"], Measure("accuracy", "standard", "all")
+B = 999
+
+
+class Numbers:
+    """Estimates by cell; replicates are the estimate plus noise that all cells of a data set have in common, plus a little of their own."""
+
+    def __init__(self, values: dict[Cell, float | None], n_groups: int = 100, unpaired: tuple[Cell, ...] = ()) -> None:
+        self.values, self.n_groups, self.unpaired = values, n_groups, unpaired
+
+    def measures(self, cell: Cell) -> list[Measure]:
+        return [AUROC, ACCURACY] if self.values.get(cell) is not None else []
+
+    def estimate(self, cell: Cell, measure: Measure) -> Estimate:
+        value = self.values.get(cell)
+        return Estimate(value, None if value is not None else "no intervals")
+
+    def pair(self, first: Cell, second: Cell, measure: Measure) -> Pair | Unpaired:
+        if {first, second} & set(self.unpaired):
+            return Unpaired("sample ids differ")
+        a, b = self.values[first], self.values[second]
+        assert a is not None and b is not None
+        noise = np.random.default_rng(list(f"{first}{second}".encode())).normal(0, 0.01, B)
+        return Pair(a, b, a - b + noise, 100, self.n_groups)
+
+
+def study(
+    entrants: tuple[Entrant, ...], cells: list[Cell], datasets: tuple[str, ...] = ("xray",), adapted: tuple[str, ...] = ("lp",)
+) -> Study:
+    return Study(entrants, frozenset(cells), dict.fromkeys(datasets, "diagnosis"), "ots", adapted, 500, 0.95, 0.02, 30)
+
+
+def entrant(model: str, role: str, *in_domain: str, family: str = "clip") -> Entrant:
+    return Entrant(model, family, role, frozenset(in_domain))
+
+
+PEOPLE = (entrant("g1", "generalist"), entrant("g2", "generalist"), entrant("s1", "specialist", "xray"), entrant("s2", "specialist"))
+XRAY = {
+    Cell("xray", "g1", "ots"): 0.60, Cell("xray", "g2", "ots"): 0.65, Cell("xray", "s1", "ots"): 0.80, Cell("xray", "s2", "ots"): 0.95,
+    Cell("xray", "g1", "lp"): 0.90, Cell("xray", "g2", "lp"): 0.85, Cell("xray", "s1", "lp"): 0.99, Cell("xray", "s2", "lp"): 0.88,
+}  # fmt: skip
+
+
+def primary(frame: pl.DataFrame) -> list[dict[str, object]]:
+    return list(frame.filter(pl.col("metric") == "auroc").iter_rows(named=True))
+
+
+def test_the_three_questions_pick_their_sides() -> None:
+    """s1 is in its domain on xray, s2 is not: RQ1 and RQ2 face s1 off the shelf, RQ3 faces s2 adapted, however good the others."""
+    who, numbers = study(PEOPLE, list(XRAY)), Numbers(dict(XRAY))
+    expected = {
+        "rq1": ("ots", "g2", "ots", "s1", "ots", 0.65 - 0.80, "specialist"),
+        "rq2": ("lp", "g1", "lp", "s1", "ots", 0.90 - 0.80, "generalist"),
+        "rq3": ("lp", "g1", "lp", "s2", "lp", 0.90 - 0.88, "undecided"),
+    }
+    for question, (adaptation, generalist, mode, specialist, other_mode, gap, verdict) in expected.items():
+        (row,) = primary(rq_table(question, who, numbers))
+        assert (row["adaptation"], row["generalist"], row["generalist_mode"]) == (adaptation, generalist, mode)
+        assert (row["specialist"], row["specialist_mode"]) == (specialist, other_mode)
+        assert row["gap"] == pytest.approx(gap)
+        assert row["exceeds"] == (gap > 0)
+        assert row["verdict"] == verdict
+        assert row["low"] < row["gap"] < row["high"]
+        assert row["reason"] is None
+
+
+def test_other_metrics_are_exploratory() -> None:
+    frame = rq_table("rq1", study(PEOPLE, list(XRAY)), Numbers(dict(XRAY))).filter(pl.col("metric") == "accuracy")
+    assert frame["p"].null_count() == 0
+    assert frame["p_holm"].null_count() == frame["verdict"].null_count() == len(frame) == 1
+
+
+def test_holm_runs_over_a_questions_rows_and_adaptations_apart() -> None:
+    datasets = ("a", "b", "c")
+    people = (entrant("g", "generalist"), entrant("s", "specialist", *datasets))
+    values = {Cell(d, m, mode): 0.8 if m == "g" else 0.7 for d in datasets for m in "gs" for mode in ("ots", "lp", "lora")}
+    frame = rq_table("rq2", study(people, list(values), datasets, ("lp", "lora")), Numbers(values))
+    rows = primary(frame)
+    assert [row["adaptation"] for row in rows] == ["lp"] * 3 + ["lora"] * 3
+    assert all(row["p_generalist"] == 1 / (B + 1) for row in rows)
+    assert all(row["p_holm"] == pytest.approx(3 * 2 / (B + 1)) for row in rows)
+
+
+def test_a_tie_does_not_exceed_and_is_equivalent() -> None:
+    values = {**XRAY, Cell("xray", "g1", "lp"): 0.88}
+    (row,) = primary(rq_table("rq3", study(PEOPLE, list(values)), Numbers(values)))
+    assert (row["gap"], row["exceeds"], row["verdict"]) == (0.0, False, "equivalent")
+
+
+def test_of_calibration_errors_the_lower_is_better() -> None:
+    class Errors(Numbers):
+        def measures(self, cell: Cell) -> list[Measure]:
+            return [Measure("ece", "standard", "all")]
+
+    rows = rq_table("rq1", study(PEOPLE, list(XRAY)), Errors(dict(XRAY))).filter(pl.col("metric") == "ece")
+    row = rows.row(0, named=True)
+    assert (row["generalist"], row["specialist"], row["exceeds"]) == ("g1", "s1", True)  # 0.60 against 0.80
+    assert row["gap"] == pytest.approx(-0.2)
+
+
+def test_a_missing_cell_is_named_and_the_rest_comes_out() -> None:
+    values: dict[Cell, float | None] = {**XRAY, Cell("xray", "g2", "ots"): None}
+    (row,) = primary(rq_table("rq1", study(PEOPLE, list(XRAY)), Numbers(values)))
+    assert row["generalist"] == "g1"
+    assert row["gap"] == pytest.approx(-0.2)
+    assert row["verdict"] is None
+    assert row["reason"] == "xray/g2/ots: no intervals; no verdict on incomplete sets"
+
+
+def test_a_side_without_any_cell_is_a_row_with_a_reason() -> None:
+    values: dict[Cell, float | None] = {**XRAY, Cell("xray", "g1", "ots"): None, Cell("xray", "g2", "ots"): None}
+    (row,) = primary(rq_table("rq1", study(PEOPLE, list(XRAY)), Numbers(values)))
+    assert (row["generalist"], row["gap"], row["exceeds"]) == (NOBODY, None, None)
+    assert row["reason"] == "xray/g1/ots: no intervals; xray/g2/ots: no intervals"
+
+
+def test_few_groups_give_a_gap_but_no_verdict() -> None:
+    (row,) = primary(rq_table("rq1", study(PEOPLE, list(XRAY)), Numbers(dict(XRAY), n_groups=29)))
+    assert row["gap"] is not None and row["p"] is not None
+    assert row["verdict"] is None and row["p_holm"] is None
+    assert row["reason"] == "29 groups, under 30: no verdict"
+
+
+def test_cells_that_cannot_be_paired_have_estimates_and_a_reason() -> None:
+    (row,) = primary(rq_table("rq1", study(PEOPLE, list(XRAY)), Numbers(dict(XRAY), unpaired=(Cell("xray", "s1", "ots"),))))
+    assert (row["generalist_estimate"], row["specialist_estimate"], row["gap"]) == (0.65, 0.80, None)
+    assert row["reason"] == "sample ids differ"
+
+
+def test_a_family_without_one_side_has_no_row() -> None:
+    people = (entrant("g", "generalist"), entrant("s", "specialist", "xray", family="other"))
+    cells = [Cell("xray", model, mode) for model in "gs" for mode in ("ots", "lp")]
+    assert rq_table("rq1", study(people, cells), Numbers(dict.fromkeys(cells, 0.5))).is_empty()
+
+
+def test_global_view_has_best_and_second_best_over_all_families() -> None:
+    people = (*PEOPLE, entrant("s3", "specialist", "xray", family="siglip"))
+    values = {**XRAY, Cell("xray", "s3", "ots"): 0.87, Cell("xray", "s3", "lp"): 0.5}
+    rows = primary(global_table(study(people, list(values)), Numbers(values)))
+    found = {(row["question"], row["generalist"], row["rank"]): (row["specialist"], row["exceeds"]) for row in rows}
+    assert found == {
+        ("global-rq2", "g1", 1): ("s3", True), ("global-rq2", "g1", 2): ("s1", True),
+        ("global-rq2", "g2", 1): ("s3", False), ("global-rq2", "g2", 2): ("s1", True),
+        # one specialist qualifies: it is best and second best
+        ("global-rq3", "g1", 1): ("s2", True), ("global-rq3", "g1", 2): ("s2", True),
+        ("global-rq3", "g2", 1): ("s2", False), ("global-rq3", "g2", 2): ("s2", False),
+    }  # fmt: skip
+    assert all(row["verdict"] is None and row["family"] == "all" for row in rows)
+    within = primary(global_table(study(people, list(values)), Numbers(values), within_family=True))
+    assert {row["specialist"] for row in within if row["question"] == "global-rq2"} == {"s1"}
+
+
+def test_pooling_over_data_sets() -> None:
+    datasets = ("a", "b", "c")
+    people = (entrant("g", "generalist"), entrant("s", "specialist", *datasets))
+    values = {Cell(d, m, mode): 0.8 if m == "g" else 0.7 for d in datasets for m in "gs" for mode in ("ots", "lp")}
+    frame = pooled_table(rq_table("rq1", study(people, list(values), datasets), Numbers(values)), 0.95)
+    assert frame.select("k", "metric").rows() == [(3, "auroc")]
+    assert frame["gap"][0] == pytest.approx(0.1)
+    two = {cell: value for cell, value in values.items() if cell.dataset != "c"}
+    assert pooled_table(rq_table("rq1", study(people, list(two), datasets), Numbers(two)), 0.95)["gap"].to_list() == [None]
+
+
+# --- the stage
+
+N = 80
+
+
+def predict(cell: Cell, quality: float, spoil: dict[int, float] | None = None, ids: list[str] | None = None) -> None:
+    """Predictions, scores and intervals of a cell. `spoil`: row -> score of both classes."""
+    labels = np.arange(N) % 2
+    one = np.clip(0.5 + quality * (labels - 0.5) + np.random.default_rng(list(str(cell).encode())).normal(0, 0.2, N), 0, 1)
+    scores = np.column_stack([1 - one, one])
+    for row, value in (spoil or {}).items():
+        scores[row] = value
+    columns = {
+        "sample_id": ids or [f"s{i:03d}" for i in range(N)],
+        "group_id": [f"g{i // 2}" for i in range(N)],
+        "label": labels,
+        "scores": scores.tolist(),
+    }
+    frame = pl.DataFrame(columns, schema=tables.columns(tables.PredictionsDiagnosis))
+    tables.write(tables.PredictionsDiagnosis, frame, paths.predictions(*cell))
+    score.run(score.Params("diagnosis"), *cell)
+    interval.run(interval.Params("diagnosis", 0, 200, 400, 0.95, False, 30), *cell)
+
+
+def run(cells: list[Cell]) -> dict[str, pl.DataFrame]:
+    """The gaps stage over a generalist `g` and a specialist `s`."""
+    people = (("g", "clip", "generalist", ()), ("s", "clip", "specialist", ("xray",)))
+    params = gaps.Params(people, tuple(tuple(cell) for cell in cells), {"xray": "diagnosis"}, "ots", ("lp",), 0, 200, 400, 0.95, 0.02, 30)
+    gaps.run(params, "demo")
+    return {path.stem: tables.read(tables.PooledGaps if path.stem == "pooled" else tables.Gaps, path) for path in paths.gaps("demo")}
+
+
+ALL = [Cell("xray", model, mode) for model in "gs" for mode in ("ots", "lp")]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def auroc(frame: pl.DataFrame) -> dict[str, object]:
+    return frame.filter(pl.col("metric") == "auroc").row(0, named=True)
+
+
+def test_stage_on_a_whole_grid() -> None:
+    for cell in ALL:
+        predict(cell, {"g": 0.05, "s": 0.3}[cell.model] + 0.2 * (cell.mode == "lp"))
+    predict(Cell("xray", "raw-pixels", "lp"), 0.9)
+    made = run([*ALL, Cell("xray", "raw-pixels", "lp")])
+    row = auroc(made["rq1"])
+    assert row["verdict"] == "specialist"
+    stored = [tables.read(tables.Intervals, paths.intervals("xray", model, "ots")).row(0, named=True) for model in "gs"]
+    differences = np.array(stored[0]["replicates"]) - np.array(stored[1]["replicates"])
+    assert row["gap"] == stored[0]["estimate"] - stored[1]["estimate"]
+    assert row["p"] == 2 * (1 + min((differences <= 0).sum(), (differences >= 0).sum())) / 401
+    assert (row["low"], row["high"]) == tuple(np.quantile(differences[:200], [0.025, 0.975]))
+    assert (row["n_pair"], row["n_groups"]) == (N, 40)
+    assert made["rq3"].is_empty()  # the only specialist is in its domain
+    everyone = {
+        name for frame in (made["rq1"], made["rq2"], made["global"]) for column in ("generalist", "specialist") for name in frame[column]
+    }
+    assert everyone == {"g", "s"}  # the baseline never enters
+
+
+def test_a_sample_null_in_one_cell_is_dropped_from_both(capsys: pytest.CaptureFixture[str]) -> None:
+    for cell in ALL:
+        predict(cell, 0.3, spoil={5: float("nan")} if cell == Cell("xray", "g", "ots") else None)
+    assert "1 of 80 samples have no finite score" in capsys.readouterr().err
+    row = auroc(run(ALL)["rq1"])
+    assert row["n_pair"] == N - 1
+    # the same as if both had lost it
+    predict(Cell("xray", "s", "ots"), 0.3, spoil={5: float("nan")})
+    again = auroc(run(ALL)["rq1"])
+    assert {name: again[name] for name in ("gap", "low", "high", "p")} == {name: row[name] for name in ("gap", "low", "high", "p")}
+
+
+def test_other_sample_ids_are_named_not_paired() -> None:
+    for cell in ALL:
+        predict(cell, 0.3, ids=["x", *(f"s{i:03d}" for i in range(1, N))] if cell == Cell("xray", "g", "ots") else None)
+    made = run(ALL)
+    assert "sample ids differ (1 only in the first, 1 only in the second, e.g. x)" in str(auroc(made["rq1"])["reason"])
+    assert auroc(made["rq1"])["gap"] is None
+    assert auroc(made["rq2"])["gap"] is not None
+
+
+def test_absent_cells_are_listed_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    for cell in ALL[:1] + ALL[2:]:
+        predict(cell, 0.3)
+    capsys.readouterr()
+    made = run(ALL)
+    assert auroc(made["rq1"])["gap"] is not None
+    assert auroc(made["rq2"])["reason"] == "xray/g/lp: no intervals"
+    error = capsys.readouterr().err
+    assert "xray/g/lp: no intervals" in error
+    assert "gaps/demo/rq2: 7 of 7 rows have no gap" in error
+
+
+def test_a_metric_absent_from_one_cell_is_named() -> None:
+    for cell in ALL:
+        predict(cell, 0.3)
+    path = paths.intervals(*ALL[0])
+    tables.write(tables.Intervals, tables.read(tables.Intervals, path).filter(pl.col("metric") != "f1"), path)
+    made = run(ALL)["rq1"]
+    row = made.filter(pl.col("metric") == "f1").row(0, named=True)
+    assert (row["gap"], row["reason"]) == (None, "xray/g/ots: no f1 (standard, all)")
+    assert made.filter(pl.col("metric") != "f1")["gap"].null_count() == 0
+
+
+def test_other_resamples_are_named_not_paired() -> None:
+    for cell in ALL:
+        predict(cell, 0.3)
+    interval.run(interval.Params("diagnosis", 0, 200, 300, 0.95, False, 30), *ALL[0])
+    assert auroc(run(ALL)["rq1"])["reason"] == "xray/g/ots has 300 resamples, xray/s/ots 400"
+
+
+def test_a_class_absent_from_test_leaves_the_other_metrics() -> None:
+    for cell in ALL:
+        predict(cell, 0.3)
+        path = paths.predictions(*cell)
+        frame = pl.read_parquet(path).with_columns(label=pl.lit(0, dtype=pl.Int16))
+        tables.write(tables.PredictionsDiagnosis, frame, path)
+        interval.run(interval.Params("diagnosis", 0, 200, 400, 0.95, False, 30), *cell)
+    made = run(ALL)["rq1"]
+    assert auroc(made)["gap"] is None
+    assert "no sample of class 1 among 80" in str(auroc(made)["reason"])
+    assert made.filter(pl.col("metric") == "accuracy")["gap"].null_count() == 0
+
+
+def test_params_are_of_the_configured_run_alone() -> None:
+    from medbench import config
+
+    chosen = config.from_files([Path(__file__).parents[2] / "config" / "config.yaml"], Path(__file__).parents[2])
+    params = gaps.params(chosen, chosen.run.run)
+    assert params.off_the_shelf == "ots"
+    assert set(params.adapted) == set(chosen.run.modes) - {"ots"}
+    assert {model for model, *_ in params.entrants} == set(chosen.run.models)
+    with pytest.raises(MedbenchError, match="the configuration is of run"):
+        gaps.params(chosen, "another")

@@ -1,0 +1,161 @@
+"""The interval stage: rows, nulls with reasons, pairing digests, and that it stays light."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from medbench import config, paths, tables
+from medbench.stages import interval, score
+
+CELL = "data", "model", "lp"
+PARAMS = interval.Params("diagnosis", 0, 200, 400, 0.95, False, 30)
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def predictions(
+    n: int = 100, n_classes: int = 2, n_groups: int | None = None, labels: np.ndarray | None = None, seed: int = 0
+) -> pl.DataFrame:
+    generator = np.random.default_rng(seed)
+    labels = np.arange(n) % n_classes if labels is None else labels
+    raw = generator.random((n, n_classes)) + 0.5 * np.eye(n_classes)[labels]
+    columns = {
+        "sample_id": [f"s{i:03d}" for i in range(n)],
+        "group_id": [f"g{i % (n_groups or n):03d}" for i in range(n)],
+        "label": labels,
+        "scores": (raw / raw.sum(axis=1, keepdims=True)).tolist(),
+    }
+    return pl.DataFrame(columns, schema=tables.columns(tables.PredictionsDiagnosis))
+
+
+def make(frame: pl.DataFrame, params: interval.Params = PARAMS, cell: tuple[str, str, str] = CELL) -> pl.DataFrame:
+    tables.write(tables.PredictionsDiagnosis, frame, paths.predictions(*cell))
+    interval.run(params, *cell)
+    return tables.read(tables.Intervals, paths.intervals(*cell))
+
+
+def test_every_metric_has_both_intervals_and_its_replicates() -> None:
+    made = make(predictions(n_classes=3))
+    assert made["method"].to_list() == ["percentile", "logit"] * 7
+    percentile = made.filter(pl.col("method") == "percentile")
+    assert percentile["replicates"].list.len().to_list() == [400, 200, 200, 200, 200, 200, 200]
+    assert made.filter(pl.col("method") == "logit")["replicates"].null_count() == 7
+    inside = made.filter(pl.col("metric") != "ece").select((pl.col("low") <= pl.col("estimate")) & (pl.col("estimate") <= pl.col("high")))
+    assert inside.to_series().all()
+    auroc = percentile.row(0, named=True)
+    assert (auroc["metric"], auroc["unit"], auroc["n"], auroc["n_groups"], auroc["few_groups"]) == ("auroc", "sample", 100, 100, False)
+    assert (auroc["low"], auroc["high"]) == tuple(np.quantile(auroc["replicates"][:200], [0.025, 0.975]))
+
+
+def test_groups_widen_the_interval_and_are_named() -> None:
+    """Four copies of every sample: the same estimate, but no more information than one copy has."""
+    single = predictions(50)
+    copies = pl.concat([single.with_columns(sample_id=pl.col("sample_id") + f"-{copy}") for copy in range(4)])
+    grouped, separate = make(copies).row(0, named=True), make(copies.with_columns(group_id=pl.col("sample_id"))).row(0, named=True)
+    assert (grouped["unit"], separate["unit"]) == ("group", "sample")
+    assert grouped["estimate"] == separate["estimate"]
+    assert grouped["sd"] > 1.6 * separate["sd"]
+    assert grouped["sd"] == make(single).row(0, named=True)["sd"]
+
+
+def test_an_absent_class_is_null_with_a_reason() -> None:
+    made = make(predictions(60, 3, labels=np.arange(60) % 2))
+    undefined = made.filter(pl.col("metric") == "auroc")
+    assert undefined["estimate"].null_count() == 2
+    assert set(undefined["reason"]) == {"no sample of class 2 among 60"}
+    assert undefined["n_undefined"].to_list() == [200, 200]
+    assert made.filter(pl.col("metric").is_in(["accuracy", "ece"]))["low"].null_count() == 0
+
+
+def test_a_rare_class_leaves_undefined_resamples_counted() -> None:
+    made = make(predictions(40, labels=(np.arange(40) < 2).astype(int))).row(0, named=True)
+    expected = sum(value is None for value in made["replicates"][:200])
+    assert 5 < made["n_undefined"] == expected < 100
+
+
+def test_few_groups_and_one_group() -> None:
+    assert make(predictions(100, n_groups=29))["few_groups"].all()
+    assert not make(predictions(100, n_groups=30))["few_groups"].any()
+    one = make(predictions(100, n_groups=1))
+    assert one["low"].null_count() == one["sd"].null_count() == len(one)
+    assert one["estimate"].null_count() == 0
+    assert set(one["reason"]) == {"one group: nothing to resample"}
+
+
+def test_scores_that_are_not_finite_are_left_out() -> None:
+    whole = predictions()
+    spoilt = whole.with_columns(scores=pl.when(pl.col("sample_id") < "s010").then([float("nan")] * 2).otherwise("scores"))
+    made = make(spoilt)
+    assert made["n"].to_list() == [90] * 14
+    assert made["sample_digest"][0] != make(whole)["sample_digest"][0]
+    none_left = make(whole.with_columns(scores=pl.lit([float("nan")] * 2)))
+    assert none_left["estimate"].null_count() == 14
+    assert set(none_left["reason"]) == {"no sample with a finite score"}
+
+
+def test_digest_names_ids_groups_and_what_was_used() -> None:
+    one = predictions()
+    first = make(one)["sample_digest"][0]
+    assert make(one.sample(fraction=1, shuffle=True, seed=1))["sample_digest"][0] == first
+    assert make(one.with_columns(group_id=pl.lit("g")))["sample_digest"][0] != first
+    assert make(one.with_columns(sample_id=pl.col("sample_id") + "x"))["sample_digest"][0] != first
+
+
+def test_rows_in_another_order_give_the_same_numbers() -> None:
+    one = predictions(90, 3, n_groups=45)
+    assert make(one).equals(make(one.sample(fraction=1, shuffle=True, seed=1)))
+
+
+def test_answers_by_type() -> None:
+    n = 60
+    closed = [i % 3 > 0 for i in range(n)]
+    frame = pl.DataFrame(
+        {
+            "sample_id": [f"s{i}" for i in range(n)], "group_id": [f"g{i // 2}" for i in range(n)],
+            "answer_type": ["closed" if one else "open" for one in closed], "is_yes_no": closed, "question": ["is it?"] * n,
+            "reference": ["yes" if one else "left lung" for one in closed],
+            "answer": ["maybe" if i % 10 == 1 else "yes" if one else "lung" for i, one in enumerate(closed)],
+            "finish_reason": ["stop"] * n, "n_tokens": [1] * n,
+        },
+        schema=tables.columns(tables.PredictionsVqa),
+    )  # fmt: skip
+    params = PARAMS._replace(task="vqa")
+
+    def run(chosen: pl.DataFrame) -> dict[tuple[str, str, str], dict[str, object]]:
+        tables.write(tables.PredictionsVqa, chosen, paths.predictions(*CELL))
+        score.run(score.Params("vqa"), *CELL)
+        interval.run(params, *CELL)
+        made = tables.read(tables.Intervals, paths.intervals(*CELL)).filter(pl.col("method") == "percentile")
+        return {(row["metric"], row["scoring"], row["subset"]): row for row in made.iter_rows(named=True)}
+
+    rows = run(frame)
+    accuracy = rows["closed_accuracy", "strict", "closed"]
+    assert (accuracy["estimate"], accuracy["n"]) == (0.9, 40)
+    assert len(accuracy["replicates"]) == 400  # type: ignore[arg-type]
+    assert rows["parsed", "strict", "closed"]["estimate"] == 0.9
+    assert ("closed_accuracy", "strict", "all") not in rows and ("accuracy", "published", "all") not in rows
+    assert rows["token_recall", "strict", "open"]["n"] == 20
+    only_closed = run(frame.filter(pl.col("answer_type") == "closed"))
+    assert only_closed["token_recall", "strict", "open"]["reason"] == "no open question"
+    assert only_closed["closed_accuracy", "strict", "closed"]["estimate"] == 0.9
+
+
+def test_params_follow_the_configuration_without_the_margin() -> None:
+    chosen = config.from_files([ROOT / "config" / "config.yaml"], ROOT)
+    params = interval.params(chosen, chosen.run.datasets[0], chosen.run.models[0], "ots")
+    assert params.n_resamples == chosen.run.statistics.n_resamples
+    assert "margin" not in params._asdict()
+
+
+def test_no_job_of_the_statistics_imports_torch_or_scikit_learn() -> None:
+    code = "import sys, medbench.stages.score, medbench.metrics.vqa, medbench.stages.interval, medbench.stages.gaps; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "sklearn", "scipy", "nltk", "evaluate", "transformers"} & set(modules)

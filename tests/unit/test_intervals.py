@@ -1,0 +1,170 @@
+"""Intervals, paired tests, verdicts and pooling, by hand and against scipy."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from medbench.stats.intervals import bca, logit, percentile, standard_deviation
+from medbench.stats.paired import PairedGap, SetTest, holm, p_above, paired_gap, set_test, smallest_gap, verdict
+from medbench.stats.pooling import hartung_knapp
+
+NAN = float("nan")
+
+
+def test_percentile_drops_and_counts_undefined_replicates() -> None:
+    drawn = np.array([*np.linspace(0, 1, 101), NAN, NAN])
+    made = percentile(drawn, 0.9)
+    assert (made.low, made.high, made.n_undefined, made.reason) == (pytest.approx(0.05), pytest.approx(0.95), 2, None)
+    assert made.sd == pytest.approx(np.nanstd(drawn, ddof=1))
+
+
+def test_an_interval_mostly_undefined_is_null_with_its_reason() -> None:
+    made = percentile(np.array([0.1, 0.2, NAN, NAN, NAN]), 0.95)
+    assert made == (None, None, None, 3, "undefined in 3 of 5 resamples")
+    assert logit(0.5, np.full(4, NAN), 0.95).reason == "undefined in 4 of 4 resamples"
+
+
+def test_logit_interval_by_hand() -> None:
+    drawn = np.array([0.88, 0.92, 0.9, 0.86, 0.94])
+    sd = np.std(drawn, ddof=1)
+    made = logit(0.9, drawn, 0.95)
+    reach = 1.959963984540054 * sd / 0.09
+    assert made.low == pytest.approx(1 / (1 + math.exp(-(math.log(9) - reach))))
+    assert made.high == pytest.approx(1 / (1 + math.exp(-(math.log(9) + reach))))
+
+
+@given(st.floats(0.001, 0.999), st.lists(st.floats(0, 1), min_size=2, max_size=20))
+def test_logit_interval_stays_inside_and_around_the_estimate(estimate: float, drawn: list[float]) -> None:
+    made = logit(estimate, np.array(drawn), 0.95)
+    assert made.low is not None and made.high is not None
+    assert 0 <= made.low <= estimate + 1e-9 and estimate - 1e-9 <= made.high <= 1
+
+
+@pytest.mark.parametrize("estimate", [0.0, 1.0])
+def test_logit_interval_on_a_bound_is_null(estimate: float) -> None:
+    made = logit(estimate, np.array([0.9, 1.0, 1.0]), 0.95)
+    assert (made.low, made.high) == (None, None)
+    assert "logit is not finite" in str(made.reason)
+
+
+def test_bca_agrees_with_scipy() -> None:
+    """scipy's BCa of a mean, on scipy's own replicates."""
+    data = np.random.default_rng(0).exponential(size=40)
+    theirs = stats.bootstrap((data,), np.mean, n_resamples=2000, method="BCa", rng=np.random.default_rng(1))
+    jackknife = np.array([np.delete(data, i).mean() for i in range(40)])
+    made = bca(float(data.mean()), theirs.bootstrap_distribution, 0.95, lambda: jackknife)
+    assert made.low == pytest.approx(theirs.confidence_interval.low, abs=1e-6)
+    assert made.high == pytest.approx(theirs.confidence_interval.high, abs=1e-6)
+
+
+def test_bca_of_replicates_on_one_side_is_null() -> None:
+    assert "one side" in str(bca(0.0, np.array([0.5, 0.6]), 0.95, lambda: np.array([0.1, 0.2])).reason)
+
+
+def test_p_values_by_hand() -> None:
+    assert p_above(np.array([1.0, 2.0, 3.0])) == 1 / 4
+    assert p_above(np.array([1.0, 0.0, -1.0])) == 3 / 4  # 0 counts against
+    assert p_above(np.array([1.0, NAN, 2.0])) == 1 / 3  # over the defined ones
+    made = paired_gap(np.array([0.1, 0.2, 0.3, -0.1]), 4, 0.95)
+    assert made.p == 2 * 2 / 5
+
+
+def test_equal_models_have_p_1_and_no_smallest_gap() -> None:
+    made = paired_gap(np.zeros(100), 100, 0.95)
+    assert (made.sd, made.low, made.high, made.p, made.smallest) == (0, 0, 0, 1, 0)
+
+
+def test_the_interval_is_of_the_first_resamples_and_p_of_all() -> None:
+    differences = np.concatenate([np.linspace(0.1, 0.2, 100), np.full(900, -0.5)])
+    made = paired_gap(differences, 100, 0.95)
+    assert made.low is not None and made.low > 0.1
+    assert made.p == 2 * 101 / 1001
+
+
+def test_an_undefined_gap_is_null() -> None:
+    made = paired_gap(np.full(10, NAN), 10, 0.95)
+    assert made.p is None and made.sd is None and made.reason == "undefined in 10 of 10 resamples"
+
+
+def test_smallest_gap_has_80_percent_power() -> None:
+    gap = smallest_gap(1.0, 0.95)
+    assert stats.norm.sf(stats.norm.ppf(0.975) - gap) == pytest.approx(0.8)
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.04, 0.01, 0.03]) == [0.06, 0.03, 0.06]
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_keeps_the_order_and_never_lowers(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    assert all(a >= p for a, p in zip(adjusted, p_values, strict=True))
+    ranked = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    assert all(adjusted[a] <= adjusted[b] for a, b in pairwise(ranked))
+
+
+def test_set_test_by_hand() -> None:
+    """9 resamples: g1 beats s1 always and s2 in 8 of 9; g2 loses to both always."""
+    always, mostly = np.ones(9), np.array([1.0] * 8 + [-1.0])
+    made = set_test({("g1", "s1"): always, ("g1", "s2"): mostly, ("g2", "s1"): -always, ("g2", "s2"): -always})
+    assert made.p_generalist == pytest.approx(2 * 0.2)  # |G| times the harder of g1's two
+    assert made.p_specialist == 1.0  # s2 beats g1 in 1 of 9: |S| 9 / 10, at most 1
+    assert made.p == pytest.approx(0.8)
+
+
+def test_set_test_of_a_single_pair_is_the_paired_test() -> None:
+    differences = np.random.default_rng(0).normal(0.5, 1, 999)
+    assert set_test({("g", "s"): differences}).p == paired_gap(differences, 999, 0.95).p
+
+
+def gap(inner_low: float, inner_high: float) -> PairedGap:
+    return PairedGap(0.01, -0.1, 0.1, inner_low, inner_high, 0.5, 0.03, None)
+
+
+@pytest.mark.parametrize(
+    ("sets", "adjusted", "inner", "expected"),
+    [
+        (SetTest(0.001, 1.0), 0.01, (0.1, 0.2), "generalist"),
+        (SetTest(1.0, 0.001), 0.05, (-0.2, -0.1), "specialist"),
+        (SetTest(0.02, 1.0), 0.06, (0.001, 0.2), "undecided"),
+        (SetTest(0.5, 0.5), 1.0, (-0.02, 0.02), "equivalent"),
+        (SetTest(0.5, 0.5), 1.0, (-0.021, 0.01), "undecided"),
+    ],
+)
+def test_verdicts(sets: SetTest, adjusted: float, inner: tuple[float, float], expected: str) -> None:
+    assert verdict(sets, adjusted, gap(*inner), 0.95, 0.02) == expected
+
+
+def test_pooling_needs_three_data_sets_and_variance() -> None:
+    assert hartung_knapp([0.1, 0.2], [0.1, 0.1], 0.95).reason == "k = 2: pooled from 3 data sets up"
+    assert hartung_knapp([0.1, 0.2, 0.3], [0.1, 0.1, 0.0], 0.95).mean is None
+
+
+def test_pooling_by_hand() -> None:
+    """Equal variances 0.01: DerSimonian-Laird tau2 = sample variance - 0.01, and the scale is 1 by construction."""
+    effects = [0.0, 0.3, 0.6]
+    made = hartung_knapp(effects, [0.1] * 3, 0.95)
+    assert made.k == 3
+    assert made.mean == pytest.approx(0.3)
+    assert made.tau2 == pytest.approx(np.var(effects, ddof=1) - 0.01)
+    reach = stats.t.ppf(0.975, 2) * np.std(effects, ddof=1) / math.sqrt(3)
+    assert made.high == pytest.approx(0.3 + reach)
+    assert made.low == pytest.approx(0.3 - reach)
+
+
+def test_pooling_of_equal_effects_is_no_narrower_than_their_own_uncertainty() -> None:
+    made = hartung_knapp([0.2, 0.2, 0.2], [0.1] * 3, 0.95)
+    assert made.tau2 == 0
+    assert made.high == pytest.approx(0.2 + stats.t.ppf(0.975, 2) * 0.1 / math.sqrt(3))
+
+
+def test_standard_deviation_is_exact() -> None:
+    values = np.array([1e8, 1e8 + 1, 1e8 + 2])
+    assert standard_deviation(values) == 1.0

@@ -1,0 +1,154 @@
+"""The published figures: who is in whose domain, gaps and counts recomputed another way, a run beside them."""
+
+import csv
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from medbench import cells, paths, tables
+from medbench.analysis import paper
+from medbench.config import Config, Dataset, Model
+
+# The modalities that the registries give the study's data sets and specialists (primary modality of the pretraining).
+MODALITIES = {
+    "chexpert": "x-ray", "camelyon17": "histopathology", "ham10000": "dermoscopy", "papila": "fundus", "gf3300": "oct-thickness",
+    "fairvlmed": "slo", "slake": "radiology", "vqa-rad": "radiology", "pathvqa": "histopathology", "fairvlmed-vqa": "slo",
+}  # fmt: skip
+PRETRAINED = {
+    "medclip": ("x-ray",),
+    "pubmedclip": ("radiology", "x-ray"),
+    "plip": ("histopathology",),
+    "biomedclip": ("x-ray", "histopathology", "dermoscopy"),
+    "medsiglip": ("x-ray", "histopathology", "dermoscopy", "fundus"),
+    "llava-med": ("radiology", "histopathology"),
+    "lingshu": ("radiology", "histopathology", "dermoscopy", "fundus"),
+    "medgemma": ("radiology", "histopathology", "dermoscopy", "fundus"),
+    "vila-m3": ("radiology", "histopathology"),
+}
+
+
+def registries() -> Config:
+    """Entries of all models and data sets of the study, as far as the pairing reads them."""
+    models = {
+        slug: Model.model_construct(family=family, role=role, pretrained_on=PRETRAINED.get(slug, ()))
+        for slug, family, role in paper.names().models.values()
+    }
+    datasets = {
+        slug: Dataset.model_construct(task=task, modality=MODALITIES[slug])
+        for (task, _), slug in paper.names().datasets.items()
+        if task != "mcq"
+    }
+    return Config(None, models, datasets, {})  # type: ignore[arg-type]
+
+
+def test_modalities_reproduce_the_in_domain_table_pair_by_pair() -> None:
+    config = registries()
+    expected = paper.in_domain()
+    assert sum(map(len, expected.values())) == 22
+    for model, entry in config.models.items():
+        same_task = {d for d, one in config.datasets.items() if (one.task == "vqa") == (entry.family not in ("clip", "siglip"))}
+        found = {dataset for dataset in same_task if cells.is_in_domain(config, model, dataset)}
+        assert found == expected.get(model, frozenset()), model
+
+
+def test_every_name_is_mapped_and_mapped_once() -> None:
+    known = paper.names()
+    rows = [row for file in ("diagnosis_auroc.csv", "vqa_closed_accuracy.csv") for row in csv.DictReader((paper.FOLDER / file).open())]
+    assert {row["model"] for row in rows} <= set(known.models)
+    assert {row["dataset"] for row in rows} <= {name for _, name in known.datasets}
+    slugs = [slug for slug, *_ in known.models.values()] + list(known.datasets.values())
+    assert len(slugs) == len(set(slugs))
+
+
+def test_the_studys_cells() -> None:
+    figures = paper.published()
+    assert figures.group_by("task").len().sort("task").rows() == [("diagnosis", 144), ("vqa", 72)]
+    cell = figures.filter(pl.col("dataset") == "fairvlmed-vqa", pl.col("model") == "llava-med", pl.col("mode") == "ots")
+    assert cell.select("estimate", "low", "high").row(0) == pytest.approx((0.7613, 0.7425, 0.7796))
+
+
+def test_gaps_from_the_figures_alone() -> None:
+    made = paper.rq_tables()
+    for question, adaptation, family, dataset, generalist, specialist, gap in (
+        ("rq1", "ots", "clip", "camelyon17", "clip", "biomedclip", 0.5296 - 0.7717),
+        ("rq1", "ots", "siglip", "camelyon17", "siglip", "medsiglip", 0.5981 - 0.4214),
+        ("rq2", "lp", "clip", "chexpert", "blip-2", "medclip", 0.8602 - 0.9060),
+        ("rq3", "lora", "clip", "papila", "blip-2", "pubmedclip", 0.9409 - 0.7943),
+        ("rq1", "ots", "qwen-vl", "vqa-rad", "qwen2-vl", "lingshu", 0.7523 - 0.7047),
+        ("rq2", "lora", "gemma", "vqa-rad", "gemma-3", "medgemma", 0.6132 - 0.6839),
+        ("rq3", "lora", "llava", "fairvlmed-vqa", "llava-1.5", "llava-med", 0.8475 - 0.8193),
+    ):
+        chosen = {"adaptation": adaptation, "family": family, "dataset": dataset, "rank": 1}
+        row = (
+            made[question]
+            .filter(pl.col("gap").is_not_null(), *(pl.col(name) == value for name, value in chosen.items()))
+            .row(0, named=True)
+        )
+        assert (row["generalist"], row["specialist"]) == (generalist, specialist)
+        assert row["gap"] == pytest.approx(gap)
+
+
+def test_what_needs_pairing_is_null_with_its_reason() -> None:
+    for frame in paper.rq_tables().values():
+        found = frame.filter(pl.col("gap").is_not_null())
+        for name in ("low", "high", "sd", "p", "p_holm", "verdict", "smallest_gap", "n_pair"):
+            assert found[name].null_count() == len(found)
+        assert found["reason"].str.contains("without paired resamples").all()
+
+
+@pytest.mark.parametrize("mode", ["lp", "lora"])
+@pytest.mark.parametrize("rank", [1, 2])
+def test_counts_another_way(mode: str, rank: int) -> None:
+    """A plain loop over the CSV, in the study's own names."""
+    value = {
+        (r["mode"], r["model"], r["dataset"]): float(r["auroc"]) for r in csv.DictReader((paper.FOLDER / "diagnosis_auroc.csv").open())
+    }
+    domain = {(r["specialist"], r["in_domain_dataset"]) for r in csv.DictReader((paper.FOLDER / "in_domain.csv").open())}
+    specialists = {"MedCLIP", "PubMedCLIP", "PLIP", "BioMedCLIP", "MedSigLIP"}
+    counts = {"global-rq2": [0, 0], "global-rq3": [0, 0]}
+    for dataset in {key[2] for key in value}:
+        for question, other, inside in (("global-rq2", "ots", True), ("global-rq3", mode, False)):
+            against = sorted((value[other, s, dataset] for s in specialists if ((s, dataset) in domain) == inside), reverse=True)
+            for generalist in ("CLIP", "BLIP2", "SigLIP"):
+                if against:
+                    counts[question][0] += value[mode, generalist, dataset] > against[min(rank, len(against)) - 1]
+                    counts[question][1] += 1
+    made = paper.exceeding(paper.rq_tables()["global"]).filter(
+        pl.col("metric") == "auroc", pl.col("adaptation") == mode, pl.col("rank") == rank
+    )
+    assert {question: [exceed, of] for question, exceed, of in made.select("question", "exceed", "of").iter_rows()} == counts
+
+
+def intervals(estimate: float | None, low: float | None, high: float | None, metric: str, scoring: str, subset: str) -> pl.DataFrame:
+    """A table of one percentile row."""
+    row = {
+        "metric": metric, "scoring": scoring, "subset": subset, "method": "percentile", "unit": "group", "level": 0.95,
+        "estimate": estimate, "sd": None, "low": low, "high": high, "n": 10, "n_groups": 10, "n_resamples": 100, "n_undefined": 0,
+        "few_groups": True, "reason": None, "sample_digest": "x", "replicates": [estimate],
+    }  # fmt: skip
+    return pl.DataFrame([row], schema=tables.columns(tables.Intervals))
+
+
+def test_a_run_beside_the_paper_worst_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert paper.compare_paper().is_empty()
+    paper.command()
+    assert "nothing to set beside" in capsys.readouterr().out
+    written = {
+        ("camelyon17", "clip", "ots"): (0.53, 0.50, 0.56, "auroc", "standard", "all"),  # published 52.96 [49.27, 56.83]
+        ("ham10000", "plip", "lp"): (0.60, 0.55, 0.62, "auroc", "standard", "all"),  # published 84.32
+        ("slake", "lingshu", "ots"): (0.70, 0.65, 0.74, "accuracy", "published", "closed"),  # published 77.69 [73.56, 81.49]
+        ("papila", "clip", "lp"): (None, None, None, "auroc", "standard", "all"),
+        ("pathvqa", "lingshu", "ots"): (0.1, 0.1, 0.1, "closed_accuracy", "strict", "closed"),  # another scoring: not compared
+    }
+    for cell, values in written.items():
+        tables.write(tables.Intervals, intervals(*values), paths.intervals(*cell))
+    made = paper.compare_paper()
+    assert made["dataset"].to_list() == ["ham10000", "slake", "camelyon17", "papila"]
+    assert made["overlap"].to_list() == [False, True, True, None]
+    assert made["difference"].to_list() == [pytest.approx(0.60 - 0.8432), pytest.approx(0.70 - 0.7769), pytest.approx(0.53 - 0.5296), None]
+    paper.command()
+    printed = capsys.readouterr().out
+    assert "4 cells beside the published figures, worst first; the intervals of 1 do not meet" in printed
+    assert "-24.21" in printed  # RQ1, CLIP family on Camelyon17
