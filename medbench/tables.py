@@ -70,9 +70,7 @@ class PredictionsDiagnosis(dy.Schema):
     sample_id = dy.String(primary_key=True)
     group_id = dy.String()
     label = dy.Int16(min=0)
-    scores = dy.List(
-        dy.Float64(allow_nan=True, allow_inf=True)
-    )  # [classes] softmax over class logits; a sample with a value that is not finite is null from `scores` on
+    scores = dy.List(dy.Float64(allow_nan=True, allow_inf=True))  # [classes] softmax over class logits; not finite: unscored
 
 
 class PredictionsVqa(dy.Schema):
@@ -106,9 +104,7 @@ class ScoresVqa(dy.Schema):
     sample_id = dy.String(primary_key=True)
     group_id = dy.String()
     answer_type = dy.Enum(["open", "closed"])
-    parsed = dy.Bool(
-        nullable=True
-    )  # closed: could a choice be read from the answer; null for open, and where a question names no options
+    parsed = dy.Bool(nullable=True)  # closed: could a choice be read; null for open, and where a question names no options
     closed_accuracy_strict = dy.Float64(nullable=True, min=0, max=1)
     exact_match_strict = dy.Float64(min=0, max=1)
     token_precision_strict = dy.Float64(min=0, max=1)

@@ -161,9 +161,9 @@ def skin(anatomy: Rng, view: Rng, sign: float) -> Field:
     lesion = shapes(view, cy, cx, size, size * round_, 0.03 + 0.10 * sign, soft=3.0)
     inner = np.exp(-(((Y - cy) ** 2 + (X - cx) ** 2) / (1.1 * size) ** 2))
     ink = lesion * depth * (0.75 + 0.25 * inner + 0.08 * clouds(view, 6))
-    mesh = _mesh(view, anatomy.uniform(4.4, 5.4))
+    mesh = _mesh(view, anatomy.uniform(4.8, 5.8))
     mottle = clouds(view, 14)
-    ink = ink * (1 + sign * 0.5 * mesh + (1 - sign) * 0.16 * mottle)
+    ink = ink * (1 + sign * 0.6 * mesh + (1 - sign) * 0.16 * mottle)
     image = blend(image, np.clip(ink, 0, 1), np.array([0.30, 0.15, 0.09]) + 0.06 * tone)
     for _ in range(int(anatomy.integers(2, 6))):
         hair = wander(

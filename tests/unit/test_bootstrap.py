@@ -171,7 +171,8 @@ def test_tables_are_byte_equal_for_any_thread_count(tmp_path: object, monkeypatc
     n = 200
     answers = {
         "sample_id": [f"q{i}" for i in range(n)], "group_id": [f"g{i % 70}" for i in range(n)],
-        "answer_type": ["closed", "open"] * (n // 2), "is_yes_no": [True, False] * (n // 2), "question": ["is it?"] * n, "reference": ["yes", "left lower lobe"] * (n // 2),
+        "answer_type": ["closed", "open"] * (n // 2), "is_yes_no": [True, False] * (n // 2), "question": ["is it?"] * n,
+        "reference": ["yes", "left lower lobe"] * (n // 2),
         "answer": ["yes" if i % 3 else "the lower left lobe" for i in range(n)], "finish_reason": ["stop"] * n, "n_tokens": [1] * n,
     }  # fmt: skip
     frame = pl.DataFrame(answers, schema=tables.columns(tables.PredictionsVqa))
