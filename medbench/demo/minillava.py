@@ -26,14 +26,14 @@ from medbench.demo.questions import Topic
 
 SOURCES: tuple[str, ...] = ("natural", *questions.KINDS)
 TOPICS: dict[str, dict[str, Topic]] = {"natural": scenes.TOPICS, **questions.TOPICS}
-SHARES = (0.35, 0.35, 0.3)
+SHARES = (0.35, 0.25, 0.4)
 """Of all steps: language, alignment, dialogues."""
 REHEARSAL = 3
 """Every third batch of the last stage is one of the first, so that language is not forgotten; LLaVA-1.5 mixes text in, too."""
 INSTRUCTION, INSTRUCTED = " Answer yes or no.", 0.9
 """How often a yes/no question carries an instruction."""
-TURNS = 4
-"""Questions in a dialogue."""
+TURNS, DESCRIBED = 6, 4
+"""Questions in a dialogue, and facts that a described picture tells."""
 FORMS = {"check": 0.6, "choose": 0.15, "name": 0.25}
 """How often each form of question is asked; a yes/no question is the hardest to learn."""
 OUTER = ("embed", "lm_head")
@@ -165,7 +165,7 @@ class _Lessons:
         rows = []
         for source in self.rng.choice(SOURCES, self.size):
             facts = {name: str(self.rng.choice(topic.options)) for name, topic in TOPICS[source].items()}
-            facts = {name: facts[name] for name in self.rng.permutation(list(facts))[:TURNS]}
+            facts = {name: facts[name] for name in self.rng.permutation(list(facts))[:DESCRIBED]}
             described = [token for word in self.rng.permutation(list(facts.values())) for token in self._ids(f" {word}")]
             rows.append(self._dialogue(described, source, facts))
         ids, mask, labels = _padded(rows, self.tokenizer.pad_token_id)
@@ -217,7 +217,7 @@ class _Lessons:
         ids = [self.tokenizer.bos_token_id, *self._ids("USER: "), *shown]
         labels = [IGNORED] * len(ids)
         before = "\n"
-        for name in self.rng.permutation(list(facts))[:TURNS]:
+        for name in [*self.rng.permutation(list(facts)), *self.rng.permutation(list(facts))][:TURNS]:
             asked = _question(TOPICS[source][name], facts[name], self.rng)
             instructed = asked.answer in ("yes", "no") and self.rng.random() < INSTRUCTED
             question = self._ids(f"{before}{asked.question}{INSTRUCTION if instructed else ''} ASSISTANT:")

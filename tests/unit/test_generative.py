@@ -1,0 +1,188 @@
+"""Generative models: prompts, batches, answers, and what is said when a checkpoint or a question does not fit."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from PIL import Image
+
+from medbench import material, tables
+from medbench.adapt.asked import Asked, by_length, windows
+from medbench.datasets.images import ImageRow
+from medbench.demo import questions
+from medbench.errors import MedbenchError
+from medbench.models import base
+from medbench.models.ahead import ahead
+from medbench.models.generative_base import IGNORED, Generative, Query
+from medbench.predict import generative, question_baseline
+from medbench.stages.predict import Params
+from tests.unit import asked
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Generative:
+    """Untrained, so that its answers are as different from each other as they can be."""
+    loaded: Generative = base.load(asked.MODULE, str(asked.checkpoint(tmp_path_factory.mktemp("llava") / "tiny")), None)
+    return loaded
+
+
+def queries(n: int = 24) -> list[Query]:
+    """Questions of different length about different images."""
+    found = [Query(f"sample {i}", Image.fromarray(s.image), s.question) for i, s in enumerate(questions.cohort("dermatology", n // 8, 0))]
+    return [query._replace(text=query.text + " please" * (place % 5)) for place, query in enumerate(found)]
+
+
+def test_the_prompt_is_llavas(model: Generative) -> None:
+    assert model.prompt("Is it red?") == "USER: <image>\nIs it red? ASSISTANT:"
+    inputs = model.inputs(queries(8)[:1], 6)
+    assert int((inputs["input_ids"] == model.image_token_id).sum()) == 64
+    assert inputs["input_ids"][0, 0] == model.tokenizer.bos_token_id
+    assert (inputs["input_ids"] == model.tokenizer.bos_token_id).sum() == 1
+
+
+def test_a_batch_answers_as_one_at_a_time(model: Generative) -> None:
+    asking = queries()
+    together = model.generate(model.inputs(asking, 12), 12)
+    alone = [model.generate(model.inputs([query], 12), 12)[0] for query in asking]
+    assert together == alone
+    assert len({answer.text for answer in together}) > 3, "the model answers differently to different questions"
+
+
+def test_padding_stands_on_the_left(model: Generative) -> None:
+    inputs = model.inputs(queries(), 6)
+    mask = inputs["attention_mask"]
+    assert bool((mask == 0).any()) and bool((mask[:, -1] == 1).all())
+
+
+def test_finish_reason_says_who_ended_the_answer(model: Generative, monkeypatch: pytest.MonkeyPatch) -> None:
+    end, word = model.tokenizer.eos_token_id, model.tokenizer(" yes", add_special_tokens=False)["input_ids"][0]
+    prompt = model.inputs(queries(8)[:2], 3)
+    written = torch.tensor([[word, end, model.tokenizer.pad_token_id], [word, word, word]])
+    monkeypatch.setattr(model.model, "generate", lambda **given: torch.cat([given["input_ids"], written], dim=1))
+    assert model.generate(prompt, 3) == [("yes", "stop", 1), ("yes yes yes", "length", 3)]
+
+
+def test_labels_cover_exactly_the_answer_and_its_end(model: Generative) -> None:
+    asking = queries(8)
+    batch = model.train_batch(asking, ["left", "a long answer of unusual words", *["no"] * 6])
+    labelled = batch["labels"] != IGNORED
+    for row, answer in enumerate(["left", "a long answer of unusual words", "no"]):
+        assert model.tokenizer.decode(batch["labels"][row][labelled[row]]) == f" {answer}</s>"
+    assert not bool((labelled & (batch["attention_mask"] == 0)).any())
+    assert not bool((labelled & (batch["input_ids"] == model.image_token_id)).any())
+    assert set(batch) == {*model.encode(asking), "labels"}
+
+
+def test_a_prompt_that_is_no_prefix_is_an_error(model: Generative, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = model.prompt
+    monkeypatch.setattr(model, "prompt", lambda text: plain(text) + " ")  # the space of MODELS.md, section 5
+    monkeypatch.setattr(model, "completion", lambda answer: f"{answer}</s>")
+    with pytest.raises(MedbenchError, match="sample 0: its prompt is no token prefix"):
+        model.train_batch(queries(8)[:2], ["yes", "no"])
+
+
+def test_a_question_longer_than_the_context_is_named(model: Generative) -> None:
+    asking = queries(8)[:3]
+    asking[1] = asking[1]._replace(text="why " * 600)
+    with pytest.raises(MedbenchError, match=r"sample 1: the question takes \d+ tokens with its image and 6 for the answer, the model reads 512"):
+        model.inputs(asking, 6)
+    with pytest.raises(MedbenchError, match="sample 1: the question takes"):
+        model.train_batch(asking, ["yes"] * 3)
+
+
+def test_a_processor_without_chat_template_is_named(tmp_path: Path) -> None:
+    folder = asked.checkpoint(tmp_path / "tiny")
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(MedbenchError, match=r"tiny: its processor has no chat template"):
+        base.load(asked.MODULE, str(folder), None)
+
+
+def test_another_architecture_is_named(tmp_path: Path) -> None:
+    folder = asked.checkpoint(tmp_path / "tiny")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "llava_mistral"}))
+    with pytest.raises(MedbenchError, match="'llava_mistral', not of 'llava'"):
+        base.load(asked.MODULE, str(folder), None)
+
+
+def test_lora_targets_hit_the_decoder_alone(model: Generative) -> None:
+    import re
+
+    hit = [name for name, _ in model.model.named_modules() if re.fullmatch(model.lora_targets, name)]
+    assert len(hit) == 2 * 7, "seven linear layers in each of two decoder layers"
+    assert not [name for name in hit if "vision" in name]
+
+
+def params(folder: Path, size: int) -> Params:
+    source = {"module": asked.MODULE, "checkpoint": str(folder), "revision": None, "batch_size": size}
+    return Params("medbench.predict.generative", "vqa", source, (), False, asked.ASKING._asdict())
+
+
+def test_predictions_are_equal_for_every_batch_size_and_keep_what_scoring_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked.dataset("d", patients=(2, 1, 5))
+    folder = asked.checkpoint(tmp_path / "tiny")
+    frames = [generative.predict(params(folder, size), "d", "tiny", "ots") for size in (1, 7)]
+    assert frames[0].equals(frames[1])
+    monkeypatch.setattr(generative, "WINDOW", 3)
+    assert generative.predict(params(folder, 7), "d", "tiny", "ots").equals(frames[0])
+    table = tmp_path / "p.parquet"
+    tables.write(tables.PredictionsVqa, frames[0], table)
+    test = material.asked("d", "test")
+    assert frames[0]["question"].to_list() == test.questions and frames[0]["reference"].to_list() == test.answers
+    assert frames[0]["n_tokens"].max() <= asked.ASKING.max_new_tokens  # type: ignore[operator]
+
+
+def test_the_instruction_goes_to_yes_no_questions_alone() -> None:
+    assert asked.ASKING.text("Is it so? ") == "Is it so? Answer yes or no."
+    assert asked.ASKING.text("Is it left or right?") == "Is it left or right?"
+    assert asked.ASKING.text("What is {this}?") == "What is {this}?"
+
+
+def test_a_broken_image_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked.dataset("d", patients=(1, 1, 1))
+    frame = tables.read(tables.Images, Path("results/data/d/images.parquet"))
+    tables.write(tables.Images, frame.with_columns(pl.lit(b"no image").alias("image")), Path("results/data/d/images.parquet"))
+    with pytest.raises(MedbenchError, match=r"image [0-9a-f]{64}: cannot be decoded"):
+        generative.predict(params(asked.checkpoint(tmp_path / "tiny"), 4), "d", "tiny", "ots")
+
+
+def test_baselines_need_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked.dataset("d", patients=(6, 1, 3))
+    for name in ("constant_answer", "question_only"):
+        source = {"module": f"medbench.models.baseline.{name}", "checkpoint": None, "revision": None, "batch_size": 1}
+        frame = question_baseline.predict(Params("m", "vqa", source, ()), "d", name, "ots")
+        tables.write(tables.PredictionsVqa, frame, tmp_path / "p.parquet")
+        assert frame.filter("is_yes_no")["answer"].is_in(["yes", "no"]).all()
+
+
+def test_windows_hold_every_question_once() -> None:
+    data = Asked(["a", "b", "c", "d"], ["q"] * 4, ["x"] * 4, ["i1", "i2", "i1", "i3"])
+    rows = [[ImageRow("i1", b"1", True), ImageRow("i2", b"2", True)], [ImageRow("i3", b"3", True)]]
+    assert [window.places for window in windows(data, rows)] == [[0, 1, 2], [3]]
+    assert list(by_length([0, 1, 2, 3], [5, 9, 5, 7].__getitem__, 3)) == [[1, 3, 0], [2]]
+
+
+def test_ahead_keeps_the_order_and_raises_here() -> None:
+    assert list(ahead(lambda item: item * 2, range(5))) == [(item, item * 2) for item in range(5)]
+    with pytest.raises(ZeroDivisionError):
+        list(ahead(lambda item: 1 // item, [1, 0]))
+
+
+def test_encoding_is_what_the_processor_makes(model: Generative) -> None:
+    """The pretraining's own normalisation equals the saved image processor's."""
+    from medbench.demo import llavaformat
+
+    image = next(questions.cohort("radiology", 1, 0)).image
+    ours = llavaformat.normalised(torch.from_numpy(image).permute(2, 0, 1)[None])
+    theirs = model.encode([Query("s", Image.fromarray(image), "?")])["pixel_values"]
+    assert torch.allclose(ours, theirs, atol=1e-5)
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG")
+    assert np.array_equal(np.asarray(Image.open(stream)), image)

@@ -1,0 +1,229 @@
+"""LoRA of generative models: a whole adaptation, and planted defects that the certificate must catch."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from medbench.adapt import certificate, generative_lora, tuned
+from medbench.adapt.base import Adapted
+from medbench.adapt.certificate import TextEvidence
+from medbench.errors import MedbenchError
+from medbench.models import base
+from medbench.models.generative.llava import Llava
+from medbench.models.generative_base import Generative
+from tests.unit import asked
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a data set and a checkpoint."""
+    monkeypatch.chdir(tmp_path)
+    asked.dataset("d")
+    asked.checkpoint(tmp_path / "tiny")
+    return tmp_path
+
+
+def adapt(place: Path, scratch: str = "scratch", **recipe: Any) -> Adapted:
+    return generative_lora.adapt(asked.job("d", place / "tiny", place / scratch, recipe))
+
+
+def failures(place: Path, **recipe: Any) -> str:
+    return "; ".join(adapt(place, **recipe).certificate.failures)
+
+
+def test_an_adaptation_is_certified_and_read_back(place: Path) -> None:
+    adapted = adapt(place)
+    found = adapted.certificate
+    assert found.failures == []
+    evidence, text = found.evidence, found.evidence.text
+    assert evidence.adapters == 2 * 7 * 2 and len(evidence.tensors) == 2 * 7 * 2 + 4
+    assert isinstance(text, TextEvidence)
+    assert (text.n_watched, text.projector_saved, text.n_answered, text.answers_changed) == (48, 4, 16, 0)
+    certificate.write(found, place / "certificate.json")
+    written = json.loads((place / "certificate.json").read_text())
+    assert written["text"]["n_watched"] == 48 and written["failures"] == []
+    fresh: Generative = base.load(asked.MODULE, str(place / "tiny"), None)
+    tuned.read(adapted.weights, fresh)
+    with safe_open(adapted.weights, "pt") as file:
+        for name, value in tuned.trainable(fresh).items():
+            assert torch.equal(value, file.get_tensor(name))
+
+
+def test_equal_jobs_give_equal_bytes_and_a_killed_one_resumes_to_them(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = adapt(place, "whole").weights.read_bytes()
+    keep = generative_lora.Trainer._keep
+
+    def killed(self: generative_lora.Trainer, progress: generative_lora.Progress) -> None:
+        keep(self, progress)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(generative_lora.Trainer, "_keep", killed)
+    with pytest.raises(KeyboardInterrupt):
+        adapt(place, "killed")
+    epochs: list[int] = []
+    run = generative_lora.Trainer._epoch
+    monkeypatch.setattr(generative_lora.Trainer, "_keep", keep)
+    monkeypatch.setattr(generative_lora.Trainer, "_epoch", lambda self, epoch, *rest: epochs.append(epoch) or run(self, epoch, *rest))  # type: ignore[func-returns-value]
+    resumed = adapt(place, "killed")
+    assert epochs == [1]
+    assert resumed.weights.read_bytes() == whole and resumed.certificate.failures == []
+
+
+def test_a_finished_training_that_was_killed_before_its_end_is_still_watched(place: Path) -> None:
+    adapt(place)
+    (place / "scratch" / "weights.safetensors").unlink()
+    again = adapt(place)
+    assert again.certificate.failures == [] and again.certificate.evidence.text is not None
+    assert again.certificate.evidence.text.n_watched == 8
+
+
+# --- planted defects (PROTOCOL.md, section 4; MODELS.md, section 6)
+
+
+def test_a_question_that_is_never_seen_is_caught(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Llava.prompt
+    monkeypatch.setattr(Llava, "prompt", lambda self, text: plain(self, "Describe."))
+    assert "48 of 48 inputs lack their question" in failures(place)
+
+
+def test_prompt_tokens_in_the_loss_are_caught(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Llava.train_batch
+
+    def leaking(self: Llava, *given: Any) -> dict[str, torch.Tensor]:
+        batch = plain(self, *given)
+        return {**batch, "labels": batch["input_ids"].masked_fill(batch["input_ids"] == self.image_token_id, -100)}
+
+    monkeypatch.setattr(Llava, "train_batch", leaking)
+    found = failures(place)
+    assert "the labels of 48 of 48 samples are not exactly the answer" in found
+    assert "the loss covers padding" in found
+
+
+def test_image_tokens_in_the_loss_are_caught(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Llava.train_batch
+
+    def leaking(self: Llava, *given: Any) -> dict[str, torch.Tensor]:
+        batch = plain(self, *given)
+        image = batch["input_ids"] == self.image_token_id
+        return {**batch, "labels": torch.where(image, batch["input_ids"], batch["labels"])}
+
+    monkeypatch.setattr(Llava, "train_batch", leaking)
+    assert "the loss covers image tokens" in failures(place)
+
+
+def test_an_answer_without_its_end_is_caught(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Llava.train_batch
+
+    def endless(self: Llava, *given: Any) -> dict[str, torch.Tensor]:
+        batch = plain(self, *given)
+        return {**batch, "labels": batch["labels"].masked_fill(batch["labels"] == self.tokenizer.eos_token_id, -100)}
+
+    monkeypatch.setattr(Llava, "train_batch", endless)
+    assert "are not exactly the answer" in failures(place)
+
+
+def test_a_processor_key_that_is_dropped_is_caught(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Llava.placed
+    monkeypatch.setattr(Llava, "placed", lambda self, given: {k: v for k, v in plain(self, given).items() if k != "attention_mask"})
+    assert "the model was not given attention_mask of its processor" in failures(place)
+
+
+def test_a_projector_that_is_not_saved_is_caught(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = tuned.save
+
+    def forgetful(model: Generative, path: Path, described: tuned.Description) -> None:
+        plain(model, path, described)
+        with safe_open(path, "pt") as file:
+            about = file.metadata()
+        kept = load_file(path)
+        save_file({name: value for name, value in kept.items() if "multi_modal_projector" not in name}, path, about)
+
+    monkeypatch.setattr(tuned, "save", forgetful)
+    found = failures(place)
+    assert "the saved file holds no projector" in found and "the saved file lacks" in found
+
+
+def test_a_frozen_adapter_is_caught(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = tuned.build
+
+    def frozen(*given: Any) -> None:
+        plain(*given)
+        for name, value in given[0].model.named_parameters():
+            if "lora_" in name:
+                value.requires_grad_(False)
+
+    monkeypatch.setattr(tuned, "build", frozen)
+    assert "28 of 32 trainable tensors never received a gradient" in failures(place)
+
+
+def test_a_vision_tower_that_is_trained_along_is_caught(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = generative_lora.Trainer._epoch
+
+    def moving(self: generative_lora.Trainer, *given: Any) -> float:
+        with torch.no_grad():
+            next(value for name, value in self.model.model.named_parameters() if "vision_tower" in name).add_(0.01)
+        return plain(self, *given)
+
+    monkeypatch.setattr(generative_lora.Trainer, "_epoch", moving)
+    assert "frozen weights changed" in failures(place)
+
+
+def test_a_reload_that_answers_otherwise_is_caught(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = tuned.read
+
+    def wrong(path: Path, model: Generative) -> None:
+        plain(path, model)
+        with torch.no_grad():
+            for value in tuned.trainable(model).values():
+                value.mul_(3)
+
+    monkeypatch.setattr(tuned, "read", wrong)
+    assert "the saved adapter predicts otherwise" in failures(place)
+
+
+def test_test_samples_in_training_are_caught(place: Path) -> None:
+    job = asked.job("d", place / "tiny", place / "scratch")
+    stolen = job._replace(test_ids=frozenset(job.train.sample_ids[:3]))
+    assert "3 test samples were used" in "; ".join(generative_lora.adapt(stolen).certificate.failures)
+
+
+# --- what a user can mend
+
+
+def test_a_loss_that_is_not_finite_names_the_cell(place: Path) -> None:
+    with pytest.raises(MedbenchError, match=r"cell d/tiny/lora: the training loss is not finite in epoch 1; lower the learning rates"):
+        adapt(place, learning_rate=1e30, projector_learning_rate=1e30)
+
+
+def test_an_adapter_of_another_model_is_named(place: Path) -> None:
+    weights = adapt(place).weights
+    fresh: Generative = base.load(asked.MODULE, str(place / "tiny"), None)
+    with safe_open(weights, "pt") as file:
+        about = file.metadata()
+    tensors = load_file(weights)
+    name = next(iter(tensors))
+    save_file({**tensors, name: torch.zeros(3, 3)}, weights, about)
+    with pytest.raises(MedbenchError, match="is the adapter of another model"):
+        tuned.read(weights, fresh)
+    weights.write_bytes(b"not safetensors")
+    with pytest.raises(MedbenchError, match="is no readable adapter"):
+        tuned.read(weights, base.load(asked.MODULE, str(place / "tiny"), None))
+
+
+def test_targets_that_match_nothing_are_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Llava, "lora_targets", r"nothing\..*")
+    with pytest.raises(MedbenchError, match=r"architecture Llava: no layer of the decoder fits lora_targets"):
+        adapt(place)
+
+
+def test_gradient_checkpointing_changes_nothing(place: Path) -> None:
+    plain, saving = adapt(place, "plain").weights, adapt(place, "saving", gradient_checkpointing=True).weights
+    for name, value in load_file(plain).items():
+        assert torch.allclose(value, load_file(saving)[name], atol=1e-5)
+    shutil.rmtree(place / "plain")
