@@ -6,7 +6,10 @@ from medbench.config import Config, can_run
 from medbench.errors import MedbenchError
 
 TASKS = {"contrastive": ("diagnosis",), "generative": ("vqa",)}
-BASELINES = {"diagnosis": (("raw-pixels", "lp"),), "vqa": (("constant-answer", "ots"), ("question-only", "ots"))}  # what a task is worth without a model: added to every data set
+BASELINES = {
+    "diagnosis": (("raw-pixels", "lp"),),
+    "vqa": (("constant-answer", "ots"), ("question-only", "ots")),
+}  # what a task is worth without a model: added to every data set
 
 
 class Cell(NamedTuple):

@@ -110,7 +110,8 @@ class Pretrain(Strict):
 
     corpus: tuple[str, ...] = Field(min_length=1)
     steps: int = Field(ge=1)
-    batch_size: int = Field(64, ge=2)
+    batch_size: int = Field(32, ge=2)
+    pool_size: int = Field(4000, ge=2)  # pairs drawn
     seed_offset: int = 0
 
 

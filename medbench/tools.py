@@ -14,6 +14,10 @@ def add_verbs(verbs: Any) -> None:
     docs = verbs.add_parser("docs", help="Write INTERFACE.md and config/schema.json from the code.")
     docs.add_argument("--check", action="store_true", help="only compare; exit code 2 when a file is out of step")
     docs.set_defaults(execute=_docs)
+    compare = verbs.add_parser(
+        "compare-paper", help="The finished cells beside the study's published figures, and its questions recomputed from them."
+    )
+    compare.set_defaults(execute=_compare_paper)
 
 
 def generated() -> dict[str, str]:
@@ -64,3 +68,9 @@ def _docs(args: argparse.Namespace) -> None:
         if not args.check:
             path.write_text(text, encoding="utf-8")
             print(f"wrote {name}", file=sys.stderr)
+
+
+def _compare_paper(args: argparse.Namespace) -> None:
+    from medbench.analysis import paper
+
+    paper.command()

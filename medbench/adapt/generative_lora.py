@@ -96,7 +96,7 @@ class Trainer:
     def run(self, frozen: str) -> Adapted:
         """Train, save, read back, certify."""
         loss_start = self.loss(self.training, self.probed)
-        witness = Witness(self.model, N_PROBED)
+        witness = Witness(self.model, len(self.probed))
         progress = self._train(witness)
         witness.close()
         loss_end = self.loss(self.training, self.probed)
@@ -166,7 +166,7 @@ class Trainer:
     def loss(self, split: Split, places: Sequence[int]) -> float:
         """Mean loss per answer token in evaluation mode."""
         total, count = 0.0, 0
-        lengths = {place: self.model.n_tokens(split.asked.questions[place] + split.asked.answers[place]) for place in places}
+        lengths = {place: len(self.model.tokens(split.asked.questions[place] + split.asked.answers[place])) for place in places}
         batches = by_length(places, lengths.__getitem__, self.job.recipe["batch_size"])
         with torch.inference_mode():
             for _, inputs in ahead(lambda some: self._inputs(split, some), batches):

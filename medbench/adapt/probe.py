@@ -46,6 +46,7 @@ class Search(NamedTuple):
     choice: Choice
     mean: list[Score]  # per C, over the folds
     iterations: list[int]  # per C, the most of any fold
+    converged: list[bool]  # per C, in every fold; only such a C can be chosen
     folds: int
 
 
@@ -58,7 +59,8 @@ def adapt(job: Job) -> Adapted:
     c_values = sorted(recipe["c_values"])
     with threadpool_limits(1):
         search = _search(features, samples, k, c_values, recipe, job)
-        chosen = next(fits(features, samples.labels, k, [c_values[search.choice.position]], recipe["max_iter"]))
+        # along the same path as in the search: from a cold start a weakly regularised fit needs many more iterations
+        *_, chosen = fits(features, samples.labels, k, c_values[: search.choice.position + 1], recipe["max_iter"])
         weights = job.scratch / "weights.safetensors"
         linear.write(chosen.model, weights)
         return Adapted(weights, _certificate(job, samples, features, chosen, search, c_values))
@@ -110,15 +112,18 @@ def _search(features: F64, samples: Samples, k: int, c_values: Sequence[float], 
         found = f"{len(set(samples.group_ids))} groups in train and val leave no split with every class on the fitting side"
         raise MedbenchError(f"cell {job.cell}", found, "every class needs samples of two groups")
     reached: list[list[Score]] = [[] for _ in c_values]
-    iterations = [0] * len(c_values)
+    iterations, converged = [0] * len(c_values), [True] * len(c_values)
     for fold in parts:
         fitted, held = samples.labels[fold.fit], samples.labels[fold.held]
         weights = class_weights(fitted, k)
         for index, fit in enumerate(fits(features[fold.fit], fitted, k, c_values, recipe["max_iter"])):
             reached[index].append(score(fit.model.logits(features[fold.held]), held, weights))
             iterations[index] = max(iterations[index], fit.iterations)
+            converged[index] &= fit.converged
     mean = [_mean(scores) for scores in reached]
-    return Search(choose(mean), mean, iterations, len(parts))
+    able = [index for index, done in enumerate(converged) if done] or list(range(len(c_values)))  # if none: the certificate refuses
+    chosen = choose([mean[index] for index in able])
+    return Search(chosen._replace(position=able[chosen.position]), mean, iterations, converged, len(parts))
 
 
 def _mean(scores: Sequence[Score]) -> Score:
@@ -160,8 +165,8 @@ def _certificate(job: Job, samples: Samples, features: F64, fit: Fit, search: Se
                 "folds": search.folds,
                 "iterations": fit.iterations,
                 "candidates": [
-                    {"C": c, **mean._asdict(), "iterations": most}
-                    for c, mean, most in zip(c_values, search.mean, search.iterations, strict=True)
+                    {"C": c, **mean._asdict(), "iterations": most, "converged": done}
+                    for c, mean, most, done in zip(c_values, search.mean, search.iterations, search.converged, strict=True)
                 ],
             },
         )

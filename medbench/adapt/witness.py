@@ -69,7 +69,7 @@ class Witness:
             read = self._decoded(ids[row][mask[row] & ~image[row] & ~learned[row]])
             if _squeezed(sample.question) not in _squeezed(read):
                 self.without_question.append(sample.name)
-            end = self._model.tokenizer(self._model.completion(sample.answer), add_special_tokens=False)["input_ids"]
+            end = self._model.tokens(self._model.completion(sample.answer))
             places = learned[row].nonzero().flatten()
             together = len(places) > 0 and int(places[-1] - places[0]) + 1 == len(places)
             if not together or _squeezed(self._decoded(labels[row][learned[row]])) != _squeezed(self._decoded(end)):

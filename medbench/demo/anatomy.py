@@ -67,9 +67,7 @@ def _step(distance: Field, soft: float) -> Field:
 
 def _ribs(cy: float, cx: float, width: float, height: float) -> Field:
     along = np.linspace(0, 1, 26)
-    paths = [
-        (5.5 * k + 6 - 7 * np.sin(np.pi * along * 0.6) + 10 * along**2, 4 + (17 + min(k, 5)) * along) for k in range(9)
-    ]
+    paths = [(5.5 * k + 6 - 7 * np.sin(np.pi * along * 0.6) + 10 * along**2, 4 + (17 + min(k, 5)) * along) for k in range(9)]
     ys, xs = (np.concatenate([path[i] for path in paths]) for i in (0, 1))
     ribs = dots(np.tile(ys, 2) + cy, np.concatenate([cx - xs * width, cx + xs * width]), 0.95, height * 0.55)
     clavicle = np.linspace(0, 1, 20)
@@ -139,9 +137,7 @@ def _nuclei(view: Rng, sign: float) -> tuple[Field, Field]:
     y, x = _spiral(view, cy, cx, 12, 4.3)
     large = shapes(view, y, x, view.uniform(2.2, 3.0, 12), view.uniform(3.2, 4.2, 12), 0.16)
     mass = 290.0
-    return (1 - sign) * matched(small, mass) + sign * matched(
-        large * (1.1 + 0.25 * clouds(view, 30)), mass
-    ), 0.9 * clear
+    return (1 - sign) * matched(small, mass) + sign * matched(large * (1.1 + 0.25 * clouds(view, 30)), mass), 0.9 * clear
 
 
 def _spiral(view: Rng, cy: float, cx: float, count: int, pitch: float) -> tuple[Field, Field]:
@@ -166,9 +162,7 @@ def skin(anatomy: Rng, view: Rng, sign: float) -> Field:
     ink = ink * (1 + sign * 0.6 * mesh + (1 - sign) * 0.16 * mottle)
     image = blend(image, np.clip(ink, 0, 1), np.array([0.30, 0.15, 0.09]) + 0.06 * tone)
     for _ in range(int(anatomy.integers(2, 6))):
-        hair = wander(
-            view, view.uniform(0, 64), view.uniform(-4, 40), view.uniform(-1.4, 1.4), view.uniform(30, 60), 0.6
-        )
+        hair = wander(view, view.uniform(0, 64), view.uniform(-4, 40), view.uniform(-1.4, 1.4), view.uniform(30, 60), 0.6)
         image = blend(image, np.clip(stroke(*hair, 0.5, 0.85), 0, 0.85), [0.14, 0.09, 0.07])
     corner = np.hypot(Y - 31.5, X - 31.5) - anatomy.uniform(36, 48)
     return image * (1 - 0.75 * _step(corner, 5))[:, :, None]
@@ -178,8 +172,7 @@ def _mesh(rng: Rng, pitch: float) -> Field:
     """Honeycomb lines of about zero mean and unit height, `pitch` px apart, warped."""
     turn, warp = rng.uniform(0, np.pi), 1.1 * clouds(rng, 7)
     waves = [
-        np.cos((X * np.cos(turn + k) + Y * np.sin(turn + k)) * 2 * np.pi / pitch + warp * (k - 1))
-        for k in (0.0, np.pi / 3, 2 * np.pi / 3)
+        np.cos((X * np.cos(turn + k) + Y * np.sin(turn + k)) * 2 * np.pi / pitch + warp * (k - 1)) for k in (0.0, np.pi / 3, 2 * np.pi / 3)
     ]
     lines = np.clip(0.2 - np.sum(waves, axis=0), -0.5, 1.4)
     mesh: Field = lines - lines.mean()

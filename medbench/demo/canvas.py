@@ -45,9 +45,7 @@ def wander(rng: Rng, y: float, x: float, angle: float, length: float, bend: floa
     return y + pace * np.cumsum(np.sin(turns)), x + pace * np.cumsum(np.cos(turns))
 
 
-def shapes(
-    rng: Rng, y: ArrayLike, x: ArrayLike, ry: ArrayLike, rx: ArrayLike, rough: float = 0.0, soft: float = 1.0
-) -> Field:
+def shapes(rng: Rng, y: ArrayLike, x: ArrayLike, ry: ArrayLike, rx: ArrayLike, rough: float = 0.0, soft: float = 1.0) -> Field:
     """Union of n randomly turned ellipses with edges `soft` px wide; `rough` is the outline's relative irregularity."""
     centre_y, centre_x, half_y, half_x = (np.atleast_1d(np.asarray(v, dtype=np.float64)) for v in (y, x, ry, rx))
     reach = int(np.ceil(max(half_y.max(), half_x.max()) * (1 + 1.5 * rough) + soft))

@@ -90,7 +90,5 @@ def captions(kind: str, label: int, rng: np.random.Generator) -> str:
     wording = WORDINGS[kind]
     view = rng.choice(wording.views)
     finding = rng.choice(wording.present if label else wording.absent)
-    pattern = rng.choice(
-        ("{view} with {finding}", "{view}, {finding}", "{view} showing {finding}", "{finding} on {view}")
-    )
+    pattern = rng.choice(("{view} with {finding}", "{view}, {finding}", "{view} showing {finding}", "{finding} on {view}"))
     return str(pattern).format(view=view, finding=finding)

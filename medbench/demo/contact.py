@@ -5,9 +5,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 
-def contact_sheet(
-    rows: list[tuple[str, list[NDArray[np.uint8]]]], scale: int = 2, gap: int = 6, label_width: int = 190
-) -> Image.Image:
+def contact_sheet(rows: list[tuple[str, list[NDArray[np.uint8]]]], scale: int = 2, gap: int = 6, label_width: int = 190) -> Image.Image:
     """One row per `(label, images)`, each image uint8 [h, w, 3] enlarged `scale` times; all images of one size.
 
     Raises ValueError without a single image.

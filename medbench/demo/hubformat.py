@@ -25,9 +25,7 @@ def train_tokenizer(architecture: str, texts: Sequence[str]) -> PreTrainedTokeni
     core.normalizer = normalizers.Lowercase()
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     alphabet = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    trainer = trainers.BpeTrainer(
-        vocab_size=1000, special_tokens=list(SPECIALS), initial_alphabet=alphabet, show_progress=False
-    )
+    trainer = trainers.BpeTrainer(vocab_size=1000, special_tokens=list(SPECIALS), initial_alphabet=alphabet, show_progress=False)
     core.train_from_iterator(sorted(texts), trainer)
     template = "<bos> $A <eos>" if architecture == "clip" else "$A <eos>"
     core.post_processor = processors.TemplateProcessing(
@@ -47,9 +45,7 @@ def train_tokenizer(architecture: str, texts: Sequence[str]) -> PreTrainedTokeni
 def save_processor(architecture: str, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Writes tokenizer and image processor into `folder`: CLIP crops the centre, SigLIP squashes."""
     if architecture == "clip":
-        image = CLIPImageProcessor(
-            size={"shortest_edge": IMAGE_SIZE}, crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE}
-        )
+        image = CLIPImageProcessor(size={"shortest_edge": IMAGE_SIZE}, crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
         CLIPProcessor(image, tokenizer).save_pretrained(folder)  # type: ignore[no-untyped-call]
     else:
         squash = SiglipImageProcessor(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})

@@ -56,9 +56,7 @@ def train_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
             show_progress=False,
         ),
     )
-    core.post_processor = processors.TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", SPECIALS.index("<s>"))]
-    )
+    core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", SPECIALS.index("<s>"))])
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         model_max_length=MAX_LENGTH,
@@ -108,9 +106,7 @@ def _waves(side: int, width: int) -> "np.ndarray":
     """[side * side, width] sines and cosines of row and column, centred, amplitude 1."""
     rows, columns = (axis.ravel()[:, None] for axis in np.meshgrid(np.arange(side), np.arange(side), indexing="ij"))
     rates = np.geomspace(1, side, width // 4) * np.pi / side
-    waves = np.concatenate(
-        [np.sin(rows * rates), np.cos(rows * rates), np.sin(columns * rates), np.cos(columns * rates)], axis=1
-    )
+    waves = np.concatenate([np.sin(rows * rates), np.cos(rows * rates), np.sin(columns * rates), np.cos(columns * rates)], axis=1)
     return (waves - waves.mean(axis=0)).astype(np.float32)
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, normalize
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from medbench.demo import llavaformat, questions, scenes
@@ -32,10 +32,12 @@ REHEARSAL = 3
 """Every third batch of the last stage is one of the first, so that language is not forgotten; LLaVA-1.5 mixes text in, too."""
 INSTRUCTION, INSTRUCTED = " Answer yes or no.", 0.9
 """How often a yes/no question carries an instruction."""
-TURNS, DESCRIBED = 6, 4
+TURNS, DESCRIBED = 4, 4
 """Questions in a dialogue, and facts that a described picture tells."""
 FORMS = {"check": 0.6, "choose": 0.15, "name": 0.25}
 """How often each form of question is asked; a yes/no question is the hardest to learn."""
+TOLD, NOISE, SHARPNESS = 8, 0.5, 10.0
+"""Vectors that tell a picture, their noise in units of a word's deviation, and how much a resemblance counts in the alignment."""
 OUTER = ("embed", "lm_head")
 """In the names of matrices that map words or places, not vectors, to vectors."""
 MATRIX_RATE = 3.0
@@ -86,9 +88,7 @@ def pretrain(
         losses = _Lessons(model, tokenizer, pool, seed, batch_size, learning_rate).all(steps)
     llavaformat.save(model, tokenizer, folder)
     share = max(1, len(losses) // 20)
-    return PretrainReport(
-        float(np.mean(losses[:share])), float(np.mean(losses[-share:])), steps, time.perf_counter() - start
-    )
+    return PretrainReport(float(np.mean(losses[:share])), float(np.mean(losses[-share:])), steps, time.perf_counter() - start)
 
 
 def shown(source: str, seed: int, index: int) -> Shown:
@@ -161,41 +161,51 @@ class _Lessons:
         return losses
 
     def _language(self) -> torch.Tensor:
-        """Dialogues about described pictures of every source."""
-        rows = []
+        """Dialogues about told pictures of every source: vectors in place of image tokens, each the sum of some facts' words and noise."""
+        rows, told = [], []
+        words = self.model.get_input_embeddings().weight
         for source in self.rng.choice(SOURCES, self.size):
             facts = {name: str(self.rng.choice(topic.options)) for name, topic in TOPICS[source].items()}
             facts = {name: facts[name] for name in self.rng.permutation(list(facts))[:DESCRIBED]}
-            described = [token for word in self.rng.permutation(list(facts.values())) for token in self._ids(f" {word}")]
-            rows.append(self._dialogue(described, source, facts))
+            places = torch.from_numpy(self.rng.integers(TOLD, size=len(facts)))
+            rows.append(self._dialogue([self.model.config.image_token_id] * TOLD, source, facts))
+            told.append(
+                torch.zeros(TOLD, words.shape[1]).index_add(0, places, words[[self._ids(f" {word}")[0] for word in facts.values()]])
+            )
         ids, mask, labels = _padded(rows, self.tokenizer.pad_token_id)
-        hidden = self.model.model.language_model(input_ids=ids, attention_mask=mask).last_hidden_state
+        embeddings = self.model.get_input_embeddings()(ids)
+        noise = (
+            NOISE * words.detach().std() * torch.from_numpy(self.rng.standard_normal((self.size, TOLD, words.shape[1])).astype(np.float32))
+        )
+        start = 1 + len(self._ids("USER: "))
+        embeddings = torch.cat([embeddings[:, :start], torch.stack(told) + noise, embeddings[:, start + TOLD :]], dim=1)
+        hidden = self.model.model.language_model(inputs_embeds=embeddings, attention_mask=mask).last_hidden_state
         return _answer_loss(self.model.lm_head, hidden, labels)
 
     def _alignment(self) -> torch.Tensor:
         """Some image token should resemble the word of each fact more than the words of the other options."""
         chosen = self.rng.choice(len(self.pool), self.size, replace=False)
         tokens = self.model.model.multi_modal_projector(
-            self.model.model.vision_tower(
-                llavaformat.normalised(self.pixels[torch.from_numpy(chosen)])
-            ).last_hidden_state[:, 1:]
+            self.model.model.vision_tower(llavaformat.normalised(self.pixels[torch.from_numpy(chosen)])).last_hidden_state[:, 1:]
         )
         words = self.model.get_input_embeddings().weight.detach()
         losses = []
         for name, topic, rows in self._by_topic(chosen):
             options = words[[self._ids(f" {option}")[0] for option in topic.options]]
             truth = torch.tensor([topic.options.index(self.pool[chosen[row]].facts[name]) for row in rows])
-            losses.append(cross_entropy(torch.logsumexp(tokens[rows] @ options.T, dim=1), truth, reduction="sum"))
+            losses.append(
+                cross_entropy(
+                    torch.logsumexp(SHARPNESS * normalize(tokens[rows], dim=-1) @ normalize(options, dim=-1).T, dim=1),
+                    truth,
+                    reduction="sum",
+                )
+            )
         return torch.stack(losses).sum() / sum(len(self.pool[index].facts) for index in chosen)
 
     def _by_topic(self, chosen: "np.ndarray") -> Iterable[tuple[str, Topic, list[int]]]:
         for source, topics in TOPICS.items():
             for name, topic in topics.items():
-                rows = [
-                    row
-                    for row, index in enumerate(chosen)
-                    if self.pool[index].source == source and name in self.pool[index].facts
-                ]
+                rows = [row for row, index in enumerate(chosen) if self.pool[index].source == source and name in self.pool[index].facts]
                 if rows:
                     yield name, topic, rows
 
@@ -242,9 +252,7 @@ def _padded(rows: Sequence[tuple[list[int], list[int]]], pad: int) -> Rows:
     length = max(len(ids) for ids, _ in rows)
     filled = [(ids + [pad] * (length - len(ids)), labels + [IGNORED] * (length - len(ids))) for ids, labels in rows]
     mask = [[1] * len(ids) + [0] * (length - len(ids)) for ids, _ in rows]
-    return Rows(
-        torch.tensor([ids for ids, _ in filled]), torch.tensor(mask), torch.tensor([labels for _, labels in filled])
-    )
+    return Rows(torch.tensor([ids for ids, _ in filled]), torch.tensor(mask), torch.tensor([labels for _, labels in filled]))
 
 
 def _answer_loss(head: nn.Module, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -63,9 +63,7 @@ def pair(rng: Rng) -> Pair:
     return Pair(encode(image), *_caption(rng, COUNTS[count], large, filling, ink, shape, ground, paper, PLACES[place]))
 
 
-def _caption(
-    rng: Rng, count: str, large: bool, filling: str, ink: str, shape: str, ground: str, paper: str, place: str
-) -> tuple[str, str]:
+def _caption(rng: Rng, count: str, large: bool, filling: str, ink: str, shape: str, ground: str, paper: str, place: str) -> tuple[str, str]:
     """The caption, which leaves out some of what is seen, and the topic, which is the caption."""
     noun = shape if count == "a" else {"box": "boxes", "cross": "crosses"}.get(shape, f"{shape}s")
     size = "" if rng.random() < 0.4 else "big " if large else "small "
@@ -91,9 +89,7 @@ def texture(rng: Rng, name: str) -> Field:
         count = int(rng.integers(15, 60))
         return np.clip(dots(rng.uniform(0, SIZE, count), rng.uniform(0, SIZE, count), rng.uniform(0.8, 2.2)), 0, 1)
     if name == "scribbled":
-        paths = [
-            wander(rng, y, x, rng.uniform(0, 6.3), rng.uniform(15, 50), 2.0) for y, x in rng.uniform(0, SIZE, (5, 2))
-        ]
+        paths = [wander(rng, y, x, rng.uniform(0, 6.3), rng.uniform(15, 50), 2.0) for y, x in rng.uniform(0, SIZE, (5, 2))]
         strokes = [stroke(*path, rng.uniform(0.5, 1.1)) for path in paths]
         lines: Field = np.clip(np.sum(strokes, axis=0), 0, 1)
         return lines
@@ -143,10 +139,7 @@ def _thing(rng: Rng, shape: str, cy: float, cx: float, size: float) -> Field:
         case "star":
             inside = size * (0.4 + 0.9 * np.abs(np.cos(angle * rng.integers(5, 10) / 2)) ** 3) - radius
         case "cloud":
-            inside = (
-                size * (0.9 + 0.15 * np.sum([np.cos(k * angle + rng.uniform(0, 6.3)) for k in (3, 5, 7)], axis=0))
-                - radius
-            )
+            inside = size * (0.9 + 0.15 * np.sum([np.cos(k * angle + rng.uniform(0, 6.3)) for k in (3, 5, 7)], axis=0)) - radius
         case _:
             inside = np.minimum(size - radius, 0.3 * size - np.minimum(side_y, side_x))
     return np.clip(inside + 0.5, 0, 1)

@@ -136,9 +136,7 @@ def skin(facts: Facts, anatomy: Rng, view: Rng) -> Field:
     ink = shapes(view, y, x, np.full(count, size), np.full(count, size * 0.9), 0.06, soft=2)
     image = blend(image, np.clip(ink * (0.85 + 0.08 * clouds(view, 8)), 0, 1), PIGMENTS[facts["colour"]])
     for _ in range(int(anatomy.integers(0, 3))):
-        hair = wander(
-            view, view.uniform(0, 64), view.uniform(-4, 40), view.uniform(-1.4, 1.4), view.uniform(30, 60), 0.6
-        )
+        hair = wander(view, view.uniform(0, 64), view.uniform(-4, 40), view.uniform(-1.4, 1.4), view.uniform(30, 60), 0.6)
         image = blend(image, np.clip(stroke(*hair, 0.4, 0.7), 0, 0.7), [0.14, 0.09, 0.07])
     corner = np.hypot(Y - 31.5, X - 31.5) - anatomy.uniform(38, 48)
     return image * (1 - 0.75 / (1 + np.exp(-np.clip(corner, -20, 20))))[:, :, None]
@@ -154,9 +152,7 @@ def ask(topic: Topic, truth: str, form: str, rng: Rng, holds: bool = True) -> As
     pair = (truth, other) if rng.random() < 0.5 else (other, truth)
     match form:
         case "check":
-            return Asked(
-                str(rng.choice(topic.check)).format(truth if holds else other), "yes" if holds else "no", "closed"
-            )
+            return Asked(str(rng.choice(topic.check)).format(truth if holds else other), "yes" if holds else "no", "closed")
         case "choose":
             return Asked(str(rng.choice(topic.choose)).format(*pair), truth, "closed")
     return Asked(str(rng.choice(topic.name)), truth, "open")
@@ -176,9 +172,7 @@ def picture(kind: str, facts: Facts, index: int, view: int, seed: int, stream: S
     style = style_of("radiology", _rng(kind, seed, stream, 2, index))
     rng = _rng(kind, seed, stream, 3, index, view)
     field = DRAWINGS[kind](facts, np.random.default_rng(style.anatomy), rng)
-    return encode(
-        0.5 + style.contrast * (field - 0.5) + style.brightness + style.noise * rng.standard_normal(field.shape)
-    )
+    return encode(0.5 + style.contrast * (field - 0.5) + style.brightness + style.noise * rng.standard_normal(field.shape))
 
 
 def cohort(kind: str, n_patients: int, seed: int, stream: Stream = "cohort") -> Iterator[Sample]:
@@ -201,6 +195,4 @@ def cohort(kind: str, n_patients: int, seed: int, stream: Stream = "cohort") -> 
 
 def _rng(kind: str, seed: int, stream: Stream, *words: int) -> Rng:
     """A generator that is a function of its arguments alone; the word `questions` keeps it apart from the diagnosis phantoms'."""
-    return np.random.default_rng(
-        np.random.SeedSequence((STREAMS[stream], crc32(b"questions"), seed, crc32(kind.encode()), *words))
-    )
+    return np.random.default_rng(np.random.SeedSequence((STREAMS[stream], crc32(b"questions"), seed, crc32(kind.encode()), *words)))

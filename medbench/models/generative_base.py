@@ -7,6 +7,7 @@ hub, so an architecture mostly says where adapters go and how its checkpoint end
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import torch
@@ -48,6 +49,7 @@ class Generative(ABC):
 
     def __init__(self, model: Any, processor: Any) -> None:
         self.model, self.processor = model, processor
+        self._lock = Lock()  # a fast tokenizer keeps the padding of its latest call, so two threads would disturb each other
         self.image_processor = type(processor.image_processor).__name__
 
     @abstractmethod
@@ -94,10 +96,9 @@ class Generative(ABC):
     def encode(self, queries: Sequence[Query], completions: Sequence[str] | None = None, side: str = "left") -> dict[str, torch.Tensor]:
         """All that the processor makes of prompts (and completions) with their images, padded on one side, on the CPU."""
         texts = [self.prompt(query.text) + end for query, end in zip(queries, completions or [""] * len(queries), strict=True)]
-        encoded = self.processor(
-            text=texts, images=[[query.image] for query in queries], padding=True, padding_side=side, return_tensors="pt"
-        )
-        return dict(encoded)
+        images = [[query.image] for query in queries]
+        with self._lock:
+            return dict(self.processor(text=texts, images=images, padding=True, padding_side=side, return_tensors="pt"))
 
     def inputs(self, queries: Sequence[Query], max_new_tokens: int) -> dict[str, torch.Tensor]:
         """Left-padded inputs of `generate`. Raises MedbenchError naming a question that leaves no room for the answer."""
@@ -137,9 +138,10 @@ class Generative(ABC):
         """On a GPU, trained parts are float32 and compute in bfloat16 beside the checkpoint's."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda" and self.base is not self.model)
 
-    def n_tokens(self, text: str) -> int:
-        """Length of a text, to sort batches by."""
-        return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+    def tokens(self, text: str) -> list[int]:
+        """Ids of a text without special tokens."""
+        with self._lock:
+            return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def checkpoint_gradients(self) -> None:
         """Recompute activations in the backward pass instead of keeping them: less memory, equal results, a third more time."""

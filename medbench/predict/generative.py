@@ -50,7 +50,7 @@ def predict(params: Params, dataset: str, model: str, mode: str) -> pl.DataFrame
 def batches(test: Asked, seen: Iterator[Window], put: Asking, model: Generative, size: int) -> Iterator[Batch]:
     """Questions of similar length together."""
     for window in seen:
-        lengths = {place: model.n_tokens(put.text(test.questions[place])) for place in window.places}
+        lengths = {place: len(model.tokens(put.text(test.questions[place]))) for place in window.places}
         for places in by_length(window.places, lengths.__getitem__, size):
             yield Batch(places, window.images)
 

@@ -22,6 +22,7 @@ class Params(NamedTuple):
     corpus: tuple[str, ...]
     steps: int
     batch_size: int
+    pool_size: int
     seed: int
 
 
@@ -32,7 +33,8 @@ def params(config: Config, model: str) -> Params:
         raise MedbenchError(f"model {model}", "is not pretrained by the workflow", "give it `pretrain` instead of `checkpoint`")
     made = entry.pretrain
     module = _MAKERS.get(entry.architecture, _CONTRASTIVE)
-    return Params(module, entry.architecture, made.corpus, made.steps, made.batch_size, config.run.seed + made.seed_offset)
+    seed = config.run.seed + made.seed_offset
+    return Params(module, entry.architecture, made.corpus, made.steps, made.batch_size, made.pool_size, seed)
 
 
 def modules(params: Params) -> tuple[str, ...]:
@@ -47,7 +49,8 @@ def run(params: Params, model: str) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     try:
         maker = importlib.import_module(params.module)
-        maker.pretrain(params.architecture, list(params.corpus), aside, params.seed, steps=params.steps, batch_size=params.batch_size)
+        sizes = {"steps": params.steps, "batch_size": params.batch_size, "pool_size": params.pool_size}
+        maker.pretrain(params.architecture, list(params.corpus), aside, params.seed, **sizes)
         shutil.rmtree(target, ignore_errors=True)  # an older result, or the empty folder that Snakemake made
         aside.rename(target)
     except ValueError as error:

@@ -23,9 +23,9 @@ from medbench.models.asking import Asking
 torch.set_num_threads(1)
 ASKING = Asking("{question}", "{question} Answer yes or no.", 6)
 MODULE = "medbench.models.generative.llava"
-RECIPE = GenerativeLora(
-    r=4, alpha=8, dropout=0.1, learning_rate=3e-3, projector_learning_rate=3e-3, epochs=2, batch_size=8
-).model_dump(mode="json")
+RECIPE = GenerativeLora(r=4, alpha=8, dropout=0.1, learning_rate=3e-3, projector_learning_rate=3e-3, epochs=2, batch_size=8).model_dump(
+    mode="json"
+)
 
 
 def checkpoint(folder: Path) -> Path:
@@ -60,7 +60,9 @@ def dataset(name: str, kind: str = "radiology", patients: tuple[int, int, int] =
         rows.append((split, f"{name}-{number:04d}", sample.patient, sample.question, sample.answer, sample.answer_type, image_id))
     for place, split in enumerate(paths.SPLITS):
         mine = [row[1:] for row in rows if row[0] == place]
-        columns = dict(zip(("sample_id", "group_id", "question", "answer", "answer_type", "image_id"), map(list, zip(*mine, strict=True)), strict=True))
+        columns = dict(
+            zip(("sample_id", "group_id", "question", "answer", "answer_type", "image_id"), map(list, zip(*mine, strict=True)), strict=True)
+        )
         columns["is_yes_no"] = [answer in ("yes", "no") for answer in columns["answer"]]
         tables.write(tables.SamplesVqa, pl.DataFrame(columns, schema=tables.columns(tables.SamplesVqa)), paths.samples(name, split))
     table = {"image_id": list(images), "pixel_digest": list(images), "image": list(images.values()), "evaluated": [True] * len(images)}

@@ -198,6 +198,14 @@ def test_a_single_group_cannot_be_validated_on(data: Path) -> None:
         adapt.run(probe_params(), "tiny", "m", "lp")
 
 
+def test_a_candidate_that_does_not_converge_is_not_chosen(data: Path) -> None:
+    vectors("m", d=30)
+    adapt.run(probe_params(c_values=[1e-3, 1e6], max_iter=8), "tiny", "m", "lp")
+    said = certificate("m", "lp")
+    assert [entry["converged"] for entry in said["selection"]["candidates"]] == [True, False]
+    assert said["selection"]["C"] == 1e-3 and said["converged"]
+
+
 def test_an_unfinished_solver_is_an_error(data: Path) -> None:
     vectors("m")
     with pytest.raises(MedbenchError, match="the solver did not converge"):

@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from medbench import config as configuration
 from medbench import paths
 from medbench.datasets import base, layouts
 from medbench.demo import phantoms, questions

@@ -24,9 +24,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_equal_arguments_give_equal_bytes(
-    architecture: Architecture, checkpoints: dict[str, Path], tmp_path: Path
-) -> None:
+def test_equal_arguments_give_equal_bytes(architecture: Architecture, checkpoints: dict[str, Path], tmp_path: Path) -> None:
     torch.rand(1)
     threads = torch.get_num_threads()
     pretrain(architecture, SPECIALIST, tmp_path / "again", seed=0, **TINY)

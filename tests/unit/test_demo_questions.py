@@ -25,7 +25,9 @@ def test_who_does_not_look_stays_at_chance(kind: str, seed: int) -> None:
     for baseline in (constant_answer, question_only):
         fitted = baseline.fit([sample.question for sample in train], [sample.answer for sample in train])
         right = {
-            group: np.mean([fitted.answer(sample.question) == sample.answer for sample in test if group in (form(sample), sample.answer_type)])
+            group: np.mean(
+                [fitted.answer(sample.question) == sample.answer for sample in test if group in (form(sample), sample.answer_type)]
+            )
             for group in ("yes-no", "closed", "open")
         }
         assert abs(right["yes-no"] - 0.5) < 0.06

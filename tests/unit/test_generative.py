@@ -88,7 +88,9 @@ def test_a_prompt_that_is_no_prefix_is_an_error(model: Generative, monkeypatch: 
 def test_a_question_longer_than_the_context_is_named(model: Generative) -> None:
     asking = queries(8)[:3]
     asking[1] = asking[1]._replace(text="why " * 600)
-    with pytest.raises(MedbenchError, match=r"sample 1: the question takes \d+ tokens with its image and 6 for the answer, the model reads 512"):
+    with pytest.raises(
+        MedbenchError, match=r"sample 1: the question takes \d+ tokens with its image and 6 for the answer, the model reads 512"
+    ):
         model.inputs(asking, 6)
     with pytest.raises(MedbenchError, match="sample 1: the question takes"):
         model.train_batch(asking, ["yes"] * 3)
@@ -186,3 +188,12 @@ def test_encoding_is_what_the_processor_makes(model: Generative) -> None:
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "PNG")
     assert np.array_equal(np.asarray(Image.open(stream)), image)
+
+
+def test_threads_do_not_disturb_each_others_padding(model: Generative) -> None:
+    asking = queries()
+    expected = model.encode(asking)["input_ids"]
+    for _, encoded in ahead(lambda _: model.encode(asking)["input_ids"], range(60)):
+        for _ in range(20):
+            model.tokens("Is it red?")
+        assert torch.equal(encoded, expected)

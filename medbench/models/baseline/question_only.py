@@ -18,9 +18,7 @@ class QuestionOnly:
     def __init__(self, questions: Sequence[str], answers: Sequence[str]) -> None:
         """A form without training questions falls back on all of them."""
         pairs = list(zip(questions, answers, strict=True))
-        self._classifiers = {
-            form: NaiveBayes([pair for pair in pairs if asks_yes_no(pair[0]) == form] or pairs) for form in (True, False)
-        }
+        self._classifiers = {form: NaiveBayes([pair for pair in pairs if asks_yes_no(pair[0]) == form] or pairs) for form in (True, False)}
 
     def answer(self, question: str) -> str:
         """The likeliest training answer to questions of its form."""
