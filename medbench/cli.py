@@ -4,9 +4,10 @@ import argparse
 import importlib
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from medbench import config as configuration
 from medbench import paths, provenance, runtime
@@ -83,7 +84,7 @@ def _slug(value: str) -> str:
 
 def _run_stage(name: str, names: tuple[str, ...], args: argparse.Namespace) -> None:
     runtime.die_with_parent()
-    started = time.time()
+    started = psutil.Process().create_time()  # what Python needs to start counts
     config = read_config(args)
     params, tracked = job(config, name, names)
     facts = stage_module(name).run(params, *names) or {}

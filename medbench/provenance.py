@@ -145,6 +145,7 @@ def write_run_record(path: Path, stage: str, names: tuple[str, ...], tracked_par
         "seconds": round(time.time() - started, 3),
         "peak_rss_mb": round(_peak_rss_mb(usage.rss)),
         "host": socket.gethostname(),
+        "torch": "torch" in sys.modules,
         "modules": sorted(name for name in sys.modules if name.split(".")[0] == "medbench"),
         "argv": [Path(sys.argv[0]).name, *sys.argv[1:]],
         **facts,

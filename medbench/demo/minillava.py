@@ -26,17 +26,19 @@ from medbench.demo.questions import Topic
 
 SOURCES: tuple[str, ...] = ("natural", *questions.KINDS)
 TOPICS: dict[str, dict[str, Topic]] = {"natural": scenes.TOPICS, **questions.TOPICS}
-SHARES = (0.35, 0.25, 0.4)
+SHARES = (0.38, 0.28, 0.34)
 """Of all steps: language, alignment, dialogues."""
 REHEARSAL = 3
 """Every third batch of the last stage is one of the first, so that language is not forgotten; LLaVA-1.5 mixes text in, too."""
 INSTRUCTION, INSTRUCTED = " Answer yes or no.", 0.9
 """How often a yes/no question carries an instruction."""
-TURNS, DESCRIBED = 4, 4
-"""Questions in a dialogue, and facts that a described picture tells."""
+TURNS, DESCRIBED = 4, 3
+"""Questions in a dialogue about a picture, and facts that a told picture has; about those a dialogue has one question."""
+TOLD_BATCH = 2.5
+"""Told pictures in a batch, in units of pictures in one."""
 FORMS = {"check": 0.6, "choose": 0.15, "name": 0.25}
 """How often each form of question is asked; a yes/no question is the hardest to learn."""
-TOLD, NOISE, SHARPNESS = 8, 0.5, 10.0
+TOLD, NOISE, SHARPNESS = 6, 0.2, 10.0
 """Vectors that tell a picture, their noise in units of a word's deviation, and how much a resemblance counts in the alignment."""
 OUTER = ("embed", "lm_head")
 """In the names of matrices that map words or places, not vectors, to vectors."""
@@ -164,18 +166,18 @@ class _Lessons:
         """Dialogues about told pictures of every source: vectors in place of image tokens, each the sum of some facts' words and noise."""
         rows, told = [], []
         words = self.model.get_input_embeddings().weight
-        for source in self.rng.choice(SOURCES, self.size):
+        for source in self.rng.choice(SOURCES, round(TOLD_BATCH * self.size)):
             facts = {name: str(self.rng.choice(topic.options)) for name, topic in TOPICS[source].items()}
             facts = {name: facts[name] for name in self.rng.permutation(list(facts))[:DESCRIBED]}
             places = torch.from_numpy(self.rng.integers(TOLD, size=len(facts)))
-            rows.append(self._dialogue([self.model.config.image_token_id] * TOLD, source, facts))
+            rows.append(self._dialogue([self.model.config.image_token_id] * TOLD, source, facts, 1))
             told.append(
                 torch.zeros(TOLD, words.shape[1]).index_add(0, places, words[[self._ids(f" {word}")[0] for word in facts.values()]])
             )
         ids, mask, labels = _padded(rows, self.tokenizer.pad_token_id)
         embeddings = self.model.get_input_embeddings()(ids)
         noise = (
-            NOISE * words.detach().std() * torch.from_numpy(self.rng.standard_normal((self.size, TOLD, words.shape[1])).astype(np.float32))
+            NOISE * words.detach().std() * torch.from_numpy(self.rng.standard_normal((len(rows), TOLD, words.shape[1])).astype(np.float32))
         )
         start = 1 + len(self._ids("USER: "))
         embeddings = torch.cat([embeddings[:, :start], torch.stack(told) + noise, embeddings[:, start + TOLD :]], dim=1)
@@ -216,18 +218,18 @@ class _Lessons:
             return self._language()
         chosen = self.rng.choice(len(self.pool), self.size, replace=False)
         image = [self.model.config.image_token_id] * llavaformat.IMAGE_TOKENS
-        rows = [self._dialogue(image, self.pool[index].source, self.pool[index].facts) for index in chosen]
+        rows = [self._dialogue(image, self.pool[index].source, self.pool[index].facts, TURNS) for index in chosen]
         ids, mask, labels = _padded(rows, self.tokenizer.pad_token_id)
         pixels = llavaformat.normalised(self.pixels[torch.from_numpy(chosen)])
         hidden = self.model.model(input_ids=ids, attention_mask=mask, pixel_values=pixels).last_hidden_state
         return _answer_loss(self.model.lm_head, hidden, labels)
 
-    def _dialogue(self, shown: list[int], source: str, facts: dict[str, str]) -> tuple[list[int], list[int]]:
-        """Ids and labels of `TURNS` questions about what is `shown`, in the chat template's form."""
+    def _dialogue(self, shown: list[int], source: str, facts: dict[str, str], turns: int) -> tuple[list[int], list[int]]:
+        """Ids and labels of `turns` questions about what is `shown`, in the chat template's form."""
         ids = [self.tokenizer.bos_token_id, *self._ids("USER: "), *shown]
         labels = [IGNORED] * len(ids)
         before = "\n"
-        for name in [*self.rng.permutation(list(facts)), *self.rng.permutation(list(facts))][:TURNS]:
+        for name in [*self.rng.permutation(list(facts)), *self.rng.permutation(list(facts))][:turns]:
             asked = _question(TOPICS[source][name], facts[name], self.rng)
             instructed = asked.answer in ("yes", "no") and self.rng.random() < INSTRUCTED
             question = self._ids(f"{before}{asked.question}{INSTRUCTION if instructed else ''} ASSISTANT:")

@@ -86,9 +86,9 @@ def test_recipe_reruns_its_mode_only(clone: Clone) -> None:
 
 
 def test_prompt_edit_embeds_no_image_again(clone: Clone) -> None:
-    path, main = clone.folder / "config/datasets.yaml", 'main: {normal: ["chest radiograph with no nodule"]'
+    path, main = clone.folder / "config/datasets.yaml", 'main: {clear: ["chest radiograph with clear lungs"]'
     before, after = path.read_text().split("nano-radiology:")
-    path.write_text(before + "nano-radiology:" + after.replace(main, 'main: {normal: ["quiet chest radiograph"]'))
+    path.write_text(before + "nano-radiology:" + after.replace(main, 'main: {clear: ["quiet chest radiograph"]'))
     assert path.read_text() != before + "nano-radiology:" + after
     outcome = clone.snakemake()
     assert outcome.code == 0, outcome.output
