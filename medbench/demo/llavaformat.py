@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     CLIPImageProcessor,
@@ -16,13 +18,14 @@ from transformers import (
     LlavaProcessor,
     PreTrainedTokenizerFast,
 )
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 IMAGE_SIZE, PATCH_SIZE = 64, 8
 IMAGE_TOKENS = (IMAGE_SIZE // PATCH_SIZE) ** 2
 MAX_LENGTH = 512
 """The context in tokens, image included."""
 HIDDEN = 96
+MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+"""CLIP's, of red, green and blue."""
 SPECIALS = ("<pad>", "<s>", "</s>", "<image>")
 """In the order of their ids."""
 CHAT_TEMPLATE = (
@@ -57,7 +60,7 @@ def train_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
         ),
     )
     core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", SPECIALS.index("<s>"))])
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=core,
         model_max_length=MAX_LENGTH,
         pad_token="<pad>",
@@ -73,8 +76,8 @@ def build(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
     At this width the libraries' initial weights are too small to learn from in a few hundred steps: the decoder's deviation is
     about one over the root of its width, image patches start as large as places, and places start as waves, as in the first transformer.
     """
-    shape = {"hidden_size": HIDDEN, "intermediate_size": 2 * HIDDEN, "num_hidden_layers": 2, "num_attention_heads": 4}
-    tokens = {
+    shape: dict[str, Any] = {"hidden_size": HIDDEN, "intermediate_size": 2 * HIDDEN, "num_hidden_layers": 2, "num_attention_heads": 4}
+    tokens: dict[str, Any] = {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
@@ -88,7 +91,7 @@ def build(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
             max_position_embeddings=MAX_LENGTH,
             initializer_range=HIDDEN**-0.5,
         ),
-        initializer_range=HIDDEN**-0.5,
+        initializer_range=HIDDEN**-0.5,  # type: ignore[call-arg]
         image_token_index=SPECIALS.index("<image>"),
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
@@ -98,16 +101,19 @@ def build(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
     with torch.no_grad():
         embeddings.patch_embedding.weight.mul_(5)
         embeddings.position_embedding.weight[1:] = torch.from_numpy(_waves(IMAGE_SIZE // PATCH_SIZE, HIDDEN))
-    model.generation_config = GenerationConfig(**tokens)
+    model.generation_config = GenerationConfig(**tokens)  # type: ignore[no-untyped-call]
     return model
 
 
-def _waves(side: int, width: int) -> "np.ndarray":
+def _waves(side: int, width: int) -> NDArray[np.float32]:
     """[side * side, width] sines and cosines of row and column, centred, amplitude 1."""
     rows, columns = (axis.ravel()[:, None] for axis in np.meshgrid(np.arange(side), np.arange(side), indexing="ij"))
     rates = np.geomspace(1, side, width // 4) * np.pi / side
-    waves = np.concatenate([np.sin(rows * rates), np.cos(rows * rates), np.sin(columns * rates), np.cos(columns * rates)], axis=1)
-    return (waves - waves.mean(axis=0)).astype(np.float32)
+    waves: NDArray[np.float64] = np.concatenate(
+        [np.sin(rows * rates), np.cos(rows * rates), np.sin(columns * rates), np.cos(columns * rates)], axis=1
+    )
+    centred: NDArray[np.float32] = (waves - waves.mean(axis=0)).astype(np.float32)
+    return centred
 
 
 def image_processor() -> CLIPImageProcessor:
@@ -117,14 +123,14 @@ def image_processor() -> CLIPImageProcessor:
 
 def normalised(pixels: torch.Tensor) -> torch.Tensor:
     """Bytes [n, 3, 64, 64] -> what the image processor makes of images of this size."""
-    mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
+    mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, DEVIATION))
     return (pixels.float() / 255 - mean) / deviation
 
 
 def save(model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Writes weights, configuration and processor, as a hub checkpoint holds them."""
     model.save_pretrained(folder)
-    LlavaProcessor(
+    LlavaProcessor(  # type: ignore[no-untyped-call]
         image_processor(),
         tokenizer,
         patch_size=PATCH_SIZE,

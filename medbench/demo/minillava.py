@@ -11,10 +11,11 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
@@ -80,8 +81,8 @@ def pretrain(
     """
     if architecture != "llava":
         raise ValueError(f"architecture {architecture!r}: only llava is made here")
-    if not corpus or (unknown := set(corpus) - set(SOURCES)):
-        raise ValueError(f"corpus {list(corpus)}: choose from {', '.join(SOURCES)}; unknown: {sorted(unknown)}")
+    if not corpus or not set(corpus) <= set(SOURCES):
+        raise ValueError(f"corpus {list(corpus)}: choose from {', '.join(SOURCES)}")
     start = time.perf_counter()
     pool = [shown(source, seed, index) for source in corpus for index in range(pool_size // len(corpus))]
     tokenizer = llavaformat.train_tokenizer(texts())
@@ -124,7 +125,8 @@ class _Lessons:
         size: int,
         rate: float,
     ) -> None:
-        self.model, self.tokenizer, self.pool, self.size, self.rate = model, tokenizer, pool, size, rate
+        self.model: Any = model
+        self.tokenizer, self.pool, self.size, self.rate = tokenizer, pool, size, rate
         self.rng = np.random.default_rng((seed, len(pool)))
         self.pixels = torch.from_numpy(np.stack([picture.image for picture in pool])).permute(0, 3, 1, 2).contiguous()
         self.known: dict[str, list[int]] = {}
@@ -204,7 +206,7 @@ class _Lessons:
             )
         return torch.stack(losses).sum() / sum(len(self.pool[index].facts) for index in chosen)
 
-    def _by_topic(self, chosen: "np.ndarray") -> Iterable[tuple[str, Topic, list[int]]]:
+    def _by_topic(self, chosen: NDArray[np.intp]) -> Iterable[tuple[str, Topic, list[int]]]:
         for source, topics in TOPICS.items():
             for name, topic in topics.items():
                 rows = [row for row, index in enumerate(chosen) if self.pool[index].source == source and name in self.pool[index].facts]

@@ -112,15 +112,8 @@ def radiograph(facts: Facts, anatomy: Rng, view: Rng) -> Field:
     side = 1 if facts["side"] == "left" else -1
     y = cy + {"upper": 17, "middle": 30, "lower": 42}[facts["zone"]] + anatomy.uniform(-1.5, 1.5) + view.normal(0, 0.7)
     x = cx + side * width * (anatomy.uniform(14, 18) + view.normal(0, 0.7))
-    match facts["finding"]:
-        case "nodule":
-            shadow = shapes(view, y, x, 3.0, 3.0, soft=1.5)
-        case "mass":
-            shadow = shapes(view, y, x, 8.5, 7.5, 0.06, soft=1.5)
-        case "cavity":
-            shadow = shapes(view, y, x, 6.2, 6.2, soft=1.5) - shapes(view, y, x, 3.9, 3.9, soft=1.5)
-        case _:
-            shadow = shapes(view, y, x, 7.5, 7.0, 0.15, soft=6) * np.clip(0.6 + 0.7 * clouds(view, 22), 0, 1.3)
+    height, breadth = (3.0, 3.0) if facts["finding"] == "nodule" else (8.5, 7.5)
+    shadow = shapes(view, y, x, height, breadth, 0.06, soft=1.5)
     return image + body * anatomy.uniform(0.42, 0.50) * shadow
 
 

@@ -1,5 +1,6 @@
 """Registries and runs: every mistake is one clear line."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ def registries(tmp_path: Path, **changes: Any) -> Path:
         entries = yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text())
         entries.update(changes.get(name, {}))
         (tmp_path / "config" / f"{name}.yaml").write_text(yaml.safe_dump(entries))
+    shutil.copy2(ROOT / "config" / "templates.yaml", tmp_path / "config")
     return tmp_path
 
 

@@ -12,7 +12,7 @@ from medbench import paths
 from medbench.errors import MedbenchError
 from medbench.stages import pretrain
 
-PARAMS = pretrain.Params("tests.unit.maker", "clip", ("natural",), 3, 8, 5)
+PARAMS = pretrain.Params("tests.unit.maker", "clip", ("natural",), 3, 8, 40, 5)
 
 
 @pytest.fixture
@@ -21,9 +21,9 @@ def maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     monkeypatch.chdir(tmp_path)
     module = types.ModuleType("maker")
 
-    def make(architecture: str, corpus: list[str], folder: Path, seed: int, steps: int, batch_size: int) -> None:
+    def make(architecture: str, corpus: list[str], folder: Path, seed: int, steps: int, batch_size: int, pool_size: int) -> None:
         folder.mkdir(parents=True)
-        (folder / "model.safetensors").write_text(repr((architecture, corpus, seed, steps, batch_size)))
+        (folder / "model.safetensors").write_text(repr((architecture, corpus, seed, steps, batch_size, pool_size)))
 
     module.pretrain = make  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, PARAMS.module, module)
@@ -36,7 +36,7 @@ def test_the_folder_is_put_in_place_whole(maker: types.ModuleType) -> None:
     (old / "of an older run").touch()
     pretrain.run(PARAMS, "mini")
     assert [file.name for file in old.iterdir()] == ["model.safetensors"]
-    assert (old / "model.safetensors").read_text() == "('clip', ['natural'], 5, 3, 8)"
+    assert (old / "model.safetensors").read_text() == "('clip', ['natural'], 5, 3, 8, 40)"
     assert [file.name for file in old.parent.iterdir()] == ["mini"]
 
 
@@ -60,7 +60,7 @@ def test_params_come_from_the_entry_and_the_runs_seed() -> None:
     assert made is not None
     moved = config._replace(run=config.run.model_copy(update={"seed": 7}))
     found = pretrain.params(moved, name)
-    assert found == ("medbench.demo.minimodels", "clip", made.corpus, made.steps, made.batch_size, 7 + made.seed_offset)
+    assert found == ("medbench.demo.minimodels", "clip", made.corpus, made.steps, made.batch_size, made.pool_size, 7 + made.seed_offset)
     assert pretrain.modules(found) == ("medbench.demo.minimodels",)
     with pytest.raises(MedbenchError, match="is not pretrained by the workflow"):
         pretrain.params(config, "raw-pixels")
