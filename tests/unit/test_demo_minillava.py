@@ -101,7 +101,11 @@ def test_pretraining_sees_no_picture_of_a_cohort() -> None:
 
 @pytest.mark.parametrize(
     ("architecture", "corpus", "message"),
-    [("clip", ["natural"], "only llava"), ("llava", [], "choose from"), ("llava", ["pathology"], r"\['pathology'\]: choose from natural, radiology, dermatology")],
+    [
+        ("clip", ["natural"], "only llava"),
+        ("llava", [], "choose from"),
+        ("llava", ["pathology"], r"\['pathology'\]: choose from natural, radiology, dermatology"),
+    ],
 )
 def test_what_cannot_be_made_is_named(tmp_path: Path, architecture: str, corpus: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -108,11 +108,13 @@ def get_adapt_input(wildcards):
 def get_predict_input(wildcards):
     """What a cell's answers follow from: test samples, and features with prompts or adapter, or the model itself."""
     cell = get_cell(wildcards)
-    mode, kind = CONFIG.modes[cell.mode].kind, CONFIG.models[cell.model].kind
+    mode, kind, task = CONFIG.modes[cell.mode].kind, CONFIG.models[cell.model].kind, CONFIG.datasets[cell.dataset].task
     files = [paths.samples(cell.dataset, "test")]
     if mode != "zero-shot":
         files += paths.adapter_files(*cell)
-    if kind != "generative" and mode in ("zero-shot", "probe"):
+    if task == "vqa" and kind == "baseline":  # fitted on what train asks and answers, without an image
+        return [*files, paths.samples(cell.dataset, "train")]
+    if task == "diagnosis" and mode in ("zero-shot", "probe"):
         files.append(paths.embeddings(cell.dataset, cell.model))
         return [*files, paths.prompts(cell.dataset, cell.model)] if mode == "zero-shot" else files
     return [*files, paths.images(cell.dataset), *get_checkpoint(wildcards)]
