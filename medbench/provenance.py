@@ -24,7 +24,7 @@ PACKAGE = Path(__file__).parent
 # What these modules decide reaches a job only through its params, which are tracked by value.
 # errors: the wording of a message is no result.
 UNTRACKED = frozenset(
-    {"medbench", "medbench.cli", "medbench.config", "medbench.cells", "medbench.errors", "medbench.provenance", "medbench.runtime"}
+    f"medbench{name}" for name in ("", ".__main__", ".cli", ".config", ".cells", ".errors", ".provenance", ".runtime", ".stages")
 )
 LIBRARIES = (
     "numpy", "scipy", "scikit-learn", "polars", "pyarrow", "pillow", "torch", "torchvision", "transformers", "tokenizers",
