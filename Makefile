@@ -1,4 +1,5 @@
 # make run | make test | make check: each works on a fresh machine with Python >= 3.11 and make.
+# Tests run on one thread: more of them on busy cores are many times slower.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
@@ -10,7 +11,7 @@ run: $(READY)  ## the demo grid on all cores
 	$(BIN)/snakemake --cores all
 
 test: $(READY)  ## the whole suite; MEDBENCH_REAL_DATA names the folder of real images
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 check: $(READY)  ## style, types, rules, generated files
 	$(BIN)/ruff check $(CODE)
