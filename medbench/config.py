@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from medbench import paths
 from medbench.errors import MedbenchError
 
 Task = Literal["diagnosis", "vqa"]
@@ -283,6 +284,12 @@ def recipe(config: Config, model: str, mode: str) -> ZeroShot | Probe | Contrast
     except ValidationError as error:
         raise one_line(f"{config.run.registries.models}: model {model}, overrides of {mode}", error) from None
     return merged  # type: ignore[no-any-return]
+
+
+def checkpoint(config: Config, model: str) -> str | None:
+    """Where a model's weights are: a hub id or folder, the folder of one that the workflow pretrains, or None for a baseline."""
+    entry = config.models[model]
+    return str(paths.model_folder(model)) if entry.pretrain else entry.checkpoint
 
 
 def can_run(model: Model, mode: str, entry: ZeroShot | Probe | Lora) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medbench import paths, provenance, runtime
-from medbench.config import Config, recipe
+from medbench.config import Config, checkpoint, recipe
 from medbench.errors import MedbenchError
 from medbench.models import base
 
@@ -41,7 +41,7 @@ def params(config: Config, dataset: str, model: str, mode: str) -> Params:
     method = METHODS[entry.kind, kind]
     source = {
         "module": base.module_name(entry.kind, entry.architecture),
-        "checkpoint": str(paths.model_folder(model)) if entry.pretrain else entry.checkpoint,
+        "checkpoint": checkpoint(config, model),
         "revision": entry.revision,
         "batch_size": entry.batch_size,
     }

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medbench import paths, runtime
-from medbench.config import Config
+from medbench.config import Config, checkpoint
 from medbench.datasets.images import decode, read_images
 from medbench.errors import MedbenchError
 from medbench.models import base
@@ -40,8 +40,7 @@ class Params(NamedTuple):
 def params(config: Config, dataset: str, model: str) -> Params:
     """Parameters of one model on one data set."""
     entry = config.models[model]
-    checkpoint = str(paths.model_folder(model)) if entry.pretrain else entry.checkpoint
-    return Params(base.module_name(entry.kind, entry.architecture), checkpoint, entry.revision, entry.batch_size)
+    return Params(base.module_name(entry.kind, entry.architecture), checkpoint(config, model), entry.revision, entry.batch_size)
 
 
 def modules(params: Params) -> tuple[str, ...]:

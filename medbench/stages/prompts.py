@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from medbench import paths, tables
-from medbench.config import Config
+from medbench.config import Config, checkpoint
 from medbench.errors import MedbenchError
 from medbench.models import base
 
@@ -26,8 +26,7 @@ class Params(NamedTuple):
 def params(config: Config, dataset: str, model: str) -> Params:
     """Parameters of one model on one data set."""
     entry, data = config.models[model], config.datasets[dataset]
-    checkpoint = str(paths.model_folder(model)) if entry.pretrain else entry.checkpoint
-    return Params(base.module_name(entry.kind, entry.architecture), checkpoint, entry.revision, data.classes, data.prompts)
+    return Params(base.module_name(entry.kind, entry.architecture), checkpoint(config, model), entry.revision, data.classes, data.prompts)
 
 
 def modules(params: Params) -> tuple[str, ...]:
