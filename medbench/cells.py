@@ -71,6 +71,12 @@ def grid(config: Config) -> list[Cell]:
     return cells
 
 
+def domain(config: Config, model: str) -> tuple[str, ...]:
+    """The run's data sets that are in-domain for a model and whose task it can do, in the order of the run."""
+    tasks = TASKS.get(config.models[model].kind, ())
+    return tuple(name for name in config.run.datasets if config.datasets[name].task in tasks and is_in_domain(config, model, name))
+
+
 def is_in_domain(config: Config, model: str, dataset: str) -> bool:
     """True where the data set's modality is among a specialist's pretraining; every medical data set is out of domain for a generalist."""
     entry = config.models[model]
@@ -80,7 +86,7 @@ def is_in_domain(config: Config, model: str, dataset: str) -> bool:
 def entrants(config: Config) -> list[Entrant]:
     """The run's models, baselines left out, as the gaps need them."""
     return [
-        Entrant(name, entry.family, entry.role, frozenset(d for d in config.run.datasets if is_in_domain(config, name, d)))
+        Entrant(name, entry.family, entry.role, frozenset(domain(config, name)))
         for name, entry in ((name, config.models[name]) for name in config.run.models)
         if entry.role != "baseline"
     ]

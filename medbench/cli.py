@@ -4,6 +4,7 @@ import argparse
 import importlib
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +58,32 @@ def stage_module(name: str) -> Any:
     return importlib.import_module(f"medbench.stages.{name}")
 
 
-def job(config: configuration.Config, stage: str, names: tuple[str, ...]) -> tuple[Any, str]:
-    """Parameters of one job, and the text that the rule tracks for it."""
+def job(config: configuration.Config, stage: str, names: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
+    """Parameters of one job, and the names of the modules that are its code."""
     module = stage_module(stage)
     params = module.params(config, *names)
-    own = module.modules(params) if hasattr(module, "modules") else ()
-    return params, provenance.tracked(params, (module.__name__, *own))
+    return params, (module.__name__, *(module.modules(params) if hasattr(module, "modules") else ()))
+
+
+def watched(config: configuration.Config, stage: str, names: tuple[str, ...]) -> str:
+    """The text that must stay equal for a finished job to stay finished: parameters, code and library versions.
+
+    The versions are those that made the result, so that an upgrade alone reruns nothing; with `rerun_on_versions`, those of now.
+    """
+    params, modules = job(config, stage, names)
+    made = provenance.made(paths.run_record(paths.main_output(stage, names)), modules)
+    versions = made.now if config.run.rerun_on_versions else made.then
+    return f"{provenance.tracked(params, modules)} {provenance.canonical(versions)}"
+
+
+def stale(config: configuration.Config, cells: Iterable[tuple[str, str, str]]) -> list[str]:
+    """Of finished cells, those whose predictions were made with other library versions than the installed ones: `cell: changes`."""
+    found = []
+    for cell in cells:
+        made = provenance.made(paths.run_record(paths.predictions(*cell)), job(config, "predict", cell)[1])
+        if changes := [f"{name} {version} -> {made.now[name]}" for name, version in made.then.items() if version != made.now[name]]:
+            found.append(f"{'/'.join(cell)}: {', '.join(changes)}")
+    return found
 
 
 def _add_stage(verbs: Any, name: str) -> None:
@@ -86,11 +107,12 @@ def _run_stage(name: str, names: tuple[str, ...], args: argparse.Namespace) -> N
     runtime.die_with_parent()
     started = psutil.Process().create_time()  # what Python needs to start counts
     config = read_config(args)
-    params, tracked = job(config, name, names)
+    params, modules = job(config, name, names)
+    tracked = provenance.tracked(params, modules)
     facts = stage_module(name).run(params, *names) or {}
     device = str(runtime.device()) if "torch" in sys.modules else "cpu"
     record = paths.run_record(paths.main_output(name, names))
-    provenance.write_run_record(record, name, names, tracked, started, {"device": device, **facts})
+    provenance.write_run_record(record, name, names, modules, tracked, started, {"device": device, **facts})
 
 
 def write_resolved(config: configuration.Config) -> Path:

@@ -2,7 +2,8 @@
 
 The digest of a stage's code is taken over `ast.unparse` without docstrings, for every medbench module that the stage's
 module imports, directly or not. So a comment or a docstring reruns nothing, and an edit reruns exactly what uses it.
-Libraries are not in it: their versions are recorded in each run record and show as *stale* when they change.
+Libraries are not in it: their versions are recorded in each run record, and what was made with others than the installed
+ones is *stale*: it is said, and rerun where the configuration says `rerun_on_versions: true`.
 """
 
 import ast
@@ -16,7 +17,7 @@ import sys
 import time
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -26,10 +27,18 @@ PACKAGE = Path(__file__).parent
 UNTRACKED = frozenset(
     f"medbench{name}" for name in ("", ".__main__", ".cli", ".config", ".cells", ".errors", ".provenance", ".runtime", ".stages")
 )
-LIBRARIES = (
-    "numpy", "scipy", "scikit-learn", "polars", "pyarrow", "pillow", "torch", "torchvision", "transformers", "tokenizers",
-    "peft", "accelerate", "safetensors", "rouge-score", "altair", "vl-convert-python", "snakemake",
-)  # fmt: skip
+# Import name -> the distributions whose versions can change what is computed through it.
+LIBRARIES = {
+    **{name: (name,) for name in ("accelerate", "altair", "numpy", "polars", "pyarrow", "safetensors", "scipy", "tokenizers", "torch")},
+    "PIL": ("pillow",),
+    "peft": ("peft", "accelerate"),
+    "rouge_score": ("rouge-score",),
+    "sklearn": ("scikit-learn", "scipy"),
+    "snakemake": ("snakemake",),
+    "torchvision": ("torchvision",),
+    "transformers": ("transformers", "tokenizers", "torchvision"),
+    "vl_convert": ("vl-convert-python",),
+}
 
 
 def canonical(value: Any) -> str:
@@ -118,10 +127,30 @@ def has_code(module: str) -> bool:
     return bool(_normalised(module).strip().removesuffix("pass"))
 
 
+@cache
+def libraries(modules: tuple[str, ...]) -> tuple[str, ...]:
+    """Sorted distributions of `LIBRARIES` that the closure of `modules` imports."""
+    outside = {name for module in closure(modules) for name in _outside(module)}
+    return tuple(sorted({library for name in outside for library in LIBRARIES.get(name, ())}))
+
+
+@cache
+def _outside(module: str) -> frozenset[str]:
+    """Top-level names that a module imports from elsewhere, inside functions too."""
+    names: set[str] = set()
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.split(".")[0])
+    return frozenset(names)
+
+
+@cache
 def versions() -> dict[str, str]:
     """Installed versions of the libraries that can change a number, and Python's own."""
     found = {"python": platform.python_version()}
-    for name in LIBRARIES:
+    for name in sorted({library for libraries in LIBRARIES.values() for library in libraries}):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -129,10 +158,30 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write_run_record(path: Path, stage: str, names: tuple[str, ...], tracked_params: str, started: float, facts: dict[str, Any]) -> None:
+class Made(NamedTuple):
+    """Versions of the libraries that a job uses: those that made its result, by its run record, and those installed now."""
+
+    then: dict[str, str]
+    now: dict[str, str]
+
+
+def made(record: Path, modules: tuple[str, ...]) -> Made:
+    """Where there is no readable record, the result, if any, counts as made with what is installed."""
+    installed = versions()
+    now = {name: installed[name] for name in libraries(modules) if name in installed}
+    try:
+        recorded = json.loads(record.read_bytes())["versions"]
+    except (OSError, ValueError, KeyError):
+        return Made(now, now)
+    return Made({name: recorded.get(name, "none") for name in now}, now)
+
+
+def write_run_record(
+    path: Path, stage: str, names: tuple[str, ...], modules: tuple[str, ...], tracked_params: str, started: float, facts: dict[str, Any]
+) -> None:
     """Times, host and versions of a finished job, beside its first output; `seconds` is wall time, memory in MB.
 
-    `facts`: what the job itself adds (device, number of images, parameters trained, ...).
+    `modules`: those whose closure is the job's code. `facts`: what the job itself adds (device, number of images, parameters trained, ...).
     """
     usage = psutil.Process().memory_info()
     record = {
@@ -141,6 +190,7 @@ def write_run_record(path: Path, stage: str, names: tuple[str, ...], tracked_par
         "command": f"python -m medbench {stage} {' '.join(names)}",
         "params": json.loads(tracked_params),
         "versions": versions(),
+        "libraries": list(libraries(modules)),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "seconds": round(time.time() - started, 3),
         "peak_rss_mb": round(_peak_rss_mb(usage.rss)),

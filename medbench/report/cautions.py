@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from medbench import provenance
 from medbench.report.material import PRIMARY, Material, primary
 from medbench.report.words import counted, interval, listed, mode_name, number
 
@@ -60,7 +61,7 @@ def _reading(base: dict[str, Any], chance: float | None) -> str:
 def collect(material: Material) -> list[Caution]:
     """All cautions of a run that concern at least one place, gravest first."""
     checks: tuple[Callable[[Material], Caution], ...] = (
-        solved, at_chance, not_above_baseline, shared_test, untrained, few_groups, drops, undefined, uncalibrated, versions,
+        solved, at_chance, not_above_baseline, shared_test, untrained, few_groups, drops, undefined, uncalibrated, stale, versions,
     )  # fmt: skip
     return [caution for caution in (check(material) for check in checks) if caution.places]
 
@@ -183,6 +184,19 @@ def uncalibrated(material: Material) -> Caution:
         "Off the shelf, the class with the highest score wins, and no threshold was ever set on data. AUROC does not depend on a threshold."
     )
     return Caution("uncalibrated", "Thresholds that were never calibrated", meaning, places)
+
+
+def stale(material: Material) -> Caution:
+    """Cells whose predictions were made with other library versions than those that wrote this report."""
+    now, places = provenance.versions(), []
+    for cell, record in material.records.items():
+        then = {name: record.get("versions", {}).get(name, "none") for name in record.get("libraries", [])}
+        if changes := [
+            f"{name} {version}, now {now.get(name, 'none')}" for name, version in then.items() if version != now.get(name, "none")
+        ]:
+            places.append(f"{cell}: {', '.join(changes)}")
+    meaning = "What these libraries compute may have changed since. `rerun_on_versions: true` in the configuration makes these cells anew."
+    return Caution("stale", "Cells made with other library versions than those installed now", meaning, places)
 
 
 def versions(material: Material) -> Caution:

@@ -73,8 +73,8 @@ def _distinct(entries: dict[str, F]) -> dict[str, F]:
 def _model(settings: config.Config, name: str) -> ModelFacts:
     entry = settings.models[name]
     weights = entry.checkpoint or ("pretrained by this workflow" if entry.pretrain else "none")
-    in_domain = tuple(dataset for dataset in settings.run.datasets if cells.is_in_domain(settings, name, dataset))
-    return ModelFacts(entry.about.label or name, entry.family, entry.role, weights, entry.revision, entry.about.licence, in_domain)
+    label, in_domain = entry.about.label or name, cells.domain(settings, name)
+    return ModelFacts(label, entry.family, entry.role, weights, entry.revision, entry.about.licence, in_domain)
 
 
 def _dataset(settings: config.Config, name: str) -> DatasetFacts:

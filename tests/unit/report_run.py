@@ -136,6 +136,7 @@ def _cell(chosen: Params, cell: Cell, value: float) -> None:
         path.touch()
     versions = {"numpy": "2.3.0", "transformers": "5.17.0" if cell.model == "siglip" else "5.23.0"}
     record = {"stage": "predict", "seconds": 1.25, "host": "somewhere", "device": "cpu", "peak_rss_mb": 300, "versions": versions}
+    record["libraries"] = ["numpy"]
     paths.run_record(paths.predictions(*cell)).write_text(json.dumps(record))
     if cell.mode != "ots" and cell.model not in ("constant-answer", "question-only"):
         path = paths.adapter(*cell) / "certificate.json"

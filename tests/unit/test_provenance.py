@@ -23,7 +23,10 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def forget() -> None:
-    for function in (provenance.code_digest, provenance.closure, provenance._tree, provenance._imports, provenance._normalised):
+    for function in (
+        provenance.code_digest, provenance.closure, provenance.libraries,
+        provenance._tree, provenance._imports, provenance._outside, provenance._normalised,
+    ):  # fmt: skip
         function.cache_clear()
 
 
@@ -54,3 +57,26 @@ def test_run_record_paths_of_names_with_dots() -> None:
     assert paths.run_record(paths.predictions("a", "qwen2.5-vl", "ots")).name == "ots.run.json"
     assert paths.run_record(paths.embeddings("a", "qwen2.5-vl")).name == "qwen2.5-vl.run.json"
     assert paths.run_record(paths.model_folder("qwen2.5-vl")).name == "qwen2.5-vl.run.json"
+
+
+def test_libraries_are_those_that_the_closure_imports(package: Path) -> None:
+    assert provenance.libraries(("medbench.a",)) == ()
+    (package / "b.py").write_text(
+        "import sklearn.metrics\n\ndef f():\n    from PIL import Image\n    import json\n    return Image, json\n"
+    )
+    forget()
+    assert provenance.libraries(("medbench.a",)) == ("pillow", "scikit-learn", "scipy")
+
+
+def test_a_result_without_a_readable_record_counts_as_made_now(package: Path, tmp_path: Path) -> None:
+    (package / "a.py").write_text("import numpy\n")
+    forget()
+    path = tmp_path / "x.run.json"
+    for text in (None, "{", "{}"):
+        if text is not None:
+            path.write_text(text)
+        made = provenance.made(path, ("medbench.a",))
+        assert made.then == made.now == {"numpy": provenance.versions()["numpy"]}
+    path.write_text('{"versions": {"numpy": "1.0", "torch": "1.0"}}')
+    made = provenance.made(path, ("medbench.a",))
+    assert made.then == {"numpy": "1.0"} != made.now

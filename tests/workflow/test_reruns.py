@@ -1,6 +1,10 @@
 """What reruns, on finished nano runs, by what was really executed."""
 
 import json
+import re
+from pathlib import Path
+
+import pytest
 
 from medbench.stages import STAGES
 
@@ -95,6 +99,38 @@ def test_prompt_edit_embeds_no_image_again(clone: Clone) -> None:
     predicted = {f"predict nano-radiology/{model}/ots" for model in ("nano-clip", "nano-medclip")}
     assert {job for job in outcome.executed if job.startswith("predict")} == predicted
     assert not {"embed", "adapt"} & stages(outcome.executed)
+
+
+def test_library_version_is_stale_and_reruns_on_demand(clone: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another version of scikit-learn is pretended by metadata that stands earlier on the path."""
+    metadata = tmp_path / "pretended/scikit_learn-99.0.dist-info/METADATA"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text("Metadata-Version: 2.1\nName: scikit-learn\nVersion: 99.0\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "pretended"))
+    outcome = clone.snakemake()
+    assert outcome.executed == set()
+    assert "STALE" not in outcome.output, "no prediction is computed with scikit-learn"
+
+    clone.append("config/nano.yaml", "rerun_on_versions: true\n")
+    outcome = clone.snakemake()
+    assert outcome.code == 0, outcome.output
+    assert {job for job in outcome.executed if job.startswith("adapt")} == {
+        job for job in clone.records() if job.endswith("/lp") and "adapt" in job
+    }
+    assert "embed" not in stages(outcome.executed)
+    assert clone.snakemake().executed == set()
+
+
+def test_stale_cells_are_said(clone: Clone) -> None:
+    for path in (clone.folder / "results/predictions").rglob("ots.run.json"):
+        record = json.loads(path.read_text())
+        record["versions"]["polars"] = "1.0"
+        path.write_text(json.dumps(record))
+    outcome = clone.snakemake("--dry-run")
+    n_cells = len(list((clone.folder / "results/predictions").rglob("*.parquet")))
+    assert re.search(rf"STALE: \d+ of {n_cells} cells were made with other library versions \(.*polars 1.0 -> ", outcome.output), (
+        outcome.output
+    )
 
 
 def test_one_cell_by_its_path(clone: Clone) -> None:

@@ -28,6 +28,11 @@ if NOW:
         sys.exit(f"ERROR: no cell of run {RUN} exists yet; run `snakemake --cores all` first")
 
 
+if not CONFIG.run.rerun_on_versions and (stale := cli.stale(CONFIG, CELLS)):
+    found = f"{len(stale)} of {len(CELLS)} cells were made with other library versions ({stale[0]})"
+    logger.warning(f"STALE: {found}; with `rerun_on_versions: true` they run again")
+
+
 # A job replaces its shell, so that it is a child of Snakemake itself and dies with it (medbench.runtime). It finds this
 # clone, and without conda the Python that runs Snakemake, whether or not an environment is activated.
 def get_shell_prefix():
@@ -55,7 +60,7 @@ def get_params(stage, *keys):
 
     def tracked(wildcards):
         names = tuple(wildcards[key] for key in keys)
-        return clearly(lambda: cli.job(CONFIG, stage, names)[1])
+        return clearly(lambda: cli.watched(CONFIG, stage, names))
 
     return tracked
 
