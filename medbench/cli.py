@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from medbench import config as configuration
 from medbench import paths, provenance, runtime
 from medbench.errors import MedbenchError
@@ -105,7 +103,7 @@ def _slug(value: str) -> str:
 
 def _run_stage(name: str, names: tuple[str, ...], args: argparse.Namespace) -> None:
     runtime.die_with_parent()
-    started = psutil.Process().create_time()  # what Python needs to start counts
+    started = provenance.process_start()
     config = read_config(args)
     params, modules = job(config, name, names)
     tracked = provenance.tracked(params, modules)

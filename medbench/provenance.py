@@ -92,10 +92,18 @@ def _source(module: str) -> Path | None:
 
 @cache
 def _tree(module: str) -> ast.Module:
+    """The module's code without docstrings; the parser leaves out comments."""
     path = _source(module)
     if path is None:
         raise ModuleNotFoundError(module)
-    return ast.parse(path.read_text(encoding="utf-8"))
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            and ast.get_docstring(node, clean=False) is not None
+        ):
+            node.body = node.body[1:] or [ast.Pass()]
+    return tree
 
 
 @cache
@@ -111,15 +119,7 @@ def _imports(module: str) -> tuple[str, ...]:
 
 @cache
 def _normalised(module: str) -> str:
-    """The module's code without docstrings and comments, and without imports that only types need."""
-    tree = ast.parse(ast.unparse(_tree(module)))
-    for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            and ast.get_docstring(node, clean=False) is not None
-        ):
-            node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
+    return ast.unparse(_tree(module))
 
 
 def has_code(module: str) -> bool:
@@ -174,6 +174,18 @@ def made(record: Path, modules: tuple[str, ...]) -> Made:
     except (OSError, ValueError, KeyError):
         return Made(now, now)
     return Made({name: recorded.get(name, "none") for name in now}, now)
+
+
+def process_start() -> float:
+    """When this process started [s since the epoch], so that what Python needs to start counts.
+
+    On Linux by the clock since boot: psutil takes the boot time in whole seconds, and is off by as much.
+    """
+    if sys.platform != "linux":
+        return psutil.Process().create_time()
+    after_name = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    since_boot = int(after_name[19]) / os.sysconf("SC_CLK_TCK")  # field 22, proc(5)
+    return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - since_boot)
 
 
 def write_run_record(

@@ -7,9 +7,8 @@ read about everything, so all can speak of a radiograph; but a generalist *saw* 
 phantoms of some kinds, from a seed stream that no evaluation cohort uses.
 """
 
-import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +21,7 @@ from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from medbench.demo import llavaformat, questions, scenes
 from medbench.demo.canvas import Image, Rng
-from medbench.demo.minimodels import PretrainReport, reproducible
+from medbench.demo.learning import PretrainReport, report, reproducible, train
 from medbench.demo.questions import Topic
 
 SOURCES: tuple[str, ...] = ("natural", *questions.KINDS)
@@ -41,10 +40,6 @@ FORMS = {"check": 0.6, "choose": 0.15, "name": 0.25}
 """How often each form of question is asked; a yes/no question is the hardest to learn."""
 TOLD, NOISE, SHARPNESS = 6, 0.2, 10.0
 """Vectors that tell a picture, their noise in units of a word's deviation, and how much a resemblance counts in the alignment."""
-OUTER = ("embed", "lm_head")
-"""In the names of matrices that map words or places, not vectors, to vectors."""
-MATRIX_RATE = 3.0
-"""Muon's learning rate, in units of AdamW's."""
 IGNORED = -100
 
 
@@ -90,8 +85,7 @@ def pretrain(
         model = llavaformat.build(tokenizer)
         losses = _Lessons(model, tokenizer, pool, seed, batch_size, learning_rate).all(steps)
     llavaformat.save(model, tokenizer, folder)
-    share = max(1, len(losses) // 20)
-    return PretrainReport(float(np.mean(losses[:share])), float(np.mean(losses[-share:])), steps, time.perf_counter() - start)
+    return report(losses, start)
 
 
 def shown(source: str, seed: int, index: int) -> Shown:
@@ -136,31 +130,10 @@ class _Lessons:
         """The losses of the dialogues."""
         language, alignment, dialogues = (max(1, round(share * steps)) for share in SHARES)
         inner = self.model.model
-        self._train(language, [inner.language_model, self.model.lm_head], self._language)
-        self._train(alignment, [inner.vision_tower, inner.multi_modal_projector], self._alignment)
-        return self._train(dialogues, [self.model], self._dialogues)
-
-    def _train(self, steps: int, parts: Iterable[nn.Module], loss_of: Callable[[], torch.Tensor]) -> list[float]:
-        """Warm-up and cosine decay over the parameters of `parts`: Muon for matrices inside, which halves the steps, AdamW for the rest."""
-        named = [(name, value) for part in parts for name, value in part.named_parameters()]
-        matrices = [value for name, value in named if value.ndim == 2 and not any(word in name for word in OUTER)]
-        others = [value for name, value in named if not any(value is matrix for matrix in matrices)]
-        optimizers: list[tuple[torch.optim.Optimizer, float]] = [
-            (torch.optim.Muon(matrices, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"), MATRIX_RATE * self.rate),
-            (torch.optim.AdamW(others, betas=(0.9, 0.98), weight_decay=0.05), self.rate),
-        ]
-        warmup, losses = max(1, steps // 10), []
         self.model.train()
-        for step in range(steps):
-            factor = min((step + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * step / steps))
-            loss = loss_of()
-            self.model.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_([*matrices, *others], 1.0)
-            for optimizer, rate in optimizers:
-                optimizer.param_groups[0]["lr"] = rate * factor
-                optimizer.step()
-            losses.append(float(loss.detach()))
+        train([inner.language_model, self.model.lm_head], self._language, language, self.rate)
+        train([inner.vision_tower, inner.multi_modal_projector], self._alignment, alignment, self.rate)
+        losses = train([self.model], self._dialogues, dialogues, self.rate)
         self.model.eval()
         return losses
 

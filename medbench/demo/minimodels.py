@@ -8,7 +8,6 @@ also phantoms of some kinds, from a seed stream that no evaluation cohort uses (
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -25,6 +24,7 @@ from transformers import (
 )
 
 from medbench.demo.hubformat import TEXT_LENGTH, save_processor, train_tokenizer
+from medbench.demo.learning import PretrainReport, report, reproducible, train
 from medbench.demo.natural import Pair, pairs
 from medbench.demo.phantoms import KINDS, captions, cohort
 
@@ -35,15 +35,6 @@ SOURCES: tuple[str, ...] = ("natural", *KINDS)
 PATCH_GAIN = 12.0  # of the mini SigLIP's patches at the start; with 1 it did not learn fine signs, with 4 half of them
 GENERALIST: tuple[str, ...] = ("natural",)
 SPECIALIST: tuple[str, ...] = ("natural", "radiology", "pathology")
-
-
-class PretrainReport(NamedTuple):
-    """What a pretraining did: the mean loss of its first and last twentieth, its steps, its wall time [s]."""
-
-    loss_first: float
-    loss_last: float
-    steps: int
-    seconds: float
 
 
 class Pool(NamedTuple):
@@ -85,9 +76,7 @@ def pretrain(
         losses = _train(model, _pool(drawn, tokenizer), seed, steps, batch_size, learning_rate)
     model.save_pretrained(folder)
     save_processor(architecture, tokenizer, folder)
-    share = max(1, steps // 20)
-    first, last = float(np.mean(losses[:share])), float(np.mean(losses[-share:]))
-    return PretrainReport(first, last, steps, time.perf_counter() - start)
+    return report(losses, start)
 
 
 def vocabulary(seed: int) -> list[str]:
@@ -148,40 +137,16 @@ def _pool(drawn: Sequence[Pair], tokenizer: PreTrainedTokenizerFast) -> Pool:
     return Pool(pixels, torch.tensor(text["input_ids"]), torch.tensor([numbers[pair.topic] for pair in drawn]))
 
 
-@contextmanager
-def reproducible(seed: int) -> Iterator[None]:
-    """One thread, deterministic kernels and a seeded generator; the caller's settings come back afterwards."""
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(strict)
-            torch.set_num_threads(threads)
-
-
 def _train(model: MiniModel, pool: Pool, seed: int, steps: int, batch_size: int, learning_rate: float) -> list[float]:
-    """The losses per step of AdamW with warm-up and cosine decay."""
+    """The losses of the steps."""
     rng = np.random.default_rng((seed, steps))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.05, fused=True)
-    warmup = max(1, steps // 10)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * step / steps))
-    )
-    model.train()
-    losses = []
-    for _ in range(steps):
+
+    def loss() -> torch.Tensor:
         chosen = torch.from_numpy(rng.choice(len(pool.pixels), batch_size, replace=False))
-        loss = contrastive_loss(model, augmented(pool.pixels[chosen], rng), pool.tokens[chosen], pool.topics[chosen])
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        losses.append(float(loss.detach()))
+        return contrastive_loss(model, augmented(pool.pixels[chosen], rng), pool.tokens[chosen], pool.topics[chosen])
+
+    model.train()
+    losses = train([model], loss, steps, learning_rate)
     model.eval()  # type: ignore[no-untyped-call]
     return losses
 

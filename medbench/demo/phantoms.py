@@ -73,7 +73,7 @@ def style_of(kind: str, rng: Rng) -> Style:
     gains = 1 + rng.normal(0, spread, 3)
     return Style(
         anatomy=int(rng.integers(2**32)),
-        severity=float(rng.uniform(0.4, 1.0)),
+        severity=float(rng.uniform(0.55, 1.0)),
         contrast=float(rng.uniform(0.85, 1.12)),
         brightness=float(rng.normal(0, 0.025)),
         tint=(float(gains[0]), float(gains[1]), float(gains[2])),

@@ -118,16 +118,33 @@ class Generative(ABC):
 
         Raises MedbenchError naming a question that is too long, or whose prompt is no token prefix of prompt + completion.
         """
-        prompts = self.encode(queries, side="right")
-        whole = self.encode(queries, [self.completion(answer) for answer in answers], side="right")
+        completions = [self.completion(answer) for answer in answers]
+        whole = self.encode(queries, completions, side="right")
         self._check_length(queries, whole["attention_mask"], 0)
         ids, mask, labels = whole["input_ids"], whole["attention_mask"].bool(), whole["input_ids"].clone()
-        for row, (query, length) in enumerate(zip(queries, prompts["attention_mask"].sum(dim=1).tolist(), strict=True)):
-            if not torch.equal(ids[row, :length], prompts["input_ids"][row, :length]):
-                found = f"its prompt is no token prefix of prompt + answer ({self.prompt(query.text)[-20:]!r})"
-                raise MedbenchError(query.name, found, f"mend `completion` of architecture {type(self).__name__}")
-            labels[row, :length] = IGNORED
+        ends = self._completion_ids(queries, completions)
+        for row, (query, length, end) in enumerate(zip(queries, mask.sum(dim=1).tolist(), ends, strict=True)):
+            if ids[row, length - len(end) : length].tolist() != end:
+                raise self._no_prefix(query)
+            labels[row, : length - len(end)] = IGNORED
         return {**whole, "labels": labels.masked_fill(~mask, IGNORED)}
+
+    def _completion_ids(self, queries: Sequence[Query], completions: Sequence[str]) -> list[list[int]]:
+        """Ids that each completion adds to its prompt: of the texts alone, since an image only takes places inside the prompt."""
+        prompts = [self.prompt(query.text) for query in queries]
+        with self._lock:
+            before, after = (
+                self.tokenizer(texts)["input_ids"]
+                for texts in (prompts, [prompt + end for prompt, end in zip(prompts, completions, strict=True)])
+            )
+        for query, prompt, whole in zip(queries, before, after, strict=True):
+            if whole[: len(prompt)] != prompt:
+                raise self._no_prefix(query)
+        return [whole[len(prompt) :] for prompt, whole in zip(before, after, strict=True)]
+
+    def _no_prefix(self, query: Query) -> MedbenchError:
+        found = f"its prompt is no token prefix of prompt + answer ({self.prompt(query.text)[-20:]!r})"
+        return MedbenchError(query.name, found, f"mend `completion` of architecture {type(self).__name__}")
 
     def placed(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Inputs on the model's device; pixels in its number format."""

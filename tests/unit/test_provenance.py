@@ -1,5 +1,8 @@
 """Code digests: what an edit reruns follows from them."""
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -80,3 +83,10 @@ def test_a_result_without_a_readable_record_counts_as_made_now(package: Path, tm
     path.write_text('{"versions": {"numpy": "1.0", "torch": "1.0"}}')
     made = provenance.made(path, ("medbench.a",))
     assert made.then == {"numpy": "1.0"} != made.now
+
+
+def test_a_process_knows_when_it_started() -> None:
+    code = "import time; time.sleep(0.3); from medbench import provenance; print(provenance.process_start())"
+    before = time.time()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert before - 0.05 <= float(done.stdout) <= before + 0.25
