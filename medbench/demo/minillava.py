@@ -85,7 +85,7 @@ def pretrain(
         model = llavaformat.build(tokenizer)
         losses = _Lessons(model, tokenizer, pool, seed, batch_size, learning_rate).all(steps)
     llavaformat.save(model, tokenizer, folder)
-    return report(losses, start)
+    return report(losses, start)._replace(steps=steps)
 
 
 def shown(source: str, seed: int, index: int) -> Shown:

@@ -114,7 +114,7 @@ def radiograph(facts: Facts, anatomy: Rng, view: Rng) -> Field:
     x = cx + side * width * (anatomy.uniform(14, 18) + view.normal(0, 0.7))
     height, breadth = (3.0, 3.0) if facts["finding"] == "nodule" else (8.5, 7.5)
     shadow = shapes(view, y, x, height, breadth, 0.06, soft=1.5)
-    return image + body * anatomy.uniform(0.42, 0.50) * shadow
+    return image + body * anatomy.uniform(0.60, 0.70) * shadow
 
 
 def skin(facts: Facts, anatomy: Rng, view: Rng) -> Field:
@@ -169,19 +169,18 @@ def picture(kind: str, facts: Facts, index: int, view: int, seed: int, stream: S
 
 
 def cohort(kind: str, n_patients: int, seed: int, stream: Stream = "cohort") -> Iterator[Sample]:
-    """Four questions about each of two images of patients 0 to `n_patients - 1`: two yes/no, one choice, one open.
+    """Four questions about each of two images of patients 0 to `n_patients - 1`: one yes/no, two choices, one open.
 
     A patient is the same in a larger cohort. The topics take turns; the second image has the opposite yes/no answers.
     """
     topics = TOPICS[kind]
     for index in range(n_patients):
         facts, rng = facts_of(kind, index, seed, stream), _rng(kind, seed, stream, 4, index)
-        order, holds = rng.permutation(list(topics)), rng.random(2) < 0.5
+        order, holds = rng.permutation(list(topics)), bool(rng.random() < 0.5)
         for view in range(VIEWS):
             image = picture(kind, facts, index, view, seed, stream)
-            plan = [(order[0], "check"), (order[1], "check"), (order[2], "choose"), (order[view], "name")]
-            for number, (topic, form) in enumerate(plan):
-                true = bool(holds[number]) != bool(view) if form == "check" else True
+            for topic, form in ((order[0], "check"), (order[1], "choose"), (order[2], "choose"), (order[view], "name")):
+                true = holds != bool(view) if form == "check" else True
                 asked = ask(topics[topic], facts[topic], form, rng, true)
                 yield Sample(f"{kind}-{index:05d}", view, *asked, image)
 

@@ -1,4 +1,4 @@
-"""The mini models over real images: every cell, every certificate, and baselines that say what the tasks are worth."""
+"""The mini models over real images and questions: every cell, every certificate, and baselines that say what the tasks are worth."""
 
 import json
 import os
@@ -39,6 +39,26 @@ def test_baselines_show_what_the_tasks_are_worth(run: Clone) -> None:
     assert abs(auroc["bccd"] - 0.5) < 0.12
     page = (run.folder / "results/report/real/index.html").read_text()
     assert "Raw pixels" in page
+
+
+def test_vqa_rad_is_whole(run: Clone) -> None:
+    data = run.folder / "results/data/vqa-rad"
+    splits = {split: pl.read_parquet(data / f"{split}.parquet") for split in ("train", "val", "test")}
+    assert splits["train"].height + splits["val"].height == 1793
+    assert dict(splits["test"]["answer_type"].value_counts().iter_rows()) == {"closed": 251, "open": 200}
+
+
+@pytest.mark.parametrize("dataset", ["vqa-rad", "bccd-vqa"])
+def test_questions_have_both_baselines_and_answers_are_no_constant(run: Clone, dataset: str) -> None:
+    page = (run.folder / "results/report/real/index.html").read_text()
+    assert "Constant answer" in page and "Question only" in page
+    test = pl.read_parquet(run.folder / f"results/data/{dataset}/test.parquet")
+    for model in ("mini-llava", "mini-llava-med"):
+        for mode in ("ots", "lora"):
+            answers = pl.read_parquet(run.folder / f"results/predictions/{dataset}/{model}/{mode}.parquet")
+            assert answers["sample_id"].to_list() == test["sample_id"].to_list()
+            assert answers["answer"].n_unique() > 2
+            assert answers["answer"].str.contains(r"^[\x20-\x7e]*$").all(), "text, not noise"
 
 
 def test_no_job_needs_more_than_three_gigabytes(run: Clone) -> None:
