@@ -9,6 +9,7 @@ rule adapt:
         paths.adapter_files("{dataset}", "{model}", "{mode}"),
     log:
         paths.log("adapt", "{dataset}", "{model}", "{mode}"),
+    priority: 1  # the longest jobs early, so that none of them ends alone
     conda:
         "../envs/model.yaml"
     resources:

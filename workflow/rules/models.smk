@@ -7,6 +7,7 @@ rule pretrain:
         directory(paths.model_folder("{model}")),
     log:
         paths.log("pretrain", "{model}"),
+    priority: 2  # everything of a model waits for it
     conda:
         "../envs/model.yaml"
     resources:
