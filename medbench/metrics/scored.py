@@ -54,7 +54,6 @@ class ScoredDiagnosis:
 
     def evaluate(self, measures: Sequence[Measure], weights: Floats) -> dict[Measure, Floats]:
         results: dict[Measure, Floats] = {}
-        weights = np.ascontiguousarray(weights)  # rows of samples, which a ranking walks through
         for subset in dict.fromkeys(measure.subset for measure in measures):
             wanted = [measure for measure in measures if measure.subset == subset]
             use = self.used(wanted[0])
