@@ -132,6 +132,7 @@ def _chain(cell: Cell) -> Iterator[tuple[str, tuple[str, ...], Path]]:
     yield "adapt", cell, paths.adapter(*cell) / "certificate.json"
     yield "predict", cell, paths.predictions(*cell)
     yield "score", cell, paths.scores(*cell)
+    yield "twins", (dataset,), paths.twins(dataset)
     yield "interval", cell, paths.intervals(*cell)
 
 
