@@ -1,4 +1,4 @@
-"""Do the intervals cover, and do verdicts stay away when all models are equal? python benchmarks/coverage.py [--draws 1000]
+"""Do the intervals cover, and do verdicts stay away when all models are equal? python -m benchmarks.coverage [--draws 1000]
 
 Patients have one or two images and one label; a score is label effect + patient effect + noise, so that AUROC, accuracy and
 gaps are known exactly. Prints in Markdown: coverage by number of groups, which columns keep within 93-97% from 200 groups up,
