@@ -58,6 +58,12 @@ def too_few(subset: str, used: Bools) -> bool:
     return subset.startswith(CLEAN) and int(used.sum()) < MIN_CLEAN
 
 
+def shortage(subset: str, thing: str, used: Bools) -> str:
+    """`29 clean closed questions, fewer than 30`."""
+    n = int(used.sum())
+    return f"{n} {subset.replace('-', ' ')} {thing}{'' if n == 1 else 's'}, fewer than {MIN_CLEAN}"
+
+
 @dataclass(frozen=True)
 class ScoredDiagnosis:
     """`labels` [n] in 0..k-1, `scores` [n, k] (rows that are not finite are null)."""
@@ -93,7 +99,7 @@ class ScoredDiagnosis:
     def why_undefined(self, measure: Measure) -> str:
         use = self.used(measure)
         if too_few(measure.subset, use):
-            return f"clean samples: {int(use.sum())}, fewer than {MIN_CLEAN}"
+            return shortage(measure.subset, "sample", use)
         absent = sorted(set(range(self.scores.shape[1])) - set(self.labels[use].tolist()))
         if not use.any():
             return "no sample with a finite score"
@@ -142,7 +148,7 @@ class ScoredVqa:
     def why_undefined(self, measure: Measure) -> str:
         use = self.used(measure)
         if too_few(measure.subset, use):
-            return f"{measure.subset.replace('-', ' ')} questions: {int(use.sum())}, fewer than {MIN_CLEAN}"
+            return shortage(measure.subset, "question", use)
         if not self.subsets[measure.subset].any():
             return "no question" if measure.subset == "all" else f"no {measure.subset} question"
         return f"no {measure.subset} question has a value"

@@ -271,7 +271,7 @@ def test_under_30_clean_samples_a_gap_is_null_with_its_reason() -> None:
     rows = run(ALL)["rq1"]
     clean = rows.filter(pl.col("subset") == "clean")
     assert clean["gap"].null_count() == len(clean) == 7
-    assert clean["reason"][0] == "xray/g/ots: clean samples: 29, fewer than 30; xray/s/ots: clean samples: 29, fewer than 30"
+    assert clean["reason"][0] == "xray/g/ots: 29 clean samples, fewer than 30; xray/s/ots: 29 clean samples, fewer than 30"
     assert rows.filter(pl.col("subset") == "all")["gap"].null_count() == 0
 
 
@@ -285,7 +285,7 @@ def test_a_clean_sample_null_in_one_cell_is_dropped_from_both() -> None:
     for cell in ALL[:1] + ALL[2:3]:
         interval.run(interval.Params("diagnosis", 0, 200, 400, 0.95, False, 30), *cell)
     clean = run(ALL)["rq1"].filter(pl.col("subset") == "clean")
-    assert clean["gap"].null_count() == 7 and "clean samples: 29, fewer than 30" in clean["reason"][0]
+    assert clean["gap"].null_count() == 7 and "29 clean samples, fewer than 30" in clean["reason"][0]
 
 
 def test_a_sample_null_in_one_cell_is_dropped_from_both(capsys: pytest.CaptureFixture[str]) -> None:

@@ -129,7 +129,7 @@ def test_scores_that_are_not_finite_are_left_out() -> None:
     assert made["sample_digest"][0] != make(whole)["sample_digest"][0]
     none_left = make(whole.with_columns(scores=pl.lit([float("nan")] * 2)))
     assert none_left["estimate"].null_count() == 28
-    assert set(none_left["reason"]) == {"no sample with a finite score", "clean samples: 0, fewer than 30"}
+    assert set(none_left["reason"]) == {"no sample with a finite score", "0 clean samples, fewer than 30"}
 
 
 def test_digest_names_ids_groups_and_what_was_used() -> None:
@@ -197,7 +197,7 @@ def test_under_30_clean_samples_every_row_is_there_and_null_with_its_reason() ->
     clean = made.filter(pl.col("subset") == "clean")
     assert len(clean) == 14 and set(clean["n"]) == {29}
     assert clean["estimate"].null_count() == clean["low"].null_count() == 14
-    assert set(clean["reason"]) == {"clean samples: 29, fewer than 30"}
+    assert set(clean["reason"]) == {"29 clean samples, fewer than 30"}
     assert set(clean["n_undefined"]) == {200}
     assert made.filter(pl.col("subset") == "all")["estimate"].null_count() == 0
     write_twins([f"s{i:03d}" for i in range(70)])
@@ -225,7 +225,7 @@ def test_under_30_clean_questions_of_a_type() -> None:
     assert rows["closed_accuracy", "strict", "clean-closed"]["n"] == 50
     assert rows["closed_accuracy", "strict", "clean-closed"]["reason"] is None
     few = rows["token_recall", "strict", "clean-open"]
-    assert (few["estimate"], few["n"], few["reason"]) == (None, 25, "clean open questions: 25, fewer than 30")
+    assert (few["estimate"], few["n"], few["reason"]) == (None, 25, "25 clean open questions, fewer than 30")
 
 
 def test_params_follow_the_configuration_without_the_margin() -> None:

@@ -121,4 +121,4 @@ def test_real_vqa_rad_has_hardly_a_clean_question(raw: Path) -> None:
     by_subset = {row["subset"]: row for row in rows.iter_rows(named=True)}
     assert by_subset["closed"]["n"] == 251 and by_subset["closed"]["estimate"] > 0
     assert by_subset["clean-closed"]["estimate"] is None
-    assert by_subset["clean-closed"]["reason"] == "clean closed questions: 1, fewer than 30"  # of 5 clean ones
+    assert by_subset["clean-closed"]["reason"] == "1 clean closed question, fewer than 30"  # of 5 clean ones

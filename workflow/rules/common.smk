@@ -120,6 +120,11 @@ def get_predict_input(wildcards):
     return [*files, paths.images(cell.dataset), *get_checkpoint(wildcards)]
 
 
+def get_run_twins(wildcards):
+    """Table `twins` of the run's data sets."""
+    return [paths.twins(dataset) for dataset in dict.fromkeys(cell.dataset for cell in CELLS)]
+
+
 def get_run_data(wildcards):
     """All tables of the run's data sets."""
     return [file for dataset in dict.fromkeys(cell.dataset for cell in CELLS) for file in paths.data(dataset)]
