@@ -85,7 +85,7 @@ def get_checkpoint(wildcards):
 
 def get_gpus(wildcards):
     """GPUs that a job of this model asks for: none for a baseline or a probe on cached features."""
-    kind = CONFIG.models[wildcards.model].kind
+    kind = clearly(lambda: CONFIG.models[wildcards.model].kind)
     mode = CONFIG.modes[wildcards.mode].kind if "mode" in wildcards.keys() else None
     on_features = kind == "contrastive" and mode in ("zero-shot", "probe")
     return 0 if kind == "baseline" or on_features else 1
