@@ -27,6 +27,10 @@ Floats = NDArray[np.float64]
 SIZES = (30, 50, 100, 200, 500)  # groups
 LEVEL = 0.95
 ENOUGH, WITHIN = 200, (0.93, 0.97)  # groups from which the coverage of a 95% interval is asked to lie in a range
+LEGEND = (
+    "Columns named percentile are the interval that the study publishes and that reports show; logit is the other method of every "
+    "intervals table, for bounded metrics; gaps are paired percentile intervals."
+)
 PATIENT, SHARED = 0.5, 0.6  # share of the variance that a patient's images have in common; of the noise that models have in common
 AUROC, ACCURACY = PRIMARY["diagnosis"], Measure("accuracy", "standard", "all")
 STRONG, WEAK, NEAR_ONE = 0.80, 0.75, 0.97  # true AUROCs
@@ -154,7 +158,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--test-resamples", type=int, default=2000, help="resamples behind each p value of the second table")
     arguments = parser.parse_args()
-    print(f"Coverage of 95% intervals, {arguments.draws:,} draws, 1,000 resamples over groups:\n")
+    print(f"Coverage of 95% intervals, {arguments.draws:,} draws, 1,000 resamples over groups. {LEGEND}\n")
     measured: dict[int, dict[str, float]] = {}
     for size in SIZES:
         row = measured[size] = coverage(arguments.draws, size, 1000)

@@ -111,6 +111,19 @@ def test_counts_another_way(mode: str, rank: int) -> None:
     assert {question: [exceed, of] for question, exceed, of in made.select("question", "exceed", "of").iter_rows()} == counts
 
 
+def test_the_readme_holds_what_the_figures_say() -> None:
+    made, readme = paper.rq_tables(), (ROOT / "README.md").read_text(encoding="utf-8")
+    for table in (paper.gaps_side_by_side(made), paper.counts(made)):
+        assert paper.markdown(table) in readme, f"README.md lacks this table of `compare-paper`:\n{paper.markdown(table)}"
+
+
+def test_counts_stand_side_by_side() -> None:
+    """12 = 4 data sets with an in-domain specialist x 3 generalists; CLIP's own family has PAPILA out of its domain: 3 x 2 + 4."""
+    rows = {tuple(row[:3]): row[3:] for row in paper.counts(paper.rq_tables()).iter_rows()}
+    assert rows["auroc", "RQ2", "lp"] == ("9 of 12", "12 of 12", "8 of 10", "10 of 10")
+    assert len(rows) == 6
+
+
 def intervals(estimate: float | None, low: float | None, high: float | None, metric: str, scoring: str, subset: str) -> pl.DataFrame:
     """A table of one percentile row."""
     row = {
