@@ -72,7 +72,8 @@ def finish(folder: Path) -> None:
     loaded = config.from_files([folder / "config/config.yaml"], folder)
     for cell in cells.grid(loaded):
         files = [*paths.data(cell.dataset), paths.embeddings(*cell[:2]), paths.prompts(*cell[:2]), paths.predictions(*cell)]
-        files += [paths.scores(*cell), paths.intervals(*cell), *(paths.adapter_files(*cell) if cell.mode != "ots" else [])]
+        files += [paths.scores(*cell), paths.twins(cell.dataset), paths.intervals(*cell)]
+        files += paths.adapter_files(*cell) if cell.mode != "ots" else []
         for file in files:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch()

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from medbench.config import Config, can_run
+from medbench.config import Config, can_run, require_architecture, require_layout
 from medbench.errors import MedbenchError
 
 TASKS = {"contrastive": ("diagnosis",), "generative": ("vqa",)}
@@ -49,6 +49,8 @@ def check(config: Config, cell: Cell) -> None:
     ):
         if name not in known:
             raise MedbenchError(f"cell {cell}", f"{word} {name!r} is in no registry", f"choose from {', '.join(sorted(known))}")
+    require_architecture(config, cell.model, f"cell {cell}")
+    require_layout(config, cell.dataset, f"cell {cell}")
     if not possible(config, cell):
         model, dataset = config.models[cell.model], config.datasets[cell.dataset]
         raise MedbenchError(

@@ -130,7 +130,7 @@ class Model(Strict):
 
     family: Slug
     role: Literal["generalist", "specialist", "baseline"]
-    architecture: Slug  # medbench/models/{kind}/{architecture}.py
+    architecture: Slug  # medbench/models/{kind}/{architecture}.py; an entry may stand here before its file does
     checkpoint: str | None = None  # hub id or folder; absent for baselines and for mini models
     revision: str | None = None
     pretrained_on: tuple[Slug, ...] = ()  # modalities
@@ -142,14 +142,20 @@ class Model(Strict):
 
     @property
     def kind(self) -> Kind:
-        """Follows from the folder that the architecture's file lies in."""
+        """Follows from the folder that the architecture's file lies in. Raises MedbenchError where there is none."""
+        if not self.has_file:
+            known = ", ".join(sorted(_kinds()))
+            raise MedbenchError(f"architecture {self.architecture}", "has no file in medbench/models", f"add it, or choose from {known}")
         return _kinds()[self.architecture]
+
+    @property
+    def has_file(self) -> bool:
+        """Whether the model can run: the registries know more models than there are architectures."""
+        return self.architecture in _kinds()
 
     @model_validator(mode="after")
     def _check(self) -> "Model":
-        if self.architecture not in _kinds():
-            raise ValueError(f"architecture {self.architecture!r} has no file; there are {', '.join(sorted(_kinds()))}")
-        if self.kind != "baseline" and (self.checkpoint is None) == (self.pretrain is None):
+        if _kinds().get(self.architecture, self.role) != "baseline" and (self.checkpoint is None) == (self.pretrain is None):
             raise ValueError("give either `checkpoint` (hub id or folder) or `pretrain`")
         return self
 
@@ -179,7 +185,7 @@ class Dataset(Strict):
     """One entry of `config/datasets.yaml`."""
 
     task: Task
-    layout: Slug  # medbench/datasets/layouts/{layout}.py
+    layout: Slug  # medbench/datasets/layouts/{layout}.py; an entry may stand here before its file does
     modality: Slug
     specialty: Slug
     raw_dir: str | None = None  # folder of the official files; `${VARIABLE}` is expanded
@@ -193,9 +199,6 @@ class Dataset(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> "Dataset":
-        known = sorted(file.stem.replace("_", "-") for file in (_PACKAGE / "datasets" / "layouts").glob("[a-z]*.py"))
-        if self.layout not in known:
-            raise ValueError(f"layout {self.layout!r} has no file; there are {', '.join(known)}")
         if self.task == "diagnosis":
             if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
                 raise ValueError(f"`classes` must name at least two different classes, found {list(self.classes)}")
@@ -205,6 +208,11 @@ class Dataset(Strict):
                 if set(prompts) != set(self.classes) or not all(prompts.values()):
                     raise ValueError(f"prompt set {name!r} must give every class of {list(self.classes)} a prompt, found {sorted(prompts)}")
         return self
+
+
+def layouts() -> list[str]:
+    """Layouts that have a file."""
+    return sorted(file.stem.replace("_", "-") for file in (_PACKAGE / "datasets" / "layouts").glob("[a-z]*.py"))
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------
@@ -440,7 +448,7 @@ def _check_selection(config: Config, source: str) -> None:
             twice = next(name for name in names if names.count(name) > 1)
             raise MedbenchError(source, f"{word}: {twice!r} is listed twice", "list it once")
     for name, model in config.models.items():
-        for mode in {*model.overrides, *(model.modes or ())}:
+        for mode in {*model.overrides, *(model.modes or ())} if model.has_file else ():
             if mode not in config.modes:
                 raise MedbenchError(
                     f"{run.registries.models}: model {name}", f"names mode {mode!r}", f"choose from {', '.join(config.modes)}"
@@ -448,6 +456,7 @@ def _check_selection(config: Config, source: str) -> None:
             recipe(config, name, mode)
     for model_name in run.models:
         model = config.models[model_name]
+        require_architecture(config, model_name, source)
         if not any(can_run(model, mode, config.modes[mode]) for mode in run.modes):
             raise MedbenchError(
                 source, f"model {model_name!r} ({model.kind}) can run none of the modes {list(run.modes)}", "add a mode or drop the model"
@@ -462,7 +471,22 @@ def _check_selection(config: Config, source: str) -> None:
                 source, f"mode {mode!r} can be run by none of the models {list(run.models)}", "add a model or drop the mode"
             )
     for dataset in run.datasets:
+        require_layout(config, dataset, source)
         raw_dir(config, dataset)
+
+
+def require_architecture(config: Config, model: str, where: str) -> None:
+    """Raise MedbenchError, which names `where` the model was chosen, when its architecture has no file yet."""
+    if not config.models[model].has_file:
+        found = f"model {model!r} has the architecture {config.models[model].architecture!r}, which has no file in medbench/models"
+        raise MedbenchError(where, found, f"add it, or choose a model of {', '.join(sorted(_kinds()))}")
+
+
+def require_layout(config: Config, dataset: str, where: str) -> None:
+    """Raise MedbenchError, which names `where` the data set was chosen, when its layout has no file yet."""
+    if config.datasets[dataset].layout not in layouts():
+        found = f"data set {dataset!r} has the layout {config.datasets[dataset].layout!r}, which has no file in medbench/datasets/layouts"
+        raise MedbenchError(where, found, f"add it, or choose a data set of {', '.join(layouts())}")
 
 
 def one_line(where: str, error: ValidationError) -> MedbenchError:

@@ -37,6 +37,11 @@ def data(dataset: str) -> list[Path]:
     return [*(samples(dataset, split) for split in SPLITS), images(dataset), card(dataset)]
 
 
+def twins(dataset: str) -> Path:
+    """Table `twins`: samples that another split holds too."""
+    return RESULTS / "twins" / f"{dataset}.parquet"
+
+
 def embeddings(dataset: str, model: str) -> Path:
     """Table `embeddings`."""
     return RESULTS / "embeddings" / dataset / f"{model}.parquet"
@@ -97,6 +102,7 @@ def main_output(stage: str, names: tuple[str, ...]) -> Path:
     made: dict[str, Callable[..., Path]] = {
         "pretrain": model_folder,
         "prepare": card,
+        "twins": twins,
         "embed": embeddings,
         "prompts": prompts,
         "adapt": lambda *cell: adapter_files(*cell)[0],

@@ -44,6 +44,16 @@ class SamplesVqa(dy.Schema):
     image_id = dy.String()
 
 
+class Twins(dy.Schema):
+    """twins/{dataset}.parquet: the samples whose image another split of the data set holds too, one row for each such split."""
+
+    split = dy.Enum(["train", "val", "test"], primary_key=True)
+    sample_id = dy.String(primary_key=True)
+    other_split = dy.Enum(["train", "val", "test"], primary_key=True)
+    kind = dy.Enum(["exact-image", "exact-pixels"])  # the closest likeness: the same bytes, or other bytes of the same pixels
+    other_sample_id = dy.String()  # a sample of the other split with that image: the first of them
+
+
 class Embeddings(dy.Schema):
     """embeddings/{dataset}/{model}.parquet: one row an image."""
 
@@ -127,7 +137,7 @@ class Intervals(dy.Schema):
 
     metric = dy.String(primary_key=True)
     scoring = dy.String(primary_key=True)  # `standard` for diagnosis; `strict` or `published` for answers
-    subset = dy.String(primary_key=True)  # all | open | closed | clean
+    subset = dy.String(primary_key=True)  # all | open | closed | clean | clean-open | clean-closed; clean: without a twin in train or val
     method = dy.String(primary_key=True)  # percentile | logit | bca
     unit = dy.String()  # what is resampled: group or sample
     level = dy.Float64(min=0, max=1)
@@ -211,6 +221,7 @@ TABLES: dict[str, type[dy.Schema]] = {
     "images": Images,
     "samples-diagnosis": SamplesDiagnosis,
     "samples-vqa": SamplesVqa,
+    "twins": Twins,
     "embeddings": Embeddings,
     "prompts": Prompts,
     "predictions-diagnosis": PredictionsDiagnosis,

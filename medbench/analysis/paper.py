@@ -27,10 +27,7 @@ FIGURES = {
     **dict.fromkeys(("task", "dataset", "model", "mode"), pl.String),
     **dict.fromkeys(("estimate", "low", "high"), pl.Float64),
 }
-_PLAIN: dict[str, Any] = {
-    "tbl_rows": -1, "tbl_cols": -1, "tbl_width_chars": 200, "tbl_formatting": "ASCII_MARKDOWN",
-    "tbl_hide_dataframe_shape": True, "tbl_hide_column_data_types": True,
-}  # fmt: skip
+QUESTIONS = ("rq1", "rq2", "rq3")
 
 
 class Names(NamedTuple):
@@ -106,7 +103,7 @@ def rq_tables() -> dict[str, pl.DataFrame]:
     """Tables `gaps` from the published figures alone: rq1, rq2, rq3, `global`, and `family`, its counterpart within families."""
     figures = published()
     who, results = study(figures), Figures(figures)
-    made = {question: rq_table(question, who, results) for question in ("rq1", "rq2", "rq3")}
+    made = {question: rq_table(question, who, results) for question in QUESTIONS}
     return {**made, "global": global_table(who, results), "family": global_table(who, results, within_family=True)}
 
 
@@ -119,6 +116,31 @@ def exceeding(gaps: pl.DataFrame) -> pl.DataFrame:
         .agg(exceed=pl.col("exceeds").sum(), of=pl.len())
         .sort("metric", "question", "adaptation", "rank")
     )
+
+
+def counts(made: dict[str, pl.DataFrame]) -> pl.DataFrame:
+    """`exceeding` of all families and of the own family side by side, one row a metric, question and adaptation, as `9 of 12`."""
+    key = ["metric", "question", "adaptation"]
+    views = []
+    for view, title in (("global", "all families"), ("family", "own family")):
+        found = exceeding(made[view]).with_columns(text=pl.format("{} of {}", "exceed", "of"))
+        views += [
+            found.filter(pl.col("rank") == rank).select(*key, pl.col("text").alias(f"{place}, {title}"))
+            for rank, place in ((1, "best"), (2, "second best"))
+        ]
+    joined = views[0]
+    for other in views[1:]:
+        joined = joined.join(other, on=key, how="left", maintain_order="left")
+    return joined.with_columns(pl.col("question").cast(pl.String).str.strip_prefix("global-").str.to_uppercase())
+
+
+def gaps_side_by_side(made: dict[str, pl.DataFrame]) -> pl.DataFrame:
+    """Every family's gap on every data set in points: one column a question and adaptation, null where the question is not asked."""
+    rows = pl.concat([made[question] for question in QUESTIONS]).filter(pl.col("gap").is_not_null())
+    column = pl.col("question").cast(pl.String).str.to_uppercase() + " " + pl.col("adaptation")
+    texts = (pl.col("gap") * PERCENT).map_elements(lambda gap: f"{gap:+.2f}", return_dtype=pl.String)
+    wide = rows.select("family", "dataset", texts, column=column).pivot("column", index=["family", "dataset"], values="gap")
+    return wide.with_row_index("place").sort(pl.col("place").min().over("family"), "place").drop("place")
 
 
 def compare_paper() -> pl.DataFrame:
@@ -147,13 +169,10 @@ def command() -> None:
     """Print the study's questions as its published figures answer them, then the cells on this disk beside the figures."""
     made = rq_tables()
     print("From the published figures alone (in points; no pairing, so no interval, p value or verdict of a gap)")
-    for question in ("rq1", "rq2", "rq3"):
+    for question in QUESTIONS:
         _show(f"{question.upper()} per family", _gap_columns(made[question]))
-    _show(
-        "Adapted generalists above the best (rank 1) and second best (rank 2) specialist of all families",
-        exceeding(made["global"]),
-    )
-    _show("The same within their own family", exceeding(made["family"]))
+    _show("The gaps side by side", gaps_side_by_side(made))
+    _show("Adapted generalists that exceed the best and the second best specialist, data sets and generalists counted", counts(made))
     beside = compare_paper()
     if beside.is_empty():
         print("\nNo cell of the study lies under results/intervals: nothing to set beside the published figures.")
@@ -169,9 +188,24 @@ def _gap_columns(gaps: pl.DataFrame) -> pl.DataFrame:
     return shown.select("adaptation", "family", "dataset", "generalist", "specialist", *in_points, "exceeds")
 
 
+def markdown(frame: pl.DataFrame) -> str:
+    """A table in Markdown, padded so that it can be read as it is."""
+    rows = [frame.columns, *([_text(value) for value in row] for row in frame.iter_rows())]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |" for row in rows]
+    return "\n".join([lines[0], f"|{'|'.join('-' * (width + 2) for width in widths)}|", *lines[1:]])
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
 def _show(title: str, frame: pl.DataFrame) -> None:
-    with pl.Config(**_PLAIN):
-        print(f"\n{title}\n{frame}")
+    print(f"\n{title}\n\n{markdown(frame)}")
 
 
 def _read(name: str) -> list[dict[str, str]]:

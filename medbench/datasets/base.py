@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
 from pydantic import AfterValidator, ValidationError
 
-from medbench.config import Strict, one_line
+from medbench.config import Strict, layouts, one_line
 from medbench.errors import MedbenchError
 from medbench.paths import SPLITS
 
@@ -113,7 +113,11 @@ def module_name(layout: str) -> str:
 
 
 def load_layout(layout: str) -> Layout:
-    """The module of a layout by its name in the registry. Raises ModuleNotFoundError: the registry admits only names with a file."""
+    """The module of a layout by its name in the registry. Raises MedbenchError for one that has no file."""
+    if layout not in layouts():
+        raise MedbenchError(
+            f"layout {layout}", "has no file in medbench/datasets/layouts", f"add it, or choose from {', '.join(layouts())}"
+        )
     return cast(Layout, importlib.import_module(module_name(layout)))
 
 

@@ -1,8 +1,13 @@
-"""What splits share, within and across data sets: exact images (bytes), exact pixels, groups. For the data card and the ledger."""
+"""What splits share, within and across data sets: exact images (bytes), exact pixels, groups. For data card, ledger and twins."""
+
+from collections.abc import Mapping
 
 import polars as pl
 
 from medbench import tables
+
+IMAGE_KINDS = {"exact-image": "image_id", "exact-pixels": "pixel_digest"}  # kind -> column that is equal, the closest likeness first
+KINDS = {**IMAGE_KINDS, "group": "group_id"}
 
 
 def uses(dataset: str, split: str, samples: pl.DataFrame, digests: pl.DataFrame) -> pl.DataFrame:
@@ -11,7 +16,6 @@ def uses(dataset: str, split: str, samples: pl.DataFrame, digests: pl.DataFrame)
     `samples`: sample_id, group_id, image_id; `digests`: image_id, pixel_digest. Columns: kind, key, dataset, split, sample_id.
     """
     joined = samples.join(digests, on="image_id", how="left", maintain_order="left")
-    kinds = {"exact-image": "image_id", "exact-pixels": "pixel_digest", "group": "group_id"}
     parts = [
         joined.unique(column, keep="first", maintain_order=True).select(
             pl.lit(kind).alias("kind"),
@@ -20,9 +24,25 @@ def uses(dataset: str, split: str, samples: pl.DataFrame, digests: pl.DataFrame)
             pl.lit(split).alias("split"),
             "sample_id",
         )
-        for kind, column in kinds.items()
+        for kind, column in KINDS.items()
     ]
     return pl.concat(parts)
+
+
+def twins(splits: Mapping[str, pl.DataFrame], digests: pl.DataFrame) -> pl.DataFrame:
+    """Table `twins` of one data set. `splits`: split -> sample_id, image_id; `digests`: image_id, pixel_digest."""
+    samples = pl.concat([frame.select(pl.lit(split).alias("split"), "sample_id", "image_id") for split, frame in splits.items()])
+    joined = samples.join(digests, on="image_id", how="left", maintain_order="left")
+    found = []
+    for kind, column in IMAGE_KINDS.items():
+        own = joined.select("split", "sample_id", column)
+        other = own.unique(["split", column], keep="first", maintain_order=True)
+        pairs = own.join(other.select(column, other_split="split", other_sample_id="sample_id"), on=column, maintain_order="left_right")
+        found.append(pairs.filter(pl.col("split") != pl.col("other_split")).with_columns(kind=pl.lit(kind)))
+    key = ["split", "sample_id", "other_split"]
+    types = tables.columns(tables.Twins)
+    closest = pl.concat([frame.select(*types) for frame in found]).unique(key, keep="first", maintain_order=True)
+    return closest.select(pl.col(name).cast(kind) for name, kind in types.items()).sort(key)
 
 
 def shared(used: list[pl.DataFrame]) -> pl.DataFrame:

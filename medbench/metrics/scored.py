@@ -26,7 +26,12 @@ class Measure(NamedTuple):
 
     metric: str
     scoring: str  # standard | strict | published
-    subset: str  # all | open | closed | clean
+    subset: str  # all | open | closed, and the clean part of each: clean | clean-open | clean-closed
+
+    @property
+    def clean(self) -> "Measure":
+        """The same on the clean part of the subset."""
+        return self._replace(subset=clean_part(self.subset))
 
 
 PRIMARY: dict[Task, Measure] = {
@@ -34,6 +39,29 @@ PRIMARY: dict[Task, Measure] = {
     "vqa": Measure("closed_accuracy", "strict", "closed"),
 }
 LOWER_IS_BETTER = frozenset({"ece"})
+CLEAN = "clean"
+MIN_CLEAN = 30  # samples; what fewer clean ones would say is left undefined
+
+
+def clean_part(subset: str) -> str:
+    """Name of a subset's samples without a twin in train or val: `all` -> `clean`, `open` -> `clean-open`."""
+    return CLEAN if subset == "all" else f"{CLEAN}-{subset}"
+
+
+def with_clean(subsets: dict[str, Bools], clean: Bools) -> dict[str, Bools]:
+    """Every subset, and the clean part of each."""
+    return subsets | {clean_part(name): mask & clean for name, mask in subsets.items()}
+
+
+def too_few(subset: str, used: Bools) -> bool:
+    """Whether `used` samples of a clean subset are too few for an estimate."""
+    return subset.startswith(CLEAN) and int(used.sum()) < MIN_CLEAN
+
+
+def shortage(subset: str, thing: str, used: Bools) -> str:
+    """`29 clean closed questions, fewer than 30`."""
+    n = int(used.sum())
+    return f"{n} {subset.replace('-', ' ')} {thing}{'' if n == 1 else 's'}, fewer than {MIN_CLEAN}"
 
 
 @dataclass(frozen=True)
@@ -54,20 +82,24 @@ class ScoredDiagnosis:
 
     def evaluate(self, measures: Sequence[Measure], weights: Floats) -> dict[Measure, Floats]:
         results: dict[Measure, Floats] = {}
-        weights = np.ascontiguousarray(weights)  # rows of samples, which a ranking walks through
+        made: dict[bytes, Diagnosis] = {}  # without a twin the clean samples are all of them: computed once
         for subset in dict.fromkeys(measure.subset for measure in measures):
             wanted = [measure for measure in measures if measure.subset == subset]
             use = self.used(wanted[0])
-            arrays = self.labels[use], self.scores[use], weights[self.groups.index[use]]
-            if [measure.metric for measure in wanted] == ["auroc"]:
-                results[wanted[0]] = diagnosis.auroc(*arrays)
+            if too_few(subset, use):
+                results |= dict.fromkeys(wanted, np.full(weights.shape[1], np.nan))
+            elif [measure.metric for measure in wanted] == ["auroc"]:
+                results[wanted[0]] = diagnosis.auroc(self.labels[use], self.scores[use], weights[self.groups.index[use]])
             else:
-                values = diagnosis.metrics(*arrays)
-                results |= {measure: getattr(values, measure.metric) for measure in wanted}
+                if use.tobytes() not in made:
+                    made[use.tobytes()] = diagnosis.metrics(self.labels[use], self.scores[use], weights[self.groups.index[use]])
+                results |= {measure: getattr(made[use.tobytes()], measure.metric) for measure in wanted}
         return results
 
     def why_undefined(self, measure: Measure) -> str:
         use = self.used(measure)
+        if too_few(measure.subset, use):
+            return shortage(measure.subset, "sample", use)
         absent = sorted(set(range(self.scores.shape[1])) - set(self.labels[use].tolist()))
         if not use.any():
             return "no sample with a finite score"
@@ -99,15 +131,24 @@ class ScoredVqa:
         return self.subsets[measure.subset] & np.isfinite(self.values[measure.metric, measure.scoring])
 
     def evaluate(self, measures: Sequence[Measure], weights: Floats) -> dict[Measure, Floats]:
-        used = np.array([self.used(measure) for measure in measures])
-        values = np.array([self.values[measure.metric, measure.scoring] for measure in measures])
+        masks = {measure: self.used(measure) for measure in measures}
+        # without a twin the clean samples are all of them: every column and mask is computed once
+        keys = {measure: (measure.metric, measure.scoring, mask.tobytes()) for measure, mask in masks.items()}
+        first = {key: measure for measure, key in reversed(keys.items())}
+        used = np.array([masks[measure] for measure in first.values()])
+        values = np.array([self.values[measure.metric, measure.scoring] for measure in first.values()])
         steps = np.rint(np.where(used, values, 0.0) * STEP)
         sums = self._by_group(steps) @ weights  # whole numbers, exact in float64 up to two million samples
         counts = self._by_group(used.astype(np.float64)) @ weights
         with np.errstate(invalid="ignore", divide="ignore"):
-            return dict(zip(measures, sums / counts / STEP, strict=True))
+            made = dict(zip(first, sums / counts / STEP, strict=True))
+        undefined = np.full(weights.shape[1], np.nan)
+        return {measure: undefined if too_few(measure.subset, masks[measure]) else made[key] for measure, key in keys.items()}
 
     def why_undefined(self, measure: Measure) -> str:
+        use = self.used(measure)
+        if too_few(measure.subset, use):
+            return shortage(measure.subset, "question", use)
         if not self.subsets[measure.subset].any():
             return "no question" if measure.subset == "all" else f"no {measure.subset} question"
         return f"no {measure.subset} question has a value"
@@ -124,7 +165,7 @@ Scored = ScoredDiagnosis | ScoredVqa
 
 # Subsets of the measures that are not defined on all of them.
 SUBSETS: dict[tuple[str, str], tuple[str, ...]] = {
-    ("closed_accuracy", "strict"): ("closed",),
-    ("parsed", "strict"): ("closed",),
-    ("accuracy", "published"): ("open", "closed"),
+    ("closed_accuracy", "strict"): ("closed", "clean-closed"),
+    ("parsed", "strict"): ("closed", "clean-closed"),
+    ("accuracy", "published"): ("open", "closed", "clean-open", "clean-closed"),
 }

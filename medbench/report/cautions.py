@@ -124,7 +124,7 @@ def shared_test(material: Material) -> Caution:
     ]
     meaning = (
         "Adapted models may have seen what they are tested on, so their values there are too high. "
-        "The subset clean in tables/metrics.csv leaves out test samples with a twin in train."
+        "The clean subsets in tables/metrics.csv leave out test samples with a twin in train or validation."
     )
     return Caution("shared-test", "Test data shared with training data or with another data set", meaning, places)
 

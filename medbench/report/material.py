@@ -37,6 +37,13 @@ PRIMARY = {
 }
 
 
+class Clean(NamedTuple):
+    """Samples of a data set's test split, and how many of them have no twin in train or val."""
+
+    test: int
+    clean: int
+
+
 class Absent(NamedTuple):
     """A cell of the run that is not there: the stage that stopped it, its log file and the last error in it."""
 
@@ -57,6 +64,7 @@ class Material(NamedTuple):
     gaps: pl.DataFrame
     pooled: pl.DataFrame
     ledger: pl.DataFrame
+    clean: dict[str, Clean]
     cards: dict[str, dict[str, Any]]
     certificates: dict[Cell, dict[str, Any]]
     records: dict[Cell, dict[str, Any]]
@@ -76,6 +84,7 @@ def read(params: Params, run: str) -> Material:
         pl.concat([tables.read(tables.Gaps, path) for path in questions]),
         tables.read(tables.PooledGaps, pooled),
         tables.read(tables.Ledger, paths.ledger(run)),
+        {name: _clean(name) for name in params.datasets if paths.twins(name).exists()},
         {name: _json(paths.card(name)) for name in params.datasets if paths.card(name).exists()},
         {cell: _json(path) for cell in present if (path := paths.adapter(*cell) / "certificate.json").exists()},
         {cell: _json(path) for cell in present if (path := paths.run_record(paths.predictions(*cell))).exists()},
@@ -84,9 +93,23 @@ def read(params: Params, run: str) -> Material:
 
 def primary(material: Material, task: str) -> pl.DataFrame:
     """The deciding metric of every present cell of a task: the percentile rows, one a cell."""
-    metric, scoring, subset, *_ = PRIMARY[task]
-    chosen = {"task": task, "metric": metric, "scoring": scoring, "subset": subset, "method": "percentile"}
+    return _of(material, task, scored.Measure(*PRIMARY[task][:3]))
+
+
+def primary_clean(material: Material, task: str) -> pl.DataFrame:
+    """The same on the clean part of the test set."""
+    return _of(material, task, scored.Measure(*PRIMARY[task][:3]).clean)
+
+
+def _of(material: Material, task: str, measure: scored.Measure) -> pl.DataFrame:
+    chosen = {"task": task, **measure._asdict(), "method": "percentile"}
     return material.metrics.filter(*(pl.col(name) == value for name, value in chosen.items()))
+
+
+def _clean(dataset: str) -> Clean:
+    test = tables.read(tables.SamplesDiagnosis, paths.samples(dataset, "test"), ["sample_id"])
+    twins = tables.read(tables.Twins, paths.twins(dataset)).filter(pl.col("split") == "test")
+    return Clean(test.height, test.height - twins["sample_id"].n_unique())
 
 
 def _metrics(params: Params, present: tuple[Cell, ...]) -> pl.DataFrame:
@@ -132,6 +155,7 @@ def _chain(cell: Cell) -> Iterator[tuple[str, tuple[str, ...], Path]]:
     yield "adapt", cell, paths.adapter(*cell) / "certificate.json"
     yield "predict", cell, paths.predictions(*cell)
     yield "score", cell, paths.scores(*cell)
+    yield "twins", (dataset,), paths.twins(dataset)
     yield "interval", cell, paths.intervals(*cell)
 
 

@@ -7,7 +7,7 @@ import jinja2
 from markupsafe import Markup
 
 import medbench
-from medbench.report import answer, contact, export
+from medbench.report import answer, clean, contact, export
 from medbench.report.cautions import Caution, worths
 from medbench.report.figures import Figure, inline
 from medbench.report.material import Material
@@ -63,6 +63,8 @@ def render(material: Material, parts: Parts) -> str:
         worths=worths(material),
         cautions=parts.cautions,
         sheets=[_sheet(material, sheet) for sheet in parts.sheets],
+        clean_counts=clean.counts(material),
+        clean_lines=clean.lines(material),
         ledger=[_shared(material, row) for row in material.ledger.to_dicts()],
         absent=[{**gone._asdict(), "cell": str(gone.cell), "command": export.command(gone.cell)} for gone in material.absent],
         facts=_facts(material),

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from medbench import paths, tables
 from medbench.config import Config
-from medbench.metrics.scored import PRIMARY, Scored, ScoredDiagnosis, ScoredVqa, Task
+from medbench.metrics.scored import PRIMARY, Scored, ScoredDiagnosis, ScoredVqa, Task, with_clean
 from medbench.provenance import digest
 from medbench.stages.score import score_matrix
 from medbench.stats.resamples import Groups, Resamples
@@ -49,30 +49,40 @@ def run(params: Params, dataset: str, model: str, mode: str) -> None:
 
 def read(task: Task, dataset: str, model: str, mode: str) -> Scored:
     """A cell as arrays: of diagnosis from its predictions, since AUROC needs the scores; of questions from its scores."""
+    twins = tables.read(tables.Twins, paths.twins(dataset)).filter(pl.col("split") == "test")["sample_id"].unique()
     if task == "diagnosis":
         path = paths.predictions(dataset, model, mode)
-        return scored_diagnosis(tables.read(tables.PredictionsDiagnosis, path), path)
-    return scored_vqa(tables.read(tables.ScoresVqa, paths.scores(dataset, model, mode)))
+        return scored_diagnosis(tables.read(tables.PredictionsDiagnosis, path), twins, path)
+    return scored_vqa(tables.read(tables.ScoresVqa, paths.scores(dataset, model, mode)), twins)
 
 
-def scored_diagnosis(predictions: pl.DataFrame, where: object) -> ScoredDiagnosis:
-    """From table `predictions-diagnosis`; `where` names it in errors."""
+def scored_diagnosis(predictions: pl.DataFrame, twins: pl.Series, where: object) -> ScoredDiagnosis:
+    """From table `predictions-diagnosis` and the ids of samples that train or val holds too; `where` names the table in errors."""
+    everything = np.ones(len(predictions), dtype=bool)
     return ScoredDiagnosis(
         predictions["sample_id"].to_list(),
         Groups(predictions["group_id"].to_list()),
-        {"all": np.ones(len(predictions), dtype=bool)},
+        with_clean({"all": everything}, _clean(predictions, twins)),
         predictions["label"].to_numpy().astype(np.int64),
         score_matrix(predictions, where),
     )
 
 
-def scored_vqa(scores: pl.DataFrame) -> ScoredVqa:
-    """From table `scores-vqa`; `parsed` becomes the share of closed answers from which a choice could be read."""
+def scored_vqa(scores: pl.DataFrame, twins: pl.Series) -> ScoredVqa:
+    """From table `scores-vqa` and the ids of questions whose image train or val holds too.
+
+    `parsed` becomes the share of closed answers from which a choice could be read.
+    """
     kinds = scores["answer_type"].to_numpy()
     numbers = scores.select(pl.col("parsed").cast(pl.Float64).alias("parsed_strict"), pl.col("^.*_(strict|published)$")).fill_null(np.nan)
     values = {(metric, scoring): numbers[name].to_numpy() for name in numbers.columns for metric, _, scoring in [name.rpartition("_")]}
     subsets = {"all": np.ones(len(scores), dtype=bool), "open": kinds == "open", "closed": kinds == "closed"}
-    return ScoredVqa(scores["sample_id"].to_list(), Groups(scores["group_id"].to_list()), subsets, values)
+    clean = with_clean(subsets, _clean(scores, twins))
+    return ScoredVqa(scores["sample_id"].to_list(), Groups(scores["group_id"].to_list()), clean, values)
+
+
+def _clean(samples: pl.DataFrame, twins: pl.Series) -> NDArray[np.bool_]:
+    return ~samples["sample_id"].is_in(twins.implode()).to_numpy()
 
 
 def sample_digest(cell: Scored, used: NDArray[np.bool_]) -> str:

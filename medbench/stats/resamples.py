@@ -8,6 +8,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
+CHUNK = 2**14  # draws made at a time: what stays in the cache
 BLOCK = 1000  # resamples drawn at a time; block k has a random stream of its own, so no block waits for another
 
 
@@ -37,7 +38,10 @@ class Resamples:
         self._blocks: dict[int, NDArray[np.uint8]] = {}
 
     def block(self, number: int) -> NDArray[np.uint8]:
-        """Counts [BLOCK, n_groups] of one block; every row sums to `n_groups`. Kept, since a data set has many cells."""
+        """Counts [BLOCK, n_groups] of one block; every row sums to `n_groups`. Kept, since a data set has many cells.
+
+        It lies in memory group by group, as `columns` hands it on.
+        """
         if number not in self._blocks:
             self._blocks[number] = self._draw(number)
         return self._blocks[number]
@@ -47,21 +51,22 @@ class Resamples:
         return range(-(-n_resamples // BLOCK))
 
     def columns(self, number: int, n_resamples: int) -> NDArray[np.float64]:
-        """One block as weights [n_groups, b]: b is BLOCK, less in the last block of `n_resamples`. A transposed view."""
-        return self.block(number)[: n_resamples - number * BLOCK].astype(np.float64).T
+        """One block as weights [n_groups, b], rows contiguous: b is BLOCK, less in the last block of `n_resamples`."""
+        return self.block(number)[: n_resamples - number * BLOCK].T.astype(np.float64, order="C")
 
     def _draw(self, number: int) -> NDArray[np.uint8]:
         generator = np.random.PCG64(np.random.SeedSequence(self.entropy, spawn_key=(number,)))
         size, n_words = np.uint64(self.n_groups), -(-self.n_groups // 2)
         # uint8: a group is drawn about once; 256 times has a probability below 1e-500
         counts = np.empty((BLOCK, self.n_groups), dtype=np.uint8)
-        halves = np.empty(2 * n_words, dtype=np.uint64)
-        for row in counts:  # one resample at a time stays in the cache
-            words = generator.random_raw(n_words)
-            np.right_shift(words, _HALF, out=halves[:n_words])
-            np.bitwise_and(words, _LOW, out=halves[n_words:])
-            row[:] = np.bincount(((halves * size) >> _HALF)[: self.n_groups].view(np.int64), minlength=self.n_groups)
-        return counts
+        at_once = max(1, CHUNK // self.n_groups)
+        for start in range(0, BLOCK, at_once):
+            rows = counts[start : start + at_once]
+            words = generator.random_raw(len(rows) * n_words).reshape(len(rows), n_words)
+            halves = np.hstack([words >> _HALF, words & _LOW])[:, : self.n_groups]
+            drawn = ((halves * size) >> _HALF).view(np.int64) + np.arange(len(rows))[:, None] * self.n_groups
+            rows[:] = np.bincount(drawn.ravel(), minlength=rows.size).reshape(rows.shape)
+        return np.asfortranarray(counts)
 
 
 _HALF, _LOW = np.uint64(32), np.uint64(2**32 - 1)

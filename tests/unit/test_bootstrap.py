@@ -1,12 +1,16 @@
 """Resamples: the same everywhere, paired across cells, and what the metrics make of them equal to a plain loop."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from medbench import paths, tables
 from medbench.metrics import diagnosis
 from medbench.metrics.scored import PRIMARY, Measure, ScoredDiagnosis, ScoredVqa
 from medbench.stats.resamples import BLOCK, Groups, Resamples
@@ -145,42 +149,49 @@ def test_bca_needs_a_jackknife_of_every_group() -> None:
 CODE = """
 import sys
 from pathlib import Path
-from medbench.stages import interval, score
-for task, *cell in (("diagnosis", "data", "model", "lp"), ("vqa", "questions", "model", "ots")):
-    score.run(score.Params(task), *cell)
-    interval.run(interval.Params(task, 0, 300, 1200, 0.95, True, 30), *cell)
-    for stage in ("scores", "intervals"):
-        sys.stdout.buffer.write(Path("results", stage, *cell[:2], cell[2] + ".parquet").read_bytes())
+from medbench.stages import gaps, interval, score
+people = ("g", "clip", "generalist", ()), ("s", "clip", "specialist", ("data", "questions"))
+tasks = {"data": "diagnosis", "questions": "vqa"}
+cells = tuple((dataset, model, "ots") for dataset in tasks for model in "gs")
+for cell in cells:
+    score.run(score.Params(tasks[cell[0]]), *cell)
+    interval.run(interval.Params(tasks[cell[0]], 0, 300, 1200, 0.95, True, 30), *cell)
+gaps.run(gaps.Params(people, cells, tasks, "ots", (), 0, 300, 1200, 0.95, 0.02, 30), "run")
+for path in sorted(Path("results").rglob("*.parquet")):
+    if path.parts[1] in ("scores", "intervals", "gaps"):
+        sys.stdout.buffer.write(path.read_bytes())
 """
 
 
-def test_tables_are_byte_equal_for_any_thread_count(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-    from pathlib import Path
-
-    import polars as pl
-
-    from medbench import paths, tables
-
-    monkeypatch.chdir(str(tmp_path))
-    scored = cell(300, 300)
-    names = [scored.groups.names[g] for g in scored.groups.index]
-    columns = {"sample_id": scored.ids, "group_id": names, "label": scored.labels, "scores": scored.scores.tolist()}
-    frame = pl.DataFrame(columns, schema=tables.columns(tables.PredictionsDiagnosis))
-    tables.write(tables.PredictionsDiagnosis, frame, paths.predictions("data", "model", "lp"))
-    n = 200
-    answers = {
-        "sample_id": [f"q{i}" for i in range(n)], "group_id": [f"g{i % 70}" for i in range(n)],
-        "answer_type": ["closed", "open"] * (n // 2), "is_yes_no": [True, False] * (n // 2), "question": ["is it?"] * n,
-        "reference": ["yes", "left lower lobe"] * (n // 2),
-        "answer": ["yes" if i % 3 else "the lower left lobe" for i in range(n)], "finish_reason": ["stop"] * n, "n_tokens": [1] * n,
-    }  # fmt: skip
-    frame = pl.DataFrame(answers, schema=tables.columns(tables.PredictionsVqa))
-    tables.write(tables.PredictionsVqa, frame, paths.predictions("questions", "model", "ots"))
+def test_tables_are_byte_equal_for_any_thread_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores, intervals and gaps of a diagnosis and a question-answering set with twins, from their predictions."""
+    monkeypatch.chdir(tmp_path)
+    for number, model in enumerate("gs"):
+        scored = cell(300, 300, seed=number)
+        names = [scored.groups.names[g] for g in scored.groups.index]
+        labels = cell(300, 300).labels
+        columns = {"sample_id": scored.ids, "group_id": names, "label": labels, "scores": scored.scores.tolist()}
+        frame = pl.DataFrame(columns, schema=tables.columns(tables.PredictionsDiagnosis))
+        tables.write(tables.PredictionsDiagnosis, frame, paths.predictions("data", model, "ots"))
+        n = 200
+        answers = {
+            "sample_id": [f"s{i}" for i in range(n)], "group_id": [f"g{i % 70}" for i in range(n)],
+            "answer_type": ["closed", "open"] * (n // 2), "is_yes_no": [True, False] * (n // 2), "question": ["is it?"] * n,
+            "reference": ["yes", "left lower lobe"] * (n // 2),
+            "answer": ["yes" if i % (3 + number) else "the lower left lobe" for i in range(n)],
+            "finish_reason": ["stop"] * n, "n_tokens": [1] * n,
+        }  # fmt: skip
+        frame = pl.DataFrame(answers, schema=tables.columns(tables.PredictionsVqa))
+        tables.write(tables.PredictionsVqa, frame, paths.predictions("questions", model, "ots"))
+    shared = pl.DataFrame(
+        [("test", f"s{i}", "train", "exact-image", "t0") for i in range(50)], schema=tables.columns(tables.Twins), orient="row"
+    )
+    for dataset in ("data", "questions"):
+        tables.write(tables.Twins, shared, paths.twins(dataset))
     written = []
-    for threads in ("1", "3"):
+    for threads in ("1", "2"):
         variables = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"), threads)
         environment = {**os.environ, **variables, "PYTHONPATH": str(Path(__file__).parents[2])}
         made = subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, check=True)
         written.append(made.stdout)
-    assert written[0] == written[1] and len(written[0]) > 10_000
+    assert written[0] == written[1] and len(written[0]) > 100_000

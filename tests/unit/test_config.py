@@ -9,6 +9,7 @@ import yaml
 
 from medbench import cells, config, tools
 from medbench.errors import MedbenchError
+from medbench.stages import embed, prepare, prompts
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = {"run": "trial", "models": ["mini-clip"], "datasets": ["phantom-radiology"], "modes": ["ots"]}
@@ -64,7 +65,6 @@ MODEL = {"family": "clip", "role": "generalist", "architecture": "clip", "checkp
     [
         ({"family": None}, "family"),
         ({"colour": "red"}, "unknown key 'colour'"),
-        ({"architecture": "perceptron"}, "architecture 'perceptron' has no file"),
         ({"role": "wizard"}, "role"),
         ({"checkpoint": None}, "either `checkpoint`"),
         ({"overrides": {"fly": {}}}, "names mode 'fly'"),
@@ -76,6 +76,36 @@ def test_a_wrong_model_is_one_clear_line(tmp_path: Path, change: dict[str, Any],
     text = complaint(RUN, registries(tmp_path, models={"wrong": {**MODEL, **change}}))
     assert words in text
     assert "model wrong" in text
+
+
+def test_a_model_whose_architecture_has_no_file_is_refused_when_chosen(tmp_path: Path) -> None:
+    entry = {**MODEL, "architecture": "perceptron", "modes": ["ots"], "overrides": {"lora": {"r": 3}}}
+    root = registries(tmp_path, models={"later": entry})
+    loaded = config.load(RUN, root)  # it may stand in the registry
+    expected = "model 'later' has the architecture 'perceptron', which has no file in medbench/models"
+    assert expected in complaint({**RUN, "models": ["mini-clip", "later"]}, root)
+    with pytest.raises(MedbenchError, match=f"cell phantom-radiology/later/ots: {expected}"):
+        cells.check(loaded, cells.Cell("phantom-radiology", "later", "ots"))
+    for stage in (embed, prompts):
+        with pytest.raises(MedbenchError, match="architecture perceptron: has no file in medbench/models"):
+            stage.params(loaded, "phantom-radiology", "later")
+
+
+def test_a_model_without_a_file_still_needs_a_checkpoint(tmp_path: Path) -> None:
+    root = registries(tmp_path, models={"later": {**MODEL, "architecture": "perceptron", "checkpoint": None}})
+    assert "either `checkpoint`" in complaint(RUN, root)
+
+
+def test_a_data_set_whose_layout_has_no_file_is_refused_when_chosen(tmp_path: Path) -> None:
+    entry = {"task": "vqa", "layout": "scroll", "modality": "x-ray", "specialty": "radiology"}
+    root = registries(tmp_path, datasets={"later": entry})
+    loaded = config.load(RUN, root)
+    expected = "data set 'later' has the layout 'scroll', which has no file in medbench/datasets/layouts"
+    assert expected in complaint({**RUN, "datasets": ["phantom-radiology", "later"]}, root)
+    with pytest.raises(MedbenchError, match=f"cell later/mini-clip/ots: {expected}"):
+        cells.check(loaded, cells.Cell("later", "mini-clip", "ots"))
+    with pytest.raises(MedbenchError, match="layout scroll: has no file in medbench/datasets/layouts"):
+        prepare.index_files(loaded, "later")
 
 
 def test_a_model_without_a_family(tmp_path: Path) -> None:

@@ -349,7 +349,7 @@ def test_phantom_of_the_wrong_task() -> None:
 
 @pytest.mark.parametrize("file", sorted(Path(layouts.__file__).parent.glob("[a-z]*.py")), ids=lambda file: file.stem)
 def test_every_layout_offers_what_prepare_calls(file: Path) -> None:
-    layout = base.load_layout(file.stem)
+    layout = base.load_layout(file.stem.replace("_", "-"))
     assert all(hasattr(layout, name) for name in ("Options", "items", "index_files"))
 
 

@@ -214,6 +214,13 @@ ALL = [Cell("xray", model, mode) for model in "gs" for mode in ("ots", "lp")]
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    write_twins([])
+
+
+def write_twins(sample_ids: list[str]) -> None:
+    """Table `twins` of the data set: these samples of test stand in train too."""
+    rows = [("test", sample_id, "train", "exact-image", "t0") for sample_id in sample_ids]
+    tables.write(tables.Twins, pl.DataFrame(rows, schema=tables.columns(tables.Twins), orient="row"), paths.twins("xray"))
 
 
 def auroc(frame: pl.DataFrame) -> dict[str, object]:
@@ -238,6 +245,47 @@ def test_stage_on_a_whole_grid() -> None:
         name for frame in (made["rq1"], made["rq2"], made["global"]) for column in ("generalist", "specialist") for name in frame[column]
     }
     assert everyone == {"g", "s"}  # the baseline never enters
+
+
+def test_clean_rows_are_exploratory() -> None:
+    """They stand beside the others with gap, interval and p, but neither Holm nor a verdict, and are not pooled."""
+    write_twins([f"s{i:03d}" for i in range(30)])
+    for cell in ALL:
+        predict(cell, {"g": 0.05, "s": 0.3}[cell.model])
+    made = run(ALL)
+    clean = made["rq1"].filter(pl.col("subset") == "clean")
+    assert len(clean) == 7 and clean["gap"].null_count() == clean["p"].null_count() == clean["low"].null_count() == 0
+    assert set(clean["n_pair"]) == {50}
+    for name in ("p_generalist", "p_specialist", "p_holm", "verdict"):
+        assert clean[name].null_count() == 7
+    primary = auroc(made["rq1"])
+    assert (primary["subset"], primary["verdict"], primary["n_pair"]) == ("all", "specialist", N)
+    assert primary["p_holm"] == 2 * primary["p_specialist"]  # of one row: the clean ones are not counted
+    assert len(made["pooled"]) == 2  # rq1 and rq2, the primary measure alone
+
+
+def test_under_30_clean_samples_a_gap_is_null_with_its_reason() -> None:
+    write_twins([f"s{i:03d}" for i in range(51)])
+    for cell in ALL:
+        predict(cell, 0.3)
+    rows = run(ALL)["rq1"]
+    clean = rows.filter(pl.col("subset") == "clean")
+    assert clean["gap"].null_count() == len(clean) == 7
+    assert clean["reason"][0] == "xray/g/ots: 29 clean samples, fewer than 30; xray/s/ots: 29 clean samples, fewer than 30"
+    assert rows.filter(pl.col("subset") == "all")["gap"].null_count() == 0
+
+
+def test_a_clean_sample_null_in_one_cell_is_dropped_from_both() -> None:
+    write_twins([f"s{i:03d}" for i in range(49)])
+    for cell in ALL:
+        predict(cell, 0.3, spoil={70: float("nan")} if cell == Cell("xray", "g", "ots") else None)
+    rows = run(ALL)["rq1"]
+    assert set(rows.filter(pl.col("subset") == "clean")["n_pair"]) == {30}
+    write_twins([f"s{i:03d}" for i in range(50)])
+    for cell in ALL[:1] + ALL[2:3]:
+        interval.run(interval.Params("diagnosis", 0, 200, 400, 0.95, False, 30), *cell)
+    clean = run(ALL)["rq1"].filter(pl.col("subset") == "clean")
+    assert clean["gap"].null_count() == 7 and "29 clean samples, fewer than 30" in clean["reason"][0]
 
 
 def test_a_sample_null_in_one_cell_is_dropped_from_both(capsys: pytest.CaptureFixture[str]) -> None:
@@ -270,7 +318,7 @@ def test_absent_cells_are_listed_and_counted(capsys: pytest.CaptureFixture[str])
     assert auroc(made["rq2"])["reason"] == "xray/g/lp: no intervals"
     error = capsys.readouterr().err
     assert "xray/g/lp: no intervals" in error
-    assert "gaps/demo/rq2: 7 of 7 rows have no gap" in error
+    assert "gaps/demo/rq2: 14 of 14 rows have no gap" in error
 
 
 def test_a_metric_absent_from_one_cell_is_named() -> None:

@@ -19,6 +19,37 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    write_twins([])
+
+
+def write_twins(sample_ids: list[str], split: str = "test") -> None:
+    """Table `twins` of the data set: these samples stand in train too."""
+    rows = [(split, sample_id, "train", "exact-image", "t0") for sample_id in sample_ids]
+    tables.write(tables.Twins, pl.DataFrame(rows, schema=tables.columns(tables.Twins), orient="row"), paths.twins(CELL[0]))
+
+
+def questions(n: int = 60) -> pl.DataFrame:
+    """Answers of which two in three are closed; 9 in 10 of the closed ones are right."""
+    closed = [i % 3 > 0 for i in range(n)]
+    return pl.DataFrame(
+        {
+            "sample_id": [f"s{i:03d}" for i in range(n)], "group_id": [f"g{i // 2}" for i in range(n)],
+            "answer_type": ["closed" if one else "open" for one in closed], "is_yes_no": closed, "question": ["is it?"] * n,
+            "reference": ["yes" if one else "left lung" for one in closed],
+            "answer": ["maybe" if i % 10 == 1 else "yes" if one else "lung" for i, one in enumerate(closed)],
+            "finish_reason": ["stop"] * n, "n_tokens": [1] * n,
+        },
+        schema=tables.columns(tables.PredictionsVqa),
+    )  # fmt: skip
+
+
+def answered(frame: pl.DataFrame) -> dict[tuple[str, str, str], dict[str, object]]:
+    """The percentile rows of a question-answering cell by metric, scoring and subset."""
+    tables.write(tables.PredictionsVqa, frame, paths.predictions(*CELL))
+    score.run(score.Params("vqa"), *CELL)
+    interval.run(PARAMS._replace(task="vqa"), *CELL)
+    made = tables.read(tables.Intervals, paths.intervals(*CELL)).filter(pl.col("method") == "percentile")
+    return {(row["metric"], row["scoring"], row["subset"]): row for row in made.iter_rows(named=True)}
 
 
 def predictions(
@@ -43,7 +74,7 @@ def make(frame: pl.DataFrame, params: interval.Params = PARAMS, cell: tuple[str,
 
 
 def test_every_metric_has_both_intervals_and_its_replicates() -> None:
-    made = make(predictions(n_classes=3))
+    made = make(predictions(n_classes=3)).filter(pl.col("subset") == "all")
     assert made["method"].to_list() == ["percentile", "logit"] * 7
     percentile = made.filter(pl.col("method") == "percentile")
     assert percentile["replicates"].list.len().to_list() == [400, 200, 200, 200, 200, 200, 200]
@@ -67,7 +98,7 @@ def test_groups_widen_the_interval_and_are_named() -> None:
 
 
 def test_an_absent_class_is_null_with_a_reason() -> None:
-    made = make(predictions(60, 3, labels=np.arange(60) % 2))
+    made = make(predictions(60, 3, labels=np.arange(60) % 2)).filter(pl.col("subset") == "all")
     undefined = made.filter(pl.col("metric") == "auroc")
     assert undefined["estimate"].null_count() == 2
     assert set(undefined["reason"]) == {"no sample of class 2 among 60"}
@@ -94,11 +125,11 @@ def test_scores_that_are_not_finite_are_left_out() -> None:
     whole = predictions()
     spoilt = whole.with_columns(scores=pl.when(pl.col("sample_id") < "s010").then([float("nan")] * 2).otherwise("scores"))
     made = make(spoilt)
-    assert made["n"].to_list() == [90] * 14
+    assert made["n"].to_list() == [90] * 28
     assert made["sample_digest"][0] != make(whole)["sample_digest"][0]
     none_left = make(whole.with_columns(scores=pl.lit([float("nan")] * 2)))
-    assert none_left["estimate"].null_count() == 14
-    assert set(none_left["reason"]) == {"no sample with a finite score"}
+    assert none_left["estimate"].null_count() == 28
+    assert set(none_left["reason"]) == {"no sample with a finite score", "0 clean samples, fewer than 30"}
 
 
 def test_digest_names_ids_groups_and_what_was_used() -> None:
@@ -115,37 +146,86 @@ def test_rows_in_another_order_give_the_same_numbers() -> None:
 
 
 def test_answers_by_type() -> None:
-    n = 60
-    closed = [i % 3 > 0 for i in range(n)]
-    frame = pl.DataFrame(
-        {
-            "sample_id": [f"s{i}" for i in range(n)], "group_id": [f"g{i // 2}" for i in range(n)],
-            "answer_type": ["closed" if one else "open" for one in closed], "is_yes_no": closed, "question": ["is it?"] * n,
-            "reference": ["yes" if one else "left lung" for one in closed],
-            "answer": ["maybe" if i % 10 == 1 else "yes" if one else "lung" for i, one in enumerate(closed)],
-            "finish_reason": ["stop"] * n, "n_tokens": [1] * n,
-        },
-        schema=tables.columns(tables.PredictionsVqa),
-    )  # fmt: skip
-    params = PARAMS._replace(task="vqa")
-
-    def run(chosen: pl.DataFrame) -> dict[tuple[str, str, str], dict[str, object]]:
-        tables.write(tables.PredictionsVqa, chosen, paths.predictions(*CELL))
-        score.run(score.Params("vqa"), *CELL)
-        interval.run(params, *CELL)
-        made = tables.read(tables.Intervals, paths.intervals(*CELL)).filter(pl.col("method") == "percentile")
-        return {(row["metric"], row["scoring"], row["subset"]): row for row in made.iter_rows(named=True)}
-
-    rows = run(frame)
+    frame = questions()
+    rows = answered(frame)
     accuracy = rows["closed_accuracy", "strict", "closed"]
     assert (accuracy["estimate"], accuracy["n"]) == (0.9, 40)
     assert len(accuracy["replicates"]) == 400  # type: ignore[arg-type]
     assert rows["parsed", "strict", "closed"]["estimate"] == 0.9
     assert ("closed_accuracy", "strict", "all") not in rows and ("accuracy", "published", "all") not in rows
     assert rows["token_recall", "strict", "open"]["n"] == 20
-    only_closed = run(frame.filter(pl.col("answer_type") == "closed"))
+    only_closed = answered(frame.filter(pl.col("answer_type") == "closed"))
     assert only_closed["token_recall", "strict", "open"]["reason"] == "no open question"
     assert only_closed["closed_accuracy", "strict", "closed"]["estimate"] == 0.9
+
+
+def test_every_metric_of_diagnosis_also_on_clean_samples() -> None:
+    """What the clean rows say is what the metrics say of those samples alone; the replicates are those of the whole test set's draws."""
+    whole = predictions(100, 3)
+    write_twins([f"s{i:03d}" for i in range(40)])
+    made = make(whole)
+    clean, everything = (made.filter(pl.col("subset") == name) for name in ("clean", "all"))
+    assert clean["metric"].to_list() == everything["metric"].to_list()
+    assert (set(clean["n"]), set(everything["n"])) == ({60}, {100})
+    assert everything.equals(alone := make_without_twins(whole).filter(pl.col("subset") == "all"))
+    left = make_without_twins(whole.filter(pl.col("sample_id") >= "s040")).filter(pl.col("subset") == "all")
+    assert clean["estimate"].to_list() == left["estimate"].to_list() != alone["estimate"].to_list()
+    assert clean["sample_digest"][0] != everything["sample_digest"][0]
+
+
+def make_without_twins(frame: pl.DataFrame) -> pl.DataFrame:
+    write_twins([])
+    return make(frame)
+
+
+def test_without_a_twin_clean_is_all() -> None:
+    for made in (make(predictions()), tables.read(tables.Intervals, paths.intervals(*CELL))):
+        numbers = [name for name in made.columns if name not in ("subset", "replicates")]
+        clean, everything = (made.filter(pl.col("subset") == name).select(numbers) for name in ("clean", "all"))
+        assert clean.equals(everything)
+
+
+def test_only_twins_of_test_count() -> None:
+    """A sample of train that test holds too has a row of its own in the table; ids may repeat across splits."""
+    write_twins([f"s{i:03d}" for i in range(40)], split="train")
+    assert set(make(predictions())["n"]) == {100}
+
+
+def test_under_30_clean_samples_every_row_is_there_and_null_with_its_reason() -> None:
+    write_twins([f"s{i:03d}" for i in range(71)])
+    made = make(predictions())
+    clean = made.filter(pl.col("subset") == "clean")
+    assert len(clean) == 14 and set(clean["n"]) == {29}
+    assert clean["estimate"].null_count() == clean["low"].null_count() == 14
+    assert set(clean["reason"]) == {"29 clean samples, fewer than 30"}
+    assert set(clean["n_undefined"]) == {200}
+    assert made.filter(pl.col("subset") == "all")["estimate"].null_count() == 0
+    write_twins([f"s{i:03d}" for i in range(70)])
+    assert make(predictions()).filter(pl.col("subset") == "clean")["estimate"].null_count() == 0
+
+
+def test_every_metric_of_answers_also_on_clean_questions() -> None:
+    """`clean` beside `all`, and its parts beside open and closed, so that what has no overall value has none there either."""
+    frame = questions(180)
+    write_twins([f"s{i:03d}" for i in range(0, 180, 4)])
+    rows = answered(frame)
+    parts = {"all": "clean", "open": "clean-open", "closed": "clean-closed"}
+    plain = {key for key in rows if key[2] in parts}
+    assert set(rows) - plain == {(metric, scoring, parts[subset]) for metric, scoring, subset in plain}
+    left = answered(frame.filter(pl.int_range(180) % 4 > 0))
+    for metric, scoring, subset in plain:
+        clean = rows[metric, scoring, parts[subset]]
+        assert (clean["estimate"], clean["n"]) == (left[metric, scoring, subset]["estimate"], left[metric, scoring, subset]["n"])
+    assert rows["closed_accuracy", "strict", "clean-closed"]["n"] == 90
+
+
+def test_under_30_clean_questions_of_a_type() -> None:
+    write_twins([f"s{i:03d}" for i in range(45)])
+    rows = answered(questions(120))
+    assert rows["closed_accuracy", "strict", "clean-closed"]["n"] == 50
+    assert rows["closed_accuracy", "strict", "clean-closed"]["reason"] is None
+    few = rows["token_recall", "strict", "clean-open"]
+    assert (few["estimate"], few["n"], few["reason"]) == (None, 25, "25 clean open questions, fewer than 30")
 
 
 def test_params_follow_the_configuration_without_the_margin() -> None:

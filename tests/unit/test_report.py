@@ -16,7 +16,7 @@ import pytest
 from medbench import config, paths, tables
 from medbench.cells import Cell
 from medbench.errors import MedbenchError
-from medbench.report import answer, cautions, figures, material, words
+from medbench.report import answer, cautions, clean, figures, material, words
 from medbench.stages import report
 from tests.unit import report_run
 
@@ -143,7 +143,7 @@ def test_exploratory_and_global_rows_decide_nothing(found: material.Material) ->
 
 
 def test_heatmap_shows_values_marks_and_baselines(folder: Path) -> None:
-    values = pl.read_parquet(folder / "tables/metrics.parquet").filter(method="percentile", metric="auroc")
+    values = pl.read_parquet(folder / "tables/metrics.parquet").filter(method="percentile", metric="auroc", subset="all")
     svg = (folder / "figures/heatmap-auroc-lora.svg").read_text(encoding="utf-8")
     texts = [element.text for element in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
     chosen = values.filter((pl.col("mode") == "lora") | (pl.col("role") == "baseline"))["estimate"].to_list()
@@ -170,11 +170,29 @@ def test_cautions_name_untrustworthy_tasks(folder: Path) -> None:
         "Chest X-ray phantom: 4 of 120 images of test (exact-pixels) also in train of Chest X-ray phantom",
         "Fundus phantom: 18 groups",
         "Histology phantom: 2 rows dropped, broken image (first: labels.csv row 17: does not decode)",
-        "Histology phantom, clean samples: 21 samples, fewer than 30 (auprc;",
+        "Histology phantom, clean samples: 21 clean samples, fewer than 30 (auroc;",
         "off the shelf: accuracy, balanced accuracy and F1",
         "transformers: 5.17.0 (11 cells) and 5.23.0 (45 cells)",
     ):
         assert expected in shown
+
+
+def test_clean_samples_are_counted_and_stand_beside_all(folder: Path, found: material.Material) -> None:
+    shown = section(folder, "ledger")
+    assert "Chest X-ray phantom: 20 of 24 are clean; Histology phantom: 14 of 24 are clean; Dermoscopy phantom: 24 of 24 are clean" in shown
+    lines = clean.lines(found)
+    assert {line.label for line in lines} == {"Chest X-ray phantom", "Histology phantom"}  # where any twin is
+    assert len(lines) == 24  # 13 cells each, less the two that are absent
+    assert {line.clean for line in lines if line.label == "Histology phantom"} == {"\N{EN DASH} (21 clean samples, fewer than 30)"}
+    one = next(line for line in lines if line.label == "Chest X-ray phantom")
+    assert (one.model, one.mode, one.metric, one.n) == ("Mini clip", "off the shelf", "AUROC", "240 and 240")
+    assert float(one.everything[:5]) - float(one.clean[:5]) == pytest.approx(0.01, abs=0.0011)
+    assert f"{one.label} {one.model} {one.mode} {one.metric} {one.everything} {one.clean}" in shown
+
+
+def test_a_run_without_twins_says_so_in_one_sentence(found: material.Material) -> None:
+    none = found._replace(clean={name: material.Clean(24, 24) for name in found.clean})
+    assert clean.lines(none) == [] and [count.clean for count in clean.counts(none)] == [24] * 5
 
 
 def test_a_sound_data_set_is_not_cautioned(found: material.Material) -> None:

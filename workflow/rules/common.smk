@@ -90,7 +90,7 @@ def get_checkpoint(wildcards):
 
 def get_gpus(wildcards):
     """GPUs that a job of this model asks for: none for a baseline or a probe on cached features."""
-    kind = CONFIG.models[wildcards.model].kind
+    kind = clearly(lambda: CONFIG.models[wildcards.model].kind)
     mode = CONFIG.modes[wildcards.mode].kind if "mode" in wildcards.keys() else None
     on_features = kind == "contrastive" and mode in ("zero-shot", "probe")
     return 0 if kind == "baseline" or on_features else 1
@@ -123,6 +123,11 @@ def get_predict_input(wildcards):
         files.append(paths.embeddings(cell.dataset, cell.model))
         return [*files, paths.prompts(cell.dataset, cell.model)] if mode == "zero-shot" else files
     return [*files, paths.images(cell.dataset), *get_checkpoint(wildcards)]
+
+
+def get_run_twins(wildcards):
+    """Table `twins` of the run's data sets."""
+    return [paths.twins(dataset) for dataset in dict.fromkeys(cell.dataset for cell in CELLS)]
 
 
 def get_run_data(wildcards):

@@ -6,6 +6,7 @@ rule report:
     input:
         intervals=[paths.intervals(*cell) for cell in CELLS],
         data=get_run_data,
+        twins=get_run_twins,
         gaps=paths.gaps("{run}"),
         ledger=paths.ledger("{run}"),
     output:

@@ -1,5 +1,5 @@
-# score, interval: answers and scores -> metrics with intervals, without a model.
-# REQUIRED INPUTS: results/predictions/    OUTPUTS: results/scores/, results/intervals/
+# score, twins, interval: answers and scores -> metrics with intervals, without a model.
+# REQUIRED INPUTS: results/predictions/, results/data/    OUTPUTS: results/scores/, results/twins/, results/intervals/
 
 
 rule score:
@@ -20,8 +20,28 @@ rule score:
         "python -m medbench score {wildcards.dataset} {wildcards.model} {wildcards.mode} > {log} 2>&1"
 
 
+rule twins:
+    input:
+        [paths.samples("{dataset}", split) for split in paths.SPLITS],
+        paths.images("{dataset}"),
+    output:
+        paths.twins("{dataset}"),
+    log:
+        paths.log("twins", "{dataset}"),
+    conda:
+        "../envs/data.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        tracked=get_params("twins", "dataset"),
+    shell:
+        "python -m medbench twins {wildcards.dataset} > {log} 2>&1"
+
+
 rule interval:
     input:
+        twins=paths.twins("{dataset}"),
         predictions=paths.predictions("{dataset}", "{model}", "{mode}"),
         scores=paths.scores("{dataset}", "{model}", "{mode}"),
     output:
