@@ -114,7 +114,7 @@ def radiograph(facts: Facts, anatomy: Rng, view: Rng) -> Field:
     x = cx + side * width * (anatomy.uniform(14, 18) + view.normal(0, 0.7))
     height, breadth = (3.0, 3.0) if facts["finding"] == "nodule" else (8.5, 7.5)
     shadow = shapes(view, y, x, height, breadth, 0.06, soft=1.5)
-    return image + body * anatomy.uniform(0.60, 0.70) * shadow
+    return image + body * anatomy.uniform(0.42, 0.50) * shadow
 
 
 def skin(facts: Facts, anatomy: Rng, view: Rng) -> Field:
