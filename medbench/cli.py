@@ -98,8 +98,6 @@ def write_resolved(config: configuration.Config) -> Path:
     text = provenance.canonical(configuration.dump(config))
     path = paths.RESULTS / ".config" / f"{provenance.digest(text)}.json"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        with runtime.whole(path) as aside:
+            aside.write_text(text, encoding="utf-8")
     return path

@@ -9,7 +9,6 @@ import ast
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import socket
 import sys
@@ -20,12 +19,18 @@ from typing import Any
 
 import psutil
 
+from medbench import runtime
+
 PACKAGE = Path(__file__).parent
 # What these modules decide reaches a job only through its params, which are tracked by value.
-# errors: the wording of a message is no result.
+# errors: the wording of a message is no result; devices, partial, progress: neither is where and how far a job is.
 UNTRACKED = frozenset(
-    f"medbench{name}" for name in ("", ".__main__", ".cli", ".config", ".cells", ".errors", ".provenance", ".runtime", ".stages")
-)
+    f"medbench{name}"
+    for name in (
+        "", ".__main__", ".cells", ".cli", ".config", ".devices", ".errors", ".exclusive", ".partial", ".progress", ".provenance",
+        ".runtime", ".stages",
+    )
+)  # fmt: skip
 LIBRARIES = (
     "numpy", "scipy", "scikit-learn", "polars", "pyarrow", "pillow", "torch", "torchvision", "transformers", "tokenizers",
     "peft", "accelerate", "safetensors", "rouge-score", "altair", "vl-convert-python", "snakemake",
@@ -150,9 +155,8 @@ def write_run_record(path: Path, stage: str, names: tuple[str, ...], tracked_par
         "argv": [Path(sys.argv[0]).name, *sys.argv[1:]],
         **facts,
     }
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    partial.replace(path)
+    with runtime.whole(path) as aside:
+        aside.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _peak_rss_mb(now: int) -> float:

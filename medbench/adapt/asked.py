@@ -11,6 +11,7 @@ from medbench.adapt.base import Source
 from medbench.errors import MedbenchError
 from medbench.models.asking import Asking
 from medbench.models.feed import Row
+from medbench.partial import Work
 
 
 class Asked(NamedTuple):
@@ -35,7 +36,7 @@ class QuestionJob(NamedTuple):
     images: Callable[[Sequence[str], int], Iterable[Sequence[Row]]]  # image ids, batch size -> batches, each image once
     decode: Callable[[bytes], Image.Image]
     source: Source
-    scratch: Path  # an existing folder of this job's own; what lies there survives a kill
+    work: Work  # this job's own folder; what lies there survives a kill
 
 
 class Window(NamedTuple):
