@@ -54,6 +54,11 @@ def modules(params: Params) -> tuple[str, ...]:
     return (params.method, params.source["module"]) if params.source else (params.method,)
 
 
+def gpus(params: Params) -> int:
+    """One where the method loads a model."""
+    return 1 if params.source else 0
+
+
 def run(params: Params, dataset: str, model: str, mode: str) -> dict[str, Any]:
     """Write weights and certificate of one cell. A cell whose certificate fails is a MedbenchError, and nothing is written."""
     names = (dataset, model, mode)

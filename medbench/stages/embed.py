@@ -48,6 +48,11 @@ def modules(params: Params) -> tuple[str, ...]:
     return (params.module,)
 
 
+def gpus(params: Params) -> int:
+    """One, but for a baseline without a model."""
+    return 0 if params.checkpoint is None else 1
+
+
 def run(params: Params, dataset: str, model: str) -> dict[str, Any]:
     """Write `embeddings/{dataset}/{model}.parquet`, streamed and resumed batch by batch. Returns facts for the run record.
 

@@ -55,6 +55,11 @@ def modules(params: Params) -> tuple[str, ...]:
     return (params.method, params.source["module"]) if params.source else (params.method,)
 
 
+def gpus(params: Params) -> int:
+    """One where the method loads a model."""
+    return 1 if params.source and params.source["checkpoint"] else 0
+
+
 def run(params: Params, dataset: str, model: str, mode: str) -> dict[str, Any]:
     """Write `predictions/{dataset}/{model}/{mode}.parquet`. Returns facts for the run record.
 
