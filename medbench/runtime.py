@@ -50,6 +50,15 @@ def seed_everything(seed: int) -> None:
         torch.use_deterministic_algorithms(True)
 
 
+def deterministic_kernels() -> None:
+    """Have torch compute by kernels alone that sum in a fixed order, on a GPU too; call it before the first of them."""
+    import torch
+
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # what cuBLAS needs for it
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True)
+
+
 def device() -> "torch.device":
     """The device of this job: the first visible GPU, else the CPU."""
     import torch

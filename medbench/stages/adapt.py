@@ -30,6 +30,7 @@ class Params(NamedTuple):
     classes: tuple[str, ...]
     seed: int
     asking: dict[str, Any] | None = None  # fields of medbench.models.asking.Asking, where questions are asked
+    deterministic: bool = False  # kernels of a GPU
 
 
 def params(config: Config, dataset: str, model: str, mode: str) -> Params:
@@ -46,7 +47,9 @@ def params(config: Config, dataset: str, model: str, mode: str) -> Params:
     }
     chosen = recipe(config, model, mode).model_dump(mode="json")
     asking = config.asking.model_dump() if entry.kind == "generative" else None
-    return Params(method, source if method in LOADS_MODEL else None, chosen, config.datasets[dataset].classes, config.run.seed, asking)
+    used = source if method in LOADS_MODEL else None
+    deterministic = config.run.deterministic and used is not None
+    return Params(method, used, chosen, config.datasets[dataset].classes, config.run.seed, asking, deterministic)
 
 
 def modules(params: Params) -> tuple[str, ...]:
@@ -65,6 +68,8 @@ def run(params: Params, dataset: str, model: str, mode: str) -> dict[str, Any]:
     with partial.work(__name__, params, modules(params), names, _inputs(params, dataset, model)) as work:
         from medbench.adapt import certificate
 
+        if params.deterministic:
+            runtime.deterministic_kernels()
         job = (_question_job if params.asking else _diagnosis_job)(params, *names, work)
         adapted = importlib.import_module(params.method).adapt(job)
         certificate.require(adapted.certificate)

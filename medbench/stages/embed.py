@@ -35,12 +35,14 @@ class Params(NamedTuple):
     checkpoint: str | None
     revision: str | None
     batch_size: int
+    deterministic: bool = False  # kernels of a GPU
 
 
 def params(config: Config, dataset: str, model: str) -> Params:
     """Parameters of one model on one data set."""
     entry = config.models[model]
-    return Params(base.module_name(entry.kind, entry.architecture), checkpoint(config, model), entry.revision, entry.batch_size)
+    chosen = Params(base.module_name(entry.kind, entry.architecture), checkpoint(config, model), entry.revision, entry.batch_size)
+    return chosen._replace(deterministic=config.run.deterministic and gpus(chosen) > 0)
 
 
 def modules(params: Params) -> tuple[str, ...]:
@@ -60,6 +62,8 @@ def run(params: Params, dataset: str, model: str) -> dict[str, Any]:
     """
     names, read = (dataset, model), [paths.images(dataset), *base.checkpoint_files(params.checkpoint)]
     with partial.work(__name__, params, modules(params), names, read) as work:
+        if params.deterministic:
+            runtime.deterministic_kernels()
         embedder: base.Embedder = base.load(params.module, params.checkpoint, params.revision)
         with work.journal() as journal:
             _embed(embedder, params.batch_size, journal, work, names)

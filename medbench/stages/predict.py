@@ -4,7 +4,7 @@ import importlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medbench import partial, paths, tables
+from medbench import partial, paths, runtime, tables
 from medbench.config import Config, Task, checkpoint
 from medbench.errors import MedbenchError
 from medbench.models import base
@@ -32,6 +32,7 @@ class Params(NamedTuple):
     classes: tuple[str, ...]
     adapted: bool = False  # an adapter is put into the model
     asking: dict[str, Any] | None = None  # fields of medbench.models.asking.Asking, where questions are asked
+    deterministic: bool = False  # kernels of a GPU
 
 
 def params(config: Config, dataset: str, model: str, mode: str) -> Params:
@@ -47,7 +48,8 @@ def params(config: Config, dataset: str, model: str, mode: str) -> Params:
         "batch_size": entry.batch_size,
     }
     asking = config.asking.model_dump() if entry.kind == "generative" else None
-    return Params(method, data.task, source if method in LOADS_MODEL else None, data.classes, kind == "lora", asking)
+    chosen = Params(method, data.task, source if method in LOADS_MODEL else None, data.classes, kind == "lora", asking)
+    return chosen._replace(deterministic=config.run.deterministic and gpus(chosen) > 0)
 
 
 def modules(params: Params) -> tuple[str, ...]:
@@ -67,6 +69,8 @@ def run(params: Params, dataset: str, model: str, mode: str) -> dict[str, Any]:
     """
     names = (dataset, model, mode)
     with partial.work(__name__, params, modules(params), names, _inputs(params, *names)) as work:
+        if params.deterministic:
+            runtime.deterministic_kernels()
         frame = importlib.import_module(params.method).predict(params, *names, work)
         tables.write(tables.TABLES[f"predictions-{params.task}"], frame, paths.predictions(*names))
         return work.facts()

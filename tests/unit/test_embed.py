@@ -117,7 +117,7 @@ def test_params_hold_the_entry_and_modules_its_file() -> None:
         "raw-pixels": Model(family="baseline", role="baseline", architecture="raw-pixels"),
     }
     config = Config(Run(run="r", models=("mini",), datasets=("d",), modes=("ots",)), models, {}, {})
-    assert embed.params(config, "d", "mini") == ("medbench.models.contrastive.clip", "results/models/mini", None, 3)
-    assert embed.params(config, "d", "hub") == ("medbench.models.contrastive.siglip", "owner/name", "abc", 64)
-    assert embed.params(config, "d", "raw-pixels") == ("medbench.models.baseline.raw_pixels", None, None, 64)
+    assert embed.params(config, "d", "mini") == ("medbench.models.contrastive.clip", "results/models/mini", None, 3, False)
+    assert embed.params(config, "d", "hub") == ("medbench.models.contrastive.siglip", "owner/name", "abc", 64, False)
+    assert embed.params(config, "d", "raw-pixels") == ("medbench.models.baseline.raw_pixels", None, None, 64, False)
     assert embed.modules(embed.params(config, "d", "hub")) == ("medbench.models.contrastive.siglip",)
