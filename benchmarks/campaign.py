@@ -1,10 +1,11 @@
-"""Nano runs that are disturbed at a random moment and then simply run again: `make campaign`, or `python benchmarks/campaign.py --rounds 3`.
+"""Nano runs that are disturbed at a random moment and then simply run again.
 
-Every round starts from the sources and the finished mini models, which an undisturbed run made before. It is disturbed once (see
-`KILLS` and `FAULTS`), ends as it ends, and is run again by the same command. It counts as good when the rerun succeeds, every Parquet table has
-the undisturbed run's bytes, and every job that Snakemake had recorded as finished kept its run record: it was not executed again.
-Images are loaded by threads, so the processes that can be killed are Snakemake and its jobs. Nano downloads nothing; in place
-of a corrupted download, the weights of a mini model are cut off. A token is planted and looked for in all that the runs leave.
+`make campaign`, or `python benchmarks/campaign.py --rounds 3`. Every round starts from the sources and the finished mini models,
+which an undisturbed run made before. It is disturbed once (`KILLS`, `FAULTS`), ends as it ends, and is run again by the same
+command. It is good when the rerun succeeds, every Parquet table has the undisturbed run's bytes, and every job that Snakemake
+had recorded as finished kept its run record: it was not executed again. Images are loaded by threads, so the processes that can
+be killed are Snakemake and its jobs. Nano downloads nothing; in place of a corrupted download, the weights of a mini model are
+cut off. A token is planted and looked for in all that the runs leave.
 """
 
 import argparse
