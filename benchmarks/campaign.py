@@ -133,7 +133,9 @@ def begin(whole: Undisturbed, folder: Path) -> Path:
 def named(process: psutil.Process) -> str:
     """What a process is, for people."""
     words = process.cmdline()
-    return " ".join(words[words.index("medbench") + 1 :]) if "medbench" in words else "Snakemake"
+    if "medbench" in words:
+        return " ".join(words[words.index("medbench") + 1 :])
+    return "Snakemake" if any(word.endswith("snakemake") for word in words) else "the shell of a job"
 
 
 # --- disturbances: each is given a running Snakemake, returns when that has ended, and says what it did
@@ -149,15 +151,15 @@ def kill(kind: str) -> "Callable[[Path, subprocess.Popen[bytes], float], str]":
             if time.monotonic() - begun < moment:
                 continue
             try:
-                every = [psutil.Process(snakemake.pid), *psutil.Process(snakemake.pid).children(recursive=True)]
-                choices = [one for one in every if kind == "any" or (named(one) == "Snakemake") == (kind == "Snakemake")]
+                main = psutil.Process(snakemake.pid)
+                choices = {"Snakemake": [main], "job": main.children(), "any": [main, *main.children(recursive=True)]}[kind]
                 if choices:
                     chosen = rng.choice(choices)
                     what, after = named(chosen), time.monotonic() - begun
                     chosen.kill()
                     snakemake.wait()
                     return f"killed {what} after {after:.1f} s"
-            except (psutil.NoSuchProcess, psutil.ZombieProcess, IndexError):
+            except psutil.Error:  # it ended meanwhile
                 continue
         return f"ended before {moment:.1f} s: nothing was killed"
 
