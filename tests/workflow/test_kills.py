@@ -51,9 +51,11 @@ def jobs(clone: Clone) -> list[psutil.Process]:
 
 @pytest.fixture
 def unfinished(clone: Clone) -> Clone:
-    """Without one LoRA cell and what was made of it."""
-    shutil.rmtree(clone.folder / "results/adapters" / CELL)
-    (clone.folder / f"results/predictions/{CELL}.parquet").unlink()
+    """Without one LoRA cell and what was made of it, up to the report: an absent file alone reruns nothing."""
+    for stage in ("predictions", "scores", "intervals"):
+        (clone.folder / f"results/{stage}/{CELL}.parquet").unlink()
+    for folder in (f"adapters/{CELL}", "gaps", "report"):
+        shutil.rmtree(clone.folder / "results" / folder)
     return clone
 
 
@@ -91,9 +93,11 @@ def test_two_at_once_and_a_kill(unfinished: Clone) -> None:
 
 def test_a_rerun_after_the_kill_ends_in_equal_tables_and_leaves_nothing_aside(unfinished: Clone, finished: Clone) -> None:
     first = start(unfinished)
-    until(lambda: bool(list((unfinished.folder / "results/.partial").glob("*/training.pt"))))
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+    try:
+        until(lambda: bool(list((unfinished.folder / "results/.partial").glob("*/training.pt"))))
+    finally:
+        first.send_signal(signal.SIGKILL)
+        first.wait()
     outcome = unfinished.snakemake()
     assert outcome.code == 0, outcome.output
     assert unfinished.tables() == finished.tables()
