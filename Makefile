@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 CODE := medbench tests benchmarks
 
-.PHONY: run test check format docs lock
+.PHONY: run test check campaign format docs lock
 
 run: $(READY)  ## the demo grid on all cores
 	$(BIN)/snakemake --cores all
@@ -20,6 +20,9 @@ check: $(READY)  ## style, types, rules, generated files
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 	$(BIN)/python -m medbench docs --check
+
+campaign: $(READY)  ## nano 20 times, killed or starved at a random moment, and run again
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/campaign.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix $(CODE)

@@ -1,6 +1,7 @@
 """The command line: one verb a stage, named like its rule. `python -m medbench <stage> --help` runs any of them by hand."""
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medbench import config as configuration
-from medbench import paths, provenance, runtime
+from medbench import devices, paths, provenance, runtime
 from medbench.errors import MedbenchError
 from medbench.stages import STAGES
 
@@ -35,6 +36,12 @@ def main(argv: list[str] | None = None) -> int:
         args.execute(args)
     except MedbenchError as error:
         print(f"ERROR: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        where, found = error.filename or paths.RESULTS, os.strerror(error.errno)
+        print(f"ERROR: {where}: {found}; make room or make it writable and run again: finished batches are kept", file=sys.stderr)
         return 2
     return 0
 
@@ -84,6 +91,12 @@ def stale(config: configuration.Config, cells: Iterable[tuple[str, str, str]]) -
     return found
 
 
+def gpus(config: configuration.Config, stage: str, names: tuple[str, ...]) -> int:
+    """GPUs that one job asks for."""
+    module = stage_module(stage)
+    return int(module.gpus(module.params(config, *names))) if hasattr(module, "gpus") else 0
+
+
 def _add_stage(verbs: Any, name: str) -> None:
     module = stage_module(name)
     summary = (module.__doc__ or "").strip().splitlines()[0]
@@ -107,6 +120,7 @@ def _run_stage(name: str, names: tuple[str, ...], args: argparse.Namespace) -> N
     config = read_config(args)
     params, modules = job(config, name, names)
     tracked = provenance.tracked(params, modules)
+    devices.claim(gpus(config, name, names))
     facts = stage_module(name).run(params, *names) or {}
     device = str(runtime.device()) if "torch" in sys.modules else "cpu"
     record = paths.run_record(paths.main_output(name, names))
@@ -118,8 +132,6 @@ def write_resolved(config: configuration.Config) -> Path:
     text = provenance.canonical(configuration.dump(config))
     path = paths.RESULTS / ".config" / f"{provenance.digest(text)}.json"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        with runtime.whole(path) as aside:
+            aside.write_text(text, encoding="utf-8")
     return path

@@ -264,6 +264,7 @@ class Run(Strict):
     statistics: Statistics = Statistics()
     registries: Registries = Registries()
     rerun_on_versions: bool = False
+    deterministic: bool = False  # GPU kernels that sum in a fixed order: slower; on a CPU they always do
 
 
 class Config(NamedTuple):

@@ -8,3 +8,7 @@ class MedbenchError(Exception):
         """`where`: file, row or cell; `found`: what is wrong, with the value; `remedy`: what to do next."""
         super().__init__(f"{where}: {found}; {remedy}")
         self.where, self.found, self.remedy = str(where), found, remedy
+
+
+class Interrupted(MedbenchError):
+    """What was done so far stands, and another try goes on from it: memory or disk is full."""

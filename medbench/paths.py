@@ -116,6 +116,11 @@ def main_output(stage: str, names: tuple[str, ...]) -> Path:
     return made[stage](*names)
 
 
+def partial(key: str) -> Path:
+    """Folder of unfinished work, outside everything that a rule declares."""
+    return RESULTS / ".partial" / key
+
+
 def log(stage: str, *names: str) -> Path:
     """Log file of one job."""
     return Path("logs", stage, *names[:-1], f"{names[-1]}.log")

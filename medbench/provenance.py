@@ -21,12 +21,18 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from medbench import runtime
+
 PACKAGE = Path(__file__).parent
 # What these modules decide reaches a job only through its params, which are tracked by value.
-# errors: the wording of a message is no result.
+# errors: the wording of a message is no result; devices, partial, progress: neither is where and how far a job is.
 UNTRACKED = frozenset(
-    f"medbench{name}" for name in ("", ".__main__", ".cli", ".config", ".cells", ".errors", ".provenance", ".runtime", ".stages")
-)
+    f"medbench{name}"
+    for name in (
+        "", ".__main__", ".cells", ".cli", ".config", ".devices", ".errors", ".exclusive", ".partial", ".progress", ".provenance",
+        ".runtime", ".stages",
+    )
+)  # fmt: skip
 # Import name -> the distributions whose versions can change what is computed through it.
 LIBRARIES = {
     **{name: (name,) for name in ("accelerate", "altair", "numpy", "polars", "pyarrow", "safetensors", "scipy", "tokenizers", "torch")},
@@ -212,9 +218,8 @@ def write_run_record(
         "argv": [Path(sys.argv[0]).name, *sys.argv[1:]],
         **facts,
     }
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    partial.replace(path)
+    with runtime.whole(path) as aside:
+        aside.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _peak_rss_mb(now: int) -> float:

@@ -1,10 +1,13 @@
-"""What surrounds every job: the device it computes on, seeds, death with its parent."""
+"""What surrounds every job: the device it computes on, seeds, death with its parent, files that appear whole."""
 
 import ctypes
 import os
 import random
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,6 +26,18 @@ def die_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A place beside `path` to write to: what is there at the end appears under its name in one step, after an error nothing does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield aside
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
 def seed_everything(seed: int) -> None:
     """Seed Python, numpy and torch, and have torch refuse kernels that are not deterministic on a CPU."""
     import numpy as np
@@ -33,6 +48,15 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
     if not torch.cuda.is_available():
         torch.use_deterministic_algorithms(True)
+
+
+def deterministic_kernels() -> None:
+    """Have torch compute by kernels alone that sum in a fixed order, on a GPU too; call it before the first of them."""
+    import torch
+
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # what cuBLAS needs for it
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True)
 
 
 def device() -> "torch.device":

@@ -4,13 +4,13 @@ Undefined statistics are null with a reason, never 0. Times, hosts and versions 
 equal inputs give byte-equal tables.
 """
 
-import os
 from pathlib import Path
 from typing import Any, TypeVar
 
 import dataframely as dy
 import polars as pl
 
+from medbench import runtime
 from medbench.errors import MedbenchError
 
 
@@ -240,10 +240,8 @@ S = TypeVar("S", bound=dy.Schema)
 def write(schema: type[S], frame: pl.DataFrame, path: Path) -> None:
     """Check `frame` and write it to `path` in one step: a reader sees the whole table or none. Zstandard, statistics off: byte-equal."""
     checked = _validate(schema, frame, path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    checked.write_parquet(partial, compression="zstd")
-    partial.replace(path)
+    with runtime.whole(path) as aside:
+        checked.write_parquet(aside, compression="zstd")
 
 
 def read(schema: type[S], path: Path, columns: list[str] | None = None) -> pl.DataFrame:

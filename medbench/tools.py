@@ -14,6 +14,11 @@ def add_verbs(verbs: Any) -> None:
     docs = verbs.add_parser("docs", help="Write INTERFACE.md and config/schema.json from the code.")
     docs.add_argument("--check", action="store_true", help="only compare; exit code 2 when a file is out of step")
     docs.set_defaults(execute=_docs)
+    clean = verbs.add_parser("clean", help="Remove what interrupted jobs left and no live process holds.")
+    clean.add_argument("--partial", action="store_true", required=True, help="unfinished work of long jobs")
+    clean.set_defaults(execute=_clean)
+    unlock = verbs.add_parser("unlock", help="Clear Snakemake's locks where no Snakemake and no job works in this folder.")
+    unlock.set_defaults(execute=_unlock)
     compare = verbs.add_parser(
         "compare-paper", help="The finished cells beside the study's published figures, and its questions recomputed from them."
     )
@@ -68,6 +73,22 @@ def _docs(args: argparse.Namespace) -> None:
         if not args.check:
             path.write_text(text, encoding="utf-8")
             print(f"wrote {name}", file=sys.stderr)
+
+
+def _clean(args: argparse.Namespace) -> None:
+    from medbench import partial
+
+    removed = partial.clean()
+    for folder, job, size in removed:
+        print(f"removed {folder}: {job}, {size} bytes")
+    print(f"removed {sum(one.size for one in removed)} bytes" if removed else "nothing to remove")
+
+
+def _unlock(args: argparse.Namespace) -> None:
+    from medbench import exclusive
+
+    cleared = exclusive.unlock()
+    print(f"cleared {', '.join(map(str, cleared))}" if cleared else "nothing was locked")
 
 
 def _compare_paper(args: argparse.Namespace) -> None:

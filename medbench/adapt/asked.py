@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
@@ -11,6 +11,9 @@ from medbench.adapt.base import Source
 from medbench.errors import MedbenchError
 from medbench.models.asking import Asking
 from medbench.models.feed import Row
+
+if TYPE_CHECKING:
+    from medbench.partial import Work
 
 
 class Asked(NamedTuple):
@@ -35,7 +38,7 @@ class QuestionJob(NamedTuple):
     images: Callable[[Sequence[str], int], Iterable[Sequence[Row]]]  # image ids, batch size -> batches, each image once
     decode: Callable[[bytes], Image.Image]
     source: Source
-    scratch: Path  # an existing folder of this job's own; what lies there survives a kill
+    work: "Work"  # this job's own folder; what lies there survives a kill
 
 
 class Window(NamedTuple):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,9 @@ from PIL import Image
 from medbench.adapt.certificate import Certificate
 from medbench.errors import MedbenchError
 from medbench.models.feed import Row
+
+if TYPE_CHECKING:
+    from medbench.partial import Work
 
 Tensors: TypeAlias = dict[str, NDArray[Any]]
 
@@ -48,11 +51,11 @@ class Job(NamedTuple):
     decode: Callable[[bytes], Image.Image]
     source: Source | None
     workers: int
-    scratch: Path  # an existing folder of this job's own; what lies there survives a kill
+    work: "Work"  # this job's own folder; what lies there survives a kill
 
 
 class Adapted(NamedTuple):
-    """A finished adaptation: its weights (in the scratch folder) and the proof that it happened."""
+    """A finished adaptation: its weights (in the job's folder) and the proof that it happened."""
 
     weights: Path
     certificate: Certificate

@@ -16,6 +16,7 @@ from torch import nn
 
 from medbench.errors import MedbenchError
 from medbench.models.base import Contrastive
+from medbench.models.fitting import Fitting
 
 _ADAPTER = "lora_"  # in the name of every tensor that peft adds
 _ABOUT = "medbench"  # key of the description in the file's metadata
@@ -61,25 +62,28 @@ class Classifier(nn.Module):
         return {**self.trainable(), "head.mean": self.mean, "head.deviation": self.deviation}
 
     @torch.no_grad()
-    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+    def restore(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Put back what `saved` gave."""
         for name, value in self.saved().items():
             value.copy_(tensors[name])
 
     @torch.no_grad()
-    def standardise(self, batches: Iterable[NDArray[np.uint8]]) -> None:
+    def standardise(self, batches: Iterable[NDArray[np.uint8]], fitting: Fitting) -> None:
         """Take mean and deviation of the features from these pixels."""
         self.eval()
-        features = torch.cat([self.features(self.contrastive.to_device(batch)) for batch in batches])
+        features = torch.cat(
+            [part for batch in batches for part in fitting.run(batch, lambda some: self.features(self.contrastive.to_device(some)))]
+        )
         deviation, mean = torch.std_mean(features, dim=0, correction=0)
         self.mean.copy_(mean)
         self.deviation.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
 
-    def logits(self, batches: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Class logits [n, k] of bytes [n, 3, h, w], in evaluation mode."""
+    def logits(self, batches: Iterable[NDArray[np.uint8]], fitting: Fitting) -> NDArray[np.float32]:
+        """Class logits [n, k] of bytes [n, 3, h, w], in evaluation mode, computed in parts that fit."""
         self.eval()
         with torch.inference_mode():
-            return torch.cat([self(self.contrastive.to_device(batch)) for batch in batches]).cpu().numpy()
+            made = [part for batch in batches for part in fitting.run(batch, lambda some: self(self.contrastive.to_device(some)))]
+            return torch.cat(made).cpu().numpy()
 
 
 def build(model: Contrastive, n_features: int, k: int, r: int, alpha: int, dropout: float) -> Classifier:

@@ -4,21 +4,25 @@ Pixels are decoded and resized once. The epoch is chosen on the validation split
 stands in `training.py`, what is trained and saved in `classifier.py`; here a cell is put together and certified.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.functional import cross_entropy
 
 from medbench import runtime
 from medbench.adapt import classifier as classifiers
 from medbench.adapt.base import Adapted, Job, Source, check_classes, class_weights, log_softmax, weighted_loss
-from medbench.adapt.certificate import Certificate, Evidence, Tensor, certify
+from medbench.adapt.certificate import Certificate, Evidence, certify
 from medbench.adapt.classifier import Classifier, Description
-from medbench.adapt.pixels import PixelCache
-from medbench.adapt.training import Plan, Trained, fingerprint, train
+from medbench.adapt.pixels import Labelled, PixelCache
+from medbench.adapt.selection import Score, choose, score
+from medbench.adapt.training import Plan, Trained, moved, train
 from medbench.models import base
 from medbench.models.base import Contrastive
+from medbench.models.fitting import Fitting
 
 N_PROBED = 512  # images that losses before and after, the features' statistics and the comparisons are taken on
 GPU_TOLERANCE = 1e-3  # of a score: kernels may sum in another order
@@ -31,10 +35,78 @@ class Probe(NamedTuple):
     rows: NDArray[np.intp]
     labels: NDArray[np.int64]
     batch_size: int
+    fitting: Fitting
 
     def logits(self, classifier: Classifier) -> NDArray[np.float32]:
         """Class logits [n, k] in evaluation mode."""
-        return classifier.logits(self.cache.batches(self.rows, self.batch_size))
+        return classifier.logits(self.cache.batches(self.rows, self.batch_size), self.fitting)
+
+
+class Learner(NamedTuple):
+    """What `training` trains: a classifier on the pictures of a split."""
+
+    classifier: Classifier
+    probe: Probe  # the whole validation split
+    training: Labelled
+    weights: NDArray[np.float64]  # per class [k]
+    recipe: Mapping[str, Any]
+
+    @property
+    def size(self) -> int:
+        """Training samples."""
+        return len(self.training.rows)
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Adapters and head, at rates of their own."""
+        return [
+            {"params": list(self.classifier.adapters().values()), "lr": self.recipe["learning_rate"]},
+            {"params": list(self.classifier.head.parameters()), "lr": self.recipe["head_learning_rate"]},
+        ]
+
+    def trainable(self) -> dict[str, torch.Tensor]:
+        """Adapters and head."""
+        return self.classifier.trainable()
+
+    def saved(self) -> dict[str, torch.Tensor]:
+        """Those and the features' statistics."""
+        return self.classifier.saved()
+
+    def restore(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Put back what `saved` gave."""
+        self.classifier.restore(tensors)
+
+    def mode(self, training: bool) -> None:
+        """Dropout on or off."""
+        self.classifier.train() if training else self.classifier.eval()
+
+    def prepare(self, places: Sequence[int]) -> NDArray[np.uint8]:
+        """Pixels [n, 3, h, w]."""
+        return self.probe.cache.pixels[self.training.rows[list(places)]]
+
+    def loss(self, places: Sequence[int], inputs: NDArray[np.uint8]) -> torch.Tensor:
+        """Class-weighted cross-entropy."""
+        device = self.classifier.contrastive.device
+        labels = torch.from_numpy(self.training.labels[list(places)]).to(device)
+        weights = torch.tensor(self.weights, dtype=torch.float32, device=device)
+        return cross_entropy(self.classifier(self.classifier.contrastive.to_device(inputs)), labels, weights)
+
+    def weight(self, places: Sequence[int], inputs: NDArray[np.uint8]) -> float:
+        """The classes' weights, summed."""
+        return float(self.weights[self.training.labels[list(places)]].sum())
+
+    def validate(self, train_loss: float) -> Score:
+        """AUROC and loss on the validation split."""
+        return score(self.probe.logits(self.classifier), self.probe.labels, self.weights)
+
+    def best(self, history: Sequence[tuple[Any, ...]]) -> int:
+        """By AUROC, else by loss."""
+        return choose([Score(*entry) for entry in history]).position
+
+    def notes(self) -> None:
+        """It takes none."""
+
+    def recall(self, notes: None) -> None:
+        """Nothing to recall."""
 
 
 def adapt(job: Job) -> Adapted:
@@ -47,18 +119,17 @@ def adapt(job: Job) -> Adapted:
     cache = PixelCache.build(job, model, job.source.batch_size)
     training, validation = cache.split(job.train), cache.split(job.val)
     some = np.sort(np.random.default_rng(job.seed).permutation(len(training.rows))[:N_PROBED])
-    probe = Probe(cache, training.rows[some], training.labels[some], job.source.batch_size)
-    learner = _build(job, model, probe)
+    probe = Probe(cache, training.rows[some], training.labels[some], job.source.batch_size, job.work.fitting)
+    classifier = _build(job, model, probe)
     weights = class_weights(job.train.labels, len(job.classes))
-    loss_start = weighted_loss(probe.logits(learner), probe.labels, weights)
-    trained = train(learner, _plan(job, job.source, weights, frozen), cache, training, validation)
-    loss_end = weighted_loss(probe.logits(learner), probe.labels, weights)
-    path, recipe = job.scratch / "weights.safetensors", job.recipe
-    classifiers.save(
-        learner, path, Description(recipe["r"], recipe["alpha"], *job.source[:3], job.classes, dict(recipe), trained.choice.position + 1)
-    )
-    watched = Probe(cache, validation.rows[:N_PROBED], validation.labels[:N_PROBED], job.source.batch_size)
-    return Adapted(path, _certificate(job, learner, trained, watched, (loss_start, loss_end), frozen))
+    loss_start = weighted_loss(probe.logits(classifier), probe.labels, weights)
+    learner = Learner(classifier, probe._replace(rows=validation.rows, labels=validation.labels), training, weights, job.recipe)
+    trained = train(learner, Plan(job.cell, job.recipe, job.seed, frozen, job.work))
+    loss_end = weighted_loss(probe.logits(classifier), probe.labels, weights)
+    path, recipe, epoch = job.work.folder / "weights.safetensors", job.recipe, learner.best(trained.history) + 1
+    classifiers.save(classifier, path, Description(recipe["r"], recipe["alpha"], *job.source[:3], job.classes, dict(recipe), epoch))
+    watched = probe._replace(rows=validation.rows[:N_PROBED], labels=validation.labels[:N_PROBED])
+    return Adapted(path, _certificate(job, classifier, trained, watched, (loss_start, loss_end), frozen))
 
 
 def _load(source: Source) -> Contrastive:
@@ -72,36 +143,29 @@ def _build(job: Job, model: Contrastive, probe: Probe) -> Classifier:
     with torch.inference_mode():
         n_features = model.encode_images(model.to_device(probe.cache.pixels[:1])).features.shape[1]
     learner = classifiers.build(model, n_features, len(job.classes), recipe["r"], recipe["alpha"], recipe["dropout"])
-    learner.standardise(probe.cache.batches(probe.rows, probe.batch_size))
+    learner.standardise(probe.cache.batches(probe.rows, probe.batch_size), probe.fitting)
     if recipe["gradient_checkpointing"]:
         model.checkpoint_gradients()
     return learner
 
 
-def _plan(job: Job, source: Source, weights: NDArray[np.float64], frozen: str) -> Plan:
-    data = [
-        (split.sample_ids, split.labels.tolist(), split.image_ids) for split in (job.train, job.val)
-    ]  # image ids are digests of the images
-    origin = fingerprint(data, sorted(job.recipe.items()), job.seed, source, frozen)
-    return Plan(job.cell, job.recipe, job.seed, weights, source.batch_size, job.scratch / "training.pt", origin)
-
-
 def _certificate(job: Job, learner: Classifier, trained: Trained, watched: Probe, losses: tuple[float, float], frozen: str) -> Certificate:
     """Compare with the start, predict twice, and read the saved file back into a model that was never trained."""
     assert job.source is not None
-    path = job.scratch / "weights.safetensors"
+    path = job.work.folder / "weights.safetensors"
     lacking = classifiers.missing(path, learner)
     scores = np.exp(log_softmax(watched.logits(learner)))
     repeated = np.exp(log_softmax(watched.logits(learner)))
     reloaded = scores if lacking else np.exp(log_softmax(watched.logits(classifiers.read(path, _load(job.source)))))
-    choice, history = trained.choice, trained.history
+    history = [Score(*entry) for entry in trained.history]
+    choice = choose(history)
     return certify(
         Evidence(
             cell=job.cell,
             method="contrastive_lora",
             n_train=len(job.train.labels),
             n_val=len(job.val.labels),
-            tensors=_tensors(learner, trained),
+            tensors=moved(trained, learner.trainable()),
             adapters=len(learner.adapters()),
             loss_start=losses[0],
             loss_end=losses[1],
@@ -120,14 +184,3 @@ def _certificate(job: Job, learner: Classifier, trained: Trained, watched: Probe
             },
         )
     )
-
-
-def _tensors(learner: Classifier, trained: Trained) -> list[Tensor]:
-    """How far each trainable tensor is from where it started."""
-    found = []
-    for name, value in learner.trainable().items():
-        start, end = trained.start[name].double(), value.detach().cpu().double()
-        norm = float(start.norm())
-        moved = float((end - start).norm()) / (norm or 1.0)
-        found.append(Tensor(name, value.numel(), name in trained.with_gradient, moved, "relative" if norm else "absolute"))
-    return found

@@ -1,11 +1,8 @@
 """LoRA on the decoder of a generative model, its projector trained whole, on the answers of the training questions.
 
-The epoch is chosen by the loss on the validation split; of the test split nothing is seen. Every epoch draws its order and
-its dropout from (seed, epoch), so an interrupted training resumes to the same weights.
+The epoch is chosen by the loss on the validation split; of the test split nothing is seen. The loop itself stands in `training.py`.
 """
 
-import os
-import pickle
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,12 +13,13 @@ from medbench import runtime
 from medbench.adapt import tuned
 from medbench.adapt.asked import Asked, Images, QuestionJob, by_length
 from medbench.adapt.base import Adapted
-from medbench.adapt.certificate import Certificate, Evidence, Tensor, certify
-from medbench.adapt.training import fingerprint, schedule
+from medbench.adapt.certificate import Certificate, Evidence, certify
+from medbench.adapt.training import Plan, Trained, moved, train
 from medbench.adapt.witness import Expected, Witness
 from medbench.errors import MedbenchError
 from medbench.models import base
 from medbench.models.ahead import ahead
+from medbench.models.fitting import Prepared
 from medbench.models.generative_base import Answer, Generative, Query
 
 N_PROBED = 128
@@ -46,14 +44,6 @@ class Epoch(NamedTuple):
     val_loss: float
 
 
-class Progress(NamedTuple):
-    """The state between two epochs."""
-
-    history: list[Epoch]
-    best: dict[str, torch.Tensor]
-    with_gradient: set[str]
-
-
 def adapt(job: QuestionJob) -> Adapted:
     """Train and certify one cell. Raises MedbenchError for an empty split, or a loss that is not finite."""
     for name, asked in (("train", job.train), ("val", job.val)):
@@ -66,9 +56,8 @@ def adapt(job: QuestionJob) -> Adapted:
     if job.recipe["gradient_checkpointing"]:
         model.checkpoint_gradients()
     every = [*job.train.image_ids, *job.val.image_ids]
-    images = Images(job.scratch / "images.bin", job.images(every, job.source.batch_size), job.decode)
-    trainer = Trainer(job, model, Split(job.train, images), Split(job.val, images), frozen)
-    return trainer.run(frozen)
+    images = Images(job.work.folder / "images.bin", job.images(every, job.source.batch_size), job.decode)
+    return Learner(job, model, Split(job.train, images), Split(job.val, images)).run(frozen)
 
 
 def _load(job: QuestionJob) -> Generative:
@@ -76,106 +65,100 @@ def _load(job: QuestionJob) -> Generative:
     return model
 
 
-class Trainer:
-    """One training: a plain loop of AdamW with warm-up and cosine, adapters and projector at rates of their own."""
+class Learner:
+    """What `training` trains: adapters on the decoder and the projector, on the answers of a split."""
 
-    def __init__(self, job: QuestionJob, model: Generative, training: Split, validation: Split, frozen: str) -> None:
+    def __init__(self, job: QuestionJob, model: Generative, training: Split, validation: Split) -> None:
         self.job, self.model, self.training, self.validation = job, model, training, validation
-        names = tuned.trainable(model)
-        groups = [
-            {"params": [value for name, value in names.items() if name not in tuned.projector(names)], "lr": job.recipe["learning_rate"]},
-            {"params": [names[name] for name in tuned.projector(names)], "lr": job.recipe["projector_learning_rate"]},
-        ]
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=job.recipe["weight_decay"])
-        self.start = self._copy()
-        self.state = job.scratch / "training.pt"
-        self.origin = fingerprint(job.train, job.val, sorted(job.recipe.items()), job.seed, job.source, job.asking, frozen)
-        some = np.sort(np.random.default_rng(job.seed).permutation(len(training.asked.questions))[:N_PROBED])
-        self.probed = some.tolist()
+        self.size = len(training.asked.questions)
+        self.probed = np.sort(np.random.default_rng(job.seed).permutation(self.size)[:N_PROBED]).tolist()
+        self.witness = Witness(model, len(self.probed))
 
     def run(self, frozen: str) -> Adapted:
         """Train, save, read back, certify."""
-        loss_start = self.loss(self.training, self.probed)
-        witness = Witness(self.model, len(self.probed))
-        progress = self._train(witness)
-        witness.close()
-        loss_end = self.loss(self.training, self.probed)
-        path, recipe, chosen = self.job.scratch / "weights.safetensors", self.job.recipe, _best(progress.history)
-        described = tuned.Description(recipe["r"], recipe["alpha"], *self.job.source[:3], dict(recipe), chosen + 1)
-        tuned.save(self.model, path, described)
-        return Adapted(path, self._certificate(witness, progress, (loss_start, loss_end), frozen))
+        loss_start = self.loss_on(self.training, self.probed)
+        trained = train(self, Plan(self.job.cell, self.job.recipe, self.job.seed, frozen, self.job.work))
+        self.witness.close()
+        loss_end = self.loss_on(self.training, self.probed)
+        path, recipe, epoch = self.job.work.folder / "weights.safetensors", self.job.recipe, self.best(trained.history) + 1
+        tuned.save(self.model, path, tuned.Description(recipe["r"], recipe["alpha"], *self.job.source[:3], dict(recipe), epoch))
+        return Adapted(path, self._certificate(trained, (loss_start, loss_end), frozen))
 
-    def _train(self, witness: Witness) -> Progress:
-        progress = self._resume() or Progress([], {}, set())
-        for epoch in range(len(progress.history), self.job.recipe["epochs"]):
-            train_loss = self._epoch(epoch, witness, progress.with_gradient)
-            val_loss = self.loss(self.validation, range(len(self.validation.asked.questions)))
-            progress.history.append(Epoch(train_loss, val_loss))
-            if _best(progress.history) == epoch:
-                progress = progress._replace(best=self._copy())
-            self._keep(progress)
-        if not witness.n_watched:  # resumed after the last epoch: watch one batch without learning from it
-            self._watch(witness)
-        tuned.restore(self.model, progress.best)
-        return progress
+    def groups(self) -> list[dict[str, Any]]:
+        """Adapters and projector, at rates of their own."""
+        names, recipe = self.trainable(), self.job.recipe
+        projector = tuned.projector(names)
+        return [
+            {"params": [value for name, value in names.items() if name not in projector], "lr": recipe["learning_rate"]},
+            {"params": [names[name] for name in projector], "lr": recipe["projector_learning_rate"]},
+        ]
 
-    def _epoch(self, epoch: int, witness: Witness, with_gradient: set[str]) -> float:
-        """One pass in an order of its own; the mean of the batches' losses. Raises MedbenchError when it is not finite."""
-        size, recipe = self.job.recipe["batch_size"], self.job.recipe
-        order = np.random.default_rng((self.job.seed, epoch)).permutation(len(self.training.asked.questions)).tolist()
-        batches = [order[start : start + size] for start in range(0, len(order), size)]
-        peak = [group.setdefault("initial_lr", group["lr"]) for group in self.optimizer.param_groups]
-        torch.manual_seed(int(np.random.SeedSequence((self.job.seed, epoch)).generate_state(1)[0]))
-        total = torch.zeros((), device=self.model.device)
-        self.model.model.train()
-        for step, (places, inputs) in enumerate(ahead(self._training_inputs, batches)):
-            factor = schedule(epoch * len(batches) + step, recipe["epochs"] * len(batches), recipe["warmup"])
-            for group, rate in zip(self.optimizer.param_groups, peak, strict=True):
-                group["lr"] = rate * factor
-            self._announce(witness, places, inputs)
-            loss = self._loss(inputs)
-            self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            for name, value in tuned.trainable(self.model).items():
-                if name not in with_gradient and value.grad is not None and bool(value.grad.any()):
-                    with_gradient.add(name)
-            self.optimizer.step()
-            total += loss.detach()
-        self.model.model.eval()
-        if not bool(total.isfinite()):
-            found = f"the training loss is not finite in epoch {epoch + 1}"
-            raise MedbenchError(f"cell {self.job.cell}", found, "lower the learning rates of the recipe")
-        return float(total) / len(batches)
+    def trainable(self) -> dict[str, torch.Tensor]:
+        """Adapters and projector."""
+        return tuned.trainable(self.model)
 
-    def _watch(self, witness: Witness) -> None:
-        places = self.probed[: self.job.recipe["batch_size"]]
-        inputs = self._training_inputs(places)
-        self._announce(witness, places, inputs)
-        with torch.inference_mode():
-            self._loss(inputs)
+    saved = trainable
 
-    def _announce(self, witness: Witness, places: Sequence[int], inputs: Mapping[str, Any]) -> None:
+    def restore(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Put back what `saved` gave."""
+        tuned.restore(self.model, tensors)
+
+    def mode(self, training: bool) -> None:
+        """Dropout on or off."""
+        self.model.model.train(training)
+
+    def prepare(self, places: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Inputs with labels."""
+        return self._inputs(self.training, places)
+
+    def loss(self, places: Sequence[int], inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Mean over answer tokens, watched on its way into the model."""
         asked = self.training.asked
-        witness.announce([Expected(asked.sample_ids[place], asked.questions[place], asked.answers[place]) for place in places], set(inputs))
+        expected = [Expected(asked.sample_ids[place], asked.questions[place], asked.answers[place]) for place in places]
+        self.witness.announce(expected, set(inputs))
+        return self._loss(inputs)
+
+    def weight(self, places: Sequence[int], inputs: dict[str, torch.Tensor]) -> float:
+        """Answer tokens."""
+        return float((inputs["labels"] >= 0).sum())
+
+    def validate(self, train_loss: float) -> Epoch:
+        """Both losses."""
+        return Epoch(train_loss, self.loss_on(self.validation, range(len(self.validation.asked.questions))))
+
+    def best(self, history: Sequence[tuple[Any, ...]]) -> int:
+        """Position of the epoch with the lowest validation loss, of equals the first."""
+        return int(np.argmin([Epoch(*epoch).val_loss for epoch in history]))
+
+    def notes(self) -> dict[str, Any]:
+        """What the witness saw."""
+        return self.witness.notes()
+
+    def recall(self, notes: dict[str, Any]) -> None:
+        """Into the witness."""
+        self.witness.recall(notes)
 
     def _loss(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         with self.model.precision():
             loss: torch.Tensor = self.model.model(**self.model.placed(inputs)).loss
         return loss
 
-    def loss(self, split: Split, places: Sequence[int]) -> float:
+    def loss_on(self, split: Split, places: Sequence[int]) -> float:
         """Mean loss per answer token in evaluation mode."""
-        total, count = 0.0, 0
+        total, count, fitting = 0.0, 0, self.job.work.fitting
         lengths = {place: len(self.model.tokens(split.asked.questions[place] + split.asked.answers[place])) for place in places}
         batches = by_length(places, lengths.__getitem__, self.job.recipe["batch_size"])
-        with torch.inference_mode():
-            for _, inputs in ahead(lambda some: self._inputs(split, some), batches):
-                n = int((inputs["labels"] >= 0).sum())
-                total, count = total + float(self._loss(inputs)) * n, count + n
-        return total / count
+        prepared = ahead(lambda some: Prepared(fitting, some, lambda part: self._inputs(split, part)), batches)
 
-    def _training_inputs(self, places: Sequence[int]) -> dict[str, torch.Tensor]:
-        return self._inputs(self.training, places)
+        def measured(inputs: dict[str, torch.Tensor]) -> tuple[float, int]:
+            n = int((inputs["labels"] >= 0).sum())
+            return float(self._loss(inputs)) * n, n
+
+        with torch.inference_mode():
+            for some, batch in prepared:
+                for loss, n in fitting.run(some, lambda part: measured(batch(part))):  # noqa: B023 - called at once
+                    total, count = total + loss, count + n
+        return total / count
 
     def _inputs(self, split: Split, places: Sequence[int]) -> dict[str, torch.Tensor]:
         return self.model.train_batch(self._queries(split, places), [split.asked.answers[place] for place in places])
@@ -192,45 +175,17 @@ class Trainer:
         places, budget = range(min(N_ANSWERED, len(self.validation.asked.questions))), self.job.asking.max_new_tokens
         return model.generate(model.inputs(self._queries(self.validation, places), budget), budget)
 
-    def _copy(self) -> dict[str, torch.Tensor]:
-        return {name: value.detach().to("cpu", copy=True) for name, value in tuned.trainable(self.model).items()}
-
-    def _keep(self, progress: Progress) -> None:
-        state = {
-            "origin": self.origin,
-            "tensors": self._copy(),
-            "optimizer": self.optimizer.state_dict(),
-            "history": [tuple(epoch) for epoch in progress.history],
-            "best": progress.best,
-            "with_gradient": sorted(progress.with_gradient),
-        }
-        partial = self.state.with_name(f"{self.state.name}.{os.getpid()}")
-        torch.save(state, partial)
-        partial.replace(self.state)
-
-    def _resume(self) -> Progress | None:
-        """Continue an unfinished training from the same start; anything else that lies there is ignored."""
-        try:
-            state = torch.load(self.state, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):  # none there, or cut off
-            return None
-        if state["origin"] != self.origin:
-            return None
-        tuned.restore(self.model, state["tensors"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        return Progress([Epoch(*epoch) for epoch in state["history"]], state["best"], set(state["with_gradient"]))
-
-    def _certificate(self, witness: Witness, progress: Progress, losses: tuple[float, float], frozen: str) -> Certificate:
+    def _certificate(self, trained: Trained, losses: tuple[float, float], frozen: str) -> Certificate:
         """Answer and score twice, then read the saved file back into a model that was never trained."""
-        job, path = self.job, self.job.scratch / "weights.safetensors"
+        job, path = self.job, self.job.work.folder / "weights.safetensors"
         lacking, watched = sorted(set(tuned.trainable(self.model)) - set(tuned.saved_names(path))), range(len(self.answers(self.model)))
-        first, again, answered = self.loss(self.validation, watched), self.loss(self.validation, watched), self.answers(self.model)
-        tensors, adapters, frozen_after = self._tensors(progress), len(tuned.adapters(self.model)), tuned.frozen_digest(self.model)
+        first, again, answered = self.loss_on(self.validation, watched), self.loss_on(self.validation, watched), self.answers(self.model)
+        tensors, adapters, frozen_after = moved(trained, self.trainable()), len(tuned.adapters(self.model)), tuned.frozen_digest(self.model)
         reloaded, changed = first, 0
         if not lacking:
             self.model = _load(job)
             tuned.read(path, self.model)
-            reloaded = self.loss(self.validation, watched)
+            reloaded = self.loss_on(self.validation, watched)
             changed = sum(one != other for one, other in zip(answered, self.answers(self.model), strict=True))
         return certify(
             Evidence(
@@ -251,25 +206,10 @@ class Trainer:
                 reload_tolerance=GPU_TOLERANCE if self.model.device.type == "cuda" else 0.0,
                 test_samples_used=sorted({*job.train.sample_ids, *job.val.sample_ids} & job.test_ids),
                 selection={
-                    "epoch": _best(progress.history) + 1,
+                    "epoch": self.best(trained.history) + 1,
                     "by": "loss",
-                    "candidates": [{"epoch": place + 1, **epoch._asdict()} for place, epoch in enumerate(progress.history)],
+                    "candidates": [{"epoch": place + 1, **Epoch(*epoch)._asdict()} for place, epoch in enumerate(trained.history)],
                 },
-                text=witness.evidence(len(tuned.projector(tuned.saved_names(path))), len(answered), changed),
+                text=self.witness.evidence(len(tuned.projector(tuned.saved_names(path))), len(answered), changed),
             )
         )
-
-    def _tensors(self, progress: Progress) -> list[Tensor]:
-        """How far each trainable tensor is from where it started."""
-        found = []
-        for name, value in tuned.trainable(self.model).items():
-            start, end = self.start[name].double(), value.detach().cpu().double()
-            norm = float(start.norm())
-            moved = float((end - start).norm()) / (norm or 1.0)
-            found.append(Tensor(name, value.numel(), name in progress.with_gradient, moved, "relative" if norm else "absolute"))
-        return found
-
-
-def _best(history: Sequence[Epoch]) -> int:
-    """Position of the epoch with the lowest validation loss, of equals the first."""
-    return int(np.argmin([epoch.val_loss for epoch in history]))

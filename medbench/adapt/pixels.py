@@ -10,7 +10,7 @@ from medbench.adapt.base import Job, Samples
 from medbench.models.base import Contrastive
 from medbench.models.feed import feed
 
-IN_MEMORY = 2**30  # bytes; more than this goes to the job's scratch folder
+IN_MEMORY = 2**30  # bytes; more than this goes to the job's folder of unfinished work
 
 
 class Labelled(NamedTuple):
@@ -56,5 +56,5 @@ class PixelCache(NamedTuple):
 def _allocate(shape: Sequence[int], job: Job) -> NDArray[np.uint8]:
     if int(np.prod(shape)) <= IN_MEMORY:
         return np.empty(shape, dtype=np.uint8)
-    mapped: NDArray[np.uint8] = np.lib.format.open_memmap(job.scratch / "pixels.npy", "w+", np.uint8, tuple(shape))
+    mapped: NDArray[np.uint8] = np.lib.format.open_memmap(job.work.folder / "pixels.npy", "w+", np.uint8, tuple(shape))
     return mapped

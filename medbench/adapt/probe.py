@@ -61,7 +61,7 @@ def adapt(job: Job) -> Adapted:
         search = _search(features, samples, k, c_values, recipe, job)
         # along the same path as in the search: from a cold start a weakly regularised fit needs many more iterations
         *_, chosen = fits(features, samples.labels, k, c_values[: search.choice.position + 1], recipe["max_iter"])
-        weights = job.scratch / "weights.safetensors"
+        weights = job.work.folder / "weights.safetensors"
         linear.write(chosen.model, weights)
         return Adapted(weights, _certificate(job, samples, features, chosen, search, c_values))
 
@@ -137,7 +137,7 @@ def _certificate(job: Job, samples: Samples, features: F64, fit: Fit, search: Se
     standardised = (features - fit.model.mean) / fit.model.scale
     slope = (np.eye(k)[samples.labels] - 1 / k) * weights[samples.labels][:, None]  # gradient of the loss at zero logits
     trained = fit.model.logits(features)
-    path = job.scratch / "weights.safetensors"
+    path = job.work.folder / "weights.safetensors"
     lacking = linear.missing(path)
     reloaded = trained if lacking else linear.read(path).logits(features)
     coef = Tensor("coef", fit.model.coef.size, bool((slope.T @ standardised).any()), float(np.linalg.norm(fit.model.coef)), "absolute")

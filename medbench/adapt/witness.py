@@ -35,6 +35,21 @@ class Witness:
         """The samples of the next training batch, and what the processor makes of them."""
         self._expected, self._keys = list(expected) if self.n_watched < self._limit else [], keys
 
+    def notes(self) -> dict[str, Any]:
+        """What was seen so far, for a training that goes on in another process."""
+        return {
+            "n_watched": self.n_watched,
+            "without_question": self.without_question,
+            "wrong_labels": self.wrong_labels,
+            "in_loss": sorted(self.in_loss),
+            "keys_dropped": sorted(self.keys_dropped),
+        }
+
+    def recall(self, notes: dict[str, Any]) -> None:
+        """Go on after `notes`."""
+        self.n_watched, self.without_question, self.wrong_labels = notes["n_watched"], notes["without_question"], notes["wrong_labels"]
+        self.in_loss, self.keys_dropped = set(notes["in_loss"]), set(notes["keys_dropped"])
+
     def close(self) -> None:
         """Stop watching."""
         self._hook.remove()

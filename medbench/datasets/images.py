@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,11 +41,23 @@ def read_images(path: Path, image_ids: Collection[str] | None = None, batch_size
         yield batch
 
 
+def count_images(path: Path) -> int:
+    """Rows of the table. Raises MedbenchError when it is absent or no Parquet."""
+    with _opened(path) as file:
+        return int(file.metadata.num_rows)
+
+
 def _row_groups(path: Path) -> Iterator[pa.Table]:
+    with _opened(path) as file:
+        for index in range(file.num_row_groups):
+            yield file.read_row_group(index, columns=list(ImageRow._fields))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(path) as file:
-            for index in range(file.num_row_groups):
-                yield file.read_row_group(index, columns=list(ImageRow._fields))
+            yield file
     except FileNotFoundError:
         raise MedbenchError(path, "the table does not exist", f"run `snakemake --cores all {path}`") from None
     except (pa.ArrowException, OSError) as error:

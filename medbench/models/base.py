@@ -7,11 +7,14 @@ since the pixel baseline has none.
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from medbench.models.fitting import Fitting
 
 if TYPE_CHECKING:
     import torch
@@ -50,8 +53,8 @@ class Embedder(Protocol):
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
         """An RGB image at the model's size. Called from several threads."""
 
-    def vectors(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Vectors]]:
-        """Vectors of every batch, in order."""
+    def vectors(self, batches: Iterable[Batch], fitting: Fitting) -> Iterator[tuple[Batch, Vectors]]:
+        """Vectors of every batch, in order, computed in parts that fit."""
 
 
 class Contrastive(ABC):
@@ -107,14 +110,14 @@ class Contrastive(ABC):
             batch = batch.pin_memory().to(self.device, non_blocking=True)
         return self.normalise(batch)
 
-    def vectors(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Vectors]]:
+    def vectors(self, batches: Iterable[Batch], fitting: Fitting) -> Iterator[tuple[Batch, Vectors]]:
         """Vectors of every batch, in order. A GPU already has the next batch while one is copied back."""
         import torch
 
-        waiting: tuple[Batch, ImageOutput] | None = None
+        waiting: tuple[Batch, list[ImageOutput]] | None = None
         for batch in batches:
             with torch.inference_mode():
-                launched = self.encode_images(self.to_device(batch.pixels))
+                launched = fitting.run(batch.pixels, lambda pixels: self.encode_images(self.to_device(pixels)))
             if waiting:
                 yield waiting[0], _fetched(waiting[1])
             waiting = batch, launched
@@ -122,13 +125,20 @@ class Contrastive(ABC):
             yield waiting[0], _fetched(waiting[1])
 
 
-def _fetched(output: ImageOutput) -> Vectors:
-    return Vectors(output.features.cpu().numpy(), output.embeddings.cpu().numpy())
+def _fetched(parts: list[ImageOutput]) -> Vectors:
+    features, embeddings = (np.concatenate([tensor.cpu().numpy() for tensor in tensors]) for tensors in zip(*parts, strict=True))
+    return Vectors(features, embeddings)
 
 
 def module_name(kind: str, architecture: str) -> str:
     """Module of an architecture."""
     return f"medbench.models.{kind}.{architecture.replace('-', '_')}"
+
+
+def checkpoint_files(checkpoint: str | None) -> list[Path]:
+    """What a job reads of a checkpoint beside what its revision pins: the folder, where it is one."""
+    folder = Path(checkpoint or "").expanduser()
+    return [folder] if checkpoint and folder.is_dir() else []
 
 
 def load(module: str, checkpoint: str | None, revision: str | None, **placement: Any) -> Any:

@@ -5,11 +5,12 @@ import importlib
 import polars as pl
 
 from medbench import material
+from medbench.partial import Work
 from medbench.predict.answers import Answered, table
 from medbench.stages.predict import Params
 
 
-def predict(params: Params, dataset: str, model: str, mode: str) -> pl.DataFrame:
+def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> pl.DataFrame:
     """Table `predictions-vqa` of the test split; a token is a word."""
     assert params.source is not None, "this method loads a baseline"
     train, test = material.asked(dataset, "train"), material.asked(dataset, "test")

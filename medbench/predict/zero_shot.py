@@ -7,13 +7,14 @@ from numpy.typing import NDArray
 from medbench import material, paths, tables
 from medbench.adapt.base import log_softmax
 from medbench.errors import MedbenchError
+from medbench.partial import Work
 from medbench.stages.predict import Params
 
 MAIN = "main"  # the prompt set that decides; others feed the prompt spread
 F64 = NDArray[np.float64]
 
 
-def predict(params: Params, dataset: str, model: str, mode: str) -> pl.DataFrame:
+def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> pl.DataFrame:
     """Table `predictions-diagnosis` of the test split, by prompt set `main`."""
     test = material.samples(dataset, "test", len(params.classes))
     images = material.embeddings(dataset, model, test.image_ids)

@@ -7,6 +7,8 @@ A stage module has
 - `params(config, *names) -> Params`: picks them from the validated configuration;
 - `modules(params) -> tuple[str, ...]` (optional): modules that the job loads by name (an architecture, a layout, a method), whose
   code counts as the stage's own;
+- `gpus(params) -> int` (optional): GPUs that the job asks for, of the scheduler and then of `medbench.devices`; the others of a host
+  are hidden from it, all of them where it asks for none;
 - `run(params, *names)`: reads and writes the files of `medbench.paths`; raises MedbenchError for what a user can mend; may return a
   dictionary of facts for the run record.
 

@@ -2,11 +2,10 @@
 
 import importlib
 import os
-import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medbench import paths, provenance, runtime
+from medbench import partial, paths, runtime
 from medbench.config import Config, checkpoint, recipe
 from medbench.errors import MedbenchError
 from medbench.models import base
@@ -31,6 +30,7 @@ class Params(NamedTuple):
     classes: tuple[str, ...]
     seed: int
     asking: dict[str, Any] | None = None  # fields of medbench.models.asking.Asking, where questions are asked
+    deterministic: bool = False  # kernels of a GPU
 
 
 def params(config: Config, dataset: str, model: str, mode: str) -> Params:
@@ -47,7 +47,9 @@ def params(config: Config, dataset: str, model: str, mode: str) -> Params:
     }
     chosen = recipe(config, model, mode).model_dump(mode="json")
     asking = config.asking.model_dump() if entry.kind == "generative" else None
-    return Params(method, source if method in LOADS_MODEL else None, chosen, config.datasets[dataset].classes, config.run.seed, asking)
+    used = source if method in LOADS_MODEL else None
+    deterministic = config.run.deterministic and used is not None
+    return Params(method, used, chosen, config.datasets[dataset].classes, config.run.seed, asking, deterministic)
 
 
 def modules(params: Params) -> tuple[str, ...]:
@@ -55,29 +57,35 @@ def modules(params: Params) -> tuple[str, ...]:
     return (params.method, params.source["module"]) if params.source else (params.method,)
 
 
-def run(params: Params, dataset: str, model: str, mode: str) -> None:
+def gpus(params: Params) -> int:
+    """One where the method loads a model."""
+    return 1 if params.source else 0
+
+
+def run(params: Params, dataset: str, model: str, mode: str) -> dict[str, Any]:
     """Write weights and certificate of one cell. A cell whose certificate fails is a MedbenchError, and nothing is written."""
-    tracked = provenance.tracked(params, (__name__, *modules(params)))  # other code does not resume what this code began
-    scratch = paths.RESULTS / ".partial" / provenance.digest(f"adapt {dataset} {model} {mode} {tracked}")
-    scratch.mkdir(parents=True, exist_ok=True)
-    try:
+    names = (dataset, model, mode)
+    with partial.work(__name__, params, modules(params), names, _inputs(params, dataset, model)) as work:
         from medbench.adapt import certificate
 
-        adapted = importlib.import_module(params.method).adapt(_job(params, dataset, model, mode, scratch))
+        if params.deterministic:
+            runtime.deterministic_kernels()
+        job = (_question_job if params.asking else _diagnosis_job)(params, *names, work)
+        adapted = importlib.import_module(params.method).adapt(job)
         certificate.require(adapted.certificate)
-        certificate.write(adapted.certificate, scratch / "certificate.json")
-        _publish(scratch, paths.adapter_files(dataset, model, mode))
-    except MedbenchError:
-        shutil.rmtree(scratch)
-        raise
-    shutil.rmtree(scratch)
+        certificate.write(adapted.certificate, work.folder / "certificate.json")
+        _publish(work.folder, paths.adapter_files(*names))
+        return work.facts()
 
 
-def _job(params: Params, dataset: str, model: str, mode: str, scratch: Path) -> Any:
-    return (_question_job if params.asking else _diagnosis_job)(params, dataset, model, mode, scratch)
+def _inputs(params: Params, dataset: str, model: str) -> list[Path]:
+    files = [paths.samples(dataset, split) for split in ("train", "val")]
+    if params.source is None:
+        return [*files, paths.embeddings(dataset, model)]
+    return [*files, paths.images(dataset), *base.checkpoint_files(params.source["checkpoint"])]
 
 
-def _question_job(params: Params, dataset: str, model: str, mode: str, scratch: Path) -> Any:
+def _question_job(params: Params, dataset: str, model: str, mode: str, work: partial.Work) -> Any:
     from medbench import material
     from medbench.adapt.asked import QuestionJob
     from medbench.adapt.base import Source
@@ -96,11 +104,11 @@ def _question_job(params: Params, dataset: str, model: str, mode: str, scratch: 
         images=lambda image_ids, batch_size: material.images(dataset, image_ids, batch_size),
         decode=decode,
         source=Source(**params.source),
-        scratch=scratch,
+        work=work,
     )
 
 
-def _diagnosis_job(params: Params, dataset: str, model: str, mode: str, scratch: Path) -> Any:
+def _diagnosis_job(params: Params, dataset: str, model: str, mode: str, work: partial.Work) -> Any:
     from medbench import material
     from medbench.adapt.base import Job, Source
     from medbench.datasets.images import decode
@@ -118,11 +126,11 @@ def _diagnosis_job(params: Params, dataset: str, model: str, mode: str, scratch:
         decode=decode,
         source=Source(**params.source) if params.source else None,
         workers=runtime.threads(),
-        scratch=scratch,
+        work=work,
     )
 
 
-def _publish(scratch: Path, files: list[Path]) -> None:
+def _publish(folder: Path, files: list[Path]) -> None:
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(scratch / file.name, file)
+        os.replace(folder / file.name, file)

@@ -1,8 +1,7 @@
 """Embed the images of a data set once: features for probes, zero-shot embeddings of what is evaluated."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,12 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medbench import paths, runtime
+from medbench import partial, paths, runtime
 from medbench.config import Config, checkpoint
-from medbench.datasets.images import decode, read_images
+from medbench.datasets.images import count_images, decode, read_images
 from medbench.errors import MedbenchError
 from medbench.models import base
 from medbench.models.feed import feed
+from medbench.progress import track
 
 KEYS = ("dataset", "model")
 ROW_GROUP = 1024  # rows: what memory holds of the table
@@ -35,12 +35,14 @@ class Params(NamedTuple):
     checkpoint: str | None
     revision: str | None
     batch_size: int
+    deterministic: bool = False  # kernels of a GPU
 
 
 def params(config: Config, dataset: str, model: str) -> Params:
     """Parameters of one model on one data set."""
     entry = config.models[model]
-    return Params(base.module_name(entry.kind, entry.architecture), checkpoint(config, model), entry.revision, entry.batch_size)
+    chosen = Params(base.module_name(entry.kind, entry.architecture), checkpoint(config, model), entry.revision, entry.batch_size)
+    return chosen._replace(deterministic=config.run.deterministic and gpus(chosen) > 0)
 
 
 def modules(params: Params) -> tuple[str, ...]:
@@ -48,23 +50,40 @@ def modules(params: Params) -> tuple[str, ...]:
     return (params.module,)
 
 
+def gpus(params: Params) -> int:
+    """One, but for a baseline without a model."""
+    return 0 if params.checkpoint is None else 1
+
+
 def run(params: Params, dataset: str, model: str) -> dict[str, Any]:
-    """Write `embeddings/{dataset}/{model}.parquet`, streamed. Returns facts for the run record.
+    """Write `embeddings/{dataset}/{model}.parquet`, streamed and resumed batch by batch. Returns facts for the run record.
 
     Raises MedbenchError naming the image whose vector is not finite.
     """
-    embedder: base.Embedder = base.load(params.module, params.checkpoint, params.revision)
-    rows = read_images(paths.images(dataset), batch_size=params.batch_size)
+    names, read = (dataset, model), [paths.images(dataset), *base.checkpoint_files(params.checkpoint)]
+    with partial.work(__name__, params, modules(params), names, read) as work:
+        if params.deterministic:
+            runtime.deterministic_kernels()
+        embedder: base.Embedder = base.load(params.module, params.checkpoint, params.revision)
+        with work.journal() as journal:
+            _embed(embedder, params.batch_size, journal, work, names)
+            if not len(journal):
+                raise MedbenchError(paths.images(dataset), "holds no image", "run `prepare` again")
+            count = _write(journal, paths.embeddings(dataset, model))
+        return {"images": count, "image_processor": embedder.image_processor, **work.facts()}
+
+
+def _embed(embedder: base.Embedder, batch_size: int, journal: partial.Journal, work: partial.Work, names: tuple[str, str]) -> None:
+    """Append what the journal lacks; nothing of a batch that it holds is decoded."""
+    path, cell = paths.images(names[0]), "/".join(names)
+    rows = islice(read_images(path, batch_size=batch_size), len(journal), None)
     batches = feed(rows, lambda data: embedder.pixels(decode(data)), runtime.threads())
-    path, count = paths.embeddings(dataset, model), 0
-    with _writer(path) as write:
-        for batch, vectors in embedder.vectors(batches):
-            _check(batch, vectors, f"{dataset}/{model}")
-            write(_table(batch, vectors))
-            count += len(batch.image_ids)
-        if not count:
-            raise MedbenchError(paths.images(dataset), "holds no image", "run `prepare` again")
-    return {"images": count, "image_processor": embedder.image_processor}
+    total = count_images(path)
+    done = min(len(journal) * batch_size, total)
+    vectors = embedder.vectors(batches, work.fitting)
+    for batch, made in track(vectors, f"embed {cell}, images", total, done, lambda one: len(one[0].image_ids)):
+        _check(batch, made, cell)
+        journal.append(_table(batch, made))
 
 
 def _check(batch: base.Batch, vectors: base.Vectors, cell: str) -> None:
@@ -85,27 +104,22 @@ def _table(batch: base.Batch, vectors: base.Vectors) -> pa.Table:
     return pa.table([batch.image_ids, list(vectors.features), embeddings], schema=SCHEMA)
 
 
-@contextmanager
-def _writer(path: Path) -> Iterator[Any]:
-    """A function that appends tables to `path` in row groups of fixed size; the file appears whole at the end, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    waiting: list[pa.Table] = []
+def _write(tables: Iterable[pa.Table], path: Path) -> int:
+    """Write the tables as one, whole or not at all, in row groups of fixed size; the number of rows."""
+    count = 0
+    with runtime.whole(path) as aside, pq.ParquetWriter(aside, SCHEMA, compression="zstd", write_statistics=False) as file:
+        for group in _row_groups(tables):
+            file.write_table(group)
+            count += group.num_rows
+    return count
 
-    def flush(least: int) -> None:
-        while waiting and (joined := pa.concat_tables(waiting)).num_rows >= least:
-            file.write_table(joined.slice(0, ROW_GROUP))
-            waiting[:] = [joined.slice(ROW_GROUP)] if joined.num_rows > ROW_GROUP else []
 
-    def write(table: pa.Table) -> None:
-        waiting.append(table)
-        if sum(part.num_rows for part in waiting) >= ROW_GROUP:
-            flush(ROW_GROUP)
-
-    try:
-        with pq.ParquetWriter(partial, SCHEMA, compression="zstd", write_statistics=False) as file:
-            yield write
-            flush(1)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    waiting = SCHEMA.empty_table()
+    for table in tables:
+        waiting = pa.concat_tables([waiting, table])
+        while waiting.num_rows >= ROW_GROUP:
+            yield waiting.slice(0, ROW_GROUP)
+            waiting = waiting.slice(ROW_GROUP)
+    if waiting.num_rows:
+        yield waiting

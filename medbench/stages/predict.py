@@ -1,9 +1,10 @@
 """Predict the test split of one cell: its scores (diagnosis) or answers (questions), stored once and scored again at will."""
 
 import importlib
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from medbench import paths, tables
+from medbench import partial, paths, runtime, tables
 from medbench.config import Config, Task, checkpoint
 from medbench.errors import MedbenchError
 from medbench.models import base
@@ -31,6 +32,7 @@ class Params(NamedTuple):
     classes: tuple[str, ...]
     adapted: bool = False  # an adapter is put into the model
     asking: dict[str, Any] | None = None  # fields of medbench.models.asking.Asking, where questions are asked
+    deterministic: bool = False  # kernels of a GPU
 
 
 def params(config: Config, dataset: str, model: str, mode: str) -> Params:
@@ -46,7 +48,8 @@ def params(config: Config, dataset: str, model: str, mode: str) -> Params:
         "batch_size": entry.batch_size,
     }
     asking = config.asking.model_dump() if entry.kind == "generative" else None
-    return Params(method, data.task, source if method in LOADS_MODEL else None, data.classes, kind == "lora", asking)
+    chosen = Params(method, data.task, source if method in LOADS_MODEL else None, data.classes, kind == "lora", asking)
+    return chosen._replace(deterministic=config.run.deterministic and gpus(chosen) > 0)
 
 
 def modules(params: Params) -> tuple[str, ...]:
@@ -54,7 +57,28 @@ def modules(params: Params) -> tuple[str, ...]:
     return (params.method, params.source["module"]) if params.source else (params.method,)
 
 
-def run(params: Params, dataset: str, model: str, mode: str) -> None:
-    """Write `predictions/{dataset}/{model}/{mode}.parquet`. A method module offers `predict(params, dataset, model, mode)` -> the table."""
-    frame = importlib.import_module(params.method).predict(params, dataset, model, mode)
-    tables.write(tables.TABLES[f"predictions-{params.task}"], frame, paths.predictions(dataset, model, mode))
+def gpus(params: Params) -> int:
+    """One where the method loads a model."""
+    return 1 if params.source and params.source["checkpoint"] else 0
+
+
+def run(params: Params, dataset: str, model: str, mode: str) -> dict[str, Any]:
+    """Write `predictions/{dataset}/{model}/{mode}.parquet`. Returns facts for the run record.
+
+    A method module offers `predict(params, dataset, model, mode, work)` -> the table; what takes long it keeps in `work`.
+    """
+    names = (dataset, model, mode)
+    with partial.work(__name__, params, modules(params), names, _inputs(params, *names)) as work:
+        if params.deterministic:
+            runtime.deterministic_kernels()
+        frame = importlib.import_module(params.method).predict(params, *names, work)
+        tables.write(tables.TABLES[f"predictions-{params.task}"], frame, paths.predictions(*names))
+        return work.facts()
+
+
+def _inputs(params: Params, dataset: str, model: str, mode: str) -> list[Path]:
+    """What a method that loads a model reads; others keep no unfinished work."""
+    if params.source is None:
+        return []
+    files = [paths.samples(dataset, "test"), paths.images(dataset), *base.checkpoint_files(params.source["checkpoint"])]
+    return [*files, *paths.adapter_files(dataset, model, mode)] if params.adapted else files

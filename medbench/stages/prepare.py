@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from medbench import paths, provenance, runtime, tables
+from medbench import partial, paths, provenance, runtime, tables
 from medbench.config import Config, Strict, expand_raw_dir
 from medbench.datasets import base, ingest
 from medbench.datasets.card import Prepared, Validation, card
@@ -174,14 +174,12 @@ def _with_validation(
 
 @contextmanager
 def _staging(dataset: str) -> Iterator[Path]:
-    """An empty folder outside the declared outputs that is gone afterwards; what a kill left there is removed first."""
-    folder = paths.RESULTS / ".partial" / f"prepare-{dataset}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-    finally:
+    """An empty folder outside the declared outputs; what a kill left there is removed first, since reading restarts from the first row."""
+    with partial.hold(paths.partial(f"prepare-{dataset}"), f"prepare {dataset}") as held:
+        folder = held / "tables"
         shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        yield folder
 
 
 def _publish(folder: Path, dataset: str) -> None:

@@ -1,11 +1,10 @@
 """Pretrain a mini model of the demo and save it in hub format."""
 
 import importlib
-import os
 import shutil
 from typing import NamedTuple
 
-from medbench import paths
+from medbench import partial, paths
 from medbench.config import Config
 from medbench.errors import MedbenchError
 
@@ -45,15 +44,15 @@ def modules(params: Params) -> tuple[str, ...]:
 def run(params: Params, model: str) -> None:
     """Write the folder of the model: made aside, then put in place whole."""
     target = paths.model_folder(model)
-    aside = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        maker = importlib.import_module(params.module)
-        sizes = {"steps": params.steps, "batch_size": params.batch_size, "pool_size": params.pool_size}
-        maker.pretrain(params.architecture, list(params.corpus), aside, params.seed, **sizes)
-        shutil.rmtree(target, ignore_errors=True)  # an older result, or the empty folder that Snakemake made
-        aside.rename(target)
-    except ValueError as error:
-        raise MedbenchError(f"model {model}", str(error), "mend its `pretrain` entry") from None
-    finally:
+    with partial.hold(paths.partial(f"pretrain-{model}"), f"pretrain {model}") as held:
+        aside = held / "model"
         shutil.rmtree(aside, ignore_errors=True)
+        try:
+            maker = importlib.import_module(params.module)
+            sizes = {"steps": params.steps, "batch_size": params.batch_size, "pool_size": params.pool_size}
+            maker.pretrain(params.architecture, list(params.corpus), aside, params.seed, **sizes)
+        except ValueError as error:
+            raise MedbenchError(f"model {model}", str(error), "mend its `pretrain` entry") from None
+        shutil.rmtree(target, ignore_errors=True)  # an older result, or the empty folder that Snakemake made
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside.rename(target)

@@ -19,6 +19,7 @@ from medbench.config import GenerativeLora
 from medbench.datasets.images import decode
 from medbench.demo import llavaformat, minillava, questions
 from medbench.models.asking import Asking
+from medbench.partial import Work
 
 torch.set_num_threads(1)
 ASKING = Asking("{question}", "{question} Answer yes or no.", 6)
@@ -83,5 +84,5 @@ def job(name: str, folder: Path, scratch: Path, recipe: dict[str, object] | None
         images=lambda image_ids, batch_size: material.images(name, image_ids, batch_size),
         decode=decode,
         source=Source(MODULE, str(folder), None, 16),
-        scratch=scratch,
+        work=Work(scratch),
     )

@@ -249,46 +249,86 @@ class _Killed(BaseException):
     """Stands for a signal: nothing of ours catches it."""
 
 
-def test_an_interrupted_training_ends_as_an_undisturbed_one(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    params = lora_params(tiny.checkpoint("clip", data / "model"), epochs=4)
+def killed_at(monkeypatch: pytest.MonkeyPatch, wanted: tuple[int, int], steps: list[tuple[int, int]]) -> None:
+    """Kill the training when it begins a step (epoch, step) for the first time; `steps` lists all that are begun."""
+    backward = training.Training._backward
+
+    def step(self: training.Training, batch: Any, epoch: int) -> Any:
+        steps.append((epoch, self.step))
+        if steps[-1] == wanted and steps.count(wanted) == 1:
+            raise _Killed
+        return backward(self, batch, epoch)
+
+    monkeypatch.setattr(training.Training, "_backward", step)
+
+
+@pytest.mark.parametrize("step", [0, 2])
+def test_an_interrupted_training_ends_as_an_undisturbed_one(data: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Between epochs, and within one where a state is kept after every step."""
+    params = lora_params(tiny.checkpoint("clip", data / "model"), epochs=3)
     adapt.run(params, "tiny", "m", "lora")
     undisturbed = weights("m", "lora"), certificate("m", "lora")
     paths.adapter_files("tiny", "m", "lora")[0].unlink()
-    epochs: list[int] = []
-    epoch = training._epoch
-
-    def killed(*args: Any) -> None:
-        if args[5] == 3 and 3 not in epochs:
-            epochs.append(3)
-            raise _Killed
-        epochs.append(args[5])
-        epoch(*args)
-
-    monkeypatch.setattr(training, "_epoch", killed)
+    steps: list[tuple[int, int]] = []
+    killed_at(monkeypatch, (1, step), steps)
+    monkeypatch.setattr(training.Training, "_is_due", lambda self: True)
     with pytest.raises(_Killed):
         adapt.run(params, "tiny", "m", "lora")
     assert not paths.adapter_files("tiny", "m", "lora")[0].exists()
     adapt.run(params, "tiny", "m", "lora")
-    assert epochs == [0, 1, 2, 3, 3]  # the last one was begun twice, nothing else
+    assert sorted(steps) == sorted([*((epoch, step) for epoch in range(3) for step in range(3)), (1, step)])  # one step begun twice
     assert (weights("m", "lora"), certificate("m", "lora")) == undisturbed
+    assert not list((data / "results/.partial").iterdir())
 
 
-@pytest.mark.parametrize("spoiled", ["fingerprint", "truncated"])
+def test_a_kill_at_nine_tenths_costs_at_most_a_fifth(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In time, by a clock that the steps themselves move: one epoch of 40 steps of a minute; keeping a state takes two seconds."""
+    clock = [0.0]
+    monkeypatch.setattr(training.time, "monotonic", lambda: clock[0])
+    backward, save, steps = training.Training._backward, torch.save, []
+
+    def step(self: training.Training, batch: Any, epoch: int) -> Any:
+        steps.append(self.step)
+        if len(steps) == 37:
+            raise _Killed
+        clock[0] += 60
+        return backward(self, batch, epoch)
+
+    def saved(*given: Any) -> None:
+        clock[0] += 2
+        save(*given)
+
+    monkeypatch.setattr(training.Training, "_backward", step)
+    monkeypatch.setattr(torch, "save", saved)
+    params = lora_params(tiny.checkpoint("clip", data / "model"), epochs=1, batch_size=1)
+    with pytest.raises(_Killed):
+        adapt.run(params, "tiny", "m", "lora")
+    adapt.run(params, "tiny", "m", "lora")
+    assert len(steps) - 1 <= 1.2 * 40
+    assert clock[0] <= 60 * 48 * (1 + training.SHARE)
+
+
+@pytest.mark.parametrize("spoiled", ["origin", "truncated"])
 def test_a_state_of_something_else_is_not_resumed(data: Path, monkeypatch: pytest.MonkeyPatch, spoiled: str) -> None:
     params = lora_params(tiny.checkpoint("clip", data / "model"), epochs=2)
     adapt.run(params, "tiny", "m", "lora")
     undisturbed = weights("m", "lora")
-    resume = training._resume
+    resume = training.Training.resume
 
-    def planted(classifier: Any, optimizer: Any, plan: training.Plan) -> Any:
-        other = plan._replace(fingerprint="other") if spoiled == "fingerprint" else plan
-        noise = {name: torch.full_like(value, 7.0) for name, value in classifier.saved().items()}
-        training._keep(classifier, optimizer, other, training._Progress([Score(1.0, 0.0)], noise, set()))
+    def planted(self: training.Training) -> None:
+        with torch.no_grad():
+            before = training.copy(self.learner.saved())
+            self.learner.restore({name: torch.full_like(value, 7.0) for name, value in before.items()})
+            plan, self.history = self.plan, [(1.0, 0.0)]
+            self.plan = plan._replace(origin="other") if spoiled == "origin" else plan
+            self.keep()
+            self.learner.restore(before)
+            self.plan, self.history = plan, []
         if spoiled == "truncated":
-            plan.state.write_bytes(plan.state.read_bytes()[:1000])
-        return resume(classifier, optimizer, plan)
+            self.state.write_bytes(self.state.read_bytes()[:1000])
+        resume(self)
 
-    monkeypatch.setattr(training, "_resume", planted)
+    monkeypatch.setattr(training.Training, "resume", planted)
     adapt.run(params, "tiny", "m", "lora")
     assert weights("m", "lora") == undisturbed
 

@@ -130,10 +130,10 @@ def test_test_samples_in_the_search_of_a_probe(data: Path) -> None:
 def test_frozen_weights_that_change(data: Path, monkeypatch: Patch) -> None:
     train = training.train
 
-    def careless(learner: Classifier, *args: Any) -> Any:
+    def careless(learner: contrastive_lora.Learner, *args: Any) -> Any:
         trained = train(learner, *args)
         with torch.no_grad():
-            learner.contrastive.model.text_model.embeddings.token_embedding.weight[0, 0] += 1e-6
+            learner.classifier.contrastive.model.text_model.embeddings.token_embedding.weight[0, 0] += 1e-6
         return trained
 
     monkeypatch.setattr(contrastive_lora, "train", careless)

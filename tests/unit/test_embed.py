@@ -72,8 +72,8 @@ def test_a_vector_that_is_not_finite_names_its_image_and_writes_nothing(data: Pa
     bad = tables.read(tables.Images, paths.images("tiny"))["image_id"][23]
 
     class Broken(RawPixels):
-        def vectors(self, batches: Any) -> Any:
-            for batch, vectors in super().vectors(batches):
+        def vectors(self, batches: Any, fitting: Any) -> Any:
+            for batch, vectors in super().vectors(batches, fitting):
                 if bad in batch.image_ids:
                     vectors.features[batch.image_ids.index(bad), 3] = np.nan
                 yield batch, Vectors(vectors.features, None)
@@ -81,7 +81,7 @@ def test_a_vector_that_is_not_finite_names_its_image_and_writes_nothing(data: Pa
     monkeypatch.setattr(base, "load", lambda *args: Broken())
     with pytest.raises(MedbenchError, match=f"image {bad}: the model's output is not finite"):
         embed.run(RAW, "tiny", "broken")
-    assert not list(paths.embeddings("tiny", "broken").parent.iterdir())
+    assert not paths.embeddings("tiny", "broken").parent.exists() and not list(paths.partial("").iterdir())
 
 
 def test_a_broken_image_writes_nothing(data: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_broken_image_writes_nothing(data: Path) -> None:
     tables.write(tables.Images, broken, paths.images("tiny"))
     with pytest.raises(MedbenchError, match=f"image {images['image_id'][5]}: cannot be decoded"):
         embed.run(RAW, "tiny", "broken")
-    assert not list(paths.embeddings("tiny", "broken").parent.iterdir())
+    assert not paths.embeddings("tiny", "broken").parent.exists() and not list(paths.partial("").iterdir())
 
 
 def test_no_images_is_an_error(data: Path) -> None:
@@ -117,7 +117,7 @@ def test_params_hold_the_entry_and_modules_its_file() -> None:
         "raw-pixels": Model(family="baseline", role="baseline", architecture="raw-pixels"),
     }
     config = Config(Run(run="r", models=("mini",), datasets=("d",), modes=("ots",)), models, {}, {})
-    assert embed.params(config, "d", "mini") == ("medbench.models.contrastive.clip", "results/models/mini", None, 3)
-    assert embed.params(config, "d", "hub") == ("medbench.models.contrastive.siglip", "owner/name", "abc", 64)
-    assert embed.params(config, "d", "raw-pixels") == ("medbench.models.baseline.raw_pixels", None, None, 64)
+    assert embed.params(config, "d", "mini") == ("medbench.models.contrastive.clip", "results/models/mini", None, 3, False)
+    assert embed.params(config, "d", "hub") == ("medbench.models.contrastive.siglip", "owner/name", "abc", 64, False)
+    assert embed.params(config, "d", "raw-pixels") == ("medbench.models.baseline.raw_pixels", None, None, 64, False)
     assert embed.modules(embed.params(config, "d", "hub")) == ("medbench.models.contrastive.siglip",)

@@ -18,6 +18,7 @@ from medbench.errors import MedbenchError
 from medbench.models import base
 from medbench.models.ahead import ahead
 from medbench.models.generative_base import IGNORED, Generative, Query
+from medbench.partial import Work
 from medbench.predict import generative, question_baseline
 from medbench.stages.predict import Params
 from tests.unit import asked
@@ -124,14 +125,20 @@ def params(folder: Path, size: int) -> Params:
     return Params("medbench.predict.generative", "vqa", source, (), False, asked.ASKING._asdict())
 
 
+def answers(folder: Path, size: int, work: Path) -> pl.DataFrame:
+    """Of the test split, from the beginning."""
+    work.mkdir()
+    return generative.predict(params(folder, size), "d", "tiny", "ots", Work(work))
+
+
 def test_predictions_are_equal_for_every_batch_size_and_keep_what_scoring_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     asked.dataset("d", patients=(2, 1, 5))
     folder = asked.checkpoint(tmp_path / "tiny")
-    frames = [generative.predict(params(folder, size), "d", "tiny", "ots") for size in (1, 7)]
+    frames = [answers(folder, size, tmp_path / f"by-{size}") for size in (1, 7)]
     assert frames[0].equals(frames[1])
     monkeypatch.setattr(generative, "WINDOW", 3)
-    assert generative.predict(params(folder, 7), "d", "tiny", "ots").equals(frames[0])
+    assert answers(folder, 7, tmp_path / "windows").equals(frames[0])
     table = tmp_path / "p.parquet"
     tables.write(tables.PredictionsVqa, frames[0], table)
     test = material.asked("d", "test")
@@ -151,7 +158,7 @@ def test_a_broken_image_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     frame = tables.read(tables.Images, Path("results/data/d/images.parquet"))
     tables.write(tables.Images, frame.with_columns(pl.lit(b"no image").alias("image")), Path("results/data/d/images.parquet"))
     with pytest.raises(MedbenchError, match=r"image [0-9a-f]{64}: cannot be decoded"):
-        generative.predict(params(asked.checkpoint(tmp_path / "tiny"), 4), "d", "tiny", "ots")
+        answers(asked.checkpoint(tmp_path / "tiny"), 4, tmp_path / "work")
 
 
 def test_baselines_need_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +166,7 @@ def test_baselines_need_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     asked.dataset("d", patients=(6, 1, 3))
     for name in ("constant_answer", "question_only"):
         source = {"module": f"medbench.models.baseline.{name}", "checkpoint": None, "revision": None, "batch_size": 1}
-        frame = question_baseline.predict(Params("m", "vqa", source, ()), "d", name, "ots")
+        frame = question_baseline.predict(Params("m", "vqa", source, ()), "d", name, "ots", Work(tmp_path))
         tables.write(tables.PredictionsVqa, frame, tmp_path / "p.parquet")
         assert frame.filter("is_yes_no")["answer"].is_in(["yes", "no"]).all()
 

@@ -24,6 +24,7 @@ from medbench.models import hub
 from medbench.models.base import Batch
 from medbench.models.baseline import raw_pixels
 from medbench.models.feed import AHEAD, feed
+from medbench.models.fitting import Fitting
 from tests.unit import tiny
 
 SO400M = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
@@ -114,7 +115,7 @@ def test_gradients_pass_through_encode_images(architecture: str, folder: Path, i
 def test_vectors_come_in_order_with_their_batches(architecture: str, folder: Path, images: list[Image.Image]) -> None:
     model = tiny.load(architecture, folder)
     batches = [Batch([str(i)], [True], model.pixels(image)[None]) for i, image in enumerate(images)]
-    found = list(model.vectors(batches))
+    found = list(model.vectors(batches, Fitting()))
     assert [batch.image_ids for batch, _ in found] == [["0"], ["1"], ["2"]]
     for (_, vectors), image in zip(found, images, strict=True):
         with torch.inference_mode():
@@ -264,7 +265,7 @@ def test_raw_pixels_are_block_means_from_0_to_1() -> None:
     image[:2, :2, 0] = 255, 255
     image[2:4, :2, 1] = 204
     pixels = model.pixels(Image.fromarray(image))
-    [(_, vectors)] = model.vectors([Batch(["a"], [True], pixels[None])])
+    [(_, vectors)] = model.vectors([Batch(["a"], [True], pixels[None])], Fitting())
     assert vectors.embeddings is None and vectors.features.shape == (1, 768) and vectors.features.dtype == np.float32
     assert vectors.features[0, 0] == 1.0 and vectors.features[0, 16 * 3 + 1] == pytest.approx(0.8)
     assert vectors.features.sum() == pytest.approx(1.8)
@@ -302,3 +303,18 @@ def test_feed_keeps_the_order_and_reads_only_a_few_batches_ahead() -> None:
 def test_feed_names_an_image_that_cannot_be_decoded() -> None:
     with pytest.raises(MedbenchError, match=r"image broken.*cannot be decoded"):
         list(feed([[_Row("1"), _Row("broken")]], lambda data: np.array([int(data)], dtype=np.uint8), workers=1))
+
+
+def test_models_adaptation_and_metrics_need_no_table_library() -> None:
+    """A GPU machine may have torch, transformers and peft, but neither polars, pyarrow, open_clip nor Snakemake."""
+    code = (
+        "import importlib, pkgutil, sys\n"
+        "for name in ('polars', 'pyarrow', 'open_clip', 'snakemake', 'dataframely'): sys.modules[name] = None\n"
+        "for package in ('models', 'adapt', 'metrics'):\n"
+        "    root = importlib.import_module(f'medbench.{package}')\n"
+        "    for found in pkgutil.walk_packages(root.__path__, f'{root.__name__}.'):\n"
+        "        if '.evaluate_modules.' not in found.name: importlib.import_module(found.name)\n"
+        "print('imported')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert done.stdout.strip() == "imported", done.stderr

@@ -15,7 +15,7 @@ rule adapt:
     resources:
         mem_mb=3000,
         runtime=720,
-        gpu=get_gpus,
+        gpu=get_gpus("adapt", "dataset", "model", "mode"),
     params:
         tracked=get_params("adapt", "dataset", "model", "mode"),
     shell:

@@ -5,12 +5,14 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 
-from medbench import cells, cli, config as configuration, paths
+from medbench import cells, cli, config as configuration, devices, exclusive, paths
 from medbench.errors import MedbenchError
 
 BASE = Path(workflow.basedir)
 
 try:
+    if workflow.is_main_process:
+        exclusive.enter(dry_run=workflow.output_settings.dryrun)
     CONFIG = configuration.load(config, BASE, "run configuration")
     RESOLVED = cli.write_resolved(CONFIG)  # what every job of this start reads
     CELLS = cells.grid(CONFIG)
@@ -46,6 +48,16 @@ def get_shell_prefix():
 
 
 shell.prefix(get_shell_prefix())
+
+
+# A workstation runs as many GPU jobs at a time as it has GPUs; on a cluster the scheduler decides. Without a GPU there is no limit,
+# so that jobs share the CPU's cores.
+resource_scopes:
+    gpu="local",
+
+
+if workflow.is_main_process and "gpu" not in workflow.global_resources and (found := len(devices.found())):
+    workflow.register_resource("gpu", found)
 
 
 wildcard_constraints:
@@ -88,12 +100,9 @@ def get_checkpoint(wildcards):
     return [paths.model_folder(wildcards.model)] if model.pretrain else []
 
 
-def get_gpus(wildcards):
-    """GPUs that a job of this model asks for: none for a baseline or a probe on cached features."""
-    kind = clearly(lambda: CONFIG.models[wildcards.model].kind)
-    mode = CONFIG.modes[wildcards.mode].kind if "mode" in wildcards.keys() else None
-    on_features = kind == "contrastive" and mode in ("zero-shot", "probe")
-    return 0 if kind == "baseline" or on_features else 1
+def get_gpus(stage, *keys):
+    """Function for `resources: gpu`: how many the stage asks for."""
+    return lambda wildcards: clearly(lambda: cli.gpus(CONFIG, stage, tuple(wildcards[key] for key in keys)))
 
 
 def get_index_files(wildcards):

@@ -15,7 +15,7 @@ rule embed:
     resources:
         mem_mb=3000,
         runtime=240,
-        gpu=get_gpus,
+        gpu=get_gpus("embed", "dataset", "model"),
     params:
         tracked=get_params("embed", "dataset", "model"),
     shell:

@@ -15,7 +15,7 @@ rule predict:
     resources:
         mem_mb=3000,
         runtime=720,
-        gpu=get_gpus,
+        gpu=get_gpus("predict", "dataset", "model", "mode"),
     params:
         tracked=get_params("predict", "dataset", "model", "mode"),
     shell:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medbench.models.base import Batch, Vectors
+from medbench.models.fitting import Fitting
 
 SIZE = 16
 
@@ -20,7 +21,7 @@ class RawPixels:
         """RGB image -> bytes [16, 16, 3], each the mean of what it covers."""
         return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BOX), dtype=np.uint8)
 
-    def vectors(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Vectors]]:
+    def vectors(self, batches: Iterable[Batch], fitting: Fitting) -> Iterator[tuple[Batch, Vectors]]:
         """Features [n, 768]; no embeddings, since pixels know no texts."""
         for batch in batches:
             flat = batch.pixels.reshape(len(batch.pixels), -1)

@@ -1,0 +1,94 @@
+"""What must never happen: code from a checkpoint, unpickling, a path out of `results/`, a shell string made of data."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medbench import cli
+from medbench import config as configuration
+from medbench.config import Config, Run
+from medbench.errors import MedbenchError
+from medbench.stages import adapt, embed, predict
+
+ROOT = Path(__file__).parents[2]
+SOURCES = [*sorted((ROOT / "medbench").rglob("*.py")), *sorted((ROOT / "benchmarks").glob("*.py"))]
+RULES = [ROOT / "Snakefile", *sorted((ROOT / "workflow/rules").glob("*.smk"))]
+OUTSIDE = ("../up", "a/b", "/etc", "..", "a..b", ".hidden", "$(id)", "a b", "a;b", "a'b", "A", "")
+
+
+def calls() -> list[tuple[str, str, dict[str, str]]]:
+    """Every call of the package: where, the name called, its keywords as source."""
+    found = []
+    for file in SOURCES:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call):
+                keywords = {word.arg: ast.unparse(word.value) for word in node.keywords if word.arg}
+                found.append((f"{file.relative_to(ROOT)}:{node.lineno}", ast.unparse(node.func), keywords))
+    return found
+
+
+def test_nothing_is_unpickled_and_no_code_of_a_checkpoint_runs() -> None:
+    found = calls()
+    assert any(name == "torch.load" for _, name, _ in found) and any(name.endswith(".from_pretrained") for _, name, _ in found)
+    for where, name, keywords in found:
+        assert "trust_remote_code" not in keywords, where
+        assert name not in ("eval", "exec", "os.system", "yaml.unsafe_load") and not re.match(r"c?[pP]ickle\.(load|Unp)", name), where
+        assert keywords.get("shell", "False") == "False" and keywords.get("allow_pickle", "False") == "False", where
+        if name == "torch.load":
+            assert keywords.get("weights_only") == "True", where
+        if name.endswith(("np.load", "numpy.load")):
+            assert keywords.get("allow_pickle", "False") == "False", where
+        assert not name.endswith((".extractall", "unpack_archive")), f"{where}: archives are read member by member"
+
+
+def test_a_rules_command_holds_wildcards_of_the_slugs_alphabet_and_its_log_alone() -> None:
+    commands = [match for file in RULES for match in re.findall(r'shell:\s*"(.*)"', file.read_text())]
+    assert len(commands) == 11
+    for command in commands:
+        assert set(re.findall(r"{(.*?)}", command)) <= {"wildcards.dataset", "wildcards.model", "wildcards.mode", "wildcards.run", "log"}
+    common = (ROOT / "workflow/rules/common.smk").read_text()
+    for name in ("dataset", "model", "mode", "run"):
+        assert f"{name}=configuration.SLUG.pattern" in common
+    assert not [value for value in OUTSIDE if value != "a..b" and configuration.SLUG.fullmatch(value)]
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_names_that_would_leave_results_are_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for stage, keys in (("embed", 2), ("predict", 3)):
+        with pytest.raises(SystemExit):
+            cli.main([stage, "--", name, *["m"] * (keys - 1)])
+        assert "is no slug" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "config").mkdir()
+    for file in ("models", "datasets", "modes", "templates"):
+        (tmp_path / f"config/{file}.yaml").write_text((ROOT / f"config/{file}.yaml").read_text())
+    with (tmp_path / "config/modes.yaml").open("a") as file:
+        file.write(f'\n"{name}":\n  kind: probe\n')
+    with pytest.raises(MedbenchError, match="no slug"):
+        configuration.from_files([ROOT / "config/nano.yaml"], tmp_path)
+
+
+def test_the_switch_for_deterministic_kernels_is_tracked_where_a_gpu_computes_and_nowhere_else() -> None:
+    plain = configuration.from_files([ROOT / "config/nano.yaml"], ROOT)
+    switched: Config = plain._replace(run=Run.model_validate({**plain.run.model_dump(), "deterministic": True}))
+    [dataset], model = plain.run.datasets, plain.run.models[0]
+    for stage, names in ((embed, (dataset, model)), (adapt, (dataset, model, "lora")), (predict, (dataset, model, "lora"))):
+        assert stage.params(plain, *names) != stage.params(switched, *names) and stage.params(switched, *names).deterministic
+    for stage, names in ((embed, (dataset, "raw-pixels")), (adapt, (dataset, model, "lp")), (predict, (dataset, model, "ots"))):
+        assert stage.params(plain, *names) == stage.params(switched, *names)
+
+
+def test_deterministic_kernels_are_really_demanded() -> None:
+    code = """import os
+from medbench import runtime
+runtime.deterministic_kernels()
+import torch
+assert torch.are_deterministic_algorithms_enabled() and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8" """
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(ROOT)})

@@ -1,0 +1,139 @@
+"""What a killed or second Snakemake leaves and says, on copies of a finished nano run whose LoRA cells are gone."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from medbench.stages import STAGES
+
+from .conftest import Clone, Outcome
+
+CELL = "nano-radiology/nano-medclip/lora"
+
+
+def start(clone: Clone, *arguments: str, **variables: str) -> "subprocess.Popen[bytes]":
+    """Snakemake in the background, its output in `out.txt`."""
+    command = [str(Path(sys.executable).with_name("snakemake")), *arguments, "--cores", "all", "--configfile", "config/nano.yaml"]
+    with (clone.folder / "out.txt").open("wb") as out:
+        return subprocess.Popen(command, cwd=clone.folder, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **variables})
+
+
+def medbench(clone: Clone, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """A verb by hand."""
+    return subprocess.run([sys.executable, "-m", "medbench", *arguments], cwd=clone.folder, capture_output=True, text=True, check=False)
+
+
+def until(found: Callable[[], bool], seconds: float = 120) -> None:
+    """Wait for something to come true."""
+    end = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < end, "it did not come true in time"
+        time.sleep(0.05)
+
+
+def jobs(clone: Clone) -> list[psutil.Process]:
+    """Live processes of stages in the clone."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if "medbench" in process.cmdline() and process.cwd() == str(clone.folder) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.fixture
+def unfinished(clone: Clone) -> Clone:
+    """Without one LoRA cell and what was made of it, up to the report: an absent file alone reruns nothing."""
+    for stage in ("predictions", "scores", "intervals"):
+        (clone.folder / f"results/{stage}/{CELL}.parquet").unlink()
+    for folder in (f"adapters/{CELL}", "gaps", "report"):
+        shutil.rmtree(clone.folder / "results" / folder)
+    return clone
+
+
+def test_two_at_once_and_a_kill(unfinished: Clone) -> None:
+    clone = unfinished
+    first = start(clone)
+    try:
+        until(lambda: any("adapt" in job.cmdline() for job in jobs(clone)))
+        second = clone.snakemake()
+        assert second.code != 0
+        said = [line for line in second.output.splitlines() if "ERROR" in line or "Error" in line]
+        assert len(said) == 1 and f"another Snakemake (process {first.pid}) works in this folder" in said[0], second.output
+        assert "unlock" not in second.output
+        assert clone.snakemake("--dry-run").code == 0, "looking is allowed"
+        refused = medbench(clone, "unlock")
+        assert refused.returncode == 2 and f"process {first.pid}" in refused.stderr
+        assert first.poll() is None
+    finally:
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+    until(lambda: not jobs(clone), 20)  # no orphan
+    locks = sorted((clone.folder / ".snakemake/locks").glob("*"))
+    assert locks, "Snakemake's own locks are left behind"
+    kept = {lock: lock.read_bytes() for lock in locks}
+    cleared = medbench(clone, "unlock")
+    assert cleared.returncode == 0 and all(str(lock.relative_to(clone.folder)) in cleared.stdout for lock in locks)
+    assert not list((clone.folder / ".snakemake/locks").glob("*"))
+    for lock, text in kept.items():  # as if nobody had called it
+        lock.write_bytes(text)
+    whole = clone.snakemake()
+    assert whole.code == 0, whole.output
+    assert {f"predict {CELL}", "report nano"} <= whole.executed
+    assert {job for job in whole.executed if job.startswith(("adapt", "predict"))} <= {f"adapt {CELL}", f"predict {CELL}"}
+
+
+def test_a_rerun_after_the_kill_ends_in_equal_tables_and_leaves_nothing_aside(unfinished: Clone, finished: Clone) -> None:
+    first = start(unfinished)
+    try:
+        until(lambda: bool(list((unfinished.folder / "results/.partial").glob("*/training.pt"))))
+    finally:
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+    outcome = unfinished.snakemake()
+    assert outcome.code == 0, outcome.output
+    assert unfinished.tables() == finished.tables()
+    assert not list((unfinished.folder / "results/.partial").iterdir())
+
+
+def fake_gpus(clone: Clone, n: int) -> str:
+    """A PATH with an nvidia-smi that lists n devices."""
+    program = clone.folder / "bin/nvidia-smi"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n" + "".join(f"echo 'GPU {number}: Fake (UUID: GPU-{number})'\n" for number in range(n)))
+    program.chmod(0o755)
+    return f"{program.parent}:{os.environ['PATH']}"
+
+
+def test_a_workstation_runs_as_many_gpu_jobs_as_it_has_gpus(unfinished: Clone) -> None:
+    """Jobs see the device that they claimed (there is none behind it, so they compute on the CPU)."""
+    first = start(unfinished, PATH=fake_gpus(unfinished, 3))
+    try:
+        until(lambda: any("adapt" in job.cmdline() for job in jobs(unfinished)))
+        assert re.search(r"Provided resources: gpu=\D*3\b", (unfinished.folder / "out.txt").read_text())
+    finally:
+        first.kill()
+        first.wait()
+
+
+def test_a_dry_run_for_slurm_shows_what_every_job_asks_for(unfinished: Clone) -> None:
+    asked = ("--dry-run", "--profile", "slurm", "--default-resources", "slurm_partition=short", "--forceall")
+    outcome: Outcome = unfinished.snakemake(*asked)
+    assert outcome.code == 0, outcome.output
+    found = {block.split(":")[0]: block for block in outcome.output.split("\nrule ")[1:] if not block.startswith("all")}
+    assert len(found) == len(STAGES) == 11
+    for rule, block in found.items():
+        [line] = [line for line in block.splitlines() if line.strip().startswith("resources:")]
+        assert "slurm_partition=short" in line and "runtime=" in line and "mem_mb=" in line, rule
+        assert ("gpu=" in line) == (rule in ("embed", "adapt", "predict")), rule
