@@ -223,15 +223,25 @@ def _make(sides: Sides, measure: Measure, rank: int, study: Study, results: Resu
             notes.append(pair.reason)
         else:
             row |= _gap(pair, measure)
-            gap = paired_gap(pair.differences, study.n_resamples, study.level) if pair.differences is not None else None
-            if gap is None or gap.reason:
-                notes.append(gap.reason if gap and gap.reason else NO_PAIRING)
+            gap, why_not = _uncertainty(pair, study)
+            if gap is None:
+                notes.append(why_not)
             else:
                 row |= {"sd": gap.sd, "low": gap.low, "high": gap.high, "p": gap.p, "smallest_gap": gap.smallest}
                 if not sides.alone and measure == study.primary[study.tasks[sides.dataset]]:
                     test = _test(generalists, specialists, measure, pair, study, results, notes)
     row["reason"] = "; ".join(notes) or None
     return _Made(row, gap, test)
+
+
+def _uncertainty(pair: Pair, study: Study) -> tuple[PairedGap | None, str]:
+    """Interval and p value of a gap, or None and why there is none."""
+    if pair.differences is None:
+        return None, NO_PAIRING
+    if pair.n_groups == 1:  # every resample is the test set itself, which would look like certainty
+        return None, "one group: nothing to resample"
+    gap = paired_gap(pair.differences, study.n_resamples, study.level)
+    return (None, gap.reason) if gap.reason else (gap, "")
 
 
 def _gap(pair: Pair, measure: Measure) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from medbench import paths, tables
 from medbench.analysis.gaps import NOBODY, Estimate, Pair, Study, Unpaired, global_table, pooled_table, rq_table
 from medbench.cells import Cell, Entrant
 from medbench.errors import MedbenchError
-from medbench.metrics.scored import PRIMARY, Measure
+from medbench.metrics.scored import PRIMARY, Measure, Task
 from medbench.stages import gaps, interval, score
 
 AUROC, ACCURACY = PRIMARY["diagnosis"], Measure("accuracy", "standard", "all")
@@ -200,10 +200,10 @@ def predict(cell: Cell, quality: float, spoil: dict[int, float] | None = None, i
     interval.run(interval.Params("diagnosis", 0, 200, 400, 0.95, False, 30), *cell)
 
 
-def run(cells: list[Cell]) -> dict[str, pl.DataFrame]:
+def run(cells: list[Cell], task: Task = "diagnosis") -> dict[str, pl.DataFrame]:
     """The gaps stage over a generalist `g` and a specialist `s`."""
     people = (("g", "clip", "generalist", ()), ("s", "clip", "specialist", ("xray",)))
-    params = gaps.Params(people, tuple(tuple(cell) for cell in cells), {"xray": "diagnosis"}, "ots", ("lp",), 0, 200, 400, 0.95, 0.02, 30)
+    params = gaps.Params(people, tuple(tuple(cell) for cell in cells), {"xray": task}, "ots", ("lp",), 0, 200, 400, 0.95, 0.02, 30)
     gaps.run(params, "demo")
     return {path.stem: tables.read(tables.PooledGaps if path.stem == "pooled" else tables.Gaps, path) for path in paths.gaps("demo")}
 
@@ -350,6 +350,42 @@ def test_a_class_absent_from_test_leaves_the_other_metrics() -> None:
     assert auroc(made)["gap"] is None
     assert "no sample of class 1 among 80" in str(auroc(made)["reason"])
     assert made.filter(pl.col("metric") == "accuracy")["gap"].null_count() == 0
+
+
+def test_one_group_gives_a_gap_without_interval_and_p() -> None:
+    """Every resample is the test set itself: an interval of no width and a tiny p would be false certainty."""
+    for cell in ALL:
+        predict(cell, 0.3)
+        path = paths.predictions(*cell)
+        tables.write(tables.PredictionsDiagnosis, pl.read_parquet(path).with_columns(group_id=pl.lit("g")), path)
+        interval.run(interval.Params("diagnosis", 0, 200, 400, 0.95, False, 30), *cell)
+    for frame in (run(ALL)["rq1"], run(ALL)["global"]):
+        assert frame["gap"].null_count() == 0
+        for name in ("sd", "low", "high", "p", "smallest_gap", "verdict"):
+            assert frame[name].null_count() == len(frame)
+        assert set(frame["reason"]) == {"one group: nothing to resample"}
+
+
+def test_no_open_question_leaves_the_closed_ones() -> None:
+    cells = [Cell("xray", model, "ots") for model in "gs"]
+    for cell in cells:
+        right = np.random.default_rng(list(cell.model.encode())).random(N) < 0.7
+        columns = {
+            "sample_id": [f"s{i:03d}" for i in range(N)], "group_id": [f"g{i // 2}" for i in range(N)], "answer_type": ["closed"] * N,
+            "is_yes_no": [True] * N, "question": ["is it?"] * N, "reference": ["yes"] * N,
+            "answer": ["yes" if one else "no" for one in right], "finish_reason": ["stop"] * N, "n_tokens": [1] * N,
+        }  # fmt: skip
+        frame = pl.DataFrame(columns, schema=tables.columns(tables.PredictionsVqa))
+        tables.write(tables.PredictionsVqa, frame, paths.predictions(*cell))
+        score.run(score.Params("vqa"), *cell)
+        interval.run(interval.Params("vqa", 0, 200, 400, 0.95, False, 30), *cell)
+    made = run(cells, "vqa")["rq1"]
+    closed = made.filter(pl.col("metric") == "closed_accuracy", pl.col("subset") == "closed").row(0, named=True)
+    assert closed["verdict"] is not None and closed["n_pair"] == N
+    unasked = made.filter(pl.col("subset") == "open")
+    assert unasked["gap"].null_count() == len(unasked) > 5
+    assert set(unasked["reason"]) == {"xray/g/ots: no open question; xray/s/ots: no open question"}
+    assert made.filter(pl.col("subset") == "closed")["gap"].null_count() == 0
 
 
 def test_params_are_of_the_configured_run_alone() -> None:
