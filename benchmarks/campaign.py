@@ -114,7 +114,7 @@ def run(folder: Path) -> int:
 def undisturbed(folder: Path) -> Undisturbed:
     """The run to compare with, the time of what follows the mini models taken apart."""
     copy_sources(folder)
-    models = [f"results/models/{name}" for name in ("nano-clip", "nano-medclip")]
+    models = [f"results/models/{name}" for name in ("nano-clip", "nano-medclip", "nano-llava", "nano-llava-med")]
     subprocess.run([*COMMAND[:1], *models, *COMMAND[1:]], cwd=folder, check=True, env=VARIABLES, capture_output=True)
     begun = time.monotonic()
     if run(folder):

@@ -382,7 +382,7 @@ def test_params_hold_what_changes_the_weights_and_no_more() -> None:
     config = configuration.from_files(
         [Path(configuration.__file__).parents[1] / "config" / "nano.yaml"], Path(configuration.__file__).parents[1]
     )
-    [model, *_], [dataset] = config.run.models, config.run.datasets
+    model, dataset = config.run.models[0], config.run.datasets[0]
     lp, lora = (adapt.params(config, dataset, model, mode) for mode in ("lp", "lora"))
     assert lp.source is None and adapt.modules(lp) == ("medbench.adapt.probe",)
     assert lora.source is not None and lora.source["checkpoint"] == str(paths.model_folder(model))

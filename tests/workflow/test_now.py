@@ -8,8 +8,9 @@ LORA = "results/predictions/nano-radiology/nano-medclip/lora.parquet"
 
 
 def test_now_after_a_failed_cell(clone: Clone) -> None:
-    broken = "{learning_rate: 1.0e+30, head_learning_rate: 1.0e+30}"  # cannot train
-    clone.append("config/modes.yaml", f"\nlora-broken:\n  kind: lora\n  contrastive: {broken}\n")
+    broken = "contrastive: {learning_rate: 1.0e+30, head_learning_rate: 1.0e+30}"  # cannot train
+    also = "generative: {learning_rate: 1.0e+30, projector_learning_rate: 1.0e+30}"
+    clone.append("config/modes.yaml", f"\nlora-broken:\n  kind: lora\n  {broken}\n  {also}\n")
     clone.edit("config/nano.yaml", "modes: [ots, lp, lora]", "modes: [ots, lp, lora, lora-broken]")
     failed = clone.snakemake()
     assert failed.code != 0
