@@ -12,7 +12,7 @@ from medbench import cli
 from medbench import config as configuration
 from medbench.config import Config, Run
 from medbench.errors import MedbenchError
-from medbench.stages import adapt, embed, predict
+from medbench.stages import STAGES, adapt, embed, predict
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [*sorted((ROOT / "medbench").rglob("*.py")), *sorted((ROOT / "benchmarks").glob("*.py"))]
@@ -47,7 +47,7 @@ def test_nothing_is_unpickled_and_no_code_of_a_checkpoint_runs() -> None:
 
 def test_a_rules_command_holds_wildcards_of_the_slugs_alphabet_and_its_log_alone() -> None:
     commands = [match for file in RULES for match in re.findall(r'shell:\s*"(.*)"', file.read_text())]
-    assert len(commands) == 11
+    assert len(commands) == len(STAGES)
     for command in commands:
         assert set(re.findall(r"{(.*?)}", command)) <= {"wildcards.dataset", "wildcards.model", "wildcards.mode", "wildcards.run", "log"}
     common = (ROOT / "workflow/rules/common.smk").read_text()
@@ -78,7 +78,7 @@ def test_names_that_would_leave_results_are_refused(
 def test_the_switch_for_deterministic_kernels_is_tracked_where_a_gpu_computes_and_nowhere_else() -> None:
     plain = configuration.from_files([ROOT / "config/nano.yaml"], ROOT)
     switched: Config = plain._replace(run=Run.model_validate({**plain.run.model_dump(), "deterministic": True}))
-    [dataset], model = plain.run.datasets, plain.run.models[0]
+    dataset, model = plain.run.datasets[0], plain.run.models[0]
     for stage, names in ((embed, (dataset, model)), (adapt, (dataset, model, "lora")), (predict, (dataset, model, "lora"))):
         assert stage.params(plain, *names) != stage.params(switched, *names) and stage.params(switched, *names).deterministic
     for stage, names in ((embed, (dataset, "raw-pixels")), (adapt, (dataset, model, "lp")), (predict, (dataset, model, "ots"))):
