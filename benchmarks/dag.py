@@ -3,11 +3,12 @@
     python benchmarks/dag.py [--cells 216 15000] [--finished]
 
 Makes a clone with a generated registry (data sets x models x ots, lp, lora) in a temporary folder and measures dry runs
-of it: wall time and peak memory of the `snakemake` process. With `--finished` every output is created empty and marked
+of it: wall time and peak memory of the `snakemake` process. With `--finished` every output is created empty, with a run record beside it, and marked
 done through `snakemake --touch` first, so that the metadata of every job is read, as after a real run.
 """
 
 import argparse
+import json
 import os
 import resource
 import shutil
@@ -67,8 +68,9 @@ def finish(folder: Path) -> None:
     """Create every output of the run empty and have Snakemake record it as done."""
     sys.path.insert(0, str(folder))
     os.chdir(folder)
-    from medbench import cells, config, paths
+    from medbench import cells, config, paths, provenance
 
+    record = json.dumps({"versions": provenance.versions(), "modules": sorted(sys.modules)[:60]})  # a run record's size
     loaded = config.from_files([folder / "config/config.yaml"], folder)
     for cell in cells.grid(loaded):
         files = [*paths.data(cell.dataset), paths.embeddings(*cell[:2]), paths.prompts(*cell[:2]), paths.predictions(*cell)]
@@ -77,6 +79,7 @@ def finish(folder: Path) -> None:
         for file in files:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch()
+            paths.run_record(file).write_text(record)
     for file in [*paths.gaps("large"), paths.ledger("large"), paths.report("large") / "index.html"]:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
