@@ -3,8 +3,8 @@
     python benchmarks/dag.py [--cells 216 15000] [--finished]
 
 Makes a clone with a generated registry (data sets x models x ots, lp, lora) in a temporary folder and measures dry runs
-of it: wall time and peak memory of the `snakemake` process. With `--finished` every output is created empty, with a run record beside it, and marked
-done through `snakemake --touch` first, so that the metadata of every job is read, as after a real run.
+of it: wall time and peak memory of the `snakemake` process. With `--finished` every output is created empty, with a run record
+beside it, and marked done through `snakemake --touch` first, so that the metadata of every job is read, as after a real run.
 """
 
 import argparse
