@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
@@ -49,8 +50,20 @@ def make_clone(folder: Path, n_datasets: int, n_models: int) -> None:
     (folder / "config/config.yaml").write_text(yaml.safe_dump(run))
 
 
-def snakemake(folder: Path, *arguments: str) -> tuple[float, float, str]:
-    """Seconds, peak memory [GB] and the output of one call."""
+class Call(NamedTuple):
+    """What one call of Snakemake took."""
+
+    seconds: float  # wall time
+    busy: float  # seconds of a core, its own and its children's: what another load on the machine does not change
+    memory: float  # peak, GB
+    output: str
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.1f} s ({self.busy:.1f} s of a core), {self.memory:.2f} GB"
+
+
+def snakemake(folder: Path, *arguments: str) -> Call:
+    """One call in the clone."""
     log = folder / "snakemake.log"
     started = time.perf_counter()
     with log.open("w") as stream:
@@ -61,7 +74,7 @@ def snakemake(folder: Path, *arguments: str) -> tuple[float, float, str]:
     text = log.read_text()
     if status:
         sys.exit(f"snakemake failed:\n{text[-3000:]}")
-    return seconds, usage.ru_maxrss / 2**20, text
+    return Call(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20, text)
 
 
 def finish(folder: Path) -> None:
@@ -83,8 +96,7 @@ def finish(folder: Path) -> None:
     for file in [*paths.gaps("large"), paths.ledger("large"), paths.report("large") / "index.html"]:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-    seconds, *_ = snakemake(folder, "--touch", "--forceall", "--quiet", "all")
-    print(f"(marking them done took {seconds:.0f} s)")
+    print(f"(marking them done took {snakemake(folder, '--touch', '--forceall', '--quiet', 'all')})", flush=True)
 
 
 def main() -> None:
@@ -97,14 +109,13 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             make_clone(folder, *SHAPES[n])
-            seconds, memory, text = snakemake(folder, "--dry-run", "--quiet", "rules")
-            print(f"dry run, {n} cells: {seconds:.1f} s, {memory:.2f} GB", flush=True)
+            print(f"dry run, {n} cells: {snakemake(folder, '--dry-run', '--quiet', 'rules')}", flush=True)
             if args.finished and n == max(args.cells):
                 finish(folder)
-                seconds, memory, text = snakemake(folder, "--dry-run")
-                if "Nothing to be done" not in text:
-                    sys.exit(f"not finished:\n{text[-2000:]}")
-                print(f"dry run, {n} finished cells: {seconds:.1f} s, {memory:.2f} GB", flush=True)
+                call = snakemake(folder, "--dry-run")
+                if "Nothing to be done" not in call.output:
+                    sys.exit(f"not finished:\n{call.output[-2000:]}")
+                print(f"dry run, {n} finished cells: {call}", flush=True)
     print(f"(this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB)")
 
 
