@@ -1,4 +1,5 @@
 # The validated configuration, the grid, and helpers named get_<what>.
+import gc
 import os
 import shlex
 import sys
@@ -9,6 +10,7 @@ from medbench import cells, cli, config as configuration, devices, exclusive, pa
 from medbench.errors import MedbenchError
 
 BASE = Path(workflow.basedir)
+gc.set_threshold(100_000, 50, 100)  # a large grid makes millions of objects that stay: looking through them is a sixth of a start
 
 try:
     if workflow.is_main_process:
