@@ -1,6 +1,6 @@
 """How long Snakemake needs to see what is to be done: 216 cells, 15,000 cells, 15,000 finished cells.
 
-    python benchmarks/dag.py [--cells 216 15000] [--finished]
+    python -m benchmarks.dag [--cells 216 15000] [--finished]
 
 Makes a clone with a generated registry (data sets x models x ots, lp, lora) in a temporary folder and measures dry runs
 of it: wall time and peak memory of the `snakemake` process. With `--finished` every output is created empty, with a run record
