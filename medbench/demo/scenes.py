@@ -9,7 +9,10 @@ from medbench.demo.questions import Topic
 SHAPES = ("ball", "box", "ring", "cross")
 INKS = ("red", "green", "blue", "yellow", "black", "white")
 NUMBERS = ("one", "two", "three")
-GROUNDS = ("plain", "striped", "spotted")
+GROUNDS = ("plain", "striped", "spotted", "cloudy", "wavy")
+"""Textures."""
+GREY = 0.5
+"""How many scenes are black-and-white photographs, with things that stand out less; they have no ink."""
 
 TOPICS: dict[str, Topic] = {
     "shape": Topic(
@@ -51,21 +54,15 @@ TOPICS: dict[str, Topic] = {
 }
 
 
-GREY = 0.5
-"""How many scenes are black-and-white photographs, with things that stand out less; they have no ink."""
-HAZE = ("plain", "striped", "spotted", "cloudy", "wavy")
-"""Textures of grounds."""
-
-
 def scene(rng: Rng) -> tuple[Image, dict[str, str]]:
     """One picture, uint8 [64, 64, 3], and its facts: topic -> option. Several things have neither half nor place."""
     ink, paper = (str(name) for name in rng.permutation(list(INKS))[:2])
-    shape, ground, grey = str(rng.choice(SHAPES)), str(rng.choice(HAZE)), bool(rng.random() < GREY)
+    shape, ground, grey = str(rng.choice(SHAPES)), str(rng.choice(GROUNDS)), bool(rng.random() < GREY)
     count, place, large = int(rng.choice(3, p=(0.6, 0.2, 0.2))), int(rng.integers(3)), bool(rng.random() < 0.5)
     first, second = (np.array(COLOURS[name]) * rng.uniform(0.85, 1.1) for name in (ink, paper))
     if grey:
         light = rng.uniform(0.15, 0.85)
-        first, second = np.full(3, light + (0.5 - light > 0 or -1) * rng.uniform(0.15, 0.45)), np.full(3, light)
+        first, second = np.full(3, light + (1 if light < 0.5 else -1) * rng.uniform(0.15, 0.45)), np.full(3, light)
     image = np.broadcast_to(second, (SIZE, SIZE, 3))
     image = blend(image, 0.4 * texture(rng, ground), rng.choice((0.5, 1.4)) * second + 0.1)
     cover = things(rng, shape, ("a", "two", "three")[count], large, place)
