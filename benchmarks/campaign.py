@@ -3,7 +3,7 @@
 `make campaign`, or `python benchmarks/campaign.py --rounds 3`. Every round starts from the sources and the finished mini models,
 which an undisturbed run made before. It is disturbed once (`KILLS`, `FAULTS`), ends as it ends, and is run again by the same
 command. It is good when the rerun succeeds, every Parquet table has the undisturbed run's bytes, and every job that Snakemake
-had recorded as finished kept its run record: it was not executed again. Images are loaded by threads, so the processes that can
+had recorded as finished kept its run record, and no unfinished work is left over. Images are loaded by threads, so the processes that can
 be killed are Snakemake and its jobs. Nano downloads nothing; in place of a corrupted download, the weights of a mini model are
 cut off. A token is planted and looked for in all that the runs leave.
 """
@@ -94,6 +94,12 @@ def leaks(folder: Path) -> list[Path]:
     """Files that hold the planted token, of results, logs and Snakemake's own."""
     places = [folder / name for name in ("results", "logs", ".snakemake")]
     return [file for place in places for file in place.rglob("*") if file.is_file() and TOKEN.encode() in file.read_bytes()]
+
+
+def left_over(folder: Path) -> list[Path]:
+    """Files of unfinished work."""
+    files = [file for file in (folder / "results").rglob("*") if file.is_file()]
+    return [file for file in files if ".partial" in file.parts or file.name.endswith(".partial")]
 
 
 # --- runs
@@ -226,10 +232,11 @@ def read_only(folder: Path, snakemake: "subprocess.Popen[bytes]", moment: float)
     try:
         again = start(folder)
         time.sleep(moment)
-        done = subprocess.run(["mount", "-o", "remount,ro,bind", str(results)], check=False)  # busy while a file is open to be written
-        while done.returncode and again.poll() is None:
-            time.sleep(0.01)
+        while again.poll() is None:
             done = subprocess.run(["mount", "-o", "remount,ro,bind", str(results)], check=False, stderr=subprocess.DEVNULL)
+            if not done.returncode:
+                break
+            time.sleep(0.01)  # busy while a file is open to be written
         code = again.wait()
     finally:
         subprocess.run(["umount", str(results)], check=True)
@@ -260,8 +267,10 @@ def play(whole: Undisturbed, folder: Path, disturb: "Callable[[Path, subprocess.
     made = tables(folder)
     differ = sorted(name for name in made.keys() | whole.tables.keys() if made.get(name) != whole.tables.get(name))
     found = [str(file) for file in leaks(folder)]
-    if twice or differ or found:
-        raise SystemExit(f"{what}: finished jobs executed again {twice}; tables that differ {differ}; token in {found}; see {folder}")
+    left = [str(file) for file in left_over(folder)]
+    if twice or differ or found or left:
+        wrong = f"finished jobs executed again {twice}; tables that differ {differ}; token in {found}; left over {left}"
+        raise SystemExit(f"{what}: {wrong}; see {folder}")
     ran = sorted(job for job, text in after.items() if before.get(job) != text)
     return f"{what}; {len(kept)} finished jobs left alone; recomputed {len(ran)}, first of them {', '.join(ran[:3])}; tables equal"
 

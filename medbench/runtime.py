@@ -4,6 +4,7 @@ import ctypes
 import os
 import random
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,14 +29,31 @@ def die_with_parent() -> None:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A place beside `path` to write to: what is there at the end appears under its name in one step, after an error nothing does."""
+    """A place beside `path` to write to: what is there at the end appears under its name in one step, after an error nothing does.
+
+    What processes of this host that were killed left at such a place goes too.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    asides = f".{path.name}.{socket.gethostname()}."
+    for left in path.parent.glob(f"{asides}*.partial"):
+        if not _lives(int(left.name.removeprefix(asides).removesuffix(".partial"))):
+            left.unlink(missing_ok=True)
+    aside = path.with_name(f"{asides}{os.getpid()}.partial")
     try:
         yield aside
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
 
 
 def seed_everything(seed: int) -> None:

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from benchmarks.demo_seeds import ADAPTED, BASELINES, COMPARISONS, IN_DOMAIN, MOST, Comparison, difference, primary
-from tests.workflow.conftest import Clone, make_clone
+from tests.conftest import Clone, make_clone
 
 WITHIN = [compared for compared in COMPARISONS if compared.dataset in IN_DOMAIN]
 

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from medbench import cells, config
-from tests.workflow.conftest import Clone, make_clone
+from tests.conftest import Clone, make_clone
 
 REAL = os.environ.get("MEDBENCH_REAL_DATA")
 pytestmark = pytest.mark.skipif(not REAL, reason="MEDBENCH_REAL_DATA names no folder of real images")

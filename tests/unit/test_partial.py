@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from medbench import cli, partial, paths, tables
+from medbench import cli, partial, paths, runtime, tables
 from medbench.adapt import generative_lora
 from medbench.errors import Interrupted, MedbenchError
 from medbench.models.contrastive.clip import Clip
@@ -363,3 +364,17 @@ def test_another_error_is_no_matter_of_memory(data: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(Clip, "encode_images", lambda self, pixels: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         embed.run(embed.Params("medbench.models.contrastive.clip", str(tiny.checkpoint("clip", data / "model")), None, 16), "tiny", "clip")
+
+
+def test_what_a_killed_process_left_beside_a_file_goes_when_the_file_is_written_again(tmp_path: Path) -> None:
+    file, host = tmp_path / "table.parquet", socket.gethostname()
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True, text=True)
+    dead = tmp_path / f".{file.name}.{host}.{ended.stdout.strip()}.partial"
+    living = tmp_path / f".{file.name}.{host}.{os.getppid()}.partial"
+    elsewhere = tmp_path / f".{file.name}.another-{host}.{ended.stdout.strip()}.partial"
+    for left in (dead, living, elsewhere):
+        left.write_text("half")
+    with runtime.whole(file) as aside:
+        aside.write_text("whole")
+    assert file.read_text() == "whole"
+    assert sorted(tmp_path.iterdir()) == sorted([file, living, elsewhere])

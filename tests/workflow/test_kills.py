@@ -15,7 +15,7 @@ import pytest
 
 from medbench.stages import STAGES
 
-from .conftest import Clone, Outcome
+from tests.conftest import Clone, Outcome
 
 CELL = "nano-radiology/nano-medclip/lora"
 
@@ -116,12 +116,35 @@ def fake_gpus(clone: Clone, n: int) -> str:
     return f"{program.parent}:{os.environ['PATH']}"
 
 
-def test_a_workstation_runs_as_many_gpu_jobs_as_it_has_gpus(unfinished: Clone) -> None:
-    """Jobs see the device that they claimed (there is none behind it, so they compute on the CPU)."""
-    first = start(unfinished, PATH=fake_gpus(unfinished, 3))
+def gpu_jobs(clone: Clone) -> list[str]:
+    """Live jobs that claim a GPU: those that train or use adapters of a model."""
+    return [" ".join(words) for job in jobs(clone) if {"adapt", "predict"} & {*(words := command_line(job))} and "lora" in words]
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    """Empty for one that ended meanwhile."""
     try:
-        until(lambda: any("adapt" in job.cmdline() for job in jobs(unfinished)))
-        assert re.search(r"Provided resources: gpu=\D*3\b", (unfinished.folder / "out.txt").read_text())
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_workstation_runs_as_many_gpu_jobs_at_once_as_it_has_gpus(clone: Clone, n: int) -> None:
+    """Jobs see the device that they claimed (there is none behind it, so they compute on the CPU)."""
+    for file in sorted(clone.folder.glob("results/*/*/*/lora.parquet")):  # predictions, scores, intervals
+        file.unlink()
+    for folder in (*clone.folder.glob("results/adapters/*/*/lora"), clone.folder / "results/gaps", clone.folder / "results/report"):
+        shutil.rmtree(folder)
+    first, most = start(clone, PATH=fake_gpus(clone, n)), 0
+    try:
+        while first.poll() is None and (most < 2 or n == 1):
+            most = max(most, len({*gpu_jobs(clone)}))
+            time.sleep(0.02)
+        said = (clone.folder / "out.txt").read_text()
+        assert re.search(rf"Provided resources: gpu=\D*{n}\b", said)
+        assert most == n, said
+        assert n == 2 or first.returncode == 0, said
     finally:
         first.kill()
         first.wait()

@@ -2,7 +2,7 @@
 
 from html import escape
 
-from .conftest import Clone
+from tests.conftest import Clone
 
 LORA = "results/predictions/nano-radiology/nano-medclip/lora.parquet"
 

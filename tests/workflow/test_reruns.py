@@ -8,7 +8,7 @@ import pytest
 
 from medbench.stages import STAGES
 
-from .conftest import Clone
+from tests.conftest import Clone
 
 AGGREGATES = {"gaps nano", "report nano"}
 MODEL_STAGES = ("pretrain", "prepare", "embed", "prompts", "adapt", "predict")
