@@ -22,7 +22,7 @@ check: $(READY)  ## style, types, rules, generated files
 	$(BIN)/python -m medbench docs --check
 
 campaign: $(READY)  ## nano 20 times, killed or starved at a random moment, and run again
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/campaign.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.campaign
 
 format: $(READY)
 	$(BIN)/ruff check --fix $(CODE)

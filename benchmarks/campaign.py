@@ -1,6 +1,6 @@
 """Nano runs that are disturbed at a random moment and then simply run again.
 
-`make campaign`, or `python benchmarks/campaign.py --rounds 3`. Every round starts from the sources and the finished mini models,
+`make campaign`, or `python -m benchmarks.campaign --rounds 3`. Every round starts from the sources and the finished mini models,
 which an undisturbed run made before. It is disturbed once (`KILLS`, `FAULTS`), ends as it ends, and is run again by the same
 command. It is good when the rerun succeeds, every Parquet table has the undisturbed run's bytes, and every job that Snakemake
 had recorded as finished kept its run record, and no unfinished work is left over. Images are loaded by threads, so the processes that can

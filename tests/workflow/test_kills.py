@@ -14,7 +14,6 @@ import psutil
 import pytest
 
 from medbench.stages import STAGES
-
 from tests.conftest import Clone, Outcome
 
 CELL = "nano-radiology/nano-medclip/lora"

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from medbench.stages import STAGES
-
 from tests.conftest import Clone
 
 AGGREGATES = {"gaps nano", "report nano"}
