@@ -171,6 +171,14 @@ def _kinds() -> dict[str, Kind]:
 # --- data sets ------------------------------------------------------------------------------------------------------
 
 
+class Counts(Strict):
+    """Rows of each split as published, before a validation split is cut from train."""
+
+    train: int = Field(ge=0)
+    val: int = Field(0, ge=0)
+    test: int = Field(ge=0)
+
+
 class AboutDataset(Strict):
     """For people; changing it reruns the report only."""
 
@@ -178,6 +186,7 @@ class AboutDataset(Strict):
     licence: str | None = None
     access: Literal["open", "gated", "manual", "generated"] = "open"
     citation: str | None = None
+    published: Counts | None = None  # the study's own figures, which for questions count train and test together
     note: str | None = None
 
 
@@ -195,6 +204,8 @@ class Dataset(Strict):
     validation: float = Field(0.2, gt=0, lt=1)  # share of train's groups cut off where there is no official validation split
     max_drops: float = Field(0.0, ge=0, le=1)  # share of rows that may be dropped (missing or broken image) and counted
     allow_group_overlap: bool = False  # published that way (VQA-RAD): reported instead of refused
+    expected: Counts | None = None  # another number of rows is an error,
+    allow_counts: bool = False  # unless this says that it is known
     about: AboutDataset = AboutDataset()
 
     @model_validator(mode="after")

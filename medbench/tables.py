@@ -30,6 +30,11 @@ class SamplesDiagnosis(dy.Schema):
     group_id = dy.String()  # patient, lesion, slide, ...: never split apart
     label = dy.Int16(min=0)  # index into the data set's classes
     image_id = dy.String()
+    sex = dy.String(nullable=True)  # as far as the data set says; so are those below
+    age_band = dy.String(nullable=True)  # 0-17, 18-39, 40-59, 60-79, 80+
+    race = dy.String(nullable=True)
+    ethnicity = dy.String(nullable=True)
+    language = dy.String(nullable=True)
 
 
 class SamplesVqa(dy.Schema):
@@ -42,6 +47,11 @@ class SamplesVqa(dy.Schema):
     answer_type = dy.Enum(["open", "closed"])  # official where there is one
     is_yes_no = dy.Bool()  # derived: the reference is yes or no
     image_id = dy.String()
+    sex = dy.String(nullable=True)  # as far as the data set says; so are those below
+    age_band = dy.String(nullable=True)  # 0-17, 18-39, 40-59, 60-79, 80+
+    race = dy.String(nullable=True)
+    ethnicity = dy.String(nullable=True)
+    language = dy.String(nullable=True)
 
 
 class Twins(dy.Schema):

@@ -2,8 +2,8 @@
 
 A layout is one file of this folder, `medbench/datasets/{layout}.py` (dashes become underscores), with
 - `class Options(Strict)`: its own options in the registry; unknown keys are errors;
-- `items(options, source) -> Iterator[Item]`: the data set's rows in a fixed order. It keeps no image, and gives an image that is a file as
-  its path: rows are checked before files are opened;
+- `items(options, source) -> Iterator[Item | Excluded]`: the data set's rows in a fixed order. It keeps no image, and gives an image that is
+  a file as its path: rows are checked before files are opened. Rows that the published protocol leaves out come as `Excluded`;
 - `index_files(options, source) -> list[Path]`: the files and folders whose change must rerun `prepare`.
 
 A layout checks what only it can see: that its files can be read and have their columns, that paths stay inside the
@@ -22,7 +22,7 @@ from medbench.config import Strict, layouts, one_line
 from medbench.errors import MedbenchError
 from medbench.paths import SPLITS
 
-__all__ = ["SPLITS", "DiagnosisItem", "Embedded", "Item", "Layout", "Source", "Strict", "VqaItem"]
+__all__ = ["SPLITS", "Demographics", "DiagnosisItem", "Embedded", "Excluded", "Item", "Layout", "Source", "Strict", "VqaItem"]
 
 
 class Embedded(NamedTuple):
@@ -30,6 +30,19 @@ class Embedded(NamedTuple):
 
     digest: str  # SHA-256 of `data`
     data: bytes
+
+
+class Demographics(NamedTuple):
+    """What a data set says of the person, in its own words and lower case; None where it is unknown."""
+
+    sex: str | None = None  # male | female
+    age_band: str | None = None  # one of AGE_BANDS
+    race: str | None = None
+    ethnicity: str | None = None
+    language: str | None = None
+
+
+AGE_BANDS = {18: "0-17", 40: "18-39", 60: "40-59", 80: "60-79", 200: "80+"}  # first age beyond -> band
 
 
 class DiagnosisItem(NamedTuple):
@@ -41,6 +54,7 @@ class DiagnosisItem(NamedTuple):
     image: Path | Embedded
     place: str  # file and row for messages, without the folder: "labels.csv row 17"
     label: str  # as given: `prepare` refuses all but the declared classes
+    demographics: Demographics = Demographics()
 
 
 class VqaItem(NamedTuple):
@@ -54,6 +68,7 @@ class VqaItem(NamedTuple):
     question: str
     answer: str
     answer_type: str  # as given: `prepare` refuses all but open and closed
+    demographics: Demographics = Demographics()
 
     @property
     def is_yes_no(self) -> bool:
@@ -62,6 +77,13 @@ class VqaItem(NamedTuple):
 
 
 Item: TypeAlias = DiagnosisItem | VqaItem
+
+
+class Excluded(NamedTuple):
+    """A row of the files that the published protocol leaves out (another language, an unknown sex): counted, never a mistake."""
+
+    reason: str
+    place: str
 
 
 class Source(NamedTuple):
@@ -84,15 +106,15 @@ class Source(NamedTuple):
             raise self.error("raw_dir", "is not given, and this layout reads files", "set raw_dir in the registry entry")
         return self.raw_dir
 
-    def inside(self, name: str, place: str) -> Path:
-        """The file that a row names relative to `raw_dir`. Raises MedbenchError when the name would lead out of it.
+    def inside(self, name: str, place: str, folder: Path | None = None) -> Path:
+        """The file that a row names relative to `raw_dir`, or to a folder in it. Raises MedbenchError when the name would lead out of it.
 
         Links in the folder may point anywhere: they are the user's own.
         """
         windows = PureWindowsPath(name)
         if not name or PurePosixPath(name).is_absolute() or windows.drive or windows.root or ".." in windows.parts:
             raise self.error(place, f"image path {name!r} leaves the folder or is empty", "give a path inside raw_dir")
-        return self.folder / name
+        return (folder or self.folder) / name
 
 
 class Layout(Protocol):
@@ -100,7 +122,7 @@ class Layout(Protocol):
 
     Options: type[Strict]
 
-    def items(self, options: Any, source: Source) -> Iterator[Item]:
+    def items(self, options: Any, source: Source) -> Iterator[Item | Excluded]:
         """The rows, in a fixed order."""
 
     def index_files(self, options: Any, source: Source) -> list[Path]:
@@ -127,6 +149,21 @@ def read_options(layout: str, options: Mapping[str, Any], dataset: str) -> Stric
         return load_layout(layout).Options.model_validate(dict(options))
     except ValidationError as error:
         raise one_line(f"data set {dataset}: options of layout {layout}", error) from None
+
+
+def age_band(age: str) -> str | None:
+    """The band of an age in years; None where it is blank, negative or no number."""
+    try:
+        years = float(age)
+    except ValueError:
+        return None
+    return next((band for beyond, band in AGE_BANDS.items() if 0 <= years < beyond), None)
+
+
+def known(value: str) -> str | None:
+    """A demographic attribute in lower case; None where it says that it is unknown."""
+    text = value.strip().lower()
+    return None if text in ("", "-1", "-1.0", "nan", "unknown", "none", "not available") else text
 
 
 def one_of(choices: Collection[str]) -> AfterValidator:

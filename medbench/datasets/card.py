@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from medbench.datasets import sharing
-from medbench.datasets.base import SPLITS
+from medbench.datasets.base import SPLITS, Demographics
 from medbench.datasets.rows import Drop
 
 EXAMPLES = 5
@@ -28,6 +28,7 @@ class Prepared(NamedTuple):
     classes: tuple[str, ...]
     rows_read: int
     drops: list[Drop]
+    excluded: dict[str, list[str]]  # why the published protocol leaves rows out -> places
     changes: dict[str, list[str]]  # why an image was converted -> places
     validation: Validation
     published: dict[str, pl.DataFrame]  # split -> samples, before a validation split was cut
@@ -49,6 +50,7 @@ def card(found: Prepared) -> dict[str, Any]:
         if found.classes
         else {},
         "validation": found.validation._asdict(),
+        "excluded": {reason: {"rows": len(places), "examples": places[:EXAMPLES]} for reason, places in sorted(found.excluded.items())},
         "drops": _drops(found.drops),
         "images": {
             "distinct": found.digests.height,
@@ -64,6 +66,9 @@ def card(found: Prepared) -> dict[str, Any]:
 def _split(found: Prepared, split: str) -> dict[str, Any]:
     frame = found.splits[split]
     counts: dict[str, Any] = {"samples": frame.height, "groups": frame["group_id"].n_unique(), "images": frame["image_id"].n_unique()}
+    people = {name: dict(sorted(Counter(frame[name].drop_nulls()).items())) for name in Demographics._fields}
+    if any(people.values()):
+        counts["demographics"] = {name: of for name, of in people.items() if of}
     if found.task == "diagnosis":
         of_label = Counter(frame["label"])
         return {**counts, "classes": {name: of_label[index] for index, name in enumerate(found.classes)}}

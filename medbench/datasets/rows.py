@@ -1,10 +1,11 @@
 """The rows of a data set, checked without opening an image, so that a mistake in the last row shows at once."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from medbench.datasets.base import SPLITS, Embedded, Item, Source, VqaItem
+from medbench.datasets.base import SPLITS, Embedded, Excluded, Item, Source, VqaItem
 from medbench.datasets.ingest import key_of
 
 ANSWER_TYPES = ("open", "closed")
@@ -30,24 +31,29 @@ class Drop(NamedTuple):
 class Reader:
     """Reads items once: keeps their rows, and hands their images on."""
 
-    def __init__(self, source: Source, max_drops: float, allow_group_overlap: bool) -> None:
-        """`max_drops`: the share of rows that may be dropped."""
-        self.source, self.max_drops, self.allow_group_overlap = source, max_drops, allow_group_overlap
+    def __init__(self, source: Source, max_drops: float, allow_group_overlap: bool, expected: Mapping[str, int] | None = None) -> None:
+        """`max_drops`: the share of rows that may be dropped. `expected`: split -> rows."""
+        self.source, self.max_drops, self.allow_group_overlap, self.expected = source, max_drops, allow_group_overlap, expected or {}
         self.rows: list[Row] = []
         self.drops: list[Drop] = []
+        self.excluded: dict[str, list[str]] = {}  # reason -> places of the rows that the published protocol leaves out
         self.first: dict[str, Item] = {}  # image key -> the first item that uses it
         self.n_read: int | None = None  # known when all rows are read
         self._places: dict[str, str] = {}
         self._groups: dict[str, tuple[str, str]] = {}
 
-    def images(self, items: Iterable[Item]) -> Iterator[tuple[str, Path | Embedded]]:
+    def images(self, items: Iterable[Item | Excluded]) -> Iterator[tuple[str, Path | Embedded]]:
         """Every distinct image with its key: embedded ones as they pass, files when all rows are checked.
 
         Raises MedbenchError for the first row that has an unknown split, label or answer type, a sample id that stands already, or a
-        group that stands in another split; and when more rows than `max_drops` have an empty text, or train or test is empty.
+        group that stands in another split; and when more rows than `max_drops` have an empty text, train or test is empty, or a split has
+        another number of rows than expected.
         """
         files: list[str] = []
         for item in items:
+            if isinstance(item, Excluded):
+                self.excluded.setdefault(item.reason, []).append(item.place)
+                continue
             self._check(item)
             if empty := _empty_text(item):
                 self.drop(self.drops, item, f"empty-{empty}", f"the {empty} is empty")
@@ -64,6 +70,7 @@ class Reader:
         self.n_read = len(self.rows) + len(self.drops)
         self._check_budget(self.drops)
         check_splits([row.item.split for row in self.rows], {"train", "test"}, self.source)
+        self._check_counts()
         for key in files:
             yield key, Path(key)
 
@@ -72,6 +79,13 @@ class Reader:
         drops.append(Drop(reason, item.split, item.place, detail))
         if self.n_read is not None or not self.max_drops:
             self._check_budget(drops)
+
+    def _check_counts(self) -> None:
+        found = Counter([*(row.item.split for row in self.rows), *(drop.split for drop in self.drops)])
+        for split, n in self.expected.items():
+            if found[split] != n:
+                remedy = "check that the files are complete and official, or set allow_counts: true"
+                raise self.source.error(f"split {split}", f"has {found[split]} rows, {n} are expected", remedy)
 
     def _check_budget(self, drops: list[Drop]) -> None:
         allowed = int(self.max_drops * (self.n_read or 0))

@@ -32,6 +32,7 @@ class Params(NamedTuple):
     max_drops: float
     allow_group_overlap: bool
     seed: int
+    expected: dict[str, int] | None = None  # split -> rows, as published
 
 
 class Images(NamedTuple):
@@ -59,6 +60,7 @@ def params(config: Config, dataset: str) -> Params:
         entry.max_drops,
         entry.allow_group_overlap,
         config.run.seed,
+        None if entry.allow_counts or entry.expected is None else entry.expected.model_dump(),
     )
 
 
@@ -76,7 +78,7 @@ def index_files(config: Config, dataset: str) -> list[Path]:
 def run(params: Params, dataset: str) -> None:
     """Write `paths.data(dataset)`. Raises MedbenchError for what is wrong with the files; then nothing is written."""
     source, layout, options = _source(params, dataset), base.load_layout(params.layout), _options(params, dataset)
-    reader = Reader(source, params.max_drops, params.allow_group_overlap)
+    reader = Reader(source, params.max_drops, params.allow_group_overlap, params.expected)
     with _staging(dataset) as folder:
         spool = folder / "images.spool"
         images = _check_images(reader, layout.items(options, source), spool)
@@ -93,7 +95,9 @@ def run(params: Params, dataset: str) -> None:
         spool.unlink()
         files = {file.name: provenance.file_digest(file) for file in sorted(folder.iterdir())}
         n_read, changes = len(rows) + len(drops), images.changes
-        found = Prepared(dataset, params.task, params.classes, n_read, drops, changes, validation, published, splits, digests, files)
+        found = Prepared(
+            dataset, params.task, params.classes, n_read, drops, reader.excluded, changes, validation, published, splits, digests, files
+        )
         (folder / "card.json").write_text(json.dumps(card(found), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         _publish(folder, dataset)
 
@@ -107,7 +111,7 @@ def _options(params: Params, dataset: str) -> Strict:
     return base.read_options(params.layout, params.options, dataset)
 
 
-def _check_images(reader: Reader, items: Iterator[base.Item], spool: Path) -> Images:
+def _check_images(reader: Reader, items: Iterator[base.Item | base.Excluded], spool: Path) -> Images:
     """Read all rows, check every image that they use once, and write those that are good to `spool`.
 
     Raises MedbenchError as soon as a row is wrong or more of them than allowed have a faulty image.
@@ -149,7 +153,10 @@ def _resolve(reader: Reader, images: Images) -> tuple[list[Row], list[Drop]]:
 def _frames(rows: list[Row], params: Params) -> dict[str, pl.DataFrame]:
     """Split -> table of samples, in the order of the rows; `rows` hold image ids."""
     types = tables.columns(SCHEMAS[params.task])
-    values: dict[str, list[Any]] = {name: [getattr(row.item, name) for row in rows] for name in types if name not in ("label", "image_id")}
+    people = base.Demographics._fields
+    own = [name for name in types if name not in ("label", "image_id", *people)]
+    values: dict[str, list[Any]] = {name: [getattr(row.item, name) for row in rows] for name in own}
+    values |= {name: [getattr(row.item.demographics, name) for row in rows] for name in people}
     if params.task == "diagnosis":
         values["label"] = [params.classes.index(row.item.label) for row in rows if isinstance(row.item, base.DiagnosisItem)]
     values["image_id"] = [row.image for row in rows]

@@ -20,6 +20,7 @@ from medbench.datasets.images import decode
 from medbench.demo import llavaformat, minillava, questions
 from medbench.models.asking import Asking
 from medbench.partial import Work
+from tests.unit import tiny
 
 torch.set_num_threads(1)
 ASKING = Asking("{question}", "{question} Answer yes or no.", 6)
@@ -64,6 +65,7 @@ def dataset(name: str, kind: str = "radiology", patients: tuple[int, int, int] =
         columns = dict(
             zip(("sample_id", "group_id", "question", "answer", "answer_type", "image_id"), map(list, zip(*mine, strict=True)), strict=True)
         )
+        columns |= tiny.NOBODY
         columns["is_yes_no"] = [answer in ("yes", "no") for answer in columns["answer"]]
         tables.write(tables.SamplesVqa, pl.DataFrame(columns, schema=tables.columns(tables.SamplesVqa)), paths.samples(name, split))
     table = {"image_id": list(images), "pixel_digest": list(images), "image": list(images.values()), "evaluated": [True] * len(images)}

@@ -192,7 +192,7 @@ def _data(name: str, facts: DatasetFacts, rng: np.random.Generator) -> None:
         rows.append(row)
     schema = tables.SamplesVqa if facts.task == "vqa" else tables.SamplesDiagnosis
     types = tables.columns(schema)
-    tables.write(schema, pl.DataFrame([{key: row[key] for key in types} for row in rows], schema=types), paths.samples(name, "test"))
+    tables.write(schema, pl.DataFrame([{key: row.get(key) for key in types} for row in rows], schema=types), paths.samples(name, "test"))
     twins = [("test", f"p{number}", "train", "exact-image", "t0") for number in range(TWINS.get(name, 0))]
     tables.write(tables.Twins, pl.DataFrame(twins, schema=tables.columns(tables.Twins), orient="row"), paths.twins(name))
     types = tables.columns(tables.Images)

@@ -73,10 +73,12 @@ def edit(folder: Path, row: int, column: str, value: str) -> None:
     write_csv(folder / "labels.csv", rows[0], rows[1:])
 
 
-def shard(path: Path, rows: Iterable[tuple[int, str | None, str | None, str | None]], schema: pa.Schema = HUB) -> None:
+def shard(path: Path, rows: Iterable[tuple[int, str | None, str | None, str | None]], schema: pa.Schema = HUB, mode: str = "RGB") -> None:
     """A hub shard; a row is the seed of its image, the image's path, question, answer."""
+    kind = "JPEG" if mode == "CMYK" else "PNG"
     values = [
-        {"image": {"bytes": picture(seed), "path": name}, "question": question, "answer": answer} for seed, name, question, answer in rows
+        {"image": {"bytes": picture(seed, mode, kind), "path": name}, "question": question, "answer": answer}
+        for seed, name, question, answer in rows
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(values, schema), path)

@@ -16,6 +16,7 @@ from PIL import Image
 from medbench import paths, tables
 from medbench.adapt.base import Source
 from medbench.config import ContrastiveLora
+from medbench.datasets.base import Demographics
 from medbench.demo.hubformat import save_processor, train_tokenizer
 from medbench.demo.minimodels import build
 from medbench.models import base
@@ -27,6 +28,7 @@ PROMPTS: dict[str, dict[str, tuple[str, ...]]] = {
     "main": {"dark": ("a dark square",), "bright": ("a bright square", "a white square")},
     "other": {"dark": ("dim",), "bright": ("lit",)},
 }
+NOBODY = dict.fromkeys(Demographics._fields)  # columns of samples of which nothing is known
 SIZES = {"train": 40, "val": 20, "test": 24}
 RECIPE = ContrastiveLora(
     r=4, alpha=16, dropout=0.1, learning_rate=1e-3, head_learning_rate=1e-2, weight_decay=0.01, epochs=3, batch_size=16
@@ -94,6 +96,7 @@ def dataset(name: str = "tiny", sizes: dict[str, int] | None = None, seed: int =
                 "group_id": [f"{split}-{i // 2}" for i in range(n)],
                 "label": labels.tolist(),
                 "image_id": ids,
+                **NOBODY,
             },
             schema=tables.columns(tables.SamplesDiagnosis),
         )
