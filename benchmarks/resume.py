@@ -18,7 +18,7 @@ import yaml
 
 from benchmarks.campaign import copy_sources
 
-CELLS = {"nano-radiology/nano-clip/lora": 40, "nano-vqa-radiology/nano-llava/lora": 24}  # epochs
+CELLS = {"nano-radiology/nano-clip/lora": 320, "nano-vqa-radiology/nano-llava/lora": 72}  # epochs
 
 
 def lengthen(folder: Path) -> None:

@@ -49,7 +49,7 @@ def check(config: Config, cell: Cell) -> None:
     ):
         if name not in known:
             raise MedbenchError(f"cell {cell}", f"{word} {name!r} is in no registry", f"choose from {', '.join(sorted(known))}")
-    require_architecture(config, cell.model, f"cell {cell}")
+    require_architecture(config, cell.model, f"cell {cell}", planned=True)
     require_layout(config, cell.dataset, f"cell {cell}")
     if not possible(config, cell):
         model, dataset = config.models[cell.model], config.datasets[cell.dataset]

@@ -91,6 +91,34 @@ def stale(config: configuration.Config, cells: Iterable[tuple[str, str, str]]) -
     return found
 
 
+def summary(config: configuration.Config, cells: Iterable[tuple[str, str, str]]) -> str:
+    """How many cells a run has, baselines apart."""
+    baselines, tasks = 0, dict[str, int]()
+    for dataset, model, _ in cells:
+        if config.models[model].kind == "baseline":
+            baselines += 1
+        else:
+            task = config.datasets[dataset].task
+            tasks[task] = tasks.get(task, 0) + 1
+    parts = ", ".join(f"{count} {task}" for task, count in tasks.items())
+    return f"run {config.run.run}: {sum(tasks.values())} cells ({parts}), {baselines} of baselines"
+
+
+def unready(config: configuration.Config) -> list[str]:
+    """What of a run cannot run yet, a line each: data sets whose files need an application, models whose architecture has no file."""
+    found = []
+    for dataset in config.run.datasets:
+        entry = config.datasets[dataset]
+        if isinstance(entry.source, configuration.Manual) and configuration.is_fetched(entry) and not paths.fetched(dataset).exists():
+            folder = paths.raw(dataset)
+            if not folder.is_dir() or not any(folder.iterdir()):
+                found.append(": ".join((dataset, "; ".join(stage_module("fetch").application(entry.source.model_dump(), dataset)))))
+        elif entry.about.access == "gated" and configuration.is_fetched(entry) and not paths.fetched(dataset).exists():
+            found.append(f"{dataset}: its files are gated: accept the licence on the page of {getattr(entry.source, 'repo', 'its source')}")
+    absent = [model for model in config.run.models if not config.models[model].has_file]
+    return found + [f"{model}: architecture {config.models[model].architecture!r} has no file yet, its cells will fail" for model in absent]
+
+
 def gpus(config: configuration.Config, stage: str, names: tuple[str, ...]) -> int:
     """GPUs that one job asks for."""
     module = stage_module(stage)
@@ -118,6 +146,8 @@ def _run_stage(name: str, names: tuple[str, ...], args: argparse.Namespace) -> N
     runtime.die_with_parent()
     started = provenance.process_start()
     config = read_config(args)
+    if "model" in (keys := stage_module(name).KEYS):
+        configuration.require_architecture(config, names[keys.index("model")], f"{name} {'/'.join(names)}")
     params, modules = job(config, name, names)
     tracked = provenance.tracked(params, modules)
     devices.claim(gpus(config, name, names))

@@ -21,6 +21,7 @@ from medbench.errors import MedbenchError
 Task = Literal["diagnosis", "vqa"]
 Kind = Literal["contrastive", "generative", "baseline"]
 SLUG = re.compile(r"[a-z0-9][a-z0-9.-]*")
+VARIABLE = re.compile(r"\$\{(\w+)\}")
 _PACKAGE = Path(__file__).parent
 
 
@@ -130,7 +131,8 @@ class Model(Strict):
 
     family: Slug
     role: Literal["generalist", "specialist", "baseline"]
-    architecture: Slug  # medbench/models/{kind}/{architecture}.py; an entry may stand here before its file does
+    architecture: Slug  # medbench/models/{kind}/{architecture}.py
+    planned: Kind | None = None  # the kind of an architecture that has no file yet: its cells are listed, and each job says so
     checkpoint: str | None = None  # hub id or folder; absent for baselines and for mini models
     revision: str | None = None
     pretrained_on: tuple[Slug, ...] = ()  # modalities
@@ -143,10 +145,10 @@ class Model(Strict):
     @property
     def kind(self) -> Kind:
         """Follows from the folder that the architecture's file lies in. Raises MedbenchError where there is none."""
-        if not self.has_file:
+        if not self.has_file and self.planned is None:
             known = ", ".join(sorted(_kinds()))
             raise MedbenchError(f"architecture {self.architecture}", "has no file in medbench/models", f"add it, or choose from {known}")
-        return _kinds()[self.architecture]
+        return _kinds().get(self.architecture) or self.planned  # type: ignore[return-value]
 
     @property
     def has_file(self) -> bool:
@@ -190,6 +192,53 @@ class AboutDataset(Strict):
     note: str | None = None
 
 
+class Hub(Strict):
+    """Files of a hub data set."""
+
+    kind: Literal["hub"]
+    repo: str
+    revision: str | None = None  # a commit; null: the newest at the first fetch, which its record names
+    patterns: tuple[str, ...] = Field(("*",), min_length=1)
+    unpack: dict[str, str] = {}  # archive -> folder
+
+
+class RemoteFile(Strict):
+    """One file by its address."""
+
+    url: str
+    name: str
+    checksum: str | None = Field(None, pattern="(md5|sha256):[0-9a-f]+")
+    enforce: bool = True  # false: a checksum from a secondary source, whose difference is only said
+    bytes: int | None = Field(None, ge=1)
+    unpack: str | None = None  # folder
+
+
+class Addresses(Strict):
+    """Files by their addresses."""
+
+    kind: Literal["files"]
+    files: tuple[RemoteFile, ...] = Field(min_length=1)
+
+
+class Manual(Strict):
+    """Files that a person must apply for."""
+
+    kind: Literal["manual"]
+    apply: str  # where
+    place: str  # what to put into the data set's folder
+
+
+FileSource = Annotated[Hub | Addresses | Manual, Field(discriminator="kind")]
+
+
+class Sizes(Strict):
+    """Samples to draw of each split, whole groups at a time; null: all."""
+
+    train: int | None = Field(None, ge=1)
+    val: int | None = Field(None, ge=1)
+    test: int | None = Field(None, ge=1)
+
+
 class Dataset(Strict):
     """One entry of `config/datasets.yaml`."""
 
@@ -198,7 +247,9 @@ class Dataset(Strict):
     modality: Slug
     specialty: Slug
     raw_dir: str | None = None  # folder of the official files; `${VARIABLE}` is expanded
+    source: FileSource | None = None  # where they come from when there is no raw_dir, or its variable is not set
     options: dict[str, Any] = {}  # the layout's own, checked by its file
+    sample: Sizes | None = None  # a seeded draw of the groups
     classes: tuple[str, ...] = ()  # diagnosis: index = label
     prompts: dict[Slug, dict[str, tuple[str, ...]]] = {}  # set -> class -> prompts; `main` decides
     validation: float = Field(0.2, gt=0, lt=1)  # share of train's groups cut off where there is no official validation split
@@ -386,11 +437,19 @@ def read_yaml(path: Path, name: str) -> dict[str, Any]:
     return data
 
 
+def is_fetched(entry: Dataset) -> bool:
+    """Whether the stage `fetch` brings a data set's files: it says where from, and no `raw_dir` that can be used stands above that."""
+    unset = entry.raw_dir is None or not all(os.environ.get(name) for name in VARIABLE.findall(entry.raw_dir))
+    return entry.source is not None and unset
+
+
 def raw_dir(config: Config, dataset: str) -> Path | None:
     """Folder of a data set's official files with environment variables expanded; None where it is generated.
 
-    Raises MedbenchError when a variable is unset or the folder does not exist.
+    Raises MedbenchError when a variable is unset or the folder does not exist; not where `fetch` brings them.
     """
+    if is_fetched(config.datasets[dataset]):
+        return paths.raw(dataset)
     return expand_raw_dir(config.datasets[dataset].raw_dir, f"{config.run.registries.datasets}: data set {dataset}")
 
 
@@ -398,7 +457,7 @@ def expand_raw_dir(value: str | None, where: str) -> Path | None:
     """As `raw_dir`, from the entry's own text; `where` is for messages."""
     if value is None:
         return None
-    for name in re.findall(r"\$\{(\w+)\}", value):
+    for name in VARIABLE.findall(value):
         if not os.environ.get(name):
             raise MedbenchError(where, f"raw_dir {value} needs the variable {name}, which is not set", f"export {name}=<folder>")
     folder = Path(os.path.expandvars(value)).expanduser()
@@ -468,7 +527,7 @@ def _check_selection(config: Config, source: str) -> None:
             recipe(config, name, mode)
     for model_name in run.models:
         model = config.models[model_name]
-        require_architecture(config, model_name, source)
+        require_architecture(config, model_name, source, planned=True)
         if not any(can_run(model, mode, config.modes[mode]) for mode in run.modes):
             raise MedbenchError(
                 source, f"model {model_name!r} ({model.kind}) can run none of the modes {list(run.modes)}", "add a mode or drop the model"
@@ -487,9 +546,12 @@ def _check_selection(config: Config, source: str) -> None:
         raw_dir(config, dataset)
 
 
-def require_architecture(config: Config, model: str, where: str) -> None:
-    """Raise MedbenchError, which names `where` the model was chosen, when its architecture has no file yet."""
-    if not config.models[model].has_file:
+def require_architecture(config: Config, model: str, where: str, planned: bool = False) -> None:
+    """Raise MedbenchError, which names `where` the model was chosen, when its architecture has no file yet.
+
+    `planned`: let one pass that is announced as such, so that a run can list its cells.
+    """
+    if not config.models[model].has_file and not (planned and config.models[model].planned):
         found = f"model {model!r} has the architecture {config.models[model].architecture!r}, which has no file in medbench/models"
         raise MedbenchError(where, found, f"add it, or choose a model of {', '.join(sorted(_kinds()))}")
 

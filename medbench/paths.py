@@ -3,6 +3,7 @@
 The functions take names or Snakemake's wildcards (`"{dataset}"`), so rules and stages cannot disagree.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,16 @@ GAP_TABLES = ("rq1", "rq2", "rq3", "global", "pooled")
 def model_folder(model: str) -> Path:
     """Hub-format folder of a model that the workflow itself pretrains."""
     return RESULTS / "models" / model
+
+
+def raw(dataset: str) -> Path:
+    """Folder of official files that `fetch` brings, or where a person puts them: below MEDBENCH_DATA, by default `raw`."""
+    return Path(os.environ.get("MEDBENCH_DATA") or "raw").expanduser() / dataset
+
+
+def fetched(dataset: str) -> Path:
+    """What came into that folder: files, digests, revision."""
+    return RESULTS / "raw" / f"{dataset}.json"
 
 
 def samples(dataset: str, split: str) -> Path:
@@ -101,6 +112,7 @@ def main_output(stage: str, names: tuple[str, ...]) -> Path:
     """The file or folder that stands for a job: its run record lies beside it."""
     made: dict[str, Callable[..., Path]] = {
         "pretrain": model_folder,
+        "fetch": fetched,
         "prepare": card,
         "twins": twins,
         "embed": embeddings,

@@ -82,10 +82,15 @@ def closure(modules: tuple[str, ...]) -> tuple[str, ...]:
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        if name not in found and name not in UNTRACKED:
+        if name not in found and name not in UNTRACKED and not _is_planned(name):
             found.add(name)
             waiting += _imports(name)
     return tuple(sorted(found))
+
+
+def _is_planned(module: str) -> bool:
+    """Whether it is an architecture that has no file yet: its jobs fail, and run when it has one."""
+    return module.startswith("medbench.models.") and _source(module) is None
 
 
 def _source(module: str) -> Path | None:

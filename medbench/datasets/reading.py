@@ -68,9 +68,7 @@ def csv_rows(path: Path, wanted: Sequence[str], source: Source, optional: Sequen
             reader = csv.reader(stream, strict=True, delimiter="\t" if path.suffix == ".tab" else ",")
             header = next(reader, [])
             columns = [*wanted, *(column for column in optional if column in header)]
-            check_columns(
-                header, columns, name, source, hint or "take the official file: this is another one, or another version"
-            )
+            check_columns(header, columns, name, source, hint or "take the official file: this is another one, or another version")
             places = [header.index(column) for column in columns]
             for number, values in enumerate(reader, start=2):
                 if len(values) != len(header):

@@ -1,5 +1,6 @@
 """The rows of a data set, checked without opening an image, so that a mistake in the last row shows at once."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -131,3 +132,28 @@ def _empty_text(item: Item) -> str | None:
     if isinstance(item, VqaItem):
         return "question" if not item.question.strip() else "answer" if not item.answer.strip() else None
     return None
+
+
+def chosen_groups(items: Iterable[Item | Excluded], sizes: Mapping[str, int | None], key: str) -> set[tuple[str, str]]:
+    """(split, group) of a seeded draw: groups in the order of a digest, as many as hold no more samples than `sizes` says; at least one."""
+    counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+    for item in items:
+        if not isinstance(item, Excluded) and item.split in counts:
+            counts[item.split][item.group_id] += 1
+    chosen: set[tuple[str, str]] = set()
+    for split, groups in counts.items():
+        left = sizes.get(split)
+        for group in sorted(groups, key=lambda group: hashlib.sha256(f"{key}\0{group}".encode()).digest()):
+            if left is None or groups[group] <= left or not any(of == split for of, _ in chosen):
+                chosen.add((split, group))
+                left = None if left is None else left - groups[group]
+    return chosen
+
+
+def drawn(items: Iterable[Item | Excluded], chosen: Collection[tuple[str, str]]) -> Iterator[Item | Excluded]:
+    """The items of the chosen groups; the others count as excluded."""
+    for item in items:
+        if isinstance(item, Excluded) or (item.split, item.group_id) in chosen or item.split not in SPLITS:
+            yield item
+        else:
+            yield Excluded("not drawn", item.place)

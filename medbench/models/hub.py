@@ -11,23 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors import SafetensorError
 from transformers import AutoImageProcessor, AutoTokenizer
 from transformers.utils import logging
 
-from medbench import runtime
+from medbench import hubs, runtime
 from medbench.errors import MedbenchError
 
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
@@ -58,27 +48,10 @@ def folder(checkpoint: str, revision: str | None) -> Path:
         return path
     if checkpoint.count("/") != 1 or checkpoint.startswith((".", "/", "~")):
         raise MedbenchError(f"checkpoint {checkpoint}", "the folder does not exist", "give a folder or a hub id `owner/name`")
-    found = _snapshot(checkpoint, revision, [*_SMALL_FILES, "*.safetensors"])
+    found = hubs.snapshot(checkpoint, revision, [*_SMALL_FILES, "*.safetensors"])
     if not any((found / name).is_file() for name in SAFETENSORS):
-        found = _snapshot(checkpoint, revision, [*_SMALL_FILES, "pytorch_model*.bin"])
+        found = hubs.snapshot(checkpoint, revision, [*_SMALL_FILES, "pytorch_model*.bin"])
     return found
-
-
-def _snapshot(checkpoint: str, revision: str | None, patterns: list[str]) -> Path:
-    where, page = f"checkpoint {checkpoint}", f"https://huggingface.co/{checkpoint}"
-    try:
-        return Path(snapshot_download(checkpoint, revision=revision, allow_patterns=patterns))
-    except GatedRepoError:
-        raise MedbenchError(where, "is gated and access was refused", f"accept its licence at {page}, then `hf auth login`") from None
-    except RevisionNotFoundError:
-        raise MedbenchError(where, f"has no revision {revision!r}", f"choose one from {page}/commits") from None
-    except (RepositoryNotFoundError, HFValidationError):
-        raise MedbenchError(where, "is not on the hub, or not visible to you", "mend the name, or `hf auth login`") from None
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled):
-        found = f"revision {revision!r} is not in the local cache and the hub cannot be reached"
-        raise MedbenchError(where, found, "connect once, or give a folder") from None
-    except HfHubHTTPError as error:
-        raise MedbenchError(where, f"the hub answered {' '.join(str(error).split())[:200]}", "try again later, or give a folder") from None
 
 
 def load_model(model_class: type[Any], path: Path, model_type: str, place: Placement) -> Any:

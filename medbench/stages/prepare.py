@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from medbench import partial, paths, provenance, runtime, tables
-from medbench.config import Config, Strict, expand_raw_dir
+from medbench.config import Config, Strict, expand_raw_dir, is_fetched
 from medbench.datasets import base, ingest
 from medbench.datasets.card import Prepared, Validation, card
-from medbench.datasets.rows import Drop, Reader, Row, check_splits
+from medbench.datasets.rows import Drop, Reader, Row, check_splits, chosen_groups, drawn
 from medbench.errors import MedbenchError
 
 KEYS = ("dataset",)
@@ -25,7 +25,7 @@ class Params(NamedTuple):
 
     task: str
     layout: str
-    raw_dir: str | None
+    raw_dir: str | None  # None: generated, or fetched
     options: dict[str, Any]  # the layout's, defaults filled in
     classes: tuple[str, ...]
     validation: float
@@ -33,6 +33,8 @@ class Params(NamedTuple):
     allow_group_overlap: bool
     seed: int
     expected: dict[str, int] | None = None  # split -> rows, as published
+    fetched: bool = False
+    sample: dict[str, int | None] | None = None  # split -> samples to draw
 
 
 class Images(NamedTuple):
@@ -50,10 +52,11 @@ def params(config: Config, dataset: str) -> Params:
         )
     entry = config.datasets[dataset]
     options = base.read_options(entry.layout, entry.options, dataset).model_dump(mode="json")
+    fetched = is_fetched(entry)
     return Params(
         entry.task,
         entry.layout,
-        entry.raw_dir,
+        None if fetched else entry.raw_dir,
         options,
         entry.classes,
         entry.validation,
@@ -61,6 +64,8 @@ def params(config: Config, dataset: str) -> Params:
         entry.allow_group_overlap,
         config.run.seed,
         None if entry.allow_counts or entry.expected is None else entry.expected.model_dump(),
+        fetched,
+        None if entry.sample is None else entry.sample.model_dump(),
     )
 
 
@@ -70,8 +75,13 @@ def modules(params: Params) -> tuple[str, ...]:
 
 
 def index_files(config: Config, dataset: str) -> list[Path]:
-    """Raw files whose change must rerun the job: the rule's inputs. Raises MedbenchError when one does not exist."""
+    """Files whose change must rerun the job: the rule's inputs. Raises MedbenchError when one does not exist.
+
+    Of fetched files it is the record, since they need not be there yet.
+    """
     chosen = params(config, dataset)
+    if chosen.fetched:
+        return [paths.fetched(dataset)]
     return base.load_layout(chosen.layout).index_files(_options(chosen, dataset), _source(chosen, dataset))
 
 
@@ -81,7 +91,10 @@ def run(params: Params, dataset: str) -> None:
     reader = Reader(source, params.max_drops, params.allow_group_overlap, params.expected)
     with _staging(dataset) as folder:
         spool = folder / "images.spool"
-        images = _check_images(reader, layout.items(options, source), spool)
+        items = layout.items(options, source)
+        if params.sample:
+            items = drawn(items, chosen_groups(layout.items(options, source), params.sample, f"{params.seed}/{dataset}"))
+        images = _check_images(reader, items, spool)
         rows, drops = _resolve(reader, images)
         check_splits([row.item.split for row in rows], {row.item.split for row in reader.rows}, source)
         published = _frames(rows, params)
@@ -103,7 +116,7 @@ def run(params: Params, dataset: str) -> None:
 
 
 def _source(params: Params, dataset: str) -> base.Source:
-    raw_dir = expand_raw_dir(params.raw_dir, f"data set {dataset}")
+    raw_dir = paths.raw(dataset) if params.fetched else expand_raw_dir(params.raw_dir, f"data set {dataset}")
     return base.Source(dataset, params.task, raw_dir, tuple(params.classes), params.seed)
 
 

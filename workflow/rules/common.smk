@@ -37,6 +37,12 @@ if not CONFIG.run.rerun_on_versions and (stale := cli.stale(CONFIG, CELLS)):
     logger.warning(f"STALE: {found}; with `rerun_on_versions: true` they run again")
 
 
+if workflow.is_main_process:
+    logger.info(cli.summary(CONFIG, CELLS))
+    for line in [] if NOW else cli.unready(CONFIG):
+        logger.warning(f"NOT READY: {line}")
+
+
 # A job replaces its shell, so that it is a child of Snakemake itself and dies with it (medbench.runtime). It finds this
 # clone, and without conda the Python that runs Snakemake, whether or not an environment is activated.
 def get_shell_prefix():

@@ -1,5 +1,25 @@
-# data: official files -> checked tables.
-# REQUIRED INPUTS: the files that a layout names    OUTPUTS: results/data/{dataset}/
+# fetch, prepare: official files onto the disk -> checked tables.
+# REQUIRED INPUTS: the files that a layout names    OUTPUTS: results/raw/, results/data/{dataset}/
+
+
+localrules:
+    fetch,  # compute nodes of a cluster often have no network
+
+
+rule fetch:
+    output:
+        paths.fetched("{dataset}"),
+    log:
+        paths.log("fetch", "{dataset}"),
+    conda:
+        "../envs/data.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=720,
+    params:
+        tracked=get_params("fetch", "dataset"),
+    shell:
+        "python -m medbench fetch {wildcards.dataset} > {log} 2>&1"
 
 
 rule prepare:

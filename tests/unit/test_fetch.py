@@ -1,0 +1,339 @@
+"""Official files from the hub and by address, by the real clients against a server of this machine that fails in every way."""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from medbench import cli, config, paths
+from medbench.datasets import archives, fetching
+from medbench.errors import Interrupted, MedbenchError
+from medbench.stages import fetch, prepare
+from tests.unit import official
+from tests.unit.hubserver import COMMIT, REPO, Hub, serving
+
+ROOT = Path(__file__).parents[2]
+TOKEN = "hf_planted0token1that2must3never4appear"
+BIG = os.urandom(3 * 2**20)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A server, and an empty working directory."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.delenv("MEDBENCH_DATA", raising=False)
+    monkeypatch.setattr(fetching, "WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(fetching, "TIMEOUT_SECONDS", (2.0, 1.0))
+    with serving() as running:
+        yield running
+
+
+# --- by address
+
+
+def checksum(data: bytes, algorithm: str = "md5") -> str:
+    return f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
+
+
+def get(hub: Hub, data: bytes = BIG, faults: tuple[str, ...] = (), **how: Any) -> Path:
+    """Download one file."""
+    hub.files["file.bin"], hub.faults["file.bin"] = data, list(faults)
+    path = Path("raw/file.bin")
+    how = {"checksum": checksum(data), "size": None, "where": "data set toy", **how}
+    fetching.download(f"{hub.address}/files/file.bin", path, **how)
+    return path
+
+
+@pytest.mark.parametrize("fault", ["break", "stall"])
+def test_a_download_that_breaks_off_goes_on_where_it_was(hub: Hub, fault: str) -> None:
+    assert get(hub, faults=(fault, fault)).read_bytes() == BIG
+    assert hub.sent["file.bin"] < 1.1 * len(BIG), "nothing came twice"
+
+
+def test_a_download_that_is_killed_goes_on_in_the_next_start(hub: Hub) -> None:
+    with pytest.raises(Interrupted, match=r"data set toy: file.bin: the download broke off .*; run again: what has arrived is kept"):
+        hub.files["file.bin"], hub.faults["file.bin"] = BIG, ["break"]
+        fetching.ATTEMPTS, kept = 0, fetching.ATTEMPTS
+        try:
+            fetching.download(f"{hub.address}/files/file.bin", Path("raw/file.bin"), checksum(BIG), None, "data set toy")
+        finally:
+            fetching.ATTEMPTS = kept
+    assert not Path("raw/file.bin").exists() and 0 <= len(BIG) // 2 - Path("raw/file.bin.part").stat().st_size <= fetching.CHUNK
+    assert get(hub).read_bytes() == BIG and hub.sent["file.bin"] <= len(BIG) + fetching.CHUNK
+
+
+def test_a_damaged_download_is_removed_and_comes_right_the_next_time(hub: Hub) -> None:
+    with pytest.raises(MedbenchError, match=r"data set toy: file\.bin arrived damaged, and is removed") as error:
+        get(hub, faults=("corrupt",))
+    assert "\n" not in str(error.value) and list(Path("raw").iterdir()) == []
+    assert get(hub).read_bytes() == BIG
+
+
+def test_a_checksum_of_a_secondary_source_is_only_said(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+    get(hub, checksum="md5:" + "0" * 32, enforce=False)
+    assert "WARNING: data set toy: file.bin is not md5:000" in capsys.readouterr().err
+
+
+def test_a_file_of_another_size_is_refused(hub: Hub) -> None:
+    with pytest.raises(MedbenchError, match=rf"file.bin has {len(BIG)} bytes, 7 are expected"):
+        get(hub, size=7)
+    assert list(Path("raw").iterdir()) == []
+
+
+@pytest.mark.parametrize("status", ["403", "401"])
+def test_a_refusal_is_no_reason_to_try_again(hub: Hub, status: str) -> None:
+    with pytest.raises(MedbenchError, match=f"answers {status}; open it in a browser"):
+        get(hub, faults=(status,))
+
+
+# --- archives
+
+
+def zipped(members: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return stream.getvalue()
+
+
+def tarred(members: dict[str, bytes | None]) -> bytes:
+    """None: a symbolic link out of the folder."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            if data is None:
+                info.type, info.linkname = tarfile.SYMTYPE, "/etc"
+            else:
+                info.size = len(data)
+            archive.addfile(info, io.BytesIO(data or b""))
+    return stream.getvalue()
+
+
+def unpacked(data: bytes, name: str = "a.zip") -> list[str]:
+    """Names of what an archive leaves in its folder."""
+    Path("raw").mkdir(exist_ok=True)
+    Path("raw", name).write_bytes(data)
+    archives.unpack(Path("raw", name), Path("raw/in"), "data set toy")
+    return sorted(str(path.relative_to("raw/in")) for path in Path("raw/in").rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred])
+def test_an_archive_is_unpacked_and_goes(hub: Hub, pack: Any) -> None:
+    assert unpacked(pack({"x/a.txt": b"a", "b.txt": b"bb"})) == ["b.txt", "x/a.txt"]
+    assert not Path("raw/a.zip").exists()
+    archives.unpack(Path("raw/a.zip"), Path("raw/in"), "data set toy")  # done already
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        zipped({"../up.txt": b"x"}), zipped({"/etc/x": b"x"}), zipped({"a\\..\\..\\x": b"x"}), zipped({"C:/x": b"x"}),
+        tarred({"../up.txt": b"x"}), tarred({"/etc/x": b"x"}), tarred({"link": None}),
+    ],
+)  # fmt: skip
+def test_members_that_lead_out_are_refused_before_anything_is_written(hub: Hub, data: bytes) -> None:
+    with pytest.raises(MedbenchError, match="which leads out of its folder; take the official file"):
+        unpacked(data)
+    assert not Path("raw/in").exists() and not Path("up.txt").exists()
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred])
+def test_a_truncated_archive_is_removed(hub: Hub, pack: Any) -> None:
+    whole = pack({f"{number}.bin": os.urandom(20_000) for number in range(5)})
+    with pytest.raises(MedbenchError, match=r"data set toy: a\.zip is no whole archive .* and is removed; run again"):
+        unpacked(whole[: len(whole) // 2])
+    assert not Path("raw/a.zip").exists()
+    assert len(unpacked(whole)) == 5
+
+
+def test_a_bomb_is_refused(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "SMALL", 2**20)
+    with pytest.raises(MedbenchError, match="claims to unpack to 4194304; take the official file, or unpack it by hand"):
+        unpacked(zipped({"zeros": bytes(2**22)}))
+    assert not Path("raw/in").exists()
+
+
+def test_a_killed_unpacking_writes_no_file_twice(hub: Hub) -> None:
+    members = {f"{number}.txt": bytes([number]) * 100 for number in range(4)}
+    Path("raw/in").mkdir(parents=True)
+    Path("raw/in/0.txt").write_bytes(members["0.txt"])
+    Path("raw/in/1.txt.part").write_bytes(b"half")
+    before = Path("raw/in/0.txt").stat().st_mtime_ns
+    assert unpacked(zipped(members)) == ["0.txt", "1.txt", "2.txt", "3.txt"]
+    assert Path("raw/in/0.txt").stat().st_mtime_ns == before
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="mounting a small file system needs root")
+def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing_that_looks_finished(hub: Hub) -> None:
+    Path("raw").mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", "raw"], check=False, capture_output=True).returncode:
+        pytest.skip("mount is not allowed here")
+    try:
+        with pytest.raises(OSError, match="No space left"):
+            get(hub)
+        assert not Path("raw/file.bin").exists()
+    finally:
+        subprocess.run(["umount", "raw"], check=True)
+
+
+# --- the hub, by its real client in a process of its own
+
+
+def run(hub: Hub, verb: str = "fetch", entry: dict[str, Any] | None = None, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """A verb for the data set `toy`, with a registry of its own."""
+    source = {"kind": "hub", "repo": REPO, "patterns": ["*.json", "imgs.zip"], "unpack": {"imgs.zip": "."}}
+    toy = {"task": "vqa", "layout": "slake", "modality": "radiology", "specialty": "radiology", "max_drops": 0.5, "source": source}
+    Path("datasets.yaml").write_text(yaml.safe_dump({"toy": {**toy, **(entry or {})}, **nano()}))
+    Path("run.yaml").write_text(yaml.safe_dump({"registries": {"datasets": str(Path("datasets.yaml").resolve())}}))
+    command = [sys.executable, "-m", "medbench", verb, "toy", "--configfile", str(ROOT / "config/nano.yaml"), "run.yaml"]
+    environment = {
+        **os.environ, "PYTHONPATH": str(ROOT), "HF_ENDPOINT": hub.address, "HF_HOME": str(Path("hf").resolve()), "HF_TOKEN": TOKEN,
+        "HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_DISABLE_XET": "1", **variables,
+    }  # fmt: skip
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+
+
+def nano() -> dict[str, Any]:
+    entries = yaml.safe_load((ROOT / "config/datasets.yaml").read_text())
+    return {name: entries[name] for name in ("nano-radiology", "nano-vqa-radiology")}
+
+
+def slake(hub: Hub) -> None:
+    """The files of a small SLAKE on the server."""
+    folder = official.slake(Path("source"))
+    hub.files = {path.name: path.read_bytes() for path in folder.glob("*.json")}
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for path in sorted(folder.rglob("*.jpg")):
+            archive.write(path, path.relative_to(folder))
+    hub.files["imgs.zip"], hub.files["README.md"] = stream.getvalue(), b"not wanted"
+    shutil.rmtree(folder)
+
+
+def record() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(paths.fetched("toy").read_text())
+    return found
+
+
+def test_a_hub_data_set_is_fetched_and_prepared_and_nothing_says_the_token(hub: Hub) -> None:
+    slake(hub)
+    done = run(hub)
+    assert done.returncode == 0, done.stderr
+    assert record()["revision"] == COMMIT and record()["files"]["imgs.zip"] == checksum(hub.files["imgs.zip"], "sha256")
+    assert Path("raw/toy/imgs/xmlab0/source.jpg").is_file() and not Path("raw/toy/README.md").exists()
+    assert run(hub, "prepare").returncode == 0 and paths.card("toy").is_file()
+    assert f"Bearer {TOKEN}" in hub.tokens, "the client really had the token"
+    written = [path for path in Path().rglob("*") if path.is_file()]
+    assert not [path for path in written if TOKEN.encode() in path.read_bytes()] and TOKEN not in done.stderr + done.stdout
+
+
+def test_a_hub_download_that_breaks_off_resumes(hub: Hub) -> None:
+    slake(hub)
+    hub.faults["imgs.zip"] = ["break"]
+    first = run(hub)
+    second = first if first.returncode == 0 else run(hub)
+    assert second.returncode == 0, second.stderr
+    assert hub.sent["imgs.zip"] <= 1.6 * len(hub.files["imgs.zip"])
+
+
+def test_a_hub_file_that_arrives_damaged_is_removed_and_comes_again(hub: Hub) -> None:
+    slake(hub)
+    hub.faults["imgs.zip"] = ["corrupt"]
+    done = run(hub)
+    assert done.returncode == 2 and "imgs.zip arrived damaged, and is removed; run again" in done.stderr, done.stderr
+    assert not paths.fetched("toy").exists()
+    assert run(hub).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "entry", "expected"),
+    [
+        ("gated", {}, "is gated and access was refused; accept its licence at"),
+        ("down", {}, "the hub answered"),
+        ("", {"revision": "v9"}, "has no revision 'v9'; choose one from"),
+        ("", {"repo": "owner/other"}, "is not on the hub, or not visible to you"),
+        ("", {"patterns": ["*.csv"], "unpack": {}}, "holds no file that matches *.csv"),
+    ],
+)
+def test_what_the_hub_refuses_is_one_line(hub: Hub, fault: str, entry: dict[str, Any], expected: str) -> None:
+    slake(hub)
+    hub.faults["info"] = [fault] * 9 if fault else []
+    source = {"kind": "hub", "repo": REPO, "patterns": ["*.json", "imgs.zip"], "unpack": {"imgs.zip": "."}, **entry}
+    done = run(hub, entry={"source": source})
+    assert done.returncode == 2 and expected in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert not paths.fetched("toy").exists()
+
+
+def test_without_a_network_what_is_there_is_taken(hub: Hub) -> None:
+    slake(hub)
+    assert "cannot be reached" in (done := run(hub, HF_HUB_OFFLINE="1")).stderr and done.returncode == 2
+    assert run(hub).returncode == 0
+    paths.fetched("toy").unlink()
+    n = len(hub.tokens)
+    done = run(hub, HF_HUB_OFFLINE="1")
+    assert done.returncode == 0 and len(hub.tokens) == n, done.stderr
+
+
+# --- manual sets, raw_dir, runs
+
+
+def manual() -> config.Config:
+    loaded = config.from_files([ROOT / "config/nano.yaml"], ROOT)
+    return loaded._replace(run=loaded.run.model_copy(update={"datasets": ("chexpert",)}))
+
+
+def test_a_manual_set_says_where_to_apply_and_what_to_put_where(hub: Hub) -> None:
+    loaded = manual()
+    with pytest.raises(MedbenchError) as error:
+        fetch.run(fetch.params(loaded, "chexpert"), "chexpert")
+    message = str(error.value)
+    for part in (
+        "needs an application" if False else "need an application",
+        "https://",
+        "train.csv",
+        "raw/chexpert",
+        "run the same command again",
+    ):
+        assert part in message
+    assert cli.unready(loaded) == [f"chexpert: {error.value.found}; {error.value.remedy}"]
+    official.chexpert(Path("raw/chexpert"))
+    assert cli.unready(loaded) == []
+    fetch.run(fetch.params(loaded, "chexpert"), "chexpert")
+    assert set(json.loads(paths.fetched("chexpert").read_text())["files"]) == {
+        f"CheXpert-v1.0-small/{name}.csv" for name in ("train", "valid")
+    }
+    assert prepare.index_files(loaded, "chexpert") == [paths.fetched("chexpert")]
+
+
+def test_raw_dir_stands_above_the_source_where_its_variable_is_set(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = manual()
+    entry = loaded.datasets["vqa-rad"]
+    monkeypatch.delenv("MEDBENCH_REAL_DATA", raising=False)
+    assert config.is_fetched(entry) and config.raw_dir(loaded, "vqa-rad") == Path("raw/vqa-rad")
+    monkeypatch.setenv("MEDBENCH_DATA", "/somewhere")
+    assert config.raw_dir(loaded, "vqa-rad") == Path("/somewhere/vqa-rad")
+    Path("real/vqa-rad").mkdir(parents=True)
+    monkeypatch.setenv("MEDBENCH_REAL_DATA", str(Path("real").resolve()))
+    assert not config.is_fetched(entry) and config.raw_dir(loaded, "vqa-rad") == Path("real/vqa-rad").resolve()
+
+
+def test_every_set_of_the_study_says_where_its_files_come_from() -> None:
+    paper = config.from_files([ROOT / "config/config.yaml", ROOT / "config/paper.yaml"], ROOT)
+    for name in paper.run.datasets:
+        entry = paper.datasets[name]
+        assert entry.source is not None and entry.expected is not None and entry.about.citation and entry.about.licence, name
+        assert isinstance(entry.source, config.Manual) == (entry.about.access == "manual"), name
