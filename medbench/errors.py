@@ -12,3 +12,10 @@ class MedbenchError(Exception):
 
 class Interrupted(MedbenchError):
     """What was done so far stands, and another try goes on from it: memory or disk is full."""
+
+
+class Extra(ImportError):
+    """An optional library that is not installed: what needs it, and how to install it."""
+
+    def __init__(self, needed: str, remedy: str) -> None:
+        super().__init__(f"{needed}; {remedy}")

@@ -1,6 +1,7 @@
 """Reading what adaptation and prediction need from the tables of a data set: samples, cached vectors, images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,13 @@ from medbench.datasets.images import ImageRow, read_images
 from medbench.errors import MedbenchError
 
 
-def samples(dataset: str, split: str, n_classes: int) -> Samples:
-    """One split of a diagnosis data set. Raises MedbenchError when it is empty or holds a label beyond the classes."""
+def samples(dataset: str, split: str, n_classes: int, left_out: Collection[str] = ()) -> Samples:
+    """One split of a diagnosis data set, without the samples `left_out`.
+
+    Raises MedbenchError when nothing is left of it, and for a label beyond the classes.
+    """
     path = paths.samples(dataset, split)
-    frame = tables.read(tables.SamplesDiagnosis, path)
-    if frame.is_empty():
-        raise MedbenchError(path, "the split is empty", "prepare the data set with samples in every split")
+    frame = _without(tables.read(tables.SamplesDiagnosis, path), path, left_out)
     labels = frame["label"].to_numpy().astype(np.int64)
     if labels.max() >= n_classes:
         row = int(labels.argmax())
@@ -27,13 +29,27 @@ def samples(dataset: str, split: str, n_classes: int) -> Samples:
     return Samples(frame["sample_id"].to_list(), frame["group_id"].to_list(), labels, frame["image_id"].to_list())
 
 
-def asked(dataset: str, split: str) -> Asked:
-    """One split of a question-answering data set. Raises MedbenchError when it is empty."""
+def asked(dataset: str, split: str, left_out: Collection[str] = ()) -> Asked:
+    """One split of a question-answering data set, without the samples `left_out`. Raises MedbenchError when nothing is left of it."""
     path = paths.samples(dataset, split)
-    frame = tables.read(tables.SamplesVqa, path)
+    frame = _without(tables.read(tables.SamplesVqa, path), path, left_out)
+    return Asked(*(frame[column].to_list() for column in ("sample_id", "question", "answer", "image_id")))
+
+
+def _without(frame: pl.DataFrame, path: Path, left_out: Collection[str]) -> pl.DataFrame:
     if frame.is_empty():
         raise MedbenchError(path, "the split is empty", "prepare the data set with samples in every split")
-    return Asked(*(frame[column].to_list() for column in ("sample_id", "question", "answer", "image_id")))
+    kept = frame.filter(~pl.col("sample_id").is_in(sorted(left_out)))
+    if kept.is_empty():
+        found = f"the images of all {frame.height} samples stand in test too: without them nothing is left to train on"
+        raise MedbenchError(path, found, "choose a mode that is not clean, and read the clean subset of its metrics")
+    return kept
+
+
+def twins_of_test(dataset: str) -> frozenset[str]:
+    """Samples of train and val whose image stands in test too."""
+    twins = tables.read(tables.Twins, paths.twins(dataset))
+    return frozenset(twins.filter(pl.col("split") != "test", pl.col("other_split") == "test")["sample_id"])
 
 
 def sample_ids(dataset: str, split: str) -> frozenset[str]:

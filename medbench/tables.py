@@ -19,6 +19,7 @@ class Images(dy.Schema):
 
     image_id = dy.String(primary_key=True)  # SHA-256 of the original bytes
     pixel_digest = dy.String()  # SHA-256 of size and pixels as a model sees them: equal for one picture in two encodings
+    perceptual_hash = dy.UInt64()  # pHash: images that look alike differ in few of its 64 bits
     image = dy.Binary()  # encoded (PNG, JPEG)
     evaluated = dy.Bool()  # used by val or test; zero-shot embeddings are made of these
 
@@ -60,7 +61,7 @@ class Twins(dy.Schema):
     split = dy.Enum(["train", "val", "test"], primary_key=True)
     sample_id = dy.String(primary_key=True)
     other_split = dy.Enum(["train", "val", "test"], primary_key=True)
-    kind = dy.Enum(["exact-image", "exact-pixels"])  # the closest likeness: the same bytes, or other bytes of the same pixels
+    kind = dy.Enum(["exact-image", "exact-pixels", "near-duplicate"])  # the closest likeness; the last only where the configuration says so
     other_sample_id = dy.String()  # a sample of the other split with that image: the first of them
 
 
@@ -217,7 +218,7 @@ class PooledGaps(dy.Schema):
 class Ledger(dy.Schema):
     """ledger/{run}.parquet: what two splits share, within and across the data sets of a run. Pairs that share nothing have no row."""
 
-    kind = dy.Enum(["exact-image", "exact-pixels", "near-duplicate", "group"], primary_key=True)
+    kind = dy.Enum(["exact-image", "exact-pixels", "near-duplicate", "group"], primary_key=True)  # near: without those of equal pixels
     dataset = dy.String(primary_key=True)
     split = dy.Enum(["train", "val", "test"], primary_key=True)
     other_dataset = dy.String(primary_key=True)

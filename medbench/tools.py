@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from medbench import cli, config, tables
+from medbench import cli, config, listing, tables
 from medbench.errors import MedbenchError
 
 
@@ -19,6 +19,13 @@ def add_verbs(verbs: Any) -> None:
     clean.set_defaults(execute=_clean)
     unlock = verbs.add_parser("unlock", help="Clear Snakemake's locks where no Snakemake and no job works in this folder.")
     unlock.set_defaults(execute=_unlock)
+    listed = verbs.add_parser("datasets", help="Every data set of the registry: access, licence, rows, whether it is fetched or prepared.")
+    listed.add_argument("show", nargs="*", metavar="show NAME", help="one of them, with its card and contact sheet")
+    cli.add_config_options(listed)
+    listed.set_defaults(execute=_datasets)
+    models = verbs.add_parser("models", help="Every model of the registry: role, family, pretraining, licence, gated, size.")
+    cli.add_config_options(models)
+    models.set_defaults(execute=lambda args: print(listing.models(cli.read_config(args)).plain()))
     compare = verbs.add_parser(
         "compare-paper", help="The finished cells beside the study's published figures, and its questions recomputed from them."
     )
@@ -26,8 +33,20 @@ def add_verbs(verbs: Any) -> None:
 
 
 def generated() -> dict[str, str]:
-    """File name -> text of every document that is generated from code."""
-    return {"INTERFACE.md": interface(), "config/schema.json": config.schema()}
+    """File name -> text of every document that is generated from code, or holds tables that are."""
+    registry = config.from_files([cli.ROOT / "config" / "config.yaml"], cli.ROOT)
+    readme = (cli.ROOT / "README.md").read_text(encoding="utf-8")
+    for name, table in (("datasets", listing.datasets(registry, state=False)), ("models", listing.models(registry))):
+        readme = _between_markers(readme, name, table.markdown())
+    return {"INTERFACE.md": interface(), "config/schema.json": config.schema(), "README.md": readme}
+
+
+def _between_markers(text: str, name: str, body: str) -> str:
+    """The text with what stands between `<!-- {name}:begin -->` and `<!-- {name}:end -->` replaced."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise MedbenchError("README.md", f"does not hold {begin} and {end} once", "put them where the table belongs")
+    return f"{text[: text.index(begin)]}{begin}\n{body}\n{text[text.index(end) :]}"
 
 
 def interface() -> str:
@@ -73,6 +92,16 @@ def _docs(args: argparse.Namespace) -> None:
         if not args.check:
             path.write_text(text, encoding="utf-8")
             print(f"wrote {name}", file=sys.stderr)
+
+
+def _datasets(args: argparse.Namespace) -> None:
+    settings = cli.read_config(args)
+    if not args.show:
+        print(listing.datasets(settings).plain())
+    elif len(args.show) == 2 and args.show[0] == "show":
+        print(listing.show_dataset(settings, args.show[1]))
+    else:
+        raise MedbenchError("datasets", f"does not understand {' '.join(args.show)}", "write `datasets` or `datasets show NAME`")
 
 
 def _clean(args: argparse.Namespace) -> None:

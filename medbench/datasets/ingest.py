@@ -11,25 +11,28 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import imagehash
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from medbench.datasets.base import Embedded
+from medbench.errors import Extra
 
 KEPT_FORMATS = ("JPEG", "PNG")
 KEPT_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 GROUP_IMAGES, GROUP_BYTES = 256, 32 * 2**20  # a row group ends at whichever comes first
-SPOOL = pa.schema([("image_id", pa.string()), ("pixel_digest", pa.string()), ("image", pa.binary())])
+DIGESTS = [("image_id", pa.string()), ("pixel_digest", pa.string()), ("perceptual_hash", pa.uint64())]
+SPOOL = pa.schema([*DIGESTS, ("image", pa.binary())])
 TABLE = SPOOL.append(pa.field("evaluated", pa.bool_()))
 
 
 class Fault(NamedTuple):
     """Why an image cannot be used."""
 
-    reason: str  # missing-image | unreadable-image | broken-image: what the card counts under
+    reason: str  # missing-image | unreadable-image | broken-image | huge-image | dicom-image: what the card counts under
     detail: str
 
 
@@ -38,6 +41,7 @@ class Checked(NamedTuple):
 
     image_id: str
     pixel_digest: str
+    perceptual_hash: int
     image: bytes
     change: str | None
 
@@ -47,12 +51,14 @@ def key_of(image: Path | Embedded) -> str:
     return image.digest if isinstance(image, Embedded) else str(image)
 
 
-def check_all(images: Iterable[tuple[str, Path | Embedded]], threads: int) -> Iterator[tuple[str, Checked | Fault]]:
+def check_all(
+    images: Iterable[tuple[str, Path | Embedded]], threads: int, max_side: int | None = None
+) -> Iterator[tuple[str, Checked | Fault]]:
     """`check` of each image under its key, in order, by `threads` threads; only a few images a thread are in memory at a time."""
     waiting: deque[tuple[str, Future[Checked | Fault]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for key, image in images:
-            waiting.append((key, pool.submit(check, image)))
+            waiting.append((key, pool.submit(check, image, max_side)))
             if len(waiting) > 4 * threads:
                 first, checked = waiting.popleft()
                 yield first, checked.result()
@@ -60,7 +66,7 @@ def check_all(images: Iterable[tuple[str, Path | Embedded]], threads: int) -> It
             yield key, checked.result()
 
 
-def check(image: Path | Embedded) -> Checked | Fault:
+def check(image: Path | Embedded, max_side: int | None = None) -> Checked | Fault:
     """Read, digest and decode one image; what it takes to store it, or why it cannot be used."""
     if isinstance(image, Path):
         try:
@@ -73,39 +79,63 @@ def check(image: Path | Embedded) -> Checked | Fault:
     else:
         image_id, data = image
     try:
-        stored, digest, change = _standard(data)
+        return _standard(image_id, data, max_side)
+    except Image.DecompressionBombError as error:
+        return Fault("huge-image", f"the image is too large to be decoded safely ({' '.join(str(error).split())})")
+    except Extra as error:
+        return Fault("dicom-image", str(error))
     except UnidentifiedImageError:
         return Fault("broken-image", f"the file is no image ({len(data)} bytes)")
     except Exception as error:  # decoders raise whatever they like: OSError, SyntaxError, ValueError, struct.error, zlib.error, ...
         return Fault("broken-image", f"the image does not decode ({type(error).__name__}: {' '.join(str(error).split())})")
-    return Checked(image_id, digest, stored, change)
 
 
-def _standard(data: bytes) -> tuple[bytes, str, str | None]:
-    """The bytes to store, the digest of their pixels, and why the bytes differ from `data` (None: they do not)."""
-    with Image.open(io.BytesIO(data)) as image:
+def _standard(image_id: str, data: bytes, max_side: int | None) -> Checked:
+    """The image as it is stored: its own bytes wherever a decoder needs no change and it is not larger than asked for."""
+    with _opened(data) as image:
         changes = [
             *([f"format {image.format}"] if image.format not in KEPT_FORMATS else []),
             *([f"mode {image.mode}"] if image.mode not in KEPT_MODES else []),
             *(["EXIF rotation"] if image.getexif().get(ORIENTATION, 1) not in (0, 1) else []),
+            *([f"larger than {max_side} pixels"] if max_side and max(image.size) > max_side else []),
         ]
         if not changes:
-            return data, _pixel_digest(image), None
+            return Checked(image_id, *_digests(image), data, None)
         upright = _eight_bit(ImageOps.exif_transpose(image))
+    if max_side and max(upright.size) > max_side:
+        upright.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     upright.save(stream, format="PNG")
-    return stream.getvalue(), _pixel_digest(upright), ", ".join(changes)
+    return Checked(image_id, *_digests(upright), stream.getvalue(), ", ".join(changes))
 
 
-def _pixel_digest(image: Image.Image) -> str:
-    """SHA-256 of size and pixels as `images.decode` shows them, equal for one picture in two encodings; greys count once, not thrice."""
-    bands = [band.tobytes() for band in (image if image.mode == "L" else image.convert("RGB")).split()]
+def _opened(data: bytes) -> Image.Image:
+    """Any image; DICOM by way of its own reader."""
+    if data[128:132] == b"DICM":
+        from medbench.datasets.dicom import read
+
+        return read(data)
+    return Image.open(io.BytesIO(data))
+
+
+def _digests(image: Image.Image) -> tuple[str, int]:
+    """SHA-256 of size and pixels as `images.decode` shows them (equal for one picture in two encodings), and the perceptual hash.
+
+    Greys count once, not thrice.
+    """
+    shown = image if image.mode == "L" else image.convert("RGB")
+    bands = [band.tobytes() for band in shown.split()]
     if all(band == bands[0] for band in bands):
         bands = bands[:1]
     digest = hashlib.sha256(f"{image.width}x{image.height}x{len(bands)}\n".encode())
     for band in bands:
         digest.update(band)
-    return digest.hexdigest()
+    return digest.hexdigest(), perceptual_hash(shown)
+
+
+def perceptual_hash(image: Image.Image) -> int:
+    """pHash of imagehash: signs of the low frequencies of a 32x32 grey version. Images that look alike differ in few of its 64 bits."""
+    return int(str(imagehash.phash(image)), 16)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
@@ -134,7 +164,7 @@ def write_spool(path: Path, images: Iterable[Checked]) -> None:
         rows: list[dict[str, Any]] = []
         size = 0
         for image in images:
-            rows.append({"image_id": image.image_id, "pixel_digest": image.pixel_digest, "image": image.image})
+            rows.append({name: getattr(image, name) for name in SPOOL.names})
             size += len(image.image)
             if len(rows) == GROUP_IMAGES or size >= GROUP_BYTES:
                 writer.write_table(pa.Table.from_pylist(rows, SPOOL))

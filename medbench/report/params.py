@@ -51,7 +51,7 @@ def collect(settings: config.Config) -> Params:
     return Params(
         grid,
         _distinct({name: _model(settings, name) for name in used}),
-        _distinct({name: _dataset(settings, name) for name in settings.run.datasets}),
+        _distinct({name: dataset(settings, name) for name in settings.run.datasets}),
         {name: settings.modes[name].kind for name in dict.fromkeys(cell.mode for cell in grid)},
         settings.run.statistics.model_dump(),
         settings.run.seed,
@@ -77,7 +77,8 @@ def _model(settings: config.Config, name: str) -> ModelFacts:
     return ModelFacts(label, entry.family, entry.role, weights, entry.revision, entry.about.licence, in_domain)
 
 
-def _dataset(settings: config.Config, name: str) -> DatasetFacts:
+def dataset(settings: config.Config, name: str) -> DatasetFacts:
+    """What a report shows of one data set."""
     entry = settings.datasets[name]
     about = entry.about
     return DatasetFacts(about.label or name, entry.task, entry.modality, entry.specialty, entry.classes, about.licence, about.note)

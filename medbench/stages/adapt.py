@@ -31,6 +31,7 @@ class Params(NamedTuple):
     seed: int
     asking: dict[str, Any] | None = None  # fields of medbench.models.asking.Asking, where questions are asked
     deterministic: bool = False  # kernels of a GPU
+    clean: bool = False  # without the samples whose image stands in test too
 
 
 def params(config: Config, dataset: str, model: str, mode: str) -> Params:
@@ -49,7 +50,8 @@ def params(config: Config, dataset: str, model: str, mode: str) -> Params:
     asking = config.asking.model_dump() if entry.kind == "generative" else None
     used = source if method in LOADS_MODEL else None
     deterministic = config.run.deterministic and used is not None
-    return Params(method, used, chosen, config.datasets[dataset].classes, config.run.seed, asking, deterministic)
+    clean = bool(getattr(config.modes[mode], "clean", False))
+    return Params(method, used, chosen, config.datasets[dataset].classes, config.run.seed, asking, deterministic, clean)
 
 
 def modules(params: Params) -> tuple[str, ...]:
@@ -66,26 +68,29 @@ def run(params: Params, dataset: str, model: str, mode: str) -> dict[str, Any]:
     """Write weights and certificate of one cell. A cell whose certificate fails is a MedbenchError, and nothing is written."""
     names = (dataset, model, mode)
     with partial.work(__name__, params, modules(params), names, _inputs(params, dataset, model)) as work:
+        from medbench import material
         from medbench.adapt import certificate
+
+        left_out = material.twins_of_test(dataset) if params.clean else frozenset[str]()
 
         if params.deterministic:
             runtime.deterministic_kernels()
-        job = (_question_job if params.asking else _diagnosis_job)(params, *names, work)
+        job = (_question_job if params.asking else _diagnosis_job)(params, *names, work, left_out)
         adapted = importlib.import_module(params.method).adapt(job)
         certificate.require(adapted.certificate)
         certificate.write(adapted.certificate, work.folder / "certificate.json")
         _publish(work.folder, paths.adapter_files(*names))
-        return work.facts()
+        return {**work.facts(), **({"left_out": len(left_out)} if params.clean else {})}
 
 
 def _inputs(params: Params, dataset: str, model: str) -> list[Path]:
-    files = [paths.samples(dataset, split) for split in ("train", "val")]
+    files = [paths.samples(dataset, split) for split in ("train", "val")] + ([paths.twins(dataset)] if params.clean else [])
     if params.source is None:
         return [*files, paths.embeddings(dataset, model)]
     return [*files, paths.images(dataset), *base.checkpoint_files(params.source["checkpoint"])]
 
 
-def _question_job(params: Params, dataset: str, model: str, mode: str, work: partial.Work) -> Any:
+def _question_job(params: Params, dataset: str, model: str, mode: str, work: partial.Work, left_out: frozenset[str]) -> Any:
     from medbench import material
     from medbench.adapt.asked import QuestionJob
     from medbench.adapt.base import Source
@@ -95,8 +100,8 @@ def _question_job(params: Params, dataset: str, model: str, mode: str, work: par
     assert params.source is not None and params.asking is not None, "questions are asked of a model"
     return QuestionJob(
         cell=f"{dataset}/{model}/{mode}",
-        train=material.asked(dataset, "train"),
-        val=material.asked(dataset, "val"),
+        train=material.asked(dataset, "train", left_out),
+        val=material.asked(dataset, "val", left_out),
         test_ids=material.sample_ids(dataset, "test"),
         recipe=params.recipe,
         seed=params.seed,
@@ -108,7 +113,7 @@ def _question_job(params: Params, dataset: str, model: str, mode: str, work: par
     )
 
 
-def _diagnosis_job(params: Params, dataset: str, model: str, mode: str, work: partial.Work) -> Any:
+def _diagnosis_job(params: Params, dataset: str, model: str, mode: str, work: partial.Work, left_out: frozenset[str]) -> Any:
     from medbench import material
     from medbench.adapt.base import Job, Source
     from medbench.datasets.images import decode
@@ -116,8 +121,8 @@ def _diagnosis_job(params: Params, dataset: str, model: str, mode: str, work: pa
     return Job(
         cell=f"{dataset}/{model}/{mode}",
         classes=params.classes,
-        train=material.samples(dataset, "train", len(params.classes)),
-        val=material.samples(dataset, "val", len(params.classes)),
+        train=material.samples(dataset, "train", len(params.classes), left_out),
+        val=material.samples(dataset, "val", len(params.classes), left_out),
         test_ids=material.sample_ids(dataset, "test"),
         recipe=params.recipe,
         seed=params.seed,

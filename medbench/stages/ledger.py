@@ -12,24 +12,25 @@ KEYS = ("run",)
 
 
 class Params(NamedTuple):
-    """The run's data sets."""
+    """The run's data sets, and the bits in which near duplicates may differ."""
 
     datasets: tuple[str, ...]
+    threshold: int
 
 
 def params(config: Config, name: str) -> Params:
     """`name` is the configuration's own: a run is known by its lists alone."""
-    return Params(config.run.datasets)
+    return Params(config.run.datasets, config.run.near_duplicates.threshold)
 
 
 def run(params: Params, name: str) -> None:
     """Write `paths.ledger(name)`."""
     prepared = [dataset for dataset in params.datasets if paths.card(dataset).exists()]  # all of them, but for `snakemake now`
     used = [_uses(dataset, split) for dataset in prepared for split in paths.SPLITS]
-    tables.write(tables.Ledger, sharing.shared(used), paths.ledger(name))
+    tables.write(tables.Ledger, sharing.shared(used, params.threshold), paths.ledger(name))
 
 
 def _uses(dataset: str, split: str) -> pl.DataFrame:
     samples = tables.read(tables.SamplesDiagnosis, paths.samples(dataset, split), ["sample_id", "group_id", "image_id"])
-    digests = tables.read(tables.Images, paths.images(dataset), ["image_id", "pixel_digest"])
+    digests = tables.read(tables.Images, paths.images(dataset), ["image_id", "pixel_digest", "perceptual_hash"])
     return sharing.uses(dataset, split, samples, digests)

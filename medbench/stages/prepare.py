@@ -35,6 +35,7 @@ class Params(NamedTuple):
     expected: dict[str, int] | None = None  # split -> rows, as published
     fetched: bool = False
     sample: dict[str, int | None] | None = None  # split -> samples to draw
+    max_side: int | None = None  # pixels
 
 
 class Images(NamedTuple):
@@ -66,6 +67,7 @@ def params(config: Config, dataset: str) -> Params:
         None if entry.allow_counts or entry.expected is None else entry.expected.model_dump(),
         fetched,
         None if entry.sample is None else entry.sample.model_dump(),
+        entry.max_side,
     )
 
 
@@ -94,7 +96,7 @@ def run(params: Params, dataset: str) -> None:
         items = layout.items(options, source)
         if params.sample:
             items = drawn(items, chosen_groups(layout.items(options, source), params.sample, f"{params.seed}/{dataset}"))
-        images = _check_images(reader, items, spool)
+        images = _check_images(reader, items, spool, params.max_side)
         rows, drops = _resolve(reader, images)
         check_splits([row.item.split for row in rows], {row.item.split for row in reader.rows}, source)
         published = _frames(rows, params)
@@ -104,7 +106,7 @@ def run(params: Params, dataset: str) -> None:
             tables.write(SCHEMAS[params.task], frame, folder / f"{split}.parquet")
         evaluated = {image_id for split in ("val", "test") for image_id in splits[split]["image_id"]}
         ingest.write_table(folder / "images.parquet", spool, evaluated)
-        digests = pl.read_parquet(spool, columns=["image_id", "pixel_digest"])
+        digests = pl.read_parquet(spool, columns=["image_id", "pixel_digest", "perceptual_hash"])
         spool.unlink()
         files = {file.name: provenance.file_digest(file) for file in sorted(folder.iterdir())}
         n_read, changes = len(rows) + len(drops), images.changes
@@ -124,7 +126,7 @@ def _options(params: Params, dataset: str) -> Strict:
     return base.read_options(params.layout, params.options, dataset)
 
 
-def _check_images(reader: Reader, items: Iterator[base.Item | base.Excluded], spool: Path) -> Images:
+def _check_images(reader: Reader, items: Iterator[base.Item | base.Excluded], spool: Path, max_side: int | None) -> Images:
     """Read all rows, check every image that they use once, and write those that are good to `spool`.
 
     Raises MedbenchError as soon as a row is wrong or more of them than allowed have a faulty image.
@@ -134,7 +136,7 @@ def _check_images(reader: Reader, items: Iterator[base.Item | base.Excluded], sp
 
     def good() -> Iterator[ingest.Checked]:
         written: set[str] = set()
-        for key, image in ingest.check_all(reader.images(items), runtime.threads()):
+        for key, image in ingest.check_all(reader.images(items), runtime.threads(), max_side):
             if isinstance(image, ingest.Fault):
                 found.outcome[key] = image
                 reader.drop(faulty, reader.first[key], *image)

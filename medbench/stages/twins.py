@@ -13,12 +13,15 @@ KEYS = ("dataset",)
 
 
 class Params(NamedTuple):
-    """Nothing besides the data: equal bytes and equal pixels need no threshold."""
+    """Bits in which images that look alike may differ; None, the default: only equal bytes and equal pixels make twins."""
+
+    threshold: int | None
 
 
 def params(config: Config, dataset: str) -> Params:
     """Parameters of one data set."""
-    return Params()
+    near = config.run.near_duplicates
+    return Params(near.threshold if near.in_clean else None)
 
 
 def run(params: Params, dataset: str) -> None:
@@ -26,5 +29,5 @@ def run(params: Params, dataset: str) -> None:
     splits = {
         split: tables.read(tables.SamplesDiagnosis, paths.samples(dataset, split), ["sample_id", "image_id"]) for split in paths.SPLITS
     }
-    digests = tables.read(tables.Images, paths.images(dataset), ["image_id", "pixel_digest"])
-    tables.write(tables.Twins, sharing.twins(splits, digests), paths.twins(dataset))
+    digests = tables.read(tables.Images, paths.images(dataset), ["image_id", "pixel_digest", "perceptual_hash"])
+    tables.write(tables.Twins, sharing.twins(splits, digests, params.threshold), paths.twins(dataset))

@@ -68,7 +68,13 @@ def dataset(name: str, kind: str = "radiology", patients: tuple[int, int, int] =
         columns |= tiny.NOBODY
         columns["is_yes_no"] = [answer in ("yes", "no") for answer in columns["answer"]]
         tables.write(tables.SamplesVqa, pl.DataFrame(columns, schema=tables.columns(tables.SamplesVqa)), paths.samples(name, split))
-    table = {"image_id": list(images), "pixel_digest": list(images), "image": list(images.values()), "evaluated": [True] * len(images)}
+    table = {
+        "image_id": list(images),
+        "pixel_digest": list(images),
+        "perceptual_hash": list(range(len(images))),
+        "image": list(images.values()),
+        "evaluated": [True] * len(images),
+    }
     tables.write(tables.Images, pl.DataFrame(table, schema=tables.columns(tables.Images)), paths.images(name))
 
 

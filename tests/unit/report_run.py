@@ -196,7 +196,7 @@ def _data(name: str, facts: DatasetFacts, rng: np.random.Generator) -> None:
     twins = [("test", f"p{number}", "train", "exact-image", "t0") for number in range(TWINS.get(name, 0))]
     tables.write(tables.Twins, pl.DataFrame(twins, schema=tables.columns(tables.Twins), orient="row"), paths.twins(name))
     types = tables.columns(tables.Images)
-    filled = [{key: image.get(key, "0" * 8) for key in types} for image in images]
+    filled = [{key: image.get(key, 0 if key == "perceptual_hash" else "0" * 8) for key in types} for image in images]
     tables.write(tables.Images, pl.DataFrame(filled, schema=types), paths.images(name))
     drops = (
         {"broken-image": {"rows": 2, "splits": {"train": 2}, "examples": ["labels.csv row 17: does not decode"]}} if name == "patho" else {}

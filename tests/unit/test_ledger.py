@@ -37,7 +37,7 @@ def three_splits(folder: Path) -> Path:
 
 def test_sets_that_share_nothing_have_no_row(work: Path) -> None:
     prepare.run(entry(three_splits(work / "raw")), "one")
-    ledger.run(ledger.Params(("one",)), "r")
+    ledger.run(ledger.Params(("one",), 4), "r")
     assert tables.read(tables.Ledger, paths.ledger("r")).height == 0
 
 
@@ -50,7 +50,7 @@ def test_images_pixels_and_groups(work: Path) -> None:
     (second / "10.png").write_bytes(picture(2, compress_level=1))  # the same pixels as first/02.png
     prepare.run(entry(first), "first")
     prepare.run(entry(second), "second")
-    ledger.run(ledger.Params(("first", "second")), "r")
+    ledger.run(ledger.Params(("first", "second"), 4), "r")
     found = tables.read(tables.Ledger, paths.ledger("r"))
     assert rows(found, "exact-image", "second") == {("test", "first", "train"): (2, 4)}
     assert rows(found, "exact-image", "first") == {("train", "second", "test"): (2, 4)}
@@ -64,7 +64,7 @@ def test_groups_in_several_splits_of_one_set(work: Path) -> None:
     raw = work / "raw"
     raw.mkdir()
     prepare.run(entry(hub(raw), "hub-vqa", "vqa", allow_group_overlap=True), "vqa")
-    ledger.run(ledger.Params(("vqa",)), "r")
+    ledger.run(ledger.Params(("vqa",), 4), "r")
     found = rows(tables.read(tables.Ledger, paths.ledger("r")), "group", "vqa")
     ((split, _, other),) = (key for key in found if key[0] == "test")
     assert split == "test" and other in ("train", "val") and found[split, "vqa", other] == (1, 2)
@@ -73,18 +73,18 @@ def test_groups_in_several_splits_of_one_set(work: Path) -> None:
 def test_the_order_of_the_run_changes_nothing(work: Path) -> None:
     for name in ("one", "two"):
         prepare.run(entry(three_splits(work / name)), name)
-    ledger.run(ledger.Params(("one", "two")), "a")
-    ledger.run(ledger.Params(("two", "one")), "b")
+    ledger.run(ledger.Params(("one", "two"), 4), "a")
+    ledger.run(ledger.Params(("two", "one"), 4), "b")
     assert paths.ledger("a").read_bytes() == paths.ledger("b").read_bytes()
 
 
 def test_sets_not_prepared_are_left_out(work: Path) -> None:
-    ledger.run(ledger.Params(("none",)), "empty")
+    ledger.run(ledger.Params(("none",), 4), "empty")
     assert tables.read(tables.Ledger, paths.ledger("empty")).height == 0
     prepare.run(entry(three_splits(work / "one")), "one")
     shutil.copytree(work / "one", work / "two")
     prepare.run(entry(work / "two"), "two")
-    ledger.run(ledger.Params(("one", "none", "two")), "r")
+    ledger.run(ledger.Params(("one", "none", "two"), 4), "r")
     assert set(tables.read(tables.Ledger, paths.ledger("r"))["dataset"]) == {"one", "two"}
 
 
@@ -92,7 +92,7 @@ def test_a_table_lost_from_a_prepared_set_is_named(work: Path) -> None:
     prepare.run(entry(three_splits(work / "one")), "one")
     paths.samples("one", "val").unlink()
     with pytest.raises(MedbenchError, match=r"results/data/one/val.parquet: the table does not exist"):
-        ledger.run(ledger.Params(("one",)), "r")
+        ledger.run(ledger.Params(("one",), 4), "r")
 
 
 @pytest.mark.skipif(not REAL, reason="MEDBENCH_REAL_DATA names no folder of real data")
@@ -100,7 +100,7 @@ def test_real_vqa_rad_and_radiology_organ_share_their_images(work: Path) -> None
     folder = Path(str(REAL))
     prepare.run(entry(folder / "vqa-rad", "hub-vqa", "vqa", allow_group_overlap=True), "vqa-rad")
     prepare.run(entry(folder / "radiology-organ", classes=("head", "chest", "abd")), "radiology-organ")
-    ledger.run(ledger.Params(("vqa-rad", "radiology-organ")), "r")
+    ledger.run(ledger.Params(("vqa-rad", "radiology-organ"), 4), "r")
     found = tables.read(tables.Ledger, paths.ledger("r"))
     own = rows(found, "exact-image", "vqa-rad")
     assert own["test", "vqa-rad", "train"][0] + own["test", "vqa-rad", "val"][0] == 202

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import cosine_similarity
 from transformers import AutoProcessor, CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 
+from medbench import hubs
 from medbench.errors import MedbenchError
 from medbench.models import hub
 from medbench.models.base import Batch
@@ -236,7 +237,7 @@ def test_the_hubs_refusals(monkeypatch: pytest.MonkeyPatch, error: type[Exceptio
     def refuse(*args: Any, **kwargs: Any) -> str:
         raise error.__new__(error)  # without the response that its __init__ asks for
 
-    monkeypatch.setattr(hub, "snapshot_download", refuse)
+    monkeypatch.setattr(hubs, "snapshot_download", refuse)
     with pytest.raises(MedbenchError, match=match):
         hub.folder("owner/name", "v9")
 
@@ -244,11 +245,11 @@ def test_the_hubs_refusals(monkeypatch: pytest.MonkeyPatch, error: type[Exceptio
 def test_a_hub_checkpoint_without_safetensors_falls_back_to_its_pickle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[list[str]] = []
 
-    def download(checkpoint: str, revision: str | None, allow_patterns: list[str]) -> str:
+    def download(checkpoint: str, allow_patterns: list[str], **rest: object) -> str:
         asked.append(allow_patterns)
         return str(tmp_path)
 
-    monkeypatch.setattr(hub, "snapshot_download", download)
+    monkeypatch.setattr(hubs, "snapshot_download", download)
     assert hub.folder("owner/name", None) == tmp_path
     assert "*.safetensors" in asked[0] and "pytorch_model*.bin" in asked[1]
     (tmp_path / "model.safetensors").touch()

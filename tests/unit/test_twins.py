@@ -32,7 +32,7 @@ def three_splits(folder: Path) -> Path:
 
 
 def found(dataset: str = "toy") -> list[tuple[str, ...]]:
-    twins.run(twins.Params(), dataset)
+    twins.run(twins.Params(None), dataset)
     return tables.read(tables.Twins, paths.twins(dataset)).rows()
 
 
@@ -81,7 +81,7 @@ def test_every_question_about_a_shared_image_has_its_row(raw: Path) -> None:
 def test_no_image_is_read(raw: Path) -> None:
     prepare.run(entry(three_splits(raw)), "toy")
     path = paths.images("toy")
-    pl.read_parquet(path, columns=["image_id", "pixel_digest"]).write_parquet(path)
+    pl.read_parquet(path, columns=["image_id", "pixel_digest", "perceptual_hash"]).write_parquet(path)
     assert found() == []
 
 
@@ -89,7 +89,7 @@ def test_a_missing_split_is_named(raw: Path) -> None:
     prepare.run(entry(three_splits(raw)), "toy")
     paths.samples("toy", "val").unlink()
     with pytest.raises(MedbenchError, match=r"results/data/toy/val.parquet: the table does not exist"):
-        twins.run(twins.Params(), "toy")
+        twins.run(twins.Params(None), "toy")
 
 
 def test_the_job_imports_no_torch() -> None:
@@ -102,7 +102,7 @@ def test_the_job_imports_no_torch() -> None:
 def test_real_vqa_rad_has_hardly_a_clean_question(raw: Path) -> None:
     """202 of its 203 test images stand in train too, so closed accuracy on clean questions is undefined there, and says why."""
     prepare.run(entry(Path(str(REAL)) / "vqa-rad", "hub-vqa", "vqa", allow_group_overlap=True), "vqa-rad")
-    twins.run(twins.Params(), "vqa-rad")
+    twins.run(twins.Params(None), "vqa-rad")
     made = tables.read(tables.Twins, paths.twins("vqa-rad")).filter(pl.col("split") == "test")
     test = tables.read(tables.SamplesVqa, paths.samples("vqa-rad", "test"))
     shared = test.filter(pl.col("sample_id").is_in(made["sample_id"].implode()))

@@ -87,7 +87,7 @@ def dataset(name: str = "tiny", sizes: dict[str, int] | None = None, seed: int =
         data[-1], labels[-1] = data[-2], labels[-2]
         ids = [hashlib.sha256(one).hexdigest() for one in data]
         images += [
-            {"image_id": image_id, "image": one, "evaluated": split != "train", "pixel_digest": image_id}
+            {"image_id": image_id, "image": one, "evaluated": split != "train", "pixel_digest": image_id, "perceptual_hash": 0}
             for image_id, one in zip(ids[:-1], data[:-1], strict=True)
         ]
         frame = pl.DataFrame(

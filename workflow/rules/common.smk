@@ -122,6 +122,8 @@ def get_adapt_input(wildcards):
     """Features of every split for a probe; samples, images and the checkpoint for LoRA. Never the test split."""
     cell = get_cell(wildcards)
     samples = [paths.samples(cell.dataset, split) for split in ("train", "val")]
+    if getattr(CONFIG.modes[cell.mode], "clean", False):
+        samples.append(paths.twins(cell.dataset))
     if CONFIG.modes[cell.mode].kind == "probe":
         return [*samples, paths.embeddings(cell.dataset, cell.model)]
     return [*samples, paths.images(cell.dataset), *get_checkpoint(wildcards)]

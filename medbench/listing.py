@@ -1,0 +1,128 @@
+"""What the registries hold, for people: data sets and models as tables, one data set as a page of text with a contact sheet."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from medbench import paths
+from medbench.config import Config, Dataset, Model, is_fetched
+from medbench.errors import MedbenchError
+
+NONE = "-"
+
+
+class Table(NamedTuple):
+    """Rows of text under a header."""
+
+    header: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+    def markdown(self) -> str:
+        """For README."""
+        lines = [self.header, tuple("---" for _ in self.header), *self.rows]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+    def plain(self) -> str:
+        """Columns of equal width, for a terminal."""
+        widths = [max(len(row[column]) for row in (self.header, *self.rows)) for column in range(len(self.header))]
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (self.header, *self.rows)
+        )
+
+
+def datasets(config: Config, state: bool = True) -> Table:
+    """Every data set of the registry that is not generated: access, licence, rows of each split. `state`: also what lies on this disk."""
+    header = ("data set", "what", "task", "access", "licence", "train / val / test")
+    rows = []
+    for name, entry in config.datasets.items():
+        if entry.about.access == "generated" and not state:
+            continue
+        about = entry.about
+        row = (name, about.label or name, entry.task, about.access, about.licence or NONE, _counts(entry))
+        rows.append((*row, _state(entry, name)) if state else row)
+    return Table((*header, "on this disk") if state else header, rows)
+
+
+def _counts(entry: Dataset) -> str:
+    if entry.expected is None:
+        return NONE
+    return " / ".join(f"{count:,}" if count else NONE for count in (entry.expected.train, entry.expected.val, entry.expected.test))
+
+
+def _state(entry: Dataset, name: str) -> str:
+    if paths.card(name).exists():
+        return "prepared"
+    if entry.about.access == "generated":
+        return "generated when needed"
+    if not is_fetched(entry):
+        return "in raw_dir" if entry.raw_dir else "no source"
+    return (
+        "fetched"
+        if paths.fetched(name).exists()
+        else "to be fetched"
+        if entry.source and entry.source.kind != "manual"
+        else "to be applied for"
+    )
+
+
+def show_dataset(config: Config, name: str) -> str:
+    """The entry of a data set, and its card and contact sheet where it is prepared. Raises MedbenchError for a name in no registry."""
+    if name not in config.datasets:
+        raise MedbenchError(f"data set {name}", "is in no registry", f"choose from {', '.join(sorted(config.datasets))}")
+    entry = config.datasets[name]
+    text = yaml.safe_dump({name: entry.model_dump(mode="json", exclude_defaults=True)}, sort_keys=False, allow_unicode=True, width=120)
+    parts = [text.rstrip(), f"on this disk: {_state(entry, name)}"]
+    if paths.card(name).exists():
+        card = json.loads(paths.card(name).read_text(encoding="utf-8"))
+        del card["files"]
+        parts += [
+            yaml.safe_dump({"card": card}, sort_keys=False, allow_unicode=True, width=120).rstrip(),
+            f"contact sheet: {_sheet(config, name)}",
+        ]
+    return "\n\n".join(parts)
+
+
+def _sheet(config: Config, name: str) -> Path:
+    from medbench.report import contact, params
+
+    path = paths.RESULTS / "contact" / f"{name}.png"
+    contact.write(contact.collect(name, params.dataset(config, name)), path)
+    return path
+
+
+def models(config: Config) -> Table:
+    """Every model of the registry with a checkpoint: role, family, pretraining, licence, whether gated, size."""
+    header = ("model", "what", "family", "role", "pretrained on", "licence", "gated", "revision", "parameters", "GPU memory")
+    rows = []
+    for name, entry in config.models.items():
+        if entry.checkpoint is None:
+            continue
+        about = entry.about
+        gated = "yes" if about.gated else "no"
+        revision = entry.revision[:12] if entry.revision else "not pinned"
+        sizes = _sizes(entry)
+        rows.append(
+            (
+                name,
+                about.label or name,
+                entry.family,
+                entry.role,
+                ", ".join(entry.pretrained_on),
+                about.licence or NONE,
+                gated,
+                revision,
+                *sizes,
+            )
+        )
+    return Table(header, rows)
+
+
+def _sizes(entry: Model) -> tuple[str, str]:
+    """Parameters, and what they take on a GPU in bfloat16 with a quarter more for activations; a rough guide."""
+    count = entry.about.parameters
+    if count is None:
+        return NONE, NONE
+    return f"{count / 1e6:,.0f} M", f"{1.25 * 2 * count / 2**30:.1f} GiB"
