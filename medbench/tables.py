@@ -18,7 +18,7 @@ class Images(dy.Schema):
     """data/{dataset}/images.parquet: every distinct image of a data set once, in order of first use, bytes as given where possible."""
 
     image_id = dy.String(primary_key=True)  # SHA-256 of the original bytes
-    pixel_digest = dy.String()  # SHA-256 of size and pixels as a model sees them: equal for one picture in two encodings
+    pixel_digest = dy.String()  # XXH3 of size and pixels as a model sees them: equal for one picture in two encodings
     perceptual_hash = dy.UInt64()  # pHash: images that look alike differ in few of its 64 bits
     image = dy.Binary()  # encoded (PNG, JPEG)
     evaluated = dy.Bool()  # used by val or test; zero-shot embeddings are made of these

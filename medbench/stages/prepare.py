@@ -106,7 +106,7 @@ def run(params: Params, dataset: str) -> None:
             tables.write(SCHEMAS[params.task], frame, folder / f"{split}.parquet")
         evaluated = {image_id for split in ("val", "test") for image_id in splits[split]["image_id"]}
         ingest.write_table(folder / "images.parquet", spool, evaluated)
-        digests = pl.read_parquet(spool, columns=["image_id", "pixel_digest", "perceptual_hash"])
+        digests = pl.DataFrame(ingest.read_spool(spool, ["image_id", "pixel_digest", "perceptual_hash"]))
         spool.unlink()
         files = {file.name: provenance.file_digest(file) for file in sorted(folder.iterdir())}
         n_read, changes = len(rows) + len(drops), images.changes

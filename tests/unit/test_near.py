@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import imagehash
 import numpy as np
 import polars as pl
 import pydicom
@@ -54,6 +55,13 @@ def scene(seed: int) -> Image.Image:
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 256, (7, 9, 3), dtype=np.uint8))
     return small.resize((180, 140), Image.Resampling.BICUBIC)
+
+
+def test_the_perceptual_hash_is_that_of_imagehash_but_for_the_first_reduction() -> None:
+    for seed in range(20):
+        small = scene(seed).convert("L").resize((32, 32), Image.Resampling.LANCZOS)
+        assert perceptual_hash(small) == int(str(imagehash.phash(small)), 16)
+        assert (perceptual_hash(scene(seed)) ^ int(str(imagehash.phash(scene(seed))), 16)).bit_count() <= 4
 
 
 def test_a_picture_encoded_or_sized_anew_is_near_and_another_is_not() -> None:
