@@ -73,7 +73,8 @@ def speed(n: int) -> str:
             rates[name] = n / (time.monotonic() - begun)
         os.chdir("/")
     ratio = rates["prepare"] / rates["decode"]
-    return f"{n} JPEG of 320x390, {threads} threads: decode {rates['decode']:.0f} images/s, prepare {rates['prepare']:.0f} images/s: {ratio:.0%}"
+    made = ", ".join(f"{name} {rate:.0f} images/s" for name, rate in rates.items())
+    return f"{n} JPEG of 320x390, {threads} threads: {made}: {ratio:.0%}"
 
 
 def bare(names: list[str], threads: int) -> None:

@@ -56,6 +56,11 @@ def _lives(process: int) -> bool:
     return True
 
 
+def cache() -> Path:
+    """Where downloads that the hub's client does not keep lie: MEDBENCH_CACHE, by default a folder of the user's cache."""
+    return Path(os.environ.get("MEDBENCH_CACHE") or Path.home() / ".cache" / "medbench")
+
+
 def seed_everything(seed: int) -> None:
     """Seed Python, numpy and torch, and have torch refuse kernels that are not deterministic on a CPU."""
     import numpy as np

@@ -6,6 +6,7 @@ safetensors, else from a pickle with `weights_only=True`, and code from a checkp
 
 import json
 import pickle
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,11 +15,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
 from transformers import AutoImageProcessor, AutoTokenizer
 from transformers.utils import logging
 
 from medbench import hubs, runtime
 from medbench.errors import MedbenchError
+from medbench.models.base import Contrastive
 
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -38,8 +42,15 @@ def placement(device: torch.device | None, dtype: torch.dtype | None) -> Placeme
     return Placement(device, dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32))
 
 
-def folder(checkpoint: str, revision: str | None) -> Path:
+def folder(
+    checkpoint: str,
+    revision: str | None,
+    safe: Sequence[str] = ("*.safetensors", *SAFETENSORS),
+    pickles: Sequence[str] = ("pytorch_model*.bin",),
+) -> Path:
     """The folder of a checkpoint: itself, or the hub's snapshot in the local cache (downloaded if it must be).
+
+    Pickles are fetched only where there is none of the `safe` files.
 
     Raises MedbenchError when there is no such folder, repository or revision, or access is refused.
     """
@@ -48,10 +59,31 @@ def folder(checkpoint: str, revision: str | None) -> Path:
         return path
     if checkpoint.count("/") != 1 or checkpoint.startswith((".", "/", "~")):
         raise MedbenchError(f"checkpoint {checkpoint}", "the folder does not exist", "give a folder or a hub id `owner/name`")
-    found = hubs.snapshot(checkpoint, revision, [*_SMALL_FILES, "*.safetensors"])
-    if not any((found / name).is_file() for name in SAFETENSORS):
-        found = hubs.snapshot(checkpoint, revision, [*_SMALL_FILES, "pytorch_model*.bin"])
+    found = hubs.snapshot(checkpoint, revision, [*_SMALL_FILES, *safe])
+    if not any((found / name).is_file() for name in safe):
+        found = hubs.snapshot(checkpoint, revision, [*_SMALL_FILES, *pickles])
     return found
+
+
+def load_weights(model: nn.Module, path: Path, names: Sequence[str], renamed: Callable[[str], str | None] = lambda name: name) -> None:
+    """Fill a model from the first of some files that exists, safetensors or a pickle of tensors alone.
+
+    `renamed`: a tensor's name in the model, None for one to leave out. Raises MedbenchError for weights that are absent, damaged, not all
+    there or would run code.
+    """
+    file = next((path / name for name in names if (path / name).is_file()), None)
+    if file is None:
+        raise MedbenchError(path, "holds no weights", f"put {names[0]} there")
+    try:
+        tensors = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
+        found = {new: value for name, value in tensors.items() if (new := renamed(name)) is not None}
+        missing, unexpected = model.load_state_dict(found, strict=False)
+    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, AttributeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise MedbenchError(file, f"the weights cannot be read safely ({reason})", "fetch them again, as safetensors") from None
+    absent = [*missing, *unexpected]
+    if absent:
+        raise MedbenchError(file, f"{len(absent)} tensors are missing or unknown, {absent[0]} first", "fetch the whole checkpoint")
 
 
 def load_model(model_class: type[Any], path: Path, model_type: str, place: Placement) -> Any:
@@ -145,3 +177,26 @@ class HubPixels:
             )
             scaled = (scaled - mean) / std
         return scaled
+
+
+class HubContrastive(Contrastive):
+    """A contrastive model of transformers with the image processor and tokenizer of its folder."""
+
+    def __init__(self, model: Any, images: HubPixels, tokenizer: Any, scale: float, bias: float = 0.0) -> None:
+        self.model, self._images, self._tokenizer = model, images, tokenizer
+        self.image_processor = images.name
+        self.scale, self.bias = scale, bias
+
+    @property
+    def vision(self) -> nn.Module:
+        """The vision transformer."""
+        tower: nn.Module = self.model.vision_model
+        return tower
+
+    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+        """As the checkpoint's image processor resizes and crops."""
+        return self._images.pixels(image)
+
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        """By the checkpoint's mean and deviation."""
+        return self._images.normalise(pixels)

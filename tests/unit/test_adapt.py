@@ -1,6 +1,7 @@
 """adapt: the probe and the adapters, what they choose by, and that an interrupted training ends where an undisturbed one does."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -220,8 +221,9 @@ def test_adapters_and_head_learn_and_say_what_they_did(data: Path, architecture:
     folder = tiny.checkpoint(architecture, data / "model")
     adapt.run(lora_params(folder, architecture, epochs=4), "tiny", "m", "lora")
     said = certificate("m", "lora")
-    layers = tiny.load(architecture, folder).model.config.vision_config.num_hidden_layers
-    assert said["adapters"] == 2 * layers * (6 if architecture == "clip" else 3)
+    model = tiny.load(architecture, folder)
+    linear = [name for name, _ in model.vision.named_modules() if re.fullmatch(model.lora_targets, name)]
+    assert said["adapters"] == 2 * len(linear) > 0
     assert said["n_trainable"] == said["adapters"] + 2 == said["n_with_gradient"]
     assert said["loss_start"] == pytest.approx(np.log(2)) and said["loss_end"] < said["loss_start"]
     assert said["frozen_before"] == said["frozen_after"] and said["reload_difference"] == 0 == said["repeat_difference"]

@@ -32,7 +32,7 @@ SO400M = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 2
 TEXTS = ["a dark square", "lit"]
 
 
-@pytest.fixture(scope="module", params=tiny.ARCHITECTURES)
+@pytest.fixture(scope="module", params=tiny.HUB)
 def architecture(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -314,7 +314,7 @@ def test_models_adaptation_and_metrics_need_no_table_library() -> None:
         "for package in ('models', 'adapt', 'metrics'):\n"
         "    root = importlib.import_module(f'medbench.{package}')\n"
         "    for found in pkgutil.walk_packages(root.__path__, f'{root.__name__}.'):\n"
-        "        if '.evaluate_modules.' not in found.name: importlib.import_module(found.name)\n"
+        "        if '.evaluate_modules.' not in found.name and not found.name.endswith('.open_clip'): importlib.import_module(found.name)\n"
         "print('imported')"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True)

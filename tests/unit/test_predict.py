@@ -14,6 +14,7 @@ from medbench.adapt import classifier as classifiers
 from medbench.adapt import linear
 from medbench.datasets.images import decode
 from medbench.errors import MedbenchError
+from medbench.models import base
 from medbench.models.fitting import Fitting
 from medbench.predict import zero_shot
 from medbench.stages import adapt, embed, predict, prompts
@@ -30,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         tiny.dataset()
         for architecture in tiny.ARCHITECTURES:
-            checkpoint, module = str(tiny.checkpoint(architecture, Path(architecture))), f"medbench.models.contrastive.{architecture}"
+            checkpoint, module = str(tiny.checkpoint(architecture, Path(architecture))), base.module_name("contrastive", architecture)
             embed.run(embed.Params(module, checkpoint, None, 8), "tiny", architecture)
             prompts.run(prompts.Params(module, checkpoint, None, tiny.CLASSES, tiny.PROMPTS), "tiny", architecture)
     return folder
@@ -70,8 +71,8 @@ def test_zero_shot_is_the_models_own_classification(architecture: str) -> None:
     texts = model.encode_texts(["a dark square", "a bright square", "a white square"])
     unit = texts / texts.norm(dim=1, keepdim=True)
     classes = np.stack([unit[0].numpy(), unit[1:].mean(dim=0).numpy()])
-    images = model.encode_images(model.to_device(np.stack([model.pixels(decode(image)) for image in test_images()]))).embeddings[:, 0]
-    cosine = np.stack([cosine_similarity(images, images.new_tensor(of), dim=-1).numpy() for of in classes], axis=1)
+    images = model.encode_images(model.to_device(np.stack([model.pixels(decode(image)) for image in test_images()]))).embeddings
+    cosine = np.stack([cosine_similarity(images, images.new_tensor(of), dim=-1).max(dim=1)[0].numpy() for of in classes], axis=1)
     logits = model.scale * cosine + model.bias
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(scores, expected, atol=1e-5)

@@ -8,6 +8,7 @@ import pytest
 
 from medbench import paths, tables
 from medbench.errors import MedbenchError
+from medbench.models import base
 from medbench.stages import prompts
 from tests.unit import tiny
 
@@ -21,7 +22,7 @@ def architecture(request: pytest.FixtureRequest) -> str:
 def params(architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> prompts.Params:
     monkeypatch.chdir(tmp_path)
     tiny.checkpoint(architecture, tmp_path / "model")
-    return prompts.Params(f"medbench.models.contrastive.{architecture}", "model", None, tiny.CLASSES, tiny.PROMPTS)
+    return prompts.Params(base.module_name("contrastive", architecture), "model", None, tiny.CLASSES, tiny.PROMPTS)
 
 
 def test_every_prompt_of_every_set_is_a_row(params: prompts.Params, architecture: str) -> None:
@@ -39,7 +40,7 @@ def test_every_prompt_of_every_set_is_a_row(params: prompts.Params, architecture
     assert table.select(pl.col("scale").unique(), pl.col("bias").unique()).rows() == [
         (pytest.approx(model.scale, rel=1e-6), pytest.approx(model.bias, rel=1e-6))
     ]
-    assert (model.bias == 0) == (architecture == "clip")
+    assert (model.bias == 0) == (architecture != "siglip")
 
 
 def test_labels_follow_the_classes_not_the_order_of_the_prompts(params: prompts.Params) -> None:
@@ -50,7 +51,7 @@ def test_labels_follow_the_classes_not_the_order_of_the_prompts(params: prompts.
 
 
 def test_a_prompt_that_would_be_cut_is_an_error_and_writes_nothing(params: prompts.Params) -> None:
-    long: dict[str, dict[str, tuple[str, ...]]] = {"main": {"dark": ("square " * 100,), "bright": ("lit",)}}
+    long: dict[str, dict[str, tuple[str, ...]]] = {"main": {"dark": ("square " * 600,), "bright": ("lit",)}}
     with pytest.raises(MedbenchError, match="the model reads"):
         prompts.run(params._replace(prompts=long), "tiny", "model")
     assert not paths.prompts("tiny", "model").exists()

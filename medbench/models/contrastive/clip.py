@@ -3,40 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import nn
-from transformers import CLIPModel
+from transformers import CLIPConfig, CLIPModel
 
 from medbench.models import hub
-from medbench.models.base import Contrastive, ImageOutput
+from medbench.models.base import ImageOutput
 
 
-class Clip(Contrastive):
+class Clip(hub.HubContrastive):
     """Features are the projected embedding, as in the study."""
 
     lora_targets = r"encoder\.layers\.\d+\.(self_attn\.(q|k|v|out)_proj|mlp\.fc[12])"
-
-    def __init__(self, model: Any, images: hub.HubPixels, tokenizer: Any) -> None:
-        self.model, self._images, self._tokenizer = model, images, tokenizer
-        self.image_processor = images.name
-        self.scale, self.bias = float(model.logit_scale.detach().float().exp()), 0.0
-
-    @property
-    def vision(self) -> nn.Module:
-        """The vision transformer, without the projection."""
-        tower: nn.Module = self.model.vision_model
-        return tower
-
-    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Shortest edge bicubic, centre crop."""
-        return self._images.pixels(image)
-
-    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
-        """OpenAI's mean and deviation, or the checkpoint's."""
-        return self._images.normalise(pixels)
 
     def encode_images(self, pixels: torch.Tensor) -> ImageOutput:
         """One query: features and embeddings are the same vector."""
@@ -58,4 +36,9 @@ def load(checkpoint: str, revision: str | None = None, device: torch.device | No
     """Load from a hub id or a folder. Raises MedbenchError as `hub` does."""
     path = hub.folder(checkpoint, revision)
     model = hub.load_model(CLIPModel, path, "clip", hub.placement(device, dtype))
-    return Clip(model, hub.HubPixels(path), hub.load_tokenizer(path))
+    return Clip(model, hub.HubPixels(path), hub.load_tokenizer(path), float(model.logit_scale.detach().float().exp()))
+
+
+def skeleton(config: dict[str, Any]) -> nn.Module:
+    """The model of a `config.json`, untrained; on the meta device it takes no memory."""
+    return CLIPModel(CLIPConfig(**config))

@@ -1,0 +1,141 @@
+"""MedCLIP-ViT (MODELS.md, section 4): a Swin tower and a BERT, loaded without the package of that name, which pins an old transformers.
+
+Its checkpoint is a folder with `pytorch_model.bin`, or the address of its zip; the tokenizer lies in the folder, or comes from the hub.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import nn
+from torch.nn.functional import normalize
+from transformers import BertConfig, BertModel, SwinConfig, SwinModel
+
+from medbench import hubs, runtime
+from medbench.models import hub
+from medbench.models.base import Contrastive, ImageOutput
+
+TOKENIZER = "emilyalsentzer/Bio_ClinicalBERT"
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+SIDE, CONTEXT = 224, 512
+MAX_LOG_SCALE = 4.6052
+# transformers 5 names the insides of Swin otherwise than the checkpoint; in this order.
+RENAMED = (
+    (r"attention\.self\.(query|key|value)", lambda match: f"attention.{match[1][0]}_proj"),
+    (r"attention\.self\.relative_position_bias_table", "attention.relative_position_bias.relative_position_bias_table"),
+    (r"attention\.output\.dense", "attention.o_proj"),
+    (r"intermediate\.dense", "mlp.fc1"),
+    (r"output\.dense", "mlp.fc2"),
+)
+
+
+class Towers(nn.Module):
+    """The modules under the checkpoint's own names."""
+
+    def __init__(self, swin: SwinConfig, bert: BertConfig, size: int = 512) -> None:
+        super().__init__()
+        self.vision_model, self.text_model = nn.Module(), nn.Module()
+        self.vision_model.model, self.text_model.model = SwinModel(swin), BertModel(bert)
+        self.vision_model.projection_head = nn.Linear(swin.hidden_size, size, bias=False)
+        self.text_model.projection_head = nn.Linear(bert.hidden_size, size, bias=False)
+        self.logit_scale = nn.Parameter(torch.zeros(()))
+
+
+class MedClip(Contrastive):
+    """Features are the normalised embedding, as in the study."""
+
+    lora_targets = r"model\.encoder\.layers\.\d+\.blocks\.\d+\.(attention\.(q|k|v|o)_proj|mlp\.fc[12])"
+    bias = 0.0
+    mean, deviation = 0.58628, 0.27950
+    image_processor = "medclip: grey, padded to a square, 224"
+
+    def __init__(self, model: Towers, tokenizer: Any) -> None:
+        self.model, self._tokenizer = model, tokenizer
+        self.scale = float(model.logit_scale.detach().float().clamp(0, MAX_LOG_SCALE).exp())
+
+    @property
+    def vision(self) -> nn.Module:
+        """Swin with its projection."""
+        tower: nn.Module = self.model.vision_model
+        return tower
+
+    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Grey, padded to a square with black, bicubic."""
+        grey = ImageOps.pad(image.convert("L"), (SIDE, SIDE), Image.Resampling.BICUBIC, color=0)
+        return np.repeat(np.asarray(grey)[None], 3, axis=0)
+
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        """By the published mean and deviation of chest radiographs."""
+        return (pixels.float() / 255 - self.mean) / self.deviation
+
+    def encode_images(self, pixels: torch.Tensor) -> ImageOutput:
+        """One query: features and embeddings are the same vector."""
+        pooled = self.model.vision_model.model(pixel_values=pixels.to(self.model.logit_scale.dtype)).pooler_output
+        embedded = normalize(self.model.vision_model.projection_head(pooled).float(), dim=-1)
+        return ImageOutput(embedded, embedded[:, None])
+
+    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Mean over the hidden states 1, 2 and last and over all tokens. One text at a time: padding would count in the mean."""
+        hub.tokens(self._tokenizer, list(texts), CONTEXT, padding=True)  # says which one is too long
+        with torch.inference_mode():
+            return torch.cat([self._encode(text) for text in texts]).float()
+
+    def _encode(self, text: str) -> torch.Tensor:
+        batch = self._tokenizer([text], return_tensors="pt").to(self.device)
+        states = self.model.text_model.model(**batch, output_hidden_states=True).hidden_states
+        embedded: torch.Tensor = self.model.text_model.projection_head(torch.stack([states[1], states[2], states[-1]]).mean(dim=(0, 2)))
+        return embedded
+
+    def checkpoint_gradients(self) -> None:
+        """Of the tower that is trained."""
+        swin = self.model.vision_model.model
+        enable = getattr(swin, "activation_checkpointing_enable", None) or swin.gradient_checkpointing_enable  # the older name
+        enable({"use_reentrant": False})
+
+
+def load(checkpoint: str, revision: str | None = None, device: torch.device | None = None, dtype: torch.dtype | None = None) -> MedClip:
+    """Load from a folder, a hub id or the address of a zip. Raises MedbenchError as `hub` does."""
+    path, place = _folder(checkpoint, revision), hub.placement(device, dtype)
+    sizes = path / "config.json"  # of smaller models: the published checkpoint has none
+    model = skeleton(json.loads(sizes.read_text(encoding="utf-8")) if sizes.is_file() else {})
+    hub.load_weights(model, path, WEIGHTS, _renamed)
+    model.requires_grad_(False).eval().to(place.device, place.dtype)
+    tokenizer = path if (path / "tokenizer_config.json").is_file() else hubs.snapshot(TOKENIZER, None, ["*.json", "*.txt"])
+    return MedClip(model, hub.load_tokenizer(tokenizer))
+
+
+def _folder(checkpoint: str, revision: str | None) -> Path:
+    if not checkpoint.startswith("https://"):
+        return hub.folder(checkpoint, revision, WEIGHTS[:1], WEIGHTS[1:])
+    from medbench.datasets import archives, fetching
+
+    folder = runtime.cache() / "medclip"
+    archive = folder / checkpoint.rpartition("/")[2]
+    if not archives.marker(archive).exists():
+        fetching.download(checkpoint, archive, None, None, f"checkpoint {checkpoint}")
+    archives.unpack(archive, folder, f"checkpoint {checkpoint}")
+    found = sorted(folder.rglob(WEIGHTS[1]))
+    return found[0].parent if found else folder
+
+
+def _renamed(name: str) -> str | None:
+    """A tensor's name in transformers 5; None for one that is computed."""
+    if name.endswith(("position_ids", "relative_position_index")):
+        return None
+    if name.startswith("vision_model.model.encoder."):
+        for pattern, new in RENAMED:
+            name = re.sub(pattern, new, name)
+    return name
+
+
+def skeleton(config: dict[str, Any]) -> Towers:
+    """The published sizes, but for what `config` says otherwise (`swin`, `bert`: fields of their configurations, `size`)."""
+    swin = SwinConfig(**{"embed_dim": 96, "depths": [2, 2, 6, 2], "num_heads": [3, 6, 12, 24], "window_size": 7, **config.get("swin", {})})
+    bert = BertConfig(**{"vocab_size": 28996, **config.get("bert", {})})
+    return Towers(swin, bert, config.get("size", 512))
