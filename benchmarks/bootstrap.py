@@ -82,7 +82,7 @@ def predict(dataset: str, task: Task, model: str, mode: str) -> None:
     if task == "diagnosis":
         one = 1 / (1 + np.exp(-of_cell.normal(labels * of_cell.uniform(0, 2))))
         scores = np.column_stack([1 - one, one]).tolist()
-        columns = {"sample_id": names, "group_id": group_ids, "label": labels, "scores": scores}
+        columns = {"sample_id": names, "group_id": group_ids, "label": labels, "scores": scores, "draws": None}
         frame = pl.DataFrame(columns, schema=tables.columns(tables.PredictionsDiagnosis))
         return tables.write(tables.PredictionsDiagnosis, frame, paths.predictions(dataset, model, mode))
     closed = of_data.random(size.n) < 0.5

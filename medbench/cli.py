@@ -154,7 +154,7 @@ def _run_stage(name: str, names: tuple[str, ...], args: argparse.Namespace) -> N
     facts = stage_module(name).run(params, *names) or {}
     device = str(runtime.device()) if "torch" in sys.modules else "cpu"
     record = paths.run_record(paths.main_output(name, names))
-    provenance.write_run_record(record, name, names, modules, tracked, started, {"device": device, **facts})
+    provenance.write_run_record(record, name, names, modules, tracked, started, {"device": device, **runtime.gpu_facts(), **facts})
 
 
 def write_resolved(config: configuration.Config) -> Path:

@@ -50,18 +50,30 @@ class ZeroShot(Strict):
 
 
 class Probe(Strict):
-    """Linear probe: one C by mean validation AUROC over group-disjoint splits, refitted once on train + val."""
+    """Linear probe on cached features.
+
+    `regularised`: one C by mean validation AUROC over group-disjoint splits, refitted once on train + val; with `labels`, on so many of
+    each class, in several draws. `published`: the study's recipe.
+    """
 
     kind: Literal["probe"]
+    solver: Literal["regularised", "published"] = "regularised"
     c_values: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
     n_splits: int = Field(5, ge=2)
     max_iter: int = Field(1000, ge=1)
+    labels: int | None = Field(None, ge=2)  # of each class; null: all
+    draws: int = Field(5, ge=1)
+    learning_rate: float = Field(5e-5, gt=0)  # this and those below: of the published recipe
+    weight_decay: float = Field(0.0, ge=0)
+    epochs: int = Field(50, ge=1)
+    batch_size: int = Field(8, ge=1)
     clean: bool = False  # trained without the samples whose image stands in test too
 
 
 class ContrastiveLora(Strict):
     """Adapters on the vision tower plus a linear head, trained end to end; the epoch is chosen on validation."""
 
+    target: Literal["head", "text"] = "head"  # what is trained against: a linear head, or the class prompts as they are
     r: int = Field(8, ge=1)
     alpha: int = Field(32, ge=1)
     dropout: float = Field(0.05, ge=0, lt=1)
@@ -93,6 +105,7 @@ class Lora(Strict):
     """Low-rank adaptation; a cell uses the section of its model's kind."""
 
     kind: Literal["lora"]
+    models: tuple[Literal["contrastive", "generative"], ...] = ("contrastive", "generative")  # kinds that run it
     clean: bool = False  # trained without the samples whose image stands in test too
     contrastive: ContrastiveLora = ContrastiveLora()
     generative: GenerativeLora = GenerativeLora()
@@ -380,6 +393,8 @@ def checkpoint(config: Config, model: str) -> str | None:
 
 def can_run(model: Model, mode: str, entry: ZeroShot | Probe | Lora) -> bool:
     """Whether a model's kind, and its own list of modes, admit a mode."""
+    if isinstance(entry, Lora) and model.kind not in entry.models:
+        return False
     return entry.kind in RUNNABLE[model.kind] and (model.modes is None or mode in model.modes)
 
 

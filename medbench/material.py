@@ -92,9 +92,15 @@ def images(dataset: str, image_ids: Sequence[str], batch_size: int) -> Iterator[
         raise MedbenchError(path, f"lacks {len(wanted) - found} of {len(wanted)} images", "delete it and run `prepare` again")
 
 
-def predictions(test: Samples, scores: NDArray[Any]) -> pl.DataFrame:
-    """Table `predictions-diagnosis` of class scores [n, k] in the order of `test`."""
+def predictions(test: Samples, scores: NDArray[Any], draws: NDArray[Any] | None = None) -> pl.DataFrame:
+    """Table `predictions-diagnosis` of class scores [n, k] in the order of `test`; `draws` [n, draws, k] of a few-shot cell."""
     return pl.DataFrame(
-        {"sample_id": test.sample_ids, "group_id": test.group_ids, "label": test.labels, "scores": scores.astype(np.float64).tolist()},
+        {
+            "sample_id": test.sample_ids,
+            "group_id": test.group_ids,
+            "label": test.labels,
+            "scores": scores.astype(np.float64).tolist(),
+            "draws": None if draws is None else draws.astype(np.float64).tolist(),
+        },
         schema=tables.columns(tables.PredictionsDiagnosis),
     )

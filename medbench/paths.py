@@ -58,6 +58,11 @@ def embeddings(dataset: str, model: str) -> Path:
     return RESULTS / "embeddings" / dataset / f"{model}.parquet"
 
 
+def spread(dataset: str, model: str) -> Path:
+    """Zero-shot AUROC of every prompt set."""
+    return RESULTS / "spread" / dataset / f"{model}.parquet"
+
+
 def prompts(dataset: str, model: str) -> Path:
     """Table `prompts`."""
     return RESULTS / "prompts" / dataset / f"{model}.parquet"
@@ -119,6 +124,7 @@ def main_output(stage: str, names: tuple[str, ...]) -> Path:
         "prompts": prompts,
         "adapt": lambda *cell: adapter_files(*cell)[0],
         "predict": predictions,
+        "spread": spread,
         "score": scores,
         "interval": intervals,
         "gaps": lambda run: gaps(run)[0],

@@ -89,6 +89,14 @@ def device() -> "torch.device":
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def gpu_facts() -> dict[str, int]:
+    """Peak memory of this job's GPU in MB, where it used one."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return {}
+    return {"peak_gpu_mb": round(torch.cuda.max_memory_allocated() / 2**20)}
+
+
 def threads() -> int:
     """Cores this job may use: Snakemake sets OMP_NUM_THREADS to the job's threads; by hand, all that this process may run on."""
     value = os.environ.get("OMP_NUM_THREADS", "")

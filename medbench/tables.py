@@ -85,6 +85,15 @@ class Prompts(dy.Schema):
     bias = dy.Float32()
 
 
+class Spread(dy.Schema):
+    """spread/{dataset}/{model}.parquet: zero-shot AUROC on the test split by every prompt set; the spread over sets is a result."""
+
+    prompt_set = dy.String(primary_key=True)  # `main` is the one that counts elsewhere
+    prompts = dy.Int32(min=1)  # of all classes together; several of a class are ensembled
+    auroc = dy.Float64(nullable=True, min=0, max=1)  # macro one-vs-rest; null where a class is absent
+    n = dy.Int32(min=0)  # samples
+
+
 class PredictionsDiagnosis(dy.Schema):
     """predictions/{dataset}/{model}/{mode}.parquet of a diagnosis cell: one row a test sample."""
 
@@ -92,6 +101,7 @@ class PredictionsDiagnosis(dy.Schema):
     group_id = dy.String()
     label = dy.Int16(min=0)
     scores = dy.List(dy.Float64(allow_nan=True, allow_inf=True))  # [classes] softmax over class logits; not finite: unscored
+    draws = dy.List(dy.List(dy.Float64()), nullable=True)  # [draws, classes] of a few-shot cell, whose `scores` are their mean
 
 
 class PredictionsVqa(dy.Schema):
@@ -235,6 +245,7 @@ TABLES: dict[str, type[dy.Schema]] = {
     "twins": Twins,
     "embeddings": Embeddings,
     "prompts": Prompts,
+    "spread": Spread,
     "predictions-diagnosis": PredictionsDiagnosis,
     "predictions-vqa": PredictionsVqa,
     "scores-diagnosis": ScoresDiagnosis,

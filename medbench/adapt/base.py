@@ -52,6 +52,7 @@ class Job(NamedTuple):
     source: Source | None
     workers: int
     work: "Work"  # this job's own folder; what lies there survives a kill
+    prompts: tuple[tuple[str, ...], ...] | None = None  # deciding prompts of each class, where they are the head
 
 
 class Adapted(NamedTuple):

@@ -1,4 +1,7 @@
-"""An adapted vision tower with a linear head: how it is built, saved and read back. Used by training and by `predict` alike."""
+"""An adapted vision tower with a linear head, or with the class prompts in its place: how it is built, saved and read back.
+
+Used by training and by `predict` alike.
+"""
 
 import hashlib
 import json
@@ -13,6 +16,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn.functional import normalize
 
 from medbench.errors import MedbenchError
 from medbench.models.base import Contrastive
@@ -34,6 +38,9 @@ class Classifier(nn.Module):
         super().__init__()
         self.contrastive = model
         self.tower = model.vision  # registered, so that train() and eval() reach its dropout
+        self._head(model, n_features, k)
+
+    def _head(self, model: Contrastive, n_features: int, k: int) -> None:
         self.head = nn.Linear(n_features, k, device=model.device)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -48,6 +55,11 @@ class Classifier(nn.Module):
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.head((self.features(pixels) - self.mean) / self.deviation)
         return logits
+
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Embeddings [n, q, e] float32; bfloat16 inside on a GPU."""
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=pixels.device.type == "cuda"):
+            return self.contrastive.encode_images(pixels).embeddings.float()
 
     def adapters(self) -> dict[str, torch.Tensor]:
         """LoRA tensors by name."""
@@ -86,8 +98,31 @@ class Classifier(nn.Module):
             return torch.cat(made).cpu().numpy()
 
 
-def build(model: Contrastive, n_features: int, k: int, r: int, alpha: int, dropout: float) -> Classifier:
-    """Put untrained adapters into a loaded model and a zero head on it.
+class TextClassifier(Classifier):
+    """The class prompts are the head, and stay as they are: zero-shot classification itself is tuned."""
+
+    texts: torch.Tensor
+
+    def _head(self, model: Contrastive, n_features: int, k: int) -> None:
+        """`n_features`: of the embeddings."""
+        self.register_buffer("texts", torch.zeros(k, n_features, device=model.device))
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Scale times the best cosine over the queries, plus bias."""
+        cosine = normalize(self.encode(pixels), dim=-1) @ self.texts.T
+        return self.contrastive.scale * cosine.amax(dim=1) + self.contrastive.bias
+
+    def trainable(self) -> dict[str, torch.Tensor]:
+        """LoRA tensors by name."""
+        return self.adapters()
+
+    def saved(self) -> dict[str, torch.Tensor]:
+        """Those and the prompts' embeddings."""
+        return {**self.adapters(), "texts": self.texts}
+
+
+def build(model: Contrastive, n_features: int, k: int, r: int, alpha: int, dropout: float, text: bool = False) -> Classifier:
+    """Put untrained adapters into a loaded model and a zero head on it; with `text`, zero prompts.
 
     Raises MedbenchError when the architecture's target names match no layer.
     """
@@ -97,7 +132,7 @@ def build(model: Contrastive, n_features: int, k: int, r: int, alpha: int, dropo
     except ValueError as error:
         found = f"no layer of the vision tower fits lora_targets {model.lora_targets!r} ({str(error).split('.')[0]})"
         raise MedbenchError(f"architecture {type(model).__name__}", found, "mend its file") from None
-    return Classifier(model, n_features, k)
+    return (TextClassifier if text else Classifier)(model, n_features, k)
 
 
 def frozen_digest(model: Contrastive) -> str:
@@ -145,8 +180,9 @@ def read(path: Path, model: Contrastive) -> Classifier:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
             about = json.loads(file.metadata()[_ABOUT])
-        k, n_features = tensors["head.weight"].shape
-        classifier = build(model, n_features, k, about["r"], about["alpha"], dropout=0.0)
+        text = "texts" in tensors
+        k, n_features = tensors["texts" if text else "head.weight"].shape
+        classifier = build(model, n_features, k, about["r"], about["alpha"], dropout=0.0, text=text)
         expected = {name: value.shape for name, value in classifier.saved().items()}
         if expected != {name: value.shape for name, value in tensors.items()}:
             raise MedbenchError(path, "holds other tensors than this model's adapter", "delete it and run `adapt` again")

@@ -16,13 +16,14 @@ from medbench import runtime
 from medbench.adapt import classifier as classifiers
 from medbench.adapt.base import Adapted, Job, Source, check_classes, class_weights, log_softmax, weighted_loss
 from medbench.adapt.certificate import Certificate, Evidence, certify
-from medbench.adapt.classifier import Classifier, Description
+from medbench.adapt.classifier import Classifier, Description, TextClassifier
 from medbench.adapt.pixels import Labelled, PixelCache
 from medbench.adapt.selection import Score, choose, score
 from medbench.adapt.training import Plan, Trained, moved, train
 from medbench.models import base
 from medbench.models.base import Contrastive
 from medbench.models.fitting import Fitting
+from medbench.models.similarity import class_embeddings
 
 N_PROBED = 512  # images that losses before and after, the features' statistics and the comparisons are taken on
 GPU_TOLERANCE = 1e-3  # of a score: kernels may sum in another order
@@ -58,10 +59,10 @@ class Learner(NamedTuple):
 
     def groups(self) -> list[dict[str, Any]]:
         """Adapters and head, at rates of their own."""
-        return [
-            {"params": list(self.classifier.adapters().values()), "lr": self.recipe["learning_rate"]},
-            {"params": list(self.classifier.head.parameters()), "lr": self.recipe["head_learning_rate"]},
-        ]
+        adapters = {"params": list(self.classifier.adapters().values()), "lr": self.recipe["learning_rate"]}
+        if isinstance(self.classifier, TextClassifier):
+            return [adapters]
+        return [adapters, {"params": list(self.classifier.head.parameters()), "lr": self.recipe["head_learning_rate"]}]
 
     def trainable(self) -> dict[str, torch.Tensor]:
         """Adapters and head."""
@@ -139,14 +140,26 @@ def _load(source: Source) -> Contrastive:
 
 def _build(job: Job, model: Contrastive, probe: Probe) -> Classifier:
     """Untrained adapters, and a head that knows the features' width and statistics."""
-    recipe = job.recipe
+    recipe, k = job.recipe, len(job.classes)
     with torch.inference_mode():
-        n_features = model.encode_images(model.to_device(probe.cache.pixels[:1])).features.shape[1]
-    learner = classifiers.build(model, n_features, len(job.classes), recipe["r"], recipe["alpha"], recipe["dropout"])
-    learner.standardise(probe.cache.batches(probe.rows, probe.batch_size), probe.fitting)
+        some = model.encode_images(model.to_device(probe.cache.pixels[:1]))
+    if recipe["target"] == "text":
+        learner = classifiers.build(model, some.embeddings.shape[2], k, recipe["r"], recipe["alpha"], recipe["dropout"], text=True)
+        learner.texts.copy_(_texts(job, model))  # type: ignore[operator]
+    else:
+        learner = classifiers.build(model, some.features.shape[1], k, recipe["r"], recipe["alpha"], recipe["dropout"])
+        learner.standardise(probe.cache.batches(probe.rows, probe.batch_size), probe.fitting)
     if recipe["gradient_checkpointing"]:
         model.checkpoint_gradients()
     return learner
+
+
+def _texts(job: Job, model: Contrastive) -> torch.Tensor:
+    """Class embeddings [k, e] of the deciding prompts, as zero-shot classification has them."""
+    assert job.prompts is not None, "the class prompts are the head"
+    labels = np.repeat(np.arange(len(job.prompts)), [len(of_class) for of_class in job.prompts])
+    vectors = model.encode_texts([prompt for of_class in job.prompts for prompt in of_class]).cpu().numpy().astype(np.float64)
+    return torch.from_numpy(class_embeddings(vectors, labels)).float()
 
 
 def _certificate(job: Job, learner: Classifier, trained: Trained, watched: Probe, losses: tuple[float, float], frozen: str) -> Certificate:

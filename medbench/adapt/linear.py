@@ -1,5 +1,6 @@
 """A linear classifier on standardised features, as a probe saves it and `predict` reads it. numpy only."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,22 @@ def write(linear: Linear, path: Path) -> None:
     save_file({name: np.ascontiguousarray(value) for name, value in linear._asdict().items()}, path)
 
 
+def write_all(classifiers: Sequence[Linear], path: Path) -> None:
+    """Save several in one file."""
+    tensors = {f"{n}.{name}": np.ascontiguousarray(value) for n, one in enumerate(classifiers) for name, value in one._asdict().items()}
+    save_file(tensors, path)
+
+
+def read_all(path: Path) -> list[Linear]:
+    """What `write_all` saved. Raises MedbenchError when the file is absent, damaged or lacks a tensor."""
+    tensors = _load(path)
+    count = 1 + max((int(name.partition(".")[0]) for name in tensors), default=-1)
+    try:
+        return [Linear(*(tensors[f"{n}.{field}"] for field in Linear._fields)) for n in range(count)]
+    except KeyError as error:
+        raise MedbenchError(path, f"lacks the tensor {error}", "delete it and run `adapt` again") from None
+
+
 def missing(path: Path) -> list[str]:
     """Names of the tensors that a saved classifier lacks."""
     return sorted(set(Linear._fields) - set(load_file(path)))
@@ -39,8 +56,15 @@ def missing(path: Path) -> list[str]:
 def read(path: Path) -> Linear:
     """Raises MedbenchError when the file is absent, damaged or lacks a tensor."""
     try:
-        return Linear(**load_file(path))
+        return Linear(**_load(path))
+    except TypeError as error:
+        raise MedbenchError(path, f"is no linear probe ({error})", "delete it and run `adapt` again") from None
+
+
+def _load(path: Path) -> dict[str, F64]:
+    try:
+        return load_file(path)
     except FileNotFoundError:
         raise MedbenchError(path, "the file does not exist", f"run `snakemake --cores all {path}`") from None
-    except (SafetensorError, TypeError) as error:
+    except SafetensorError as error:
         raise MedbenchError(path, f"is no linear probe ({error})", "delete it and run `adapt` again") from None

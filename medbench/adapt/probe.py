@@ -52,21 +52,22 @@ class Search(NamedTuple):
 
 def adapt(job: Job) -> Adapted:
     """Fit the probe of one cell. Raises MedbenchError for a class without samples or groups too few to validate on."""
-    samples = _joined(job.train, job.val)
+    samples = joined(job.train, job.val)
     check_classes(job.cell, samples.labels, job.classes)
     features = job.features(samples.image_ids).astype(np.float64)
     recipe, k = job.recipe, len(job.classes)
     c_values = sorted(recipe["c_values"])
     with threadpool_limits(1):
-        search = _search(features, samples, k, c_values, recipe, job)
+        found = search(features, samples, k, c_values, recipe, job)
         # along the same path as in the search: from a cold start a weakly regularised fit needs many more iterations
-        *_, chosen = fits(features, samples.labels, k, c_values[: search.choice.position + 1], recipe["max_iter"])
+        *_, chosen = fits(features, samples.labels, k, c_values[: found.choice.position + 1], recipe["max_iter"])
         weights = job.work.folder / "weights.safetensors"
         linear.write(chosen.model, weights)
-        return Adapted(weights, _certificate(job, samples, features, chosen, search, c_values))
+        return Adapted(weights, _certificate(job, samples, features, chosen, found, c_values))
 
 
-def _joined(train: Samples, val: Samples) -> Samples:
+def joined(train: Samples, val: Samples) -> Samples:
+    """Both splits as one: what a probe is fitted on in the end."""
     return Samples(
         train.sample_ids + val.sample_ids,
         train.group_ids + val.group_ids,
@@ -106,7 +107,8 @@ def fits(features: F64, labels: NDArray[np.int64], k: int, c_values: Sequence[fl
         yield Fit(linear.Linear(mean, scale, coef.copy(), intercept.copy()), converged, int(solver.n_iter_.max()))
 
 
-def _search(features: F64, samples: Samples, k: int, c_values: Sequence[float], recipe: Any, job: Job) -> Search:
+def search(features: F64, samples: Samples, k: int, c_values: Sequence[float], recipe: Any, job: Job) -> Search:
+    """Every C over the folds. Raises MedbenchError where no fold can be made."""
     parts = folds(samples, k, recipe["n_splits"], job.seed)
     if not parts:
         found = f"{len(set(samples.group_ids))} groups in train and val leave no split with every class on the fitting side"

@@ -66,13 +66,17 @@ def shortage(subset: str, thing: str, used: Bools) -> str:
 
 @dataclass(frozen=True)
 class ScoredDiagnosis:
-    """`labels` [n] in 0..k-1, `scores` [n, k] (rows that are not finite are null)."""
+    """`labels` [n] in 0..k-1, `scores` [n, k] (rows that are not finite are null).
+
+    `draws` [draws, n, k]: of a few-shot cell; every measure is then the mean of what it is in each draw.
+    """
 
     ids: list[str]
     groups: Groups
     subsets: dict[str, Bools]
     labels: NDArray[np.int64]
     scores: Floats
+    draws: Floats | None = None
 
     def measures(self) -> list[Measure]:
         return [Measure(metric, "standard", subset) for subset in self.subsets for metric in Diagnosis._fields]
@@ -81,6 +85,9 @@ class ScoredDiagnosis:
         return self.subsets[measure.subset] & np.isfinite(self.scores).all(axis=1)
 
     def evaluate(self, measures: Sequence[Measure], weights: Floats) -> dict[Measure, Floats]:
+        if self.draws is not None:
+            each = [replace(self, scores=scores, draws=None).evaluate(measures, weights) for scores in self.draws]
+            return {measure: np.mean([one[measure] for one in each], axis=0) for measure in measures}
         results: dict[Measure, Floats] = {}
         made: dict[bytes, Diagnosis] = {}  # without a twin the clean samples are all of them: computed once
         for subset in dict.fromkeys(measure.subset for measure in measures):

@@ -130,6 +130,19 @@ def _fetched(parts: list[ImageOutput]) -> Vectors:
     return Vectors(features, embeddings)
 
 
+def costs(model: Any) -> dict[str, int]:
+    """For the run record: parameters, and operations of one image in the image tower, as torch counts them; nothing of a baseline."""
+    if not isinstance(model, Contrastive):
+        return {}
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    pixels = model.to_device(model.pixels(Image.new("RGB", (64, 64)))[None])
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        model.encode_images(pixels)
+    return {"parameters": sum(value.numel() for value in model.model.parameters()), "flops_per_image": counter.get_total_flops()}
+
+
 def module_name(kind: str, architecture: str) -> str:
     """Module of an architecture."""
     return f"medbench.models.{kind}.{architecture.replace('-', '_')}"

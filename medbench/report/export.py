@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from medbench import paths
+from medbench.report import cost
 from medbench.report.answer import deciding
 from medbench.report.cautions import Caution
 from medbench.report.material import PRIMARY, Material, primary
@@ -28,6 +29,7 @@ def frames(material: Material, cautions: list[Caution]) -> dict[str, pl.DataFram
             orient="row",
         ),
         "ledger": material.ledger,
+        "spread": material.spread,
     }
 
 
@@ -105,10 +107,11 @@ def write_tables(tables: dict[str, pl.DataFrame], folder: Path) -> None:
 
 
 def write_facts(material: Material, path: Path) -> None:
-    """The run records of the predictions: seconds, hosts, devices, memory, versions. Not reproducible by nature."""
+    """The run records of the predictions, and `cost.csv` beside them: seconds, devices, memory. Not reproducible by nature."""
     facts = {
         "run": material.run,
         "seed": material.params.seed,
         "cells": {str(cell): record for cell, record in sorted(material.records.items())},
     }
     path.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    cost.table(material).write_csv(path.with_name("cost.csv"))

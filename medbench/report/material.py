@@ -68,6 +68,7 @@ class Material(NamedTuple):
     cards: dict[str, dict[str, Any]]
     certificates: dict[Cell, dict[str, Any]]
     records: dict[Cell, dict[str, Any]]
+    spread: pl.DataFrame  # table `spread` with data set and model in front
 
 
 def read(params: Params, run: str) -> Material:
@@ -88,6 +89,7 @@ def read(params: Params, run: str) -> Material:
         {name: _json(paths.card(name)) for name in params.datasets if paths.card(name).exists()},
         {cell: _json(path) for cell in present if (path := paths.adapter(*cell) / "certificate.json").exists()},
         {cell: _json(path) for cell in present if (path := paths.run_record(paths.predictions(*cell))).exists()},
+        _spread(present),
     )
 
 
@@ -104,6 +106,17 @@ def primary_clean(material: Material, task: str) -> pl.DataFrame:
 def _of(material: Material, task: str, measure: scored.Measure) -> pl.DataFrame:
     chosen = {"task": task, **measure._asdict(), "method": "percentile"}
     return material.metrics.filter(*(pl.col(name) == value for name, value in chosen.items()))
+
+
+def _spread(present: tuple[Cell, ...]) -> pl.DataFrame:
+    types = tables.columns(tables.Spread)
+    pairs = dict.fromkeys((cell.dataset, cell.model) for cell in present)
+    frames = [
+        tables.read(tables.Spread, path).select(pl.lit(dataset).alias("dataset"), pl.lit(model).alias("model"), *types)
+        for dataset, model in pairs
+        if (path := paths.spread(dataset, model)).exists()
+    ]
+    return pl.concat(frames) if frames else pl.DataFrame(schema={"dataset": pl.String, "model": pl.String, **types})
 
 
 def _clean(dataset: str) -> Clean:

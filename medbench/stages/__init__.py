@@ -15,4 +15,7 @@ A stage module has
 Importing a stage is cheap: torch, transformers, scikit-learn and altair are imported inside functions or in modules loaded by name.
 """
 
-STAGES = ("pretrain", "fetch", "prepare", "embed", "prompts", "adapt", "predict", "score", "twins", "interval", "gaps", "ledger", "report")
+STAGES = (
+    "pretrain", "fetch", "prepare", "embed", "prompts", "adapt", "predict",
+    "spread", "score", "twins", "interval", "gaps", "ledger", "report",
+)  # fmt: skip

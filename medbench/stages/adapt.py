@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medbench import partial, paths, runtime
-from medbench.config import Config, checkpoint, recipe
+from medbench.config import Config, Probe, checkpoint, recipe
 from medbench.errors import MedbenchError
 from medbench.models import base
 
@@ -17,6 +17,11 @@ METHODS = {
     ("contrastive", "probe"): "medbench.adapt.probe",
     ("contrastive", "lora"): "medbench.adapt.contrastive_lora",
     ("generative", "lora"): "medbench.adapt.generative_lora",
+}
+PROBES = {
+    "regularised": "medbench.adapt.probe",
+    "published": "medbench.adapt.published_probe",
+    "few-shot": "medbench.adapt.few_shot",
 }
 LOADS_MODEL = frozenset({"medbench.adapt.contrastive_lora", "medbench.adapt.generative_lora"})
 
@@ -32,6 +37,7 @@ class Params(NamedTuple):
     asking: dict[str, Any] | None = None  # fields of medbench.models.asking.Asking, where questions are asked
     deterministic: bool = False  # kernels of a GPU
     clean: bool = False  # without the samples whose image stands in test too
+    prompts: tuple[tuple[str, ...], ...] | None = None  # deciding prompts of each class, where they are the head
 
 
 def params(config: Config, dataset: str, model: str, mode: str) -> Params:
@@ -40,6 +46,8 @@ def params(config: Config, dataset: str, model: str, mode: str) -> Params:
     if (entry.kind, kind) not in METHODS:
         raise MedbenchError(f"cell {dataset}/{model}/{mode}", f"mode {mode!r} ({kind}) adapts no {entry.kind} model", "choose another mode")
     method = METHODS[entry.kind, kind]
+    if isinstance(recipe_of := config.modes[mode], Probe):
+        method = PROBES[recipe_of.solver if recipe_of.labels is None else "few-shot"]
     source = {
         "module": base.module_name(entry.kind, entry.architecture),
         "checkpoint": checkpoint(config, model),
@@ -51,7 +59,9 @@ def params(config: Config, dataset: str, model: str, mode: str) -> Params:
     used = source if method in LOADS_MODEL else None
     deterministic = config.run.deterministic and used is not None
     clean = bool(getattr(config.modes[mode], "clean", False))
-    return Params(method, used, chosen, config.datasets[dataset].classes, config.run.seed, asking, deterministic, clean)
+    data = config.datasets[dataset]
+    prompts = tuple(data.prompts["main"][name] for name in data.classes) if chosen.get("target") == "text" else None
+    return Params(method, used, chosen, data.classes, config.run.seed, asking, deterministic, clean, prompts)
 
 
 def modules(params: Params) -> tuple[str, ...]:
@@ -80,7 +90,8 @@ def run(params: Params, dataset: str, model: str, mode: str) -> dict[str, Any]:
         certificate.require(adapted.certificate)
         certificate.write(adapted.certificate, work.folder / "certificate.json")
         _publish(work.folder, paths.adapter_files(*names))
-        return {**work.facts(), **({"left_out": len(left_out)} if params.clean else {})}
+        trained = sum(tensor.size for tensor in adapted.certificate.evidence.tensors)
+        return {**work.facts(), "parameters_trained": trained, **({"left_out": len(left_out)} if params.clean else {})}
 
 
 def _inputs(params: Params, dataset: str, model: str) -> list[Path]:
@@ -132,6 +143,7 @@ def _diagnosis_job(params: Params, dataset: str, model: str, mode: str, work: pa
         source=Source(**params.source) if params.source else None,
         workers=runtime.threads(),
         work=work,
+        prompts=params.prompts,
     )
 
 

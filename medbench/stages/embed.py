@@ -1,5 +1,6 @@
 """Embed the images of a data set once: features for probes, zero-shot embeddings of what is evaluated."""
 
+import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -65,12 +66,17 @@ def run(params: Params, dataset: str, model: str) -> dict[str, Any]:
         if params.deterministic:
             runtime.deterministic_kernels()
         embedder: base.Embedder = base.load(params.module, params.checkpoint, params.revision)
+        begun = time.monotonic()
         with work.journal() as journal:
+            done = min(len(journal) * params.batch_size, count_images(paths.images(dataset)))
             _embed(embedder, params.batch_size, journal, work, names)
             if not len(journal):
                 raise MedbenchError(paths.images(dataset), "holds no image", "run `prepare` again")
+            computed = count_images(paths.images(dataset)) - done
+            seconds = time.monotonic() - begun
             count = _write(journal, paths.embeddings(dataset, model))
-        return {"images": count, "image_processor": embedder.image_processor, **work.facts()}
+        facts = {"images": count, "images_per_second": round(computed / seconds, 1), "image_processor": embedder.image_processor}
+        return {**facts, **base.costs(embedder), **work.facts()}
 
 
 def _embed(embedder: base.Embedder, batch_size: int, journal: partial.Journal, work: partial.Work, names: tuple[str, str]) -> None:

@@ -65,6 +65,7 @@ def scored_diagnosis(predictions: pl.DataFrame, twins: pl.Series, where: object)
         with_clean({"all": everything}, _clean(predictions, twins)),
         predictions["label"].to_numpy().astype(np.int64),
         score_matrix(predictions, where),
+        None if predictions["draws"].null_count() else np.array(predictions["draws"].to_list(), dtype=np.float64).transpose(1, 0, 2),
     )
 
 

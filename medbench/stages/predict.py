@@ -41,6 +41,8 @@ def params(config: Config, dataset: str, model: str, mode: str) -> Params:
     if (entry.kind, kind) not in METHODS:
         raise MedbenchError(f"cell {dataset}/{model}/{mode}", f"mode {mode!r} ({kind}) fits no {entry.kind} model", "choose another mode")
     method = METHODS[entry.kind, kind]
+    if getattr(config.modes[mode], "labels", None) is not None:
+        method = "medbench.predict.few_shot"
     source = {
         "module": base.module_name(entry.kind, entry.architecture),
         "checkpoint": checkpoint(config, model),

@@ -193,6 +193,7 @@ def predict(cell: Cell, quality: float, spoil: dict[int, float] | None = None, i
         "group_id": [f"g{i // 2}" for i in range(N)],
         "label": labels,
         "scores": scores.tolist(),
+        "draws": None,
     }
     frame = pl.DataFrame(columns, schema=tables.columns(tables.PredictionsDiagnosis))
     tables.write(tables.PredictionsDiagnosis, frame, paths.predictions(*cell))

@@ -63,6 +63,7 @@ def predictions(
         "group_id": [f"g{i % (n_groups or n):03d}" for i in range(n)],
         "label": labels,
         "scores": (raw / raw.sum(axis=1, keepdims=True)).tolist(),
+        "draws": None,
     }
     return pl.DataFrame(columns, schema=tables.columns(tables.PredictionsDiagnosis))
 

@@ -14,9 +14,8 @@ from medbench.adapt import classifier as classifiers
 from medbench.adapt import linear
 from medbench.datasets.images import decode
 from medbench.errors import MedbenchError
-from medbench.models import base
+from medbench.models import base, similarity
 from medbench.models.fitting import Fitting
-from medbench.predict import zero_shot
 from medbench.stages import adapt, embed, predict, prompts
 from tests.unit import tiny
 
@@ -80,10 +79,10 @@ def test_zero_shot_is_the_models_own_classification(architecture: str) -> None:
 
 def test_the_best_query_counts_and_prompts_are_averaged_after_normalising() -> None:
     prompts_of = np.array([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
-    texts = zero_shot.class_embeddings(prompts_of, np.array([0, 1, 1]))
+    texts = similarity.class_embeddings(prompts_of, np.array([0, 1, 1]))
     np.testing.assert_allclose(texts, [[1, 0], [np.sqrt(0.5), np.sqrt(0.5)]])
     images = np.array([[[5.0, 0.0], [0.0, 0.1]], [[-1.0, 0.0], [0.0, -2.0]]], dtype=np.float32)  # [2, 2 queries, 2]
-    scores = zero_shot.scores(images, texts, scale=10.0, bias=3.0)
+    scores = similarity.scores(images, texts, scale=10.0, bias=3.0)
     logits = 10 * np.array([[1, np.sqrt(0.5)], [0, -np.sqrt(0.5)]])
     np.testing.assert_allclose(scores, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), rtol=1e-6)
 

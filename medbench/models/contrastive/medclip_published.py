@@ -1,6 +1,5 @@
 """MedCLIP with the normalisation of the study's code (rescaled by 0.58628, mean 0, CLIP's deviation): to reproduce its figures only."""
 
-
 import torch
 
 from medbench.models.contrastive import medclip

@@ -1,0 +1,256 @@
+"""Contrastive models at the size of ViT-B/32 with random weights: probe against the study's recipe, embedding and LoRA against bare loops.
+
+`python -m benchmarks.contrastive`, about five minutes on two quiet cores. Ratios of one run:
+- `lp` against the study's recipe, which runs the frozen backbone over train and test in each of 50 epochs. Two epochs are timed and
+  extrapolated linearly;
+- images a second of the stage `embed` (table read, JPEG decoded, vectors written) against a forward loop over tensors in memory;
+- peak memory of `embed` over 100,000 images, with a tiny model so that it ends;
+- samples a second of the LoRA training loop against a bare loop over preloaded tensors.
+"""
+
+import argparse
+import io
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+from torch import nn
+from transformers import CLIPConfig, CLIPModel
+
+from medbench import paths, tables
+from medbench.adapt import published_probe
+from medbench.adapt.base import class_weights
+from medbench.demo import phantoms
+from medbench.demo.hubformat import save_processor, train_tokenizer
+from medbench.demo.minimodels import build
+from medbench.models import base
+from medbench.stages import adapt, embed
+
+EPOCHS, TIMED = 50, 2
+MODULE = "medbench.models.contrastive.clip"
+LORA = {
+    "target": "head", "r": 8, "alpha": 32, "dropout": 0.05, "learning_rate": 1e-4, "head_learning_rate": 1e-3, "weight_decay": 0.01,
+    "epochs": 1, "batch_size": 32, "warmup": 0.1, "gradient_checkpointing": False,
+}  # fmt: skip
+
+
+def checkpoint(folder: Path, size: str) -> str:
+    """An untrained CLIP in hub format: `b32` as published, or `mini`."""
+    tokenizer = train_tokenizer("clip", ["a dark square"])
+    torch.manual_seed(0)
+    if size == "mini":
+        build("clip", tokenizer).save_pretrained(folder)
+    else:
+        config = CLIPConfig(text_config={"num_hidden_layers": 1, "vocab_size": 1000, "eos_token_id": 4})  # only its images are used
+        CLIPModel(config).save_pretrained(folder)
+    save_processor("clip", tokenizer, folder)
+    if size != "mini":
+        from transformers import CLIPImageProcessor
+
+        CLIPImageProcessor().save_pretrained(folder)
+    return str(folder)
+
+
+def dataset(n: int, copies: int = 1) -> None:
+    """Tables of drawn skin lesions as JPEG of 320x390 pixels; every image stands `copies` times under other names."""
+    drawn = list(phantoms.cohort("dermatology", n, 0))[:n]
+    images: list[dict[str, Any]] = []
+    rows: list[tuple[str, str, str, int, str]] = []
+    for number, phantom in enumerate(drawn):
+        stream = io.BytesIO()
+        Image.fromarray(phantom.image).resize((320, 390)).save(stream, "JPEG", quality=90)
+        split = ("train", "train", "val", "test", "test")[number % 5]
+        for copy in range(copies):
+            name = f"{number}-{copy}"
+            images.append(
+                {"image_id": name, "pixel_digest": name, "perceptual_hash": 0, "image": stream.getvalue(), "evaluated": split != "train"}
+            )
+        rows.append((split, f"s{number}", f"g{number}", int(phantom.label), f"{number}-0"))
+    tables.write(tables.Images, pl.DataFrame(images, schema=tables.columns(tables.Images)), paths.images("toy"))
+    types = tables.columns(tables.SamplesDiagnosis)
+    for split in paths.SPLITS:
+        mine = [dict.fromkeys(types) | dict(zip(list(types)[:4], row[1:], strict=True)) for row in rows if row[0] == split]
+        tables.write(tables.SamplesDiagnosis, pl.DataFrame(mine, schema=types), paths.samples("toy", split))
+
+
+def seconds(run: Callable[[], Any]) -> float:
+    """Of one call."""
+    begun = time.monotonic()
+    run()
+    return time.monotonic() - begun
+
+
+def pixels(model: base.Contrastive) -> dict[str, np.ndarray[Any, np.dtype[np.uint8]]]:
+    """Image id -> pixels, all in memory."""
+    table = tables.read(tables.Images, paths.images("toy"), ["image_id", "image"])
+    decode = lambda data: Image.open(io.BytesIO(data)).convert("RGB")  # noqa: E731
+    return {name: model.pixels(decode(data)) for name, data in table.iter_rows()}
+
+
+def split(name: str) -> tuple[list[str], "np.ndarray[Any, np.dtype[np.int64]]"]:
+    """Image ids and labels."""
+    frame = tables.read(tables.SamplesDiagnosis, paths.samples("toy", name))
+    return frame["image_id"].to_list(), frame["label"].to_numpy().astype(np.int64)
+
+
+def published(model: base.Contrastive, held: dict[str, Any], epochs: int) -> None:
+    """The study's loop: the backbone over train and test in every epoch."""
+    (train, labels), (val, more), (test, _) = split("train"), split("val"), split("test")
+    train, labels = train + val, np.concatenate([labels, more])
+    head = nn.Linear(512, 2)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=5e-5, weight_decay=0.0)
+    weights = torch.from_numpy(class_weights(labels, 2)).float()
+    for epoch in range(epochs):
+        order = np.random.default_rng(epoch).permutation(len(train))
+        for start in range(0, len(order), 8):
+            batch = order[start : start + 8]
+            with torch.inference_mode():
+                features = model.encode_images(model.to_device(np.stack([held[train[place]] for place in batch]))).features
+            loss = nn.functional.cross_entropy(head(features.clone()), torch.from_numpy(labels[batch]), weights)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        with torch.inference_mode():
+            for start in range(0, len(test), 8):
+                head(model.encode_images(model.to_device(np.stack([held[name] for name in test[start : start + 8]]))).features)
+
+
+def probe(n: int) -> list[str]:
+    """Lines on `embed`, `lp` and the study's recipe."""
+    folder = checkpoint(Path("b32"), "b32")
+    dataset(n)
+    model: base.Contrastive = base.load(MODULE, folder, None)
+    held = pixels(model)
+    names = list(held)
+    batches = [np.stack([held[name] for name in names[start : start + 64]]) for start in range(0, len(names), 64)]
+
+    def bare() -> None:
+        with torch.inference_mode():
+            for batch in batches:
+                model.encode_images(model.to_device(batch))
+
+    with torch.inference_mode():
+        model.encode_images(model.to_device(batches[0]))  # warm
+    of_bare = seconds(bare)
+    embedding = seconds(lambda: embed.run(embed.Params(MODULE, folder, None, 64), "toy", "m"))
+    recipe = {"c_values": [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0], "n_splits": 5, "max_iter": 1000}
+    fitting = seconds(lambda: adapt.run(adapt.Params("medbench.adapt.probe", None, recipe, ("a", "b"), 0), "toy", "m", "lp"))
+    studys = seconds(lambda: published(model, held, TIMED)) * EPOCHS / TIMED
+    return [
+        f"embed, {n} JPEG of 320x390 at ViT-B/32: {n / embedding:.1f} images/s, bare forward {n / of_bare:.1f}: {of_bare / embedding:.0%}",
+        f"the study's recipe, {TIMED} of {EPOCHS} epochs timed: {studys:.0f} s; lp {fitting:.2f} s, with the embedding pass {fitting + embedding:.1f} s: "
+        f"{studys / (fitting + embedding):.0f}x and {studys / fitting:.0f}x",
+        f"test AUROC: lp {auroc('lp'):.3f}, the study's recipe on the same features {auroc('published'):.3f}",
+    ]
+
+
+def auroc(which: str) -> float:
+    """On the test split."""
+    from medbench import material
+    from medbench.adapt import linear
+
+    (test, labels), (train, of_train), (val, more) = split("test"), split("train"), split("val")
+    if which == "lp":
+        logits = linear.read(paths.adapter("toy", "m", "lp") / "weights.safetensors").logits(material.features("toy", "m", test))
+    else:
+        features = material.features("toy", "m", train + val).astype(np.float64)
+        known = np.concatenate([of_train, more])
+        recipe = {"learning_rate": 5e-5, "weight_decay": 0.0, "epochs": EPOCHS, "batch_size": 8}
+        coef, intercept = published_probe.train(features, known, class_weights(known, 2), recipe, 0)
+        logits = material.features("toy", "m", test) @ coef.T + intercept
+    return float(roc_auc_score(labels, logits[:, 1] - logits[:, 0]))
+
+
+def memory(n: int) -> str:
+    """A line from a process of its own."""
+    with tempfile.TemporaryDirectory() as place:
+        command = [sys.executable, "-m", "benchmarks.contrastive", "--child", str(n)]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=place, env=environment)
+    return done.stdout.strip()
+
+
+def child(n: int) -> str:
+    """Write the tables in a process that ends before, then embed."""
+    subprocess.run([sys.executable, "-c", f"from benchmarks.contrastive import dataset; dataset(200, {n // 200})"], check=True)
+    folder = checkpoint(Path("mini"), "mini")
+    took = seconds(lambda: embed.run(embed.Params(MODULE, folder, None, 64), "toy", "m"))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return f"embed, {n} images of 320x390 with the mini CLIP: {took:.0f} s, peak {peak:.0f} MB"
+
+
+def lora(n: int) -> str:
+    """A line on the training loop: the same steps by hand over preloaded tensors."""
+    import shutil
+
+    from medbench.adapt import classifier as classifiers
+    from medbench.adapt import contrastive_lora, training
+
+    shutil.rmtree("results", ignore_errors=True)
+    folder = checkpoint(Path("b32"), "b32")
+    dataset(n)
+    timed: list[float] = []
+    whole = training.Training.run_epoch if hasattr(training, "Training") else None
+    assert whole is not None, "the training loop moved: mend this benchmark"
+
+    def epoch(self: Any, number: int) -> float:
+        begun = time.monotonic()
+        loss = whole(self, number)
+        timed.append(time.monotonic() - begun)
+        return loss
+
+    training.Training.run_epoch = epoch  # type: ignore[method-assign]
+    source = {"module": MODULE, "checkpoint": folder, "revision": None, "batch_size": 32}
+    adapt.run(adapt.Params("medbench.adapt.contrastive_lora", source, {**LORA, "epochs": 2}, ("a", "b"), 0), "toy", "m", "lora")
+    model: base.Contrastive = base.load(MODULE, folder, None, dtype=torch.float32)
+    held = pixels(model)
+    made = classifiers.build(model, 512, 2, LORA["r"], LORA["alpha"], LORA["dropout"])  # type: ignore[arg-type]
+    names, labels = split("train")
+    inputs = model.to_device(np.stack([held[name] for name in names]))
+    optimizer = torch.optim.AdamW(list(made.trainable().values()), lr=1e-4)
+    made.train()
+
+    def bare() -> None:
+        for start in range(0, len(names), 32):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(made(inputs[start : start + 32]), torch.from_numpy(labels[start : start + 32])).backward()
+            optimizer.step()
+
+    of_bare = min(seconds(bare) for _ in range(2))
+    del contrastive_lora
+    return f"LoRA at ViT-B/32, {len(names)} samples: {len(names) / min(timed):.1f} samples/s, bare loop {len(names) / of_bare:.1f}: {of_bare / min(timed):.0%}"
+
+
+def main() -> None:
+    """Prints a line a measurement."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--many", type=int, default=100_000)
+    parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.child:
+        print(child(given.child))
+        return
+    os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+    with tempfile.TemporaryDirectory() as place:
+        os.chdir(place)
+        for line in probe(given.images):
+            print(line, flush=True)
+        print(lora(400), flush=True)
+        print(memory(given.many), flush=True)
+        os.chdir("/")
+
+
+if __name__ == "__main__":
+    main()

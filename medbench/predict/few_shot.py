@@ -1,0 +1,19 @@
+"""Predict with the linear probes of a few-shot cell: the scores of every draw, and their mean."""
+
+import numpy as np
+import polars as pl
+
+from medbench import material, paths
+from medbench.adapt import linear
+from medbench.adapt.base import log_softmax
+from medbench.partial import Work
+from medbench.stages.predict import Params
+
+
+def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> pl.DataFrame:
+    """Table `predictions-diagnosis` of the test split with column `draws`."""
+    test = material.samples(dataset, "test", len(params.classes))
+    features = material.features(dataset, model, test.image_ids)
+    classifiers = linear.read_all(paths.adapter(dataset, model, mode) / "weights.safetensors")
+    scores = np.stack([np.exp(log_softmax(classifier.logits(features))) for classifier in classifiers], axis=1)
+    return material.predictions(test, scores.mean(axis=1), scores)
