@@ -26,7 +26,7 @@ import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 from torch import nn
-from transformers import CLIPConfig, CLIPModel
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
 from medbench import paths, tables
 from medbench.adapt import published_probe
@@ -54,10 +54,10 @@ def checkpoint(folder: Path, size: str) -> str:
     else:
         config = CLIPConfig(text_config={"num_hidden_layers": 1, "vocab_size": 1000, "eos_token_id": 4})  # only its images are used
         CLIPModel(config).save_pretrained(folder)
-    save_processor("clip", tokenizer, folder)
-    if size != "mini":
-        from transformers import CLIPImageProcessor
-
+    if size == "mini":
+        save_processor("clip", tokenizer, folder)
+    else:
+        tokenizer.save_pretrained(folder)
         CLIPImageProcessor().save_pretrained(folder)
     return str(folder)
 
@@ -149,8 +149,8 @@ def probe(n: int) -> list[str]:
     studys = seconds(lambda: published(model, held, TIMED)) * EPOCHS / TIMED
     return [
         f"embed, {n} JPEG of 320x390 at ViT-B/32: {n / embedding:.1f} images/s, bare forward {n / of_bare:.1f}: {of_bare / embedding:.0%}",
-        f"the study's recipe, {TIMED} of {EPOCHS} epochs timed: {studys:.0f} s; lp {fitting:.2f} s, with the embedding pass {fitting + embedding:.1f} s: "
-        f"{studys / (fitting + embedding):.0f}x and {studys / fitting:.0f}x",
+        f"the study's recipe, {TIMED} of {EPOCHS} epochs timed: {studys:.0f} s; lp {fitting:.2f} s, with the embedding pass "
+        f"{fitting + embedding:.1f} s: {studys / (fitting + embedding):.0f}x and {studys / fitting:.0f}x",
         f"test AUROC: lp {auroc('lp'):.3f}, the study's recipe on the same features {auroc('published'):.3f}",
     ]
 
@@ -229,7 +229,8 @@ def lora(n: int) -> str:
 
     of_bare = min(seconds(bare) for _ in range(2))
     del contrastive_lora
-    return f"LoRA at ViT-B/32, {len(names)} samples: {len(names) / min(timed):.1f} samples/s, bare loop {len(names) / of_bare:.1f}: {of_bare / min(timed):.0%}"
+    ours, theirs = len(names) / min(timed), len(names) / of_bare
+    return f"LoRA at ViT-B/32, {len(names)} samples: {ours:.1f} samples/s, bare loop {theirs:.1f}: {ours / theirs:.0%}"
 
 
 def main() -> None:

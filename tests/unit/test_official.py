@@ -19,7 +19,7 @@ from medbench.datasets.base import DiagnosisItem, Excluded, Item, VqaItem
 from medbench.datasets.images import decode
 from medbench.datasets.reading import min_k_per_sex, npz_images
 from medbench.errors import MedbenchError
-from medbench.stages import prepare
+from medbench.stages import ledger, prepare
 from tests.unit import official
 from tests.unit.test_data_helpers import card, entry, samples
 
@@ -381,3 +381,17 @@ def test_thickness_maps_are_grey_images_for_models(raw: Path) -> None:
     item = next(item for item in read("gf3300", official.gf3300(raw)) if isinstance(item, DiagnosisItem))
     assert isinstance(item.image, base.Embedded) and decode(item.image.data).mode == "RGB"
     assert official.decoded(item.image.data).mode == "L"
+
+
+def test_the_ledger_says_which_subjects_diagnosis_and_questions_share(raw: Path) -> None:
+    """FairVLMed is split anew for diagnosis: what is tested there may have been trained on as questions, and the other way round."""
+    official.fairvlmed_vqa(raw)
+    for layout in ("fairvlmed", "fairvlmed-vqa"):
+        prepare.run(params(layout, raw), layout)
+    ledger.run(ledger.Params(("fairvlmed", "fairvlmed-vqa"), 4), "run")
+    found = pl.read_parquet(paths.ledger("run")).filter(kind="exact-pixels", dataset="fairvlmed", other_dataset="fairvlmed-vqa")
+    subjects = {split: set(samples(split, "fairvlmed")["sample_id"]) for split in paths.SPLITS}
+    asked = {split: set(samples(split, "fairvlmed-vqa")["group_id"]) for split in paths.SPLITS}
+    shared = {(one, other): len(subjects[one] & asked[other]) for one in paths.SPLITS for other in paths.SPLITS}
+    expected = {pair: n for pair, n in shared.items() if n}
+    assert len(expected) > 2 and {(row["split"], row["other_split"]): row["shared"] for row in found.to_dicts()} == expected

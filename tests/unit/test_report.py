@@ -67,10 +67,10 @@ def test_writes_every_file(folder: Path) -> None:
     names = set(digests(folder))
     plots = ["gaps-auroc", "gaps-closed-accuracy", *(f"heatmap-auroc-{mode}" for mode in ("ots", "lp", "lora"))]
     plots += [f"heatmap-closed-accuracy-{mode}" for mode in ("ots", "lora")]
-    listed = ["metrics", "verdicts", "gaps", "pooled", "baselines", "cells", "absent", "cautions", "ledger"]
+    listed = ["metrics", "verdicts", "gaps", "pooled", "baselines", "cells", "absent", "cautions", "ledger", "spread"]
     expected = {f"figures/{name}.{kind}" for name in plots for kind in ("svg", "png")}
     expected |= {f"tables/{name}.{kind}" for name in listed for kind in ("parquet", "csv")}
-    expected |= {f"contact/{name}.png" for name in (*report_run.DIAGNOSIS, "vqa")} | {"index.html", "facts.json"}
+    expected |= {f"contact/{name}.png" for name in (*report_run.DIAGNOSIS, "vqa")} | {"index.html", "facts.json", "cost.csv"}
     assert names == expected
 
 
@@ -275,7 +275,8 @@ def test_equal_inputs_give_equal_bytes(folder: Path, monkeypatch: pytest.MonkeyP
         record.write_text(json.dumps({**json.loads(record.read_text()), "seconds": 99.0, "host": "elsewhere", "device": "cuda"}))
     report.run(report_run.params(), report_run.RUN)
     after = digests(folder)
-    assert before.pop("facts.json") != after.pop("facts.json")
+    for name in ("facts.json", "cost.csv"):
+        assert before.pop(name) != after.pop(name)
     assert after == before
 
 

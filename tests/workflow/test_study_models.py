@@ -1,0 +1,63 @@
+"""The study's eight contrastive models by their registry entries, on tiny checkpoints, through Snakemake: every mode, every certificate."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from medbench import tables
+from tests.conftest import Clone
+from tests.unit import tiny
+
+MODELS = ("clip", "blip-2", "medclip", "pubmedclip", "plip", "biomedclip", "siglip", "medsiglip")
+MODES = ("ots", "lp", "lp-published", "lora")
+MORE = ("lp-16", "lora-text", "lp-clean", "lora-clean")  # of one model
+
+
+def prepared(clone: Clone) -> None:
+    """The registry as it is shipped, but for where the weights lie, a short training, and a run over all eight."""
+    path = clone.folder / "config/models.yaml"
+    entries = yaml.safe_load(path.read_text())
+    for name in MODELS:
+        architecture = entries[name]["architecture"]
+        folder = clone.folder / "checkpoints" / architecture
+        if not folder.exists():
+            tiny.checkpoint(architecture, folder)
+        entries[name]["checkpoint"] = f"./checkpoints/{architecture}"
+        quick = {"epochs": 3, "learning_rate": 3.0e-3, "head_learning_rate": 1.0e-2, "dropout": 0.0}
+        entries[name]["overrides"] = dict.fromkeys(("lora", "lora-text", "lora-clean"), quick)
+    path.write_text(yaml.safe_dump(entries, sort_keys=False))
+    run = {"run": "eight", "seed": 0, "models": list(MODELS), "datasets": ["nano-radiology"], "modes": list(MODES)}
+    (clone.folder / "config/eight.yaml").write_text(yaml.safe_dump(run))
+
+
+@pytest.fixture
+def eight(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> Clone:
+    """Without network."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    prepared(clone)
+    return clone
+
+
+def test_all_eight_go_through_every_mode_with_their_certificates(eight: Clone) -> None:
+    more = [f"results/intervals/nano-radiology/blip-2/{mode}.parquet" for mode in MORE]
+    outcome = eight.snakemake("all", *more, configfile="config/eight.yaml")
+    assert outcome.code == 0, outcome.output
+    cells = [(model, mode) for model in MODELS for mode in MODES] + [("blip-2", mode) for mode in MORE]
+    for model, mode in cells:
+        place = Path("nano-radiology") / model / mode
+        frame = tables.read(tables.Intervals, eight.folder / f"results/intervals/{place}.parquet")
+        [auroc] = frame.filter(metric="auroc", subset="all", method="percentile")["estimate"]
+        assert 0 <= auroc <= 1
+        if mode != "ots":
+            said = json.loads((eight.folder / f"results/adapters/{place}/certificate.json").read_text())
+            assert said["failures"] == [] and said["n_trainable"] == said["n_with_gradient"] > 0, place
+    for model in MODELS:
+        assert tables.read(tables.Spread, eight.folder / f"results/spread/nano-radiology/{model}.parquet").height == 3
+    report = (eight.folder / "results/report/eight/index.html").read_text()
+    assert "How far the wording moves zero-shot AUROC" in report
+    cost = (eight.folder / "results/report/eight/cost.csv").read_text().splitlines()
+    assert len(cost) == 1 + len(MODELS) * (1 + 3 + 4) + 3, "header; embed, three adaptations, four predictions each; the raw pixels"
+    again = eight.snakemake(configfile="config/eight.yaml")
+    assert again.code == 0 and not again.executed
