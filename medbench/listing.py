@@ -8,7 +8,7 @@ from typing import NamedTuple
 import yaml
 
 from medbench import paths
-from medbench.config import Config, Dataset, Model, is_fetched
+from medbench.config import Addresses, Config, Dataset, Hub, Model, is_fetched
 from medbench.errors import MedbenchError
 
 NONE = "-"
@@ -35,15 +35,24 @@ class Table(NamedTuple):
 
 def datasets(config: Config, state: bool = True) -> Table:
     """Every data set of the registry that is not generated: access, licence, rows of each split. `state`: also what lies on this disk."""
-    header = ("data set", "what", "task", "access", "licence", "train / val / test")
+    header = ("data set", "what", "task", "access", "pinned by", "licence", "train / val / test")
     rows = []
     for name, entry in config.datasets.items():
         if entry.about.access == "generated" and not state:
             continue
         about = entry.about
-        row = (name, about.label or name, entry.task, about.access, about.licence or NONE, _counts(entry))
+        row = (name, about.label or name, entry.task, about.access, _pin(entry), about.licence or NONE, _counts(entry))
         rows.append((*row, _state(entry, name)) if state else row)
     return Table((*header, "on this disk") if state else header, rows)
+
+
+def _pin(entry: Dataset) -> str:
+    """What keeps the files the same."""
+    if isinstance(entry.source, Hub):
+        return entry.source.revision[:12] if entry.source.revision else "first fetch"
+    if isinstance(entry.source, Addresses):
+        return "checksum" if all(file.checksum and file.enforce for file in entry.source.files) else "address"
+    return NONE
 
 
 def _counts(entry: Dataset) -> str:

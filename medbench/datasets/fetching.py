@@ -3,9 +3,12 @@
 What has arrived stays when a download breaks off, and another try goes on from it. A file that is not what its checksum says is removed.
 """
 
+import json
 import os
+import shutil
 import sys
 import time
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +17,7 @@ import pooch
 import requests
 from huggingface_hub import HfApi, RepoFile, constants
 
-from medbench import hubs
+from medbench import hubs, runtime
 from medbench.datasets.archives import marker, unpack
 from medbench.errors import Interrupted, MedbenchError
 from medbench.progress import track
@@ -22,6 +25,8 @@ from medbench.progress import track
 ATTEMPTS = 5
 WAIT_SECONDS = 2.0  # before the second attempt; twice as long before each further one
 TIMEOUT_SECONDS = (15.0, 60.0)  # to connect; without a byte
+MEMORY = ".medbench.json"
+"""In a folder of hub files: their commit and digests, so that they stay pinned when `results/` is deleted."""
 CHUNK = 2**16  # what a break may cost
 
 
@@ -36,31 +41,66 @@ class Fetched(NamedTuple):
 
 
 def from_hub(source: dict[str, Any], folder: Path, where: str) -> Fetched:
-    """All files of a hub data set that match, at its pinned revision, or at the newest, which the record then names."""
-    repo, patterns = source["repo"], list(source["patterns"])
+    """All files of a hub data set that match, at its pinned revision; without one at that of the first fetch, which the folder remembers.
+
+    Offline: what the folder holds, when all of it is there and whole, else what the hub's own cache holds.
+    """
+    known = _remembered(folder, source)
     if constants.HF_HUB_OFFLINE:
-        hubs.snapshot(repo, source["revision"], patterns, "dataset", folder)
-        names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file() and ".cache" not in path.parts]
-        return Fetched(source["revision"], dict.fromkeys(names))
-    with hubs.errors(repo, source["revision"], "dataset"):
-        commit = HfApi().dataset_info(repo, revision=source["revision"]).sha
-        tree = list(HfApi().list_repo_tree(repo, recursive=True, revision=commit, repo_type="dataset"))
-    hubs.snapshot(repo, commit, patterns, "dataset", folder)
-    files: dict[str, str | None] = {}
-    for entry in tree:
-        if not isinstance(entry, RepoFile) or not any(fnmatch(entry.path, pattern) for pattern in patterns):
-            continue
-        expected = f"sha256:{entry.lfs.sha256}" if entry.lfs else None
-        files[entry.path] = expected
-        if expected:
-            verify(folder / entry.path, expected, where)
+        found = known or _from_cache(source, folder)
+    else:
+        found = _from_network(source, folder, source["revision"] or (known and known.revision), where)
+    for name, checksum in found.files.items():
+        if not (folder / name).is_file():
+            raise MedbenchError(where, f"{name} is missing in {folder}", "connect once and run again")
+        if checksum is not None:
+            verify(folder / name, checksum, where)
     for name, target in source["unpack"].items():
+        if name not in found.files:
+            raise MedbenchError(where, f"`unpack` names {name}, which is not among the files fetched", "mend `source` of the entry")
         unpack(folder / name, folder / target, where, keep=True)
-    if not files:
-        raise MedbenchError(
-            where, f"the hub's {repo} holds no file that matches {', '.join(patterns)}", "mend `source.patterns` of the entry"
-        )
-    return Fetched(commit, files)
+    return found
+
+
+def _from_network(source: dict[str, Any], folder: Path, revision: str | None, where: str) -> Fetched:
+    repo, patterns = source["repo"], list(source["patterns"])
+    with hubs.errors(repo, revision, "dataset"):
+        commit = HfApi().dataset_info(repo, revision=revision).sha
+        tree = list(HfApi().list_repo_tree(repo, recursive=True, revision=commit, repo_type="dataset"))
+    wanted = [entry for entry in tree if isinstance(entry, RepoFile) and _fits(entry.path, patterns)]
+    if not wanted:
+        found = f"the hub's {repo} holds no file that matches {', '.join(patterns)}"
+        raise MedbenchError(where, found, "mend `source.patterns` of the entry")
+    hubs.snapshot(repo, commit, patterns, "dataset", folder)
+    fetched = Fetched(commit, {entry.path: f"sha256:{entry.lfs.sha256}" if entry.lfs else None for entry in wanted})
+    with runtime.whole(folder / MEMORY) as aside:
+        aside.write_text(json.dumps({"repo": repo, "patterns": patterns, **fetched._asdict()}, indent=1), encoding="utf-8")
+    return fetched
+
+
+def _remembered(folder: Path, source: dict[str, Any]) -> Fetched | None:
+    """What an earlier fetch of the same files found, whatever became of `results/`."""
+    try:
+        found = json.loads((folder / MEMORY).read_text(encoding="utf-8"))
+        same = (found["repo"], found["patterns"]) == (source["repo"], list(source["patterns"]))
+        return Fetched(found["revision"], found["files"]) if same and source["revision"] in (None, found["revision"]) else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _from_cache(source: dict[str, Any], folder: Path) -> Fetched:
+    """Copies of what the hub's client has in its cache."""
+    snapshot = hubs.snapshot(source["repo"], source["revision"], list(source["patterns"]), "dataset")
+    names = [path.relative_to(snapshot).as_posix() for path in sorted(snapshot.rglob("*")) if path.is_file()]
+    files = [name for name in names if _fits(name, source["patterns"])]
+    for name in files:
+        with runtime.whole(folder / name) as aside:
+            shutil.copyfile(snapshot / name, aside)
+    return Fetched(snapshot.name, {name: f"sha256:{pooch.file_hash(str(folder / name))}" for name in files})
+
+
+def _fits(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
 
 
 # --- by address
@@ -71,9 +111,11 @@ def from_addresses(source: dict[str, Any], folder: Path, where: str) -> Fetched:
     files: dict[str, str | None] = {}
     for file in source["files"]:
         path = folder / file["name"]
+        files[file["name"]] = file["checksum"]
         if file["unpack"] is None or not marker(path).exists():
             download(file["url"], path, file["checksum"], file["bytes"], where, file["enforce"])
-        files[file["name"]] = file["checksum"]
+            algorithm = (file["checksum"] or "sha256:").partition(":")[0]
+            files[file["name"]] = f"{algorithm}:{pooch.file_hash(str(path), algorithm)}"  # what came, not what was expected
         if file["unpack"] is not None:
             unpack(path, folder / file["unpack"], where)
     return Fetched(None, files)
@@ -85,7 +127,9 @@ def download(url: str, path: Path, checksum: str | None, size: int | None, where
     Raises Interrupted when it breaks off `ATTEMPTS` times in a row without a byte of progress, MedbenchError when the server refuses it
     or it is not what its size or checksum say (`enforce` false: a warning).
     """
-    if path.exists():
+    if path.exists():  # of an earlier start, or put there by hand
+        if checksum and enforce and not matches(path, checksum):
+            raise MedbenchError(where, f"{path} is not {checksum}", "remove it, so that it is fetched anew")
         return
     part = path.with_name(f"{path.name}.part")
 

@@ -42,7 +42,7 @@ class Generative(ABC):
     model: Any
     """The torch module, or peft's wrapper around it."""
     processor: Any
-    lora_targets: str
+    lora_targets = r".*\.language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
     """Regular expression over the names of the decoder's linear layers, full match: unscoped names also hit the vision tower."""
     projector: tuple[str, ...]
     """Names of the modules between vision tower and decoder: trained and saved whole."""
@@ -98,7 +98,16 @@ class Generative(ABC):
         texts = [self.prompt(query.text) + end for query, end in zip(queries, completions or [""] * len(queries), strict=True)]
         images = [[query.image] for query in queries]
         with self._lock:
-            return dict(self.processor(text=texts, images=images, padding=True, padding_side=side, return_tensors="pt"))
+            special = self._adds_special(texts)
+            made = self.processor(
+                text=texts, images=images, padding=True, padding_side=side, return_tensors="pt", add_special_tokens=special
+            )
+        return dict(made)
+
+    def _adds_special(self, texts: Sequence[str]) -> bool:
+        """Whether the tokenizer adds its first token: not where the chat template wrote it already (Gemma)."""
+        first = self.tokenizer.bos_token
+        return not (first and texts and texts[0].startswith(first))
 
     def inputs(self, queries: Sequence[Query], max_new_tokens: int) -> dict[str, torch.Tensor]:
         """Left-padded inputs of `generate`. Raises MedbenchError naming a question that leaves no room for the answer."""
@@ -134,7 +143,7 @@ class Generative(ABC):
         prompts = [self.prompt(query.text) for query in queries]
         with self._lock:
             before, after = (
-                self.tokenizer(texts)["input_ids"]
+                self.tokenizer(texts, add_special_tokens=self._adds_special(texts))["input_ids"]
                 for texts in (prompts, [prompt + end for prompt, end in zip(prompts, completions, strict=True)])
             )
         for query, prompt, whole in zip(queries, before, after, strict=True):
@@ -177,6 +186,14 @@ class Generative(ABC):
             if length + room > self.context:
                 found = f"the question takes {length} tokens with its image and {room} for the answer, the model reads {self.context}"
                 raise MedbenchError(query.name, found, "shorten the question, lower max_new_tokens, or drop the row")
+
+
+class ChatEnded(Generative):
+    """A model whose turn ends with the tokenizer's end token, right after the answer."""
+
+    def completion(self, answer: str) -> str:
+        """The answer and the end."""
+        return f"{answer}{self.tokenizer.eos_token}"
 
 
 def load_processor(path: Path) -> Any:

@@ -26,6 +26,7 @@ class Hub(ThreadingHTTPServer):
         self.faults: dict[str, list[str]] = {}
         self.sent: Counter[str] = Counter()  # path -> bytes of bodies that were sent
         self.tokens: list[str | None] = []  # of every request
+        self.asked: list[str] = []  # revisions
 
     @property
     def address(self) -> str:
@@ -74,6 +75,7 @@ class Handler(BaseHTTPRequestHandler):
             self._refuse(404, "RepoNotFound")
 
     def _info(self, repo: str, revision: str) -> None:
+        self.server.asked.append(revision)
         if fault := self._fault("info"):
             self._refuse(*{"gated": (403, "GatedRepo"), "down": (503, "")}[fault])
         elif repo != REPO:

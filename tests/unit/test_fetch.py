@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from medbench import cli, config, paths
+from medbench import cells, cli, config, paths
 from medbench.datasets import archives, fetching
 from medbench.errors import Interrupted, MedbenchError
 from medbench.stages import fetch, prepare
@@ -96,6 +96,26 @@ def test_a_file_of_another_size_is_refused(hub: Hub) -> None:
 def test_a_refusal_is_no_reason_to_try_again(hub: Hub, status: str) -> None:
     with pytest.raises(MedbenchError, match=f"answers {status}; open it in a browser"):
         get(hub, faults=(status,))
+
+
+def test_a_wrong_file_that_lies_there_already_is_not_taken_for_the_right_one(hub: Hub) -> None:
+    Path("raw").mkdir()
+    Path("raw/file.bin").write_bytes(b"by hand")
+    with pytest.raises(MedbenchError, match=r"raw/file\.bin is not md5:[0-9a-f]+; remove it, so that it is fetched anew"):
+        get(hub)
+    assert Path("raw/file.bin").read_bytes() == b"by hand"
+
+
+def test_the_record_names_what_came(hub: Hub) -> None:
+    hub.files["a.csv"], hub.files["b.zip"] = b"1,2", zipped({"x.txt": b"x"})
+    files = [
+        {"name": "a.csv", "checksum": "md5:" + "0" * 32, "enforce": False, "unpack": None},
+        {"name": "b.zip", "checksum": None, "enforce": True, "unpack": "in"},
+    ]
+    files = [{**file, "url": f"{hub.address}/files/{file['name']}", "bytes": None} for file in files]
+    found = fetching.from_addresses({"files": files}, Path("raw"), "data set toy")
+    assert found.files["a.csv"] == checksum(b"1,2") and found.files["b.zip"] == checksum(hub.files["b.zip"], "sha256")
+    assert Path("raw/in/x.txt").read_bytes() == b"x"
 
 
 # --- archives
@@ -278,14 +298,49 @@ def test_what_the_hub_refuses_is_one_line(hub: Hub, fault: str, entry: dict[str,
     assert not paths.fetched("toy").exists()
 
 
-def test_without_a_network_what_is_there_is_taken(hub: Hub) -> None:
+def test_without_a_network_what_lies_whole_in_the_folder_is_taken(hub: Hub) -> None:
     slake(hub)
-    assert "cannot be reached" in (done := run(hub, HF_HUB_OFFLINE="1")).stderr and done.returncode == 2
+    done = run(hub, HF_HUB_OFFLINE="1")
+    assert done.returncode == 2 and "cannot be reached" in done.stderr
     assert run(hub).returncode == 0
+    before, n = paths.fetched("toy").read_bytes(), len(hub.tokens)
     paths.fetched("toy").unlink()
-    n = len(hub.tokens)
     done = run(hub, HF_HUB_OFFLINE="1")
     assert done.returncode == 0 and len(hub.tokens) == n, done.stderr
+    assert paths.fetched("toy").read_bytes() == before, "the same files, the same record: nothing is prepared anew"
+    paths.fetched("toy").unlink()
+    Path("raw/toy/test.json").unlink()
+    done = run(hub, HF_HUB_OFFLINE="1")
+    assert done.returncode == 2 and "test.json is missing in raw/toy; connect once and run again" in done.stderr
+    assert not paths.fetched("toy").exists()
+
+
+def test_without_a_network_the_hubs_own_cache_is_taken(hub: Hub) -> None:
+    slake(hub)
+    snapshot = Path("hf/hub/datasets--owner--name/snapshots") / COMMIT
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs/main").write_text(COMMIT)
+    for name, data in hub.files.items():
+        (snapshot / name).write_bytes(data)
+    done = run(hub, HF_HUB_OFFLINE="1")
+    assert done.returncode == 0 and not hub.tokens, done.stderr
+    assert record()["revision"] == COMMIT and record()["files"]["imgs.zip"] == checksum(hub.files["imgs.zip"], "sha256")
+    assert Path("raw/toy/imgs/xmlab0/source.jpg").is_file()
+
+
+def test_an_unpinned_set_stays_at_the_revision_of_its_first_fetch(hub: Hub) -> None:
+    slake(hub)
+    assert run(hub).returncode == 0
+    shutil.rmtree("results")
+    assert run(hub).returncode == 0 and record()["revision"] == COMMIT
+    assert hub.asked[-1] == COMMIT, "asked for the commit, not for the newest"
+
+
+def test_an_archive_that_is_not_fetched_is_named(hub: Hub) -> None:
+    slake(hub)
+    done = run(hub, entry={"source": {"kind": "hub", "repo": REPO, "patterns": ["*.json"], "unpack": {"imgs.zip": "."}}})
+    assert done.returncode == 2 and "`unpack` names imgs.zip, which is not among the files fetched" in done.stderr
 
 
 # --- manual sets, raw_dir, runs
@@ -337,3 +392,12 @@ def test_every_set_of_the_study_says_where_its_files_come_from() -> None:
         entry = paper.datasets[name]
         assert entry.source is not None and entry.expected is not None and entry.about.citation and entry.about.licence, name
         assert isinstance(entry.source, config.Manual) == (entry.about.access == "manual"), name
+
+
+def test_the_studys_run_has_216_cells_and_says_what_needs_an_application(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MEDBENCH_REAL_DATA", raising=False)
+    paper = config.from_files([ROOT / "config/config.yaml", ROOT / "config/paper.yaml"], ROOT)
+    assert cli.summary(paper, cells.grid(paper)) == "run paper: 216 cells (144 diagnosis, 72 vqa), 14 of baselines"
+    needing = [line.partition(":")[0] for line in cli.unready(paper) if "need an application" in line]
+    assert needing == ["chexpert", "fairvlmed-vqa"]
+    config.from_files([ROOT / "config/config.yaml", ROOT / "config/open.yaml"], ROOT)

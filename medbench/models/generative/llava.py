@@ -1,7 +1,10 @@
 """LLaVA-1.5 and every other checkpoint of `LlavaForConditionalGeneration` (MODELS.md, section 5)."""
 
+from typing import Any
+
 import torch
-from transformers import LlavaForConditionalGeneration
+from torch import nn
+from transformers import LlavaConfig, LlavaForConditionalGeneration
 
 from medbench.models import hub
 from medbench.models.generative_base import Generative, load_processor
@@ -10,12 +13,16 @@ from medbench.models.generative_base import Generative, load_processor
 class Llava(Generative):
     """A CLIP tower, a two-layer projector, a Llama or Mistral decoder."""
 
-    lora_targets = r".*\.language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
     projector = ("multi_modal_projector",)
 
     def completion(self, answer: str) -> str:
         """A space, since the prompt ends with `ASSISTANT:` and no space, and the end of the turn."""
         return f" {answer}{self.tokenizer.eos_token}"
+
+
+def skeleton(config: dict[str, Any]) -> nn.Module:
+    """The model of a `config.json`, untrained; on the meta device it takes no memory."""
+    return LlavaForConditionalGeneration(LlavaConfig(**config))
 
 
 def load(checkpoint: str, revision: str | None = None, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Llava:

@@ -1,0 +1,38 @@
+"""Gemma 3, MedGemma and every other checkpoint of `Gemma3ForConditionalGeneration` (MODELS.md, section 6)."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+
+from medbench.models import hub
+from medbench.models.generative_base import Generative, load_processor
+
+TURN_END = "<end_of_turn>"
+
+
+class Gemma3(Generative):
+    """A SigLIP tower, a projector, a Gemma decoder. The chat template writes the first token itself."""
+
+    projector = ("multi_modal_projector",)
+
+    def completion(self, answer: str) -> str:
+        """The answer and the end of the turn."""
+        return f"{answer}{TURN_END}"
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """The end of the turn ends an answer, whatever the generation configuration says."""
+        return super().ends | {self.tokenizer.convert_tokens_to_ids(TURN_END)}
+
+
+def load(checkpoint: str, revision: str | None = None, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Gemma3:
+    """Load from a hub id or a folder. Raises MedbenchError as `hub` does, or without a chat template."""
+    path = hub.folder(checkpoint, revision)
+    return Gemma3(hub.load_model(Gemma3ForConditionalGeneration, path, "gemma3", hub.placement(device, dtype)), load_processor(path))
+
+
+def skeleton(config: dict[str, Any]) -> nn.Module:
+    """The model of a `config.json`, untrained; on the meta device it takes no memory."""
+    return Gemma3ForConditionalGeneration(Gemma3Config(**config))

@@ -1,0 +1,40 @@
+"""Qwen2-VL and every other checkpoint of `Qwen2VLForConditionalGeneration` (MODELS.md, section 6)."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+
+from medbench.models import hub
+from medbench.models.generative_base import ChatEnded, load_processor
+
+MIN_PIXELS, MAX_PIXELS = 256 * 28 * 28, 1280 * 28 * 28
+"""Bounds of an image: without the upper one a large photograph becomes tens of thousands of tokens."""
+
+
+class QwenVl(ChatEnded):
+    """A vision transformer of native resolution, a merger, a Qwen decoder."""
+
+    projector = ("visual.merger",)
+
+
+def load(checkpoint: str, revision: str | None = None, device: torch.device | None = None, dtype: torch.dtype | None = None) -> QwenVl:
+    """Load from a hub id or a folder. Raises MedbenchError as `hub` does, or without a chat template."""
+    path = hub.folder(checkpoint, revision)
+    model = hub.load_model(Qwen2VLForConditionalGeneration, path, "qwen2_vl", hub.placement(device, dtype))
+    return QwenVl(model, bounded(load_processor(path)))
+
+
+def bounded(processor: Any) -> Any:
+    """The processor with no looser bounds on an image's pixels than ours."""
+    images = processor.image_processor
+    size = dict(images.size)
+    low, high = size.get("shortest_edge", MIN_PIXELS), size.get("longest_edge", MAX_PIXELS)
+    images.size = {"shortest_edge": min(low, MAX_PIXELS), "longest_edge": min(high, MAX_PIXELS)}
+    return processor
+
+
+def skeleton(config: dict[str, Any]) -> nn.Module:
+    """The model of a `config.json`, untrained; on the meta device it takes no memory."""
+    return Qwen2VLForConditionalGeneration(Qwen2VLConfig(**config))
