@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 from medbench import paths, tables
 from medbench.adapt import published_probe
 from medbench.adapt.base import class_weights
+from medbench.datasets import ingest
 from medbench.demo import phantoms
 from medbench.demo.hubformat import save_processor, train_tokenizer
 from medbench.demo.minimodels import build
@@ -65,19 +66,20 @@ def checkpoint(folder: Path, size: str) -> str:
 def dataset(n: int, copies: int = 1) -> None:
     """Tables of drawn skin lesions as JPEG of 320x390 pixels; every image stands `copies` times under other names."""
     drawn = list(phantoms.cohort("dermatology", n, 0))[:n]
-    images: list[dict[str, Any]] = []
     rows: list[tuple[str, str, str, int, str]] = []
-    for number, phantom in enumerate(drawn):
-        stream = io.BytesIO()
-        Image.fromarray(phantom.image).resize((320, 390)).save(stream, "JPEG", quality=90)
-        split = ("train", "train", "val", "test", "test")[number % 5]
-        for copy in range(copies):
-            name = f"{number}-{copy}"
-            images.append(
-                {"image_id": name, "pixel_digest": name, "perceptual_hash": 0, "image": stream.getvalue(), "evaluated": split != "train"}
-            )
-        rows.append((split, f"s{number}", f"g{number}", int(phantom.label), f"{number}-0"))
-    tables.write(tables.Images, pl.DataFrame(images, schema=tables.columns(tables.Images)), paths.images("toy"))
+
+    def images() -> Iterator[ingest.Checked]:
+        for number, phantom in enumerate(drawn):
+            stream = io.BytesIO()
+            Image.fromarray(phantom.image).resize((320, 390)).save(stream, "JPEG", quality=90)
+            for copy in range(copies):
+                yield ingest.Checked(f"{number}-{copy}", f"{number}-{copy}", 0, stream.getvalue(), None)
+            split = ("train", "train", "val", "test", "test")[number % 5]
+            rows.append((split, f"s{number}", f"g{number}", int(phantom.label), f"{number}-0"))
+
+    paths.images("toy").parent.mkdir(parents=True, exist_ok=True)
+    ingest.write_spool(Path("spool"), images())
+    ingest.write_table(paths.images("toy"), Path("spool"), {row[4] for row in rows if row[0] != "train"})
     types = tables.columns(tables.SamplesDiagnosis)
     for split in paths.SPLITS:
         mine = [dict.fromkeys(types) | dict(zip(list(types)[:4], row[1:], strict=True)) for row in rows if row[0] == split]

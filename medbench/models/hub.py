@@ -86,6 +86,30 @@ def load_weights(model: nn.Module, path: Path, names: Sequence[str], renamed: Ca
         raise MedbenchError(file, f"{len(absent)} tensors are missing or unknown, {absent[0]} first", "fetch the whole checkpoint")
 
 
+def load_shards(model: nn.Module, path: Path, renamed: Callable[[str], str | None]) -> None:
+    """Fill a model on the meta device from all `*.safetensors` of a folder, else all `pytorch_model*.bin`, a file in memory at a time.
+
+    Raises MedbenchError as `load_weights`.
+    """
+    files = sorted(path.glob("*.safetensors")) or sorted(path.glob("pytorch_model*.bin"))
+    if not files:
+        raise MedbenchError(path, "holds no weights", f"put {SAFETENSORS[0]} there")
+    absent = {name for name, _ in (*model.named_parameters(), *model.named_buffers()) if name in model.state_dict()}
+    for file in files:
+        try:
+            tensors = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
+            found = {new: value for name, value in tensors.items() if (new := renamed(name)) is not None}
+            unknown = model.load_state_dict(found, strict=False, assign=True).unexpected_keys
+        except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, AttributeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise MedbenchError(file, f"the weights cannot be read safely ({reason})", "fetch them again, as safetensors") from None
+        if unknown:
+            raise MedbenchError(file, f"{len(unknown)} tensors are unknown, {unknown[0]} first", "give a checkpoint of this architecture")
+        absent -= set(found)
+    if absent:
+        raise MedbenchError(path, f"{len(absent)} tensors are missing, {min(absent)} first", "fetch the whole checkpoint")
+
+
 def load_model(model_class: type[Any], path: Path, model_type: str, place: Placement) -> Any:
     """The model of a folder, frozen and in evaluation mode.
 
@@ -95,7 +119,7 @@ def load_model(model_class: type[Any], path: Path, model_type: str, place: Place
     # What matters of its warnings is checked here: the type, missing and misshapen tensors.
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    _check_type(path, model_type)
+    check_type(path, model_type)
     safe = any((path / name).is_file() for name in SAFETENSORS)
     if not safe and not any((path / name).is_file() for name in PICKLES):
         raise MedbenchError(path, "holds no weights", f"put {SAFETENSORS[0]} there")
@@ -113,11 +137,16 @@ def load_model(model_class: type[Any], path: Path, model_type: str, place: Place
     return model.requires_grad_(False).eval().to(place.device)
 
 
-def _check_type(path: Path, model_type: str) -> None:
+def check_type(path: Path, model_type: str) -> None:
+    """Raise MedbenchError when `config.json` is missing or names another `model_type`."""
     try:
         found = json.loads((path / "config.json").read_text(encoding="utf-8")).get("model_type")
     except (OSError, ValueError, AttributeError):
         raise MedbenchError(path, "holds no readable config.json", "give a checkpoint in hub format") from None
+    if found == "llava_mistral" and model_type != found:
+        raise MedbenchError(
+            path, "is in the original layout of LLaVA-Med", "set `architecture: llava-med`, which converts it while reading"
+        )
     if found != model_type:
         raise MedbenchError(
             path, f"is a checkpoint of {found!r}, not of {model_type!r}", "mend `architecture` or `checkpoint` in the registry"

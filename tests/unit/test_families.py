@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from medbench import config
 from medbench.adapt import certificate, generative_lora, tuned
@@ -87,6 +89,15 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any], int, float]] = {
         2.95,
     ),
 }  # fmt: skip
+PUBLISHED["llava-med"] = (
+    "llava-med",
+    {
+        "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+    },
+    7_566_219_264,
+    20.98,
+)  # fmt: skip
 SAME = {"lingshu": "qwen2.5-vl", "medgemma": "gemma-3"}
 
 
@@ -111,7 +122,7 @@ def test_adapters_and_projector_have_the_sizes_of_the_facts(name: str) -> None:
     family = next(value for value in own if hasattr(value, "projector"))
     hit = [layer for layer_name, layer in model.named_modules() if re.fullmatch(family.lora_targets, layer_name)]
     adapters = sum(16 * (layer.in_features + layer.out_features) for layer in hit)
-    facts = {"llava-1.5": 39.98, "qwen2-vl": 40.37, "qwen2.5-vl": 40.37, "internvl3": 40.37, "gemma-3": 29.80}
+    facts = {"llava-1.5": 39.98, "qwen2-vl": 40.37, "qwen2.5-vl": 40.37, "internvl3": 40.37, "gemma-3": 29.80, "llava-med": 41.94}
     assert round(adapters / 1e6, 2) == facts[name]
     projector = next(layer for layer_name, layer in model.named_modules() if layer_name.endswith(family.projector[0]))
     assert sum(value.numel() for value in projector.parameters()) / 1e6 == pytest.approx(of_projector, abs=0.06)
@@ -222,8 +233,41 @@ def test_training_is_certified_read_back_and_survives_a_kill(family: str, tmp_pa
 def test_a_checkpoint_of_another_family_is_named(family: str, tmp_path: Path) -> None:
     folder = tiny_generative.checkpoint(family, tmp_path / "m")
     found = json.loads((folder / "config.json").read_text())["model_type"]
-    with pytest.raises(MedbenchError, match=f"is a checkpoint of '{found}', not of 'llava'"):
+    expected = "set `architecture: llava-med`" if family == "llava-med" else f"is a checkpoint of '{found}', not of 'llava'"
+    shutil.copy(tiny_generative.checkpoint("qwen2-vl", tmp_path / "other") / "chat_template.jinja", folder)
+    for file in ("processor_config.json", "preprocessor_config.json"):
+        if not (folder / file).exists() and (tmp_path / "other" / file).exists():
+            shutil.copy(tmp_path / "other" / file, folder)
+    with pytest.raises(MedbenchError, match=expected):
         base.load(base.module_name("generative", "llava"), str(folder), None)
+
+
+def test_a_checkpoint_without_chat_template_is_named(family: str, tmp_path: Path) -> None:
+    if family == "llava-med":
+        pytest.skip("its chat template is the architecture's own")
+    folder = tiny_generative.checkpoint(family, tmp_path / "m")
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(MedbenchError, match="has no chat template"):
         base.load(base.module_name("generative", family), str(folder), None)
+
+
+def test_llava_med_is_renamed_padded_and_given_its_tokens(tmp_path: Path) -> None:
+    folder = tiny_generative.checkpoint("llava-med", tmp_path / "m")
+    loaded: Generative = base.load(base.module_name("generative", "llava-med"), str(folder), None)
+    raw = {name: value for file in folder.glob("*.safetensors") for name, value in load_file(file).items()}
+    own = loaded.model.state_dict()
+    for original, new in (
+        ("model.layers.1.mlp.up_proj.weight", "model.language_model.layers.1.mlp.up_proj.weight"),
+        ("model.mm_projector.2.bias", "model.multi_modal_projector.linear_2.bias"),
+        ("model.vision_tower.vision_tower.vision_model.post_layernorm.weight", "model.vision_tower.post_layernorm.weight"),
+        ("lm_head.weight", "lm_head.weight"),
+    ):
+        assert torch.equal(own[new][: len(raw[original])], raw[original]), original
+    assert own["lm_head.weight"].shape[0] % 64 == 0 and loaded.image_token_id == loaded.tokenizer.convert_tokens_to_ids("<image>")
+    assert loaded.prompt("Is it?") == "<s>[INST] <image>\nIs it? [/INST]"
+    wide = Image.new("RGB", (112, 56), "white")
+    pixels = loaded.encode([Query("s", wide, "Is it?")])["pixel_values"][0]
+    assert pixels.shape == (3, 56, 56) and float(pixels[0, 0, 28]) < 1 < float(pixels[0, 28, 28]), "padded above and below, not cropped"
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(MedbenchError, match="tensors are missing"):
+        base.load(base.module_name("generative", "llava-med"), str(folder), None)

@@ -1,6 +1,7 @@
 """Tiny untrained checkpoints of the generative families in hub format. Holds no test."""
 
 import atexit
+import json
 import shutil
 import tempfile
 from functools import cache
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     Gemma3ImageProcessor,
@@ -24,9 +26,9 @@ from transformers import (
 )
 
 from medbench.demo import minillava
-from medbench.models.generative import gemma3, internvl, qwen2_5_vl, qwen2_vl
+from medbench.models.generative import gemma3, internvl, llava_med, qwen2_5_vl, qwen2_vl
 
-FAMILIES = ("qwen2-vl", "qwen2-5-vl", "internvl", "gemma3")
+FAMILIES = ("qwen2-vl", "qwen2-5-vl", "internvl", "gemma3", "llava-med")
 TEXT: dict[str, Any] = {
     "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
     "max_position_embeddings": 512, "initializer_range": 0.2,
@@ -54,7 +56,7 @@ def _made(family: str) -> Path:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        {"qwen2-vl": _qwen2, "qwen2-5-vl": _qwen2_5, "internvl": _internvl, "gemma3": _gemma3}[family](folder)
+        {"qwen2-vl": _qwen2, "qwen2-5-vl": _qwen2_5, "internvl": _internvl, "gemma3": _gemma3, "llava-med": _llava_med}[family](folder)
     return folder
 
 
@@ -156,3 +158,41 @@ def _gemma3(folder: Path) -> None:
     _save(made, tokenizer, [1, 4], folder)
     images = Gemma3ImageProcessor(size={"height": 56, "width": 56})
     Gemma3Processor(images, tokenizer, chat_template=GEMMA, image_seq_length=4).save_pretrained(folder)
+
+
+def _llava_med(folder: Path) -> None:
+    """In the original layout and under the original names, by hand: the loader's table is what is tested."""
+    tokenizer = _tokenizer(["<pad>", "<unk>", "<s>", "</s>"], eos_token="</s>", bos_token="<s>")
+    words = len(tokenizer)
+    vision = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "image_size": 56,
+        "patch_size": 14,
+    }
+    (folder / "tower").mkdir()
+    (folder / "tower/config.json").write_text(json.dumps({"model_type": "clip", "vision_config": vision}))
+    config = {**TEXT, "vocab_size": words, "mm_vision_tower": "tower", "mm_vision_select_layer": -2}
+    made = llava_med.skeleton({**config, "vision": vision})
+    tensors = {original(name): value.contiguous() for name, value in made.state_dict().items()}
+    half = len(tensors) // 2
+    names = sorted(tensors)
+    for number, part in enumerate((names[:half], names[half:]), start=1):
+        save_file({name: tensors[name] for name in part}, folder / f"model-{number:05d}-of-00002.safetensors")
+    tokenizer.save_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps({"model_type": "llava_mistral", **config}))
+
+
+def original(name: str) -> str:
+    """A tensor's name in LLaVA-Med's own checkpoint."""
+    for new, old in (
+        ("model.vision_tower.", "model.vision_tower.vision_tower.vision_model."),
+        ("model.multi_modal_projector.linear_1.", "model.mm_projector.0."),
+        ("model.multi_modal_projector.linear_2.", "model.mm_projector.2."),
+        ("model.language_model.", "model."),
+    ):
+        if name.startswith(new):
+            return name.replace(new, old, 1)
+    return name

@@ -1,0 +1,120 @@
+"""LLaVA-Med v1.5 from its original checkpoint, which is not in transformers' layout: renamed while it is read (MODELS.md, section 5).
+
+The folder holds the decoder's configuration (`llava_mistral`), all weights and the tokenizer; its vision tower's configuration and image
+processor come from the folder or hub id that `mm_vision_tower` names. Images are padded to a square, as the model was trained.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from torch import nn
+from transformers import (
+    CLIPVisionConfig,
+    GenerationConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaImageProcessor,
+    LlavaProcessor,
+    MistralConfig,
+)
+
+from medbench import hubs
+from medbench.errors import MedbenchError
+from medbench.models import hub
+from medbench.models.generative_base import Generative
+
+IMAGE, PAD = "<image>", "<pad>"
+MULTIPLE = 64  # rows of the embedding, after the two tokens are added
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}{{ '[INST] ' }}"
+    "{% for content in message['content'] %}{% if content['type'] == 'image' %}{{ '<image>\n' }}{% else %}{{ content['text'] }}{% endif %}"
+    "{% endfor %}{{ ' [/INST]' }}{% endif %}{% endfor %}"
+)
+RENAMED = (
+    (r"model\.vision_tower\.vision_tower\.vision_model\.", "model.vision_tower."),
+    (r"model\.mm_projector\.0\.", "model.multi_modal_projector.linear_1."),
+    (r"model\.mm_projector\.2\.", "model.multi_modal_projector.linear_2."),
+    (r"model\.(?=embed_tokens|layers|norm)", "model.language_model."),
+)  # the first that fits
+
+
+class LlavaMed(Generative):
+    """A CLIP tower, a two-layer projector, a Mistral decoder."""
+
+    projector = ("multi_modal_projector",)
+
+    def completion(self, answer: str) -> str:
+        """A space, since the prompt ends with `[/INST]`, and the end of the turn."""
+        return f" {answer}{self.tokenizer.eos_token}"
+
+
+def load(checkpoint: str, revision: str | None = None, device: torch.device | None = None, dtype: torch.dtype | None = None) -> LlavaMed:
+    """Load from a hub id or a folder in the original layout. Raises MedbenchError as `hub` does, or for another layout."""
+    path, place = hub.folder(checkpoint, revision, ("*.safetensors",), ("pytorch_model*.bin",)), hub.placement(device, dtype)
+    hub.check_type(path, "llava_mistral")
+    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    tower = _tower(path, config)
+    with init_empty_weights():  # buffers are real: those that are computed stand in no file
+        model: Any = skeleton({**config, "vision": json.loads((tower / "config.json").read_text(encoding="utf-8"))})
+    hub.load_shards(model, path, renamed)
+    tokenizer = hub.load_tokenizer(path)
+    tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE], "pad_token": PAD})
+    model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=MULTIPLE)
+    model.config.image_token_index = model.config.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE)
+    model.config.text_config.pad_token_id = model.config.pad_token_id = tokenizer.pad_token_id
+    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    model.generation_config = GenerationConfig(**ends)  # type: ignore[no-untyped-call]
+    model.requires_grad_(False).eval().to(place.dtype).to(place.device)
+    return LlavaMed(model, _processor(tower, tokenizer, model.config.vision_config))
+
+
+def _tower(path: Path, config: dict[str, Any]) -> Path:
+    """Folder of the vision tower's configuration."""
+    named = config.get("mm_vision_tower")
+    if not named:
+        raise MedbenchError(path, "its config.json names no mm_vision_tower", "give the original checkpoint")
+    for folder in (path / named, Path(named)):
+        if (folder / "config.json").is_file():
+            return folder
+    return hubs.snapshot(named, None, ["config.json", "preprocessor_config.json"])
+
+
+def _processor(tower: Path, tokenizer: Any, vision: Any) -> LlavaProcessor:
+    """The original evaluation's: padded to a square, then as CLIP has it."""
+    side = vision.image_size
+    images = LlavaImageProcessor(do_pad=True, size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+    return LlavaProcessor(  # type: ignore[no-untyped-call]
+        images, tokenizer, patch_size=vision.patch_size, vision_feature_select_strategy="default", num_additional_image_tokens=1,
+        chat_template=CHAT_TEMPLATE,
+    )  # fmt: skip
+
+
+def renamed(name: str) -> str | None:
+    """A tensor's name in transformers; None for one that is computed."""
+    if name.endswith(("position_ids", "rotary_emb.inv_freq")):
+        return None
+    for pattern, new in RENAMED:
+        if re.match(pattern, name):
+            return re.sub(pattern, new, name, count=1)
+    return name
+
+
+def skeleton(config: dict[str, Any]) -> nn.Module:
+    """The model of an original `config.json`, untrained. `vision`: the tower's own configuration, by default CLIP-L at 336 pixels."""
+    large = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16, "image_size": 336}
+    vision = config.get("vision") or {**large, "patch_size": 14, "projection_dim": 768}
+    vision = vision.get("vision_config", vision)
+    fields = set(MistralConfig().to_dict()) - {"model_type", "architectures", "dtype", "transformers_version"}
+    text = MistralConfig(**{name: value for name, value in config.items() if name in fields})
+    made = LlavaConfig(
+        vision_config=CLIPVisionConfig(**{name: value for name, value in vision.items() if name != "model_type"}),
+        text_config=text,
+        image_token_index=text.vocab_size,
+        vision_feature_layer=config.get("mm_vision_select_layer", -2),
+        vision_feature_select_strategy="default",
+    )
+    return LlavaForConditionalGeneration(made)
