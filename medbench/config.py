@@ -47,6 +47,7 @@ class ZeroShot(Strict):
     """Off the shelf: class prompts for contrastive models, the bare question for generative ones."""
 
     kind: Literal["zero-shot"]
+    image: Literal["own", "blank", "shuffled"] = "own"  # controls of generative models: a grey image, or another group's
 
 
 class Probe(Strict):
@@ -394,6 +395,8 @@ def checkpoint(config: Config, model: str) -> str | None:
 def can_run(model: Model, mode: str, entry: ZeroShot | Probe | Lora) -> bool:
     """Whether a model's kind, and its own list of modes, admit a mode."""
     if isinstance(entry, Lora) and model.kind not in entry.models:
+        return False
+    if isinstance(entry, ZeroShot) and entry.image != "own" and model.kind != "generative":
         return False
     return entry.kind in RUNNABLE[model.kind] and (model.modes is None or mode in model.modes)
 

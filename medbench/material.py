@@ -52,6 +52,11 @@ def twins_of_test(dataset: str) -> frozenset[str]:
     return frozenset(twins.filter(pl.col("split") != "test", pl.col("other_split") == "test")["sample_id"])
 
 
+def groups(dataset: str, split: str) -> list[str]:
+    """The group of every sample, in the order of the table."""
+    return tables.read(tables.SamplesVqa, paths.samples(dataset, split), columns=["group_id"])["group_id"].to_list()
+
+
 def sample_ids(dataset: str, split: str) -> frozenset[str]:
     """The ids of a split and nothing else of it."""
     return frozenset(tables.read(tables.SamplesDiagnosis, paths.samples(dataset, split), columns=["sample_id"])["sample_id"])

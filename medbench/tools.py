@@ -26,6 +26,13 @@ def add_verbs(verbs: Any) -> None:
     models = verbs.add_parser("models", help="Every model of the registry: role, family, pretraining, licence, gated, size.")
     cli.add_config_options(models)
     models.set_defaults(execute=lambda args: print(listing.models(cli.read_config(args)).plain()))
+    ask = verbs.add_parser("ask", help="One question about one image, by the same code path as predict.")
+    ask.add_argument("model", help="of the registry, or a checkpoint's folder with --architecture")
+    ask.add_argument("image", type=Path)
+    ask.add_argument("question")
+    ask.add_argument("--architecture", help="llava, qwen2-vl, ...: of a checkpoint that stands in no registry")
+    cli.add_config_options(ask)
+    ask.set_defaults(execute=_ask)
     compare = verbs.add_parser(
         "compare-paper", help="The finished cells beside the study's published figures, and its questions recomputed from them."
     )
@@ -102,6 +109,12 @@ def _datasets(args: argparse.Namespace) -> None:
         print(listing.show_dataset(settings, args.show[1]))
     else:
         raise MedbenchError("datasets", f"does not understand {' '.join(args.show)}", "write `datasets` or `datasets show NAME`")
+
+
+def _ask(args: argparse.Namespace) -> None:
+    from medbench.asking_once import ask
+
+    print(ask(cli.read_config(args), args.model, args.image, args.question, args.architecture))
 
 
 def _clean(args: argparse.Namespace) -> None:

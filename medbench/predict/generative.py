@@ -1,18 +1,21 @@
 """Predict with a generative model, off the shelf or with its adapter: questions in batches of similar length, images streamed."""
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
 import polars as pl
 import pyarrow as pa
 import torch
+from PIL import Image
 
 from medbench import material, paths
 from medbench.adapt import tuned
 from medbench.adapt.asked import Asked, Window, by_length, decoded, windows
 from medbench.adapt.base import Source
 from medbench.datasets.images import decode
+from medbench.errors import MedbenchError
 from medbench.models import base
 from medbench.models.ahead import ahead
 from medbench.models.asking import Asking, asking
@@ -38,12 +41,15 @@ def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> 
     """Table `predictions-vqa` of the test split. Batches depend on the data and the batch size alone; finished ones are kept."""
     assert params.source is not None and params.asking is not None, "this method loads a model and asks it"
     source, put, test = Source(**params.source), asking(params.asking), material.asked(dataset, "test")
+    if params.image == "shuffled":
+        test = test._replace(image_ids=shuffled(dataset, test, params.seed or 0))
+    look = blank if params.image == "blank" else decode
     loaded: Generative = base.load(source.module, source.checkpoint, source.revision)
     if params.adapted:
         tuned.read(paths.adapter(dataset, model, mode) / "weights.safetensors", loaded)
 
     def inputs(batch: Batch, part: Sequence[int]) -> dict[str, torch.Tensor]:
-        return loaded.inputs([query(test, place, batch.images[test.image_ids[place]], put) for place in part], put.max_new_tokens)
+        return loaded.inputs([query(test, place, batch.images[test.image_ids[place]], put, look) for place in part], put.max_new_tokens)
 
     def prepare(batch: Batch) -> Prepared[dict[str, torch.Tensor]]:
         return Prepared(work.fitting, batch.places, lambda part: inputs(batch, part))
@@ -72,7 +78,30 @@ def batches(test: Asked, seen: Iterator[Window], put: Asking, model: Generative,
             yield Batch(places, window.images)
 
 
-def query(test: Asked, place: int, data: bytes, put: Asking) -> Query:
-    """One question of a split with its image, encoded in `data`."""
-    image = decoded(test.image_ids[place], data, decode)
+def blank(data: bytes) -> Image.Image:
+    """Grey, of the image's size: what a model answers without seeing anything."""
+    return Image.new("RGB", decode(data).size, (128, 128, 128))
+
+
+def shuffled(dataset: str, test: Asked, seed: int) -> list[str]:
+    """For every question the image of another group, the same for every model: what a model answers whatever it sees.
+
+    Raises MedbenchError where all samples are of one group.
+    """
+    groups = material.groups(dataset, "test")
+    if len(set(groups)) < 2:
+        found = "holds one group only: no question has another one's image"
+        raise MedbenchError(paths.samples(dataset, "test"), found, "leave out ots-shuffled")
+    keys = [hashlib.sha256(f"{seed}/{dataset}/{name}".encode()).digest() for name in test.sample_ids]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    images = list(test.image_ids)
+    for position, place in enumerate(order):
+        after = (order[(position + step) % len(order)] for step in range(1, len(order)))
+        images[place] = test.image_ids[next(other for other in after if groups[other] != groups[place])]
+    return images
+
+
+def query(test: Asked, place: int, data: bytes, put: Asking, look: Callable[[bytes], Image.Image] = decode) -> Query:
+    """One question of a split with its image, encoded in `data`, as `look` shows it."""
+    image = decoded(test.image_ids[place], data, look)
     return Query(f"sample {test.sample_ids[place]}", image, put.text(test.questions[place]))

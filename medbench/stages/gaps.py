@@ -46,7 +46,7 @@ def params(config: Config, run: str) -> Params:
         entrants=tuple((one.model, one.family, one.role, tuple(sorted(one.in_domain))) for one in entrants(config)),
         cells=tuple((cell.dataset, cell.model, cell.mode) for cell in grid(config)),
         tasks={dataset: config.datasets[dataset].task for dataset in config.run.datasets},
-        off_the_shelf=zero_shot[0] if zero_shot else None,
+        off_the_shelf=next((mode for mode in zero_shot if getattr(config.modes[mode], "image", "own") == "own"), None),
         adapted=tuple(mode for mode in config.run.modes if mode not in zero_shot),
         seed=config.run.seed,
         n_resamples=chosen.n_resamples,

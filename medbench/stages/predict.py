@@ -33,6 +33,8 @@ class Params(NamedTuple):
     adapted: bool = False  # an adapter is put into the model
     asking: dict[str, Any] | None = None  # fields of medbench.models.asking.Asking, where questions are asked
     deterministic: bool = False  # kernels of a GPU
+    image: str = "own"  # of a question: its own, blank, or shuffled
+    seed: int | None = None  # of the shuffling
 
 
 def params(config: Config, dataset: str, model: str, mode: str) -> Params:
@@ -51,7 +53,9 @@ def params(config: Config, dataset: str, model: str, mode: str) -> Params:
     }
     asking = config.asking.model_dump() if entry.kind == "generative" else None
     chosen = Params(method, data.task, source if method in LOADS_MODEL else None, data.classes, kind == "lora", asking)
-    return chosen._replace(deterministic=config.run.deterministic and gpus(chosen) > 0)
+    image = getattr(config.modes[mode], "image", "own")
+    seed = config.run.seed if image == "shuffled" else None
+    return chosen._replace(deterministic=config.run.deterministic and gpus(chosen) > 0, image=image, seed=seed)
 
 
 def modules(params: Params) -> tuple[str, ...]:

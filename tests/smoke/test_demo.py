@@ -55,6 +55,14 @@ def test_stored_answers_are_words_and_no_constant(results: Path) -> None:
                 assert (table["finish_reason"] == "stop").mean() > 0.95
 
 
+def test_what_a_specialist_reads_off_the_shelf_is_in_the_image(results: Path) -> None:
+    """In its domain, its accuracy falls when the image is grey or another patient's."""
+    cell = ("phantom-vqa-radiology", "mini-llava-med")
+    for control in ("ots-blank", "ots-shuffled"):
+        lost = difference(results, "vqa", cell[0], (cell[1], "ots"), (cell[1], control))
+        assert lost.low > 0.05, f"{control}: {lost}"
+
+
 def test_second_run_has_nothing_to_do(run: Clone) -> None:
     outcome = run.snakemake(configfile="config/config.yaml")
     assert outcome.executed == set()

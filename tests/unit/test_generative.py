@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from medbench import material, tables
+from medbench import cli, material, tables
+from medbench import config as configuration
 from medbench.adapt.asked import Asked, by_length, windows
 from medbench.datasets.images import ImageRow
 from medbench.demo import questions
@@ -20,6 +21,8 @@ from medbench.models.ahead import ahead
 from medbench.models.generative_base import IGNORED, Generative, Query
 from medbench.partial import Work
 from medbench.predict import generative, question_baseline
+from medbench.stages import gaps
+from medbench.stages import predict as stage
 from medbench.stages.predict import Params
 from tests.unit import asked
 
@@ -107,8 +110,8 @@ def test_a_processor_without_chat_template_is_named(tmp_path: Path) -> None:
 def test_another_architecture_is_named(tmp_path: Path) -> None:
     folder = asked.checkpoint(tmp_path / "tiny")
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "model_type": "llava_mistral"}))
-    with pytest.raises(MedbenchError, match="'llava_mistral', not of 'llava'"):
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "llava_next"}))
+    with pytest.raises(MedbenchError, match="'llava_next', not of 'llava'"):
         base.load(asked.MODULE, str(folder), None)
 
 
@@ -204,3 +207,73 @@ def test_threads_do_not_disturb_each_others_padding(model: Generative) -> None:
         for _ in range(20):
             model.tokens("Is it red?")
         assert torch.equal(encoded, expected)
+
+
+# --- controls and one question
+
+
+def test_controls_hide_the_image_or_show_another_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked.dataset("d", patients=(2, 1, 5))
+    folder = asked.checkpoint(tmp_path / "tiny")
+    test, groups = material.asked("d", "test"), material.groups("d", "test")
+    other = generative.shuffled("d", test, 0)
+    owner = dict(zip(test.image_ids, groups, strict=True))
+    assert all(owner[image] != group for image, group in zip(other, groups, strict=True))
+    assert other == generative.shuffled("d", test, 0) != generative.shuffled("d", test, 1)
+    found = {}
+    for image in ("own", "blank", "shuffled"):
+        (tmp_path / image).mkdir()
+        chosen = params(folder, 4)._replace(image=image, seed=0)
+        found[image] = generative.predict(chosen, "d", "tiny", image, Work(tmp_path / image))
+    assert found["own"].drop("answer", "finish_reason", "n_tokens").equals(found["blank"].drop("answer", "finish_reason", "n_tokens"))
+    assert len({tuple(frame["answer"]) for frame in found.values()}) == 3
+    same = found["blank"].group_by("question").agg(pl.col("answer").n_unique())
+    assert same["answer"].max() == 1, "without an image equal questions have equal answers"
+
+
+def test_one_group_has_no_other_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked.dataset("d", patients=(1, 1, 1))
+    with pytest.raises(MedbenchError, match="holds one group only"):
+        generative.shuffled("d", material.asked("d", "test"), 0)
+
+
+def test_controls_are_of_generative_models_and_adapt_nothing() -> None:
+    root = Path(__file__).parents[2]
+    loaded = configuration.from_files([root / "config/nano.yaml"], root)
+    run = loaded.run.model_copy(update={"modes": ("ots-blank", "ots", "ots-shuffled", "lp", "lora")})
+    loaded = loaded._replace(run=run)
+    assert configuration.can_run(loaded.models["nano-llava"], "ots-blank", loaded.modes["ots-blank"])
+    assert not configuration.can_run(loaded.models["nano-clip"], "ots-blank", loaded.modes["ots-blank"])
+    assert not configuration.can_run(loaded.models["question-only"], "ots-blank", loaded.modes["ots-blank"])
+    found = gaps.params(loaded, "nano")
+    assert (found.off_the_shelf, found.adapted) == ("ots", ("lp", "lora"))
+    assert stage.params(loaded, "nano-vqa-radiology", "nano-llava", "ots").seed is None
+    assert stage.params(loaded, "nano-vqa-radiology", "nano-llava", "ots-shuffled").seed == 0
+
+
+def test_ask_answers_as_predict_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked.dataset("d", patients=(1, 1, 2))
+    folder = asked.checkpoint(tmp_path / "tiny")
+    (tmp_path / "w").mkdir()
+    put = {"question": "{question}", "yes_no": "{question} Answer yes or no.", "max_new_tokens": 32}
+    frame = generative.predict(params(folder, 4)._replace(asking=put), "d", "tiny", "ots", Work(tmp_path / "w"))
+    test = material.asked("d", "test")
+    images = dict(tables.read(tables.Images, Path("results/data/d/images.parquet"), ["image_id", "image"]).iter_rows())
+    Path("one.png").write_bytes(images[test.image_ids[0]])
+    assert cli.main(["ask", str(folder), "one.png", test.questions[0], "--architecture", "llava"]) == 0
+    assert capsys.readouterr().out.strip() == frame["answer"][0]
+    for wrong, expected in (
+        (["ask", str(folder), "none.png", "Is it?", "--architecture", "llava"], "none.png: the file does not exist"),
+        (["ask", "clip", "one.png", "Is it?"], "is contrastive: it answers no questions"),
+        (["ask", "nobody", "one.png", "Is it?"], "is in no registry"),
+        (["ask", "mini-llava", "one.png", "Is it?"], "is not pretrained yet"),
+        (["ask", "o3", "one.png", "Is it?"], "has no file in medbench/models"),
+    ):
+        assert cli.main(wrong) == 2
+        assert expected in capsys.readouterr().err
+    Path("broken.png").write_bytes(b"no image")
+    assert cli.main(["ask", str(folder), "broken.png", "Is it?", "--architecture", "llava"]) == 2
+    assert "is no readable image" in capsys.readouterr().err
