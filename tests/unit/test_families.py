@@ -271,3 +271,27 @@ def test_llava_med_is_renamed_padded_and_given_its_tokens(tmp_path: Path) -> Non
     (folder / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(MedbenchError, match="tensors are missing"):
         base.load(base.module_name("generative", "llava-med"), str(folder), None)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("qwen2-5-vl", "mm_token_type_ids"), ("gemma3", "token_type_ids"), ("qwen2-vl", "image_grid_thw")]
+)
+def test_a_processor_key_that_never_reaches_the_model_is_caught(
+    name: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Qwen2.5-VL and Gemma train on without it, with wrong positions."""
+    monkeypatch.chdir(tmp_path)
+    asked.dataset("d", patients=(2, 1, 1))
+    folder = tiny_generative.checkpoint(name, tmp_path / "m")
+    plain = Generative.placed
+
+    def forgetful(self: Generative, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return plain(self, {kept: value for kept, value in inputs.items() if kept != key})
+
+    monkeypatch.setattr(Generative, "placed", forgetful)
+    try:
+        adapted = generative_lora.adapt(job(name, folder, tmp_path / "w"))
+    except (ValueError, RuntimeError, TypeError, AttributeError):
+        assert name == "qwen2-vl", "this one fails by itself"
+        return
+    assert any(f"was not given {key}" in failure for failure in adapted.certificate.failures), adapted.certificate.failures
