@@ -112,7 +112,7 @@ def _datasets(args: argparse.Namespace) -> None:
 
 
 def _ask(args: argparse.Namespace) -> None:
-    from medbench.asking_once import ask
+    from medbench.ask import ask
 
     print(ask(cli.read_config(args), args.model, args.image, args.question, args.architecture))
 

@@ -20,15 +20,6 @@ REAL = os.environ.get("MEDBENCH_REAL_DATA")
 real = pytest.mark.skipif(not REAL, reason="MEDBENCH_REAL_DATA names no folder of real data")
 
 
-@pytest.fixture
-def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty raw folder beside the working directory."""
-    (tmp_path / "work").mkdir()
-    (tmp_path / "raw").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    return tmp_path / "raw"
-
-
 def refused(params: prepare.Params) -> str:
     """The message of a run that must fail; without the data set's name."""
     with pytest.raises(MedbenchError) as caught:

@@ -50,15 +50,6 @@ COUNTS = {
 }
 
 
-@pytest.fixture
-def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty raw folder beside the working directory."""
-    (tmp_path / "work").mkdir()
-    (tmp_path / "raw").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    return tmp_path / "raw"
-
-
 def params(layout: str, folder: Path, **changes: Any) -> prepare.Params:
     """Of a toy entry that admits missing images."""
     task = "diagnosis" if layout in DIAGNOSIS else "vqa"

@@ -24,15 +24,6 @@ from medbench.stages import prepare
 from tests.unit.test_data_helpers import CLASSES, LABELS, asked, card, edit, entry, hub, labelled, picture, samples, write_csv
 
 
-@pytest.fixture
-def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty raw folder beside the working directory."""
-    (tmp_path / "work").mkdir()
-    (tmp_path / "raw").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    return tmp_path / "raw"
-
-
 def refused(params: prepare.Params) -> str:
     """The message of a run that must fail and leave nothing."""
     with pytest.raises(MedbenchError) as caught:
