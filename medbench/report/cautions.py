@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from medbench import provenance
+from medbench.datasets.sharing import NEAR
 from medbench.report.material import PRIMARY, Material, primary
 from medbench.report.words import counted, interval, listed, mode_name, number
 
@@ -61,7 +62,7 @@ def _reading(base: dict[str, Any], chance: float | None) -> str:
 def collect(material: Material) -> list[Caution]:
     """All cautions of a run that concern at least one place, gravest first."""
     checks: tuple[Callable[[Material], Caution], ...] = (
-        solved, at_chance, not_above_baseline, shared_test, untrained, few_groups, drops, undefined, uncalibrated, stale, versions,
+        solved, at_chance, not_above_baseline, shared_test, alike, untrained, few_groups, drops, undefined, uncalibrated, stale, versions,
     )  # fmt: skip
     return [caution for caution in (check(material) for check in checks) if caution.places]
 
@@ -115,7 +116,7 @@ def shared_test(material: Material) -> Caution:
     """Test images or groups that also stand in a train or validation split."""
     pair = ["dataset", "split", "other_dataset", "other_split"]
     pixels = (pl.col("kind") == "exact-pixels").any().over(pair)  # these contain the images of equal bytes
-    rows = material.ledger.filter(pl.col("split") == "test", ~((pl.col("kind") == "exact-image") & pixels))
+    rows = material.ledger.filter(pl.col("split") == "test", pl.col("kind") != NEAR, ~((pl.col("kind") == "exact-image") & pixels))
     places = [
         f"{_label(material, row['dataset'])}: {row['shared']:,} of {counted(row['total'], thing)} of test ({row['kind']}) "
         f"also in {row['other_split']} of {_label(material, row['other_dataset'])}"
@@ -127,6 +128,21 @@ def shared_test(material: Material) -> Caution:
         "The clean subsets in tables/metrics.csv leave out test samples with a twin in train or validation."
     )
     return Caution("shared-test", "Test data shared with training data or with another data set", meaning, places)
+
+
+def alike(material: Material) -> Caution:
+    """Test images that look like a training image, and equal none."""
+    rows = material.ledger.filter(pl.col("split") == "test", pl.col("kind") == NEAR, pl.col("other_split") != "test")
+    places = [
+        f"{_label(material, row['dataset'])}: {row['shared']:,} of {counted(row['total'], 'image')} of test look like one in "
+        f"{row['other_split']} of {_label(material, row['other_dataset'])} (samples {listed(row['examples'][:3])})"
+        for row in rows.to_dicts()
+    ]
+    meaning = (
+        "By perceptual hash: the same picture in another encoding or size, or only a similar one, as radiographs of one projection are. "
+        "Look at the examples; `near_duplicates: {in_clean: true}` in the configuration leaves them out of the clean subsets."
+    )
+    return Caution("near-duplicates", "Test images that look like training images", meaning, places)
 
 
 def untrained(material: Material) -> Caution:

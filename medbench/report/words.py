@@ -5,7 +5,17 @@ QUESTIONS = {
     "rq2": "Does a generalist, adapted, reach the best in-domain specialist off the shelf?",
     "rq3": "Outside the specialists' domain, both adapted: is the generalist as good?",
 }
-ADAPTATIONS = {"ots": "off the shelf", "lp": "linear probe", "lora": "LoRA"}
+ADAPTATIONS = {
+    "ots": "off the shelf",
+    "ots-blank": "off the shelf, a grey image",
+    "ots-shuffled": "off the shelf, another's image",
+    "lp": "linear probe",
+    "lp-published": "linear probe, the study's recipe",
+    "lp-clean": "linear probe without twins of test",
+    "lora": "LoRA",
+    "lora-text": "LoRA against the class prompts",
+    "lora-clean": "LoRA without twins of test",
+}
 NOTHING = "\N{EN DASH}"
 
 
