@@ -25,9 +25,15 @@ def prepared(clone: Clone) -> None:
         if not folder.exists():
             tiny.checkpoint(architecture, folder)
         entries[name]["checkpoint"] = f"./checkpoints/{architecture}"
-        quick = {"epochs": 3, "learning_rate": 3.0e-3, "head_learning_rate": 1.0e-2, "dropout": 0.0}
+        quick = {"epochs": 8, "learning_rate": 1.0e-3, "head_learning_rate": 3.0e-3, "dropout": 0.0}
         entries[name]["overrides"] = dict.fromkeys(("lora", "lora-text", "lora-clean"), quick)
     path.write_text(yaml.safe_dump(entries, sort_keys=False))
+    sets = clone.folder / "config/datasets.yaml"
+    datasets = yaml.safe_load(sets.read_text())
+    words = {"main": ("a dark square", "a bright square"), "second": ("dim", "lit"), "third": ("a dark white square", "bright and lit")}
+    prompts = {name: {"clear": [one], "nodules": [other]} for name, (one, other) in words.items()}
+    datasets["nano-radiology"]["prompts"] = prompts  # of words that a tiny tokenizer knows
+    sets.write_text(yaml.safe_dump(datasets, sort_keys=False))
     run = {"run": "eight", "seed": 0, "models": list(MODELS), "datasets": ["nano-radiology"], "modes": list(MODES)}
     (clone.folder / "config/eight.yaml").write_text(yaml.safe_dump(run))
 
