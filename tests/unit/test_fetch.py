@@ -164,6 +164,7 @@ def test_an_archive_is_unpacked_and_goes(hub: Hub, pack: Any) -> None:
         zipped({"../up.txt": b"x"}), zipped({"/etc/x": b"x"}), zipped({"a\\..\\..\\x": b"x"}), zipped({"C:/x": b"x"}),
         tarred({"../up.txt": b"x"}), tarred({"/etc/x": b"x"}), tarred({"link": None}),
     ],
+    ids=["zip up", "zip absolute", "zip backslash", "zip drive", "tar up", "tar absolute", "tar link"],
 )  # fmt: skip
 def test_members_that_lead_out_are_refused_before_anything_is_written(hub: Hub, data: bytes) -> None:
     with pytest.raises(MedbenchError, match="which leads out of its folder; take the official file"):
