@@ -395,7 +395,7 @@ def test_params_are_of_the_configured_run_alone() -> None:
     chosen = config.from_files([Path(__file__).parents[2] / "config" / "config.yaml"], Path(__file__).parents[2])
     params = gaps.params(chosen, chosen.run.run)
     assert params.off_the_shelf == "ots"
-    assert set(params.adapted) == set(chosen.run.modes) - {"ots"}
+    assert set(params.adapted) == set(chosen.run.modes) - {"ots", "ots-blank", "ots-shuffled"}
     assert {model for model, *_ in params.entrants} == set(chosen.run.models)
     with pytest.raises(MedbenchError, match="the configuration is of run"):
         gaps.params(chosen, "another")

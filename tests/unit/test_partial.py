@@ -330,7 +330,8 @@ def test_accumulated_gradients_keep_the_batch(data: Path, monkeypatch: pytest.Mo
             small_device(patch, Clip, "encode_images", limit)
             facts = adapt.run(params, "tiny", "m", "lora")
         tensors.append(load_file(paths.adapter_files("tiny", "m", "lora")[0]))
-    assert facts == {"samples_at_once": 2}
+    trained = [value for name, value in tensors[0].items() if name not in ("head.mean", "head.deviation")]
+    assert facts == {"samples_at_once": 2, "parameters_trained": sum(value.numel() for value in trained)}
     for name, value in tensors[0].items():
         torch.testing.assert_close(tensors[1][name], value, atol=1e-4, rtol=1e-3)
 
