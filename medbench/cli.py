@@ -120,9 +120,12 @@ def unready(config: configuration.Config) -> list[str]:
 
 
 def gpus(config: configuration.Config, stage: str, names: tuple[str, ...]) -> int:
-    """GPUs that one job asks for."""
+    """GPUs that one job asks for: those of the registry's entry where the stage loads the model at all."""
     module = stage_module(stage)
-    return int(module.gpus(module.params(config, *names))) if hasattr(module, "gpus") else 0
+    if not hasattr(module, "gpus"):
+        return 0
+    each = config.models[names[module.KEYS.index("model")]].gpus if "model" in module.KEYS else 1
+    return each * int(module.gpus(module.params(config, *names)))
 
 
 def _add_stage(verbs: Any, name: str) -> None:

@@ -156,6 +156,10 @@ class Model(Strict):
     modes: tuple[Slug, ...] | None = None  # only these; null: all that its kind can run
     pretrain: Pretrain | None = None
     batch_size: int = Field(64, ge=1)
+    gpus: int = Field(1, ge=1)  # of one job of a generative model, which is spread over them: for models larger than one
+    bits: Literal[4, 8] | None = None  # load a generative model's weights quantised (needs bitsandbytes)
+    max_new_tokens: int | None = Field(None, ge=1)  # exception from config/templates.yaml, for a model that must reason first
+    processor: dict[str, Any] = {}  # exceptions from a generative model's own image processor, by its fields
     overrides: dict[Slug, dict[str, Any]] = {}  # mode -> fields of the recipe (of this model's kind) that differ
     about: AboutModel = AboutModel()
 
@@ -176,6 +180,10 @@ class Model(Strict):
     def _check(self) -> "Model":
         if _kinds().get(self.architecture, self.role) != "baseline" and (self.checkpoint is None) == (self.pretrain is None):
             raise ValueError("give either `checkpoint` (hub id or folder) or `pretrain`")
+        kind = _kinds().get(self.architecture) or self.planned
+        for name in ("gpus", "bits", "max_new_tokens", "processor"):
+            if kind in ("contrastive", "baseline") and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"`{name}` is for generative models")
         return self
 
 

@@ -93,6 +93,7 @@ class Work:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.found: dict[str, Any] = {}  # more facts for the run record
         self._fits = folder / "fits.json"
         self.fitting = Fitting(json.loads(self._fits.read_text()) if self._fits.exists() else None, self._record)
 
@@ -101,8 +102,8 @@ class Work:
         return Journal(self.folder / "batches")
 
     def facts(self) -> dict[str, Any]:
-        """For the run record: how many samples fitted at once, where not a whole batch did."""
-        return {} if self.fitting.size is None else {"samples_at_once": self.fitting.size}
+        """For the run record: what the job found, and how many samples fitted at once, where not a whole batch did."""
+        return self.found if self.fitting.size is None else {**self.found, "samples_at_once": self.fitting.size}
 
     def _record(self, size: int) -> None:
         with runtime.whole(self._fits) as aside:

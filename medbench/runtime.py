@@ -89,12 +89,19 @@ def device() -> "torch.device":
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def n_gpus() -> int:
+    """GPUs that this job sees: as many as it claimed."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
 def gpu_facts() -> dict[str, int]:
-    """Peak memory of this job's GPU in MB, where it used one."""
+    """Peak memory of this job's GPUs together in MB, where it used any."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return {}
-    return {"peak_gpu_mb": round(torch.cuda.max_memory_allocated() / 2**20)}
+    return {"peak_gpu_mb": round(sum(torch.cuda.max_memory_allocated(number) for number in range(torch.cuda.device_count())) / 2**20)}
 
 
 def threads() -> int:

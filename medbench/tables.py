@@ -114,7 +114,7 @@ class PredictionsVqa(dy.Schema):
     question = dy.String()
     reference = dy.String()
     answer = dy.String()
-    finish_reason = dy.Enum(["stop", "length"])
+    finish_reason = dy.Enum(["stop", "length", "repetition"])  # the model ended it, the budget did, it went round in circles
     n_tokens = dy.Int32(min=0)
 
 

@@ -87,6 +87,6 @@ def decoded(image_id: str, data: bytes, decode: Callable[[bytes], Image.Image]) 
     """An RGB image. Raises MedbenchError naming one that cannot be decoded."""
     try:
         return decode(data)
-    except (OSError, ValueError, SyntaxError) as error:  # what PIL raises for broken files
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what PIL raises for broken or huge files
         found = f"cannot be decoded ({error})"
         raise MedbenchError(f"image {image_id}", found, "delete the data set's tables and run `prepare` again") from None

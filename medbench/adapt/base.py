@@ -34,6 +34,8 @@ class Source(NamedTuple):
     checkpoint: str
     revision: str | None
     batch_size: int  # of images that are only encoded
+    bits: int | None = None  # of a generative model's weights, 4 or 8; null: the numbers of the checkpoint
+    processor: Mapping[str, Any] = {}  # fields of a generative model's image processor that differ from its own
 
 
 class Job(NamedTuple):

@@ -30,6 +30,7 @@ class TextEvidence(NamedTuple):
     wrong_labels: list[str]  # samples whose labels are not exactly the answer and its end
     masked_in_loss: list[str]  # of padding and image tokens: those found in the loss
     keys_dropped: list[str]  # what the processor made and the model was not given
+    adapters_outside: list[str]  # those that are not in the decoder
     projector_saved: int  # tensors of the projector in the saved file
     n_answered: int  # validation questions answered by the trained model, and by the one read back from the file
     answers_changed: int
@@ -120,6 +121,8 @@ def _text(e: TextEvidence | None) -> Iterable[str]:
         yield f"the loss covers {' and '.join(e.masked_in_loss)}"
     if e.keys_dropped:
         yield f"the model was not given {', '.join(e.keys_dropped)} of its processor"
+    if e.adapters_outside:
+        yield f"{len(e.adapters_outside)} adapters are outside the decoder ({e.adapters_outside[0]})"
     if not e.projector_saved:
         yield "the saved file holds no projector"
     if e.answers_changed:

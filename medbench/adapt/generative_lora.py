@@ -17,7 +17,7 @@ from medbench.adapt.certificate import Certificate, Evidence, certify
 from medbench.adapt.training import Plan, Trained, moved, train
 from medbench.adapt.witness import Expected, Witness
 from medbench.errors import MedbenchError
-from medbench.models import base
+from medbench.models import generative_base
 from medbench.models.ahead import ahead
 from medbench.models.fitting import Prepared
 from medbench.models.generative_base import Answer, Generative, Query
@@ -50,7 +50,7 @@ def adapt(job: QuestionJob) -> Adapted:
         if not asked.questions:
             raise MedbenchError(f"cell {job.cell}", f"split {name} is empty", "prepare the data set with samples in every split")
     runtime.seed_everything(job.seed)
-    model = _load(job)
+    model = generative_base.load(job.source)
     frozen = tuned.frozen_digest(model)
     tuned.build(model, job.recipe["r"], job.recipe["alpha"], job.recipe["dropout"])
     if job.recipe["gradient_checkpointing"]:
@@ -58,11 +58,6 @@ def adapt(job: QuestionJob) -> Adapted:
     every = [*job.train.image_ids, *job.val.image_ids]
     images = Images(job.work.folder / "images.bin", job.images(every, job.source.batch_size), job.decode)
     return Learner(job, model, Split(job.train, images), Split(job.val, images)).run(frozen)
-
-
-def _load(job: QuestionJob) -> Generative:
-    model: Generative = base.load(job.source.module, job.source.checkpoint, job.source.revision)
-    return model
 
 
 class Learner:
@@ -81,7 +76,9 @@ class Learner:
         self.witness.close()
         loss_end = self.loss_on(self.training, self.probed)
         path, recipe, epoch = self.job.work.folder / "weights.safetensors", self.job.recipe, self.best(trained.history) + 1
-        tuned.save(self.model, path, tuned.Description(recipe["r"], recipe["alpha"], *self.job.source[:3], dict(recipe), epoch))
+        source = self.job.source
+        described = (source.module, source.checkpoint, source.revision, source.bits, dict(recipe), epoch)
+        tuned.save(self.model, path, tuned.Description(recipe["r"], recipe["alpha"], *described))
         return Adapted(path, self._certificate(trained, (loss_start, loss_end), frozen))
 
     def groups(self) -> list[dict[str, Any]]:
@@ -181,10 +178,11 @@ class Learner:
         lacking, watched = sorted(set(tuned.trainable(self.model)) - set(tuned.saved_names(path))), range(len(self.answers(self.model)))
         first, again, answered = self.loss_on(self.validation, watched), self.loss_on(self.validation, watched), self.answers(self.model)
         tensors, adapters, frozen_after = moved(trained, self.trainable()), len(tuned.adapters(self.model)), tuned.frozen_digest(self.model)
+        outside = tuned.outside(self.model)
         reloaded, changed = first, 0
         if not lacking:
-            self.model = _load(job)
-            tuned.read(path, self.model)
+            self.model = generative_base.load(job.source)
+            tuned.read(path, self.model, job.source)
             reloaded = self.loss_on(self.validation, watched)
             changed = sum(one != other for one, other in zip(answered, self.answers(self.model), strict=True))
         return certify(
@@ -210,6 +208,6 @@ class Learner:
                     "by": "loss",
                     "candidates": [{"epoch": place + 1, **Epoch(*epoch)._asdict()} for place, epoch in enumerate(trained.history)],
                 },
-                text=self.witness.evidence(len(tuned.projector(tuned.saved_names(path))), len(answered), changed),
+                text=self.witness.evidence(outside, len(tuned.projector(tuned.saved_names(path))), len(answered), changed),
             )
         )

@@ -11,12 +11,15 @@ from peft import LoraConfig, get_peft_model
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from medbench.adapt.base import Source
 from medbench.errors import MedbenchError
 from medbench.models.generative_base import Generative
 
 _ADAPTER, _COPY = "lora_", "modules_to_save"
 """In the names of the tensors that peft adds: adapters, and modules that are trained whole."""
 _ABOUT = "description"
+_BASE = ("module", "checkpoint", "revision", "bits")
+"""What an adapter and the model that it is put into must have in common."""
 _WRAPPED = ("base_model.model.", ".base_layer", ".original_module")
 """What peft puts into the names of the tensors that were there before."""
 
@@ -29,6 +32,7 @@ class Description(NamedTuple):
     module: str
     checkpoint: str
     revision: str | None
+    bits: int | None
     recipe: Mapping[str, Any]
     epoch: int
 
@@ -59,6 +63,11 @@ def trainable(model: Generative) -> dict[str, torch.Tensor]:
 def adapters(model: Generative) -> list[str]:
     """Names of the adapters' tensors."""
     return [name for name in trainable(model) if _ADAPTER in name]
+
+
+def outside(model: Generative) -> list[str]:
+    """Adapters that are not in the decoder."""
+    return [name for name in adapters(model) if model.decoder not in name]
 
 
 def projector(names: Mapping[str, Any] | list[str]) -> list[str]:
@@ -102,19 +111,25 @@ def saved_names(path: Path) -> list[str]:
         return sorted(file.keys())
 
 
-def read(path: Path, model: Generative) -> None:
-    """Put a saved adapter into a freshly loaded model, in place.
+def read(path: Path, model: Generative, source: Source) -> None:
+    """Put a saved adapter into a model that was just loaded from `source`, in place.
 
-    Raises MedbenchError when the file is absent, damaged, or not of this model.
+    Raises MedbenchError when the file is absent, damaged, or of another base: of models of one shape too.
     """
     try:
         with safe_open(path, "pt") as file:
             described = json.loads((file.metadata() or {})[_ABOUT])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        r, alpha = int(described["r"]), int(described["alpha"])
+        r, alpha, base = int(described["r"]), int(described["alpha"]), [described[name] for name in _BASE]
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise MedbenchError(path, f"is no readable adapter ({reason})", "delete it and run `adapt` again") from None
+    if base != [getattr(source, name) for name in _BASE]:
+        was, now = (
+            " ".join(f"{name} {value}" for name, value in zip(_BASE, values, strict=True) if value is not None)
+            for values in (base, [getattr(source, name) for name in _BASE])
+        )
+        raise MedbenchError(path, f"is an adapter for another base ({was}; this is {now})", "delete it and run `adapt` again")
     build(model, r, alpha, 0.0)
     expected = {name: tuple(value.shape) for name, value in trainable(model).items()}
     found = {name: tuple(value.shape) for name, value in tensors.items()}

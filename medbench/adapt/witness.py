@@ -54,7 +54,7 @@ class Witness:
         """Stop watching."""
         self._hook.remove()
 
-    def evidence(self, projector_saved: int, n_answered: int, answers_changed: int) -> TextEvidence:
+    def evidence(self, outside: list[str], projector_saved: int, n_answered: int, answers_changed: int) -> TextEvidence:
         """What was seen, with what others measured."""
         return TextEvidence(
             n_watched=self.n_watched,
@@ -62,6 +62,7 @@ class Witness:
             wrong_labels=self.wrong_labels,
             masked_in_loss=sorted(self.in_loss),
             keys_dropped=sorted(self.keys_dropped),
+            adapters_outside=outside,
             projector_saved=projector_saved,
             n_answered=n_answered,
             answers_changed=answers_changed,

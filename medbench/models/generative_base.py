@@ -12,12 +12,38 @@ from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
-from transformers import AutoProcessor
+from transformers import AutoProcessor, StoppingCriteria
 
 from medbench.errors import MedbenchError
+from medbench.models import base, hub
 
 IGNORED = -100
 """The label of a token that is not in the loss."""
+
+
+CIRCLE, BLOCK = 24, 8
+"""An answer is stopped when its last 24 tokens only repeat a block of at most 8."""
+
+
+def circling(ids: torch.Tensor) -> torch.Tensor:
+    """Whether rows [n, length] end in such a repetition: bool [n]."""
+    tail = ids[:, -CIRCLE:]
+    found = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+    if tail.shape[1] == CIRCLE:
+        for lag in range(1, BLOCK + 1):
+            found |= (tail[:, lag:] == tail[:, :-lag]).all(dim=1)
+    return found
+
+
+class Circling(StoppingCriteria):
+    """Ends each row of a batch for itself, so that its answer does not depend on the others."""
+
+    def __init__(self, prompt: int) -> None:
+        self._prompt = prompt  # tokens before the answer
+
+    def __call__(self, input_ids: Any, scores: Any, **given: Any) -> Any:
+        """Rows that end here."""
+        return circling(input_ids[:, self._prompt :])
 
 
 class Query(NamedTuple):
@@ -29,7 +55,10 @@ class Query(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a model answered. `finish_reason`: stop (the model ended it) or length (the budget did); `n_tokens` without the end."""
+    """What a model answered; `n_tokens` without the end.
+
+    `finish_reason`: stop (the model ended it), length (the budget did) or repetition (it went round in circles and was stopped).
+    """
 
     text: str
     finish_reason: str
@@ -44,11 +73,14 @@ class Generative(ABC):
     processor: Any
     lora_targets = r".*\.language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
     """Regular expression over the names of the decoder's linear layers, full match: unscoped names also hit the vision tower."""
+    decoder = ".language_model."
+    """Part of the names of all that is in the decoder."""
     projector: tuple[str, ...]
     """Names of the modules between vision tower and decoder: trained and saved whole."""
 
     def __init__(self, model: Any, processor: Any) -> None:
         self.model, self.processor = model, processor
+        self.exceptions: dict[str, Any] = {}  # from how its image processor would prepare images
         self._lock = Lock()  # a fast tokenizer keeps the padding of its latest call, so two threads would disturb each other
         self.image_processor = type(processor.image_processor).__name__
 
@@ -97,12 +129,28 @@ class Generative(ABC):
         """All that the processor makes of prompts (and completions) with their images, padded on one side, on the CPU."""
         texts = [self.prompt(query.text) + end for query, end in zip(queries, completions or [""] * len(queries), strict=True)]
         images = [[query.image] for query in queries]
-        with self._lock:
-            special = self._adds_special(texts)
-            made = self.processor(
-                text=texts, images=images, padding=True, padding_side=side, return_tensors="pt", add_special_tokens=special
-            )
+        try:
+            with self._lock:
+                special = self._adds_special(texts)
+                words = {"padding": True, "padding_side": side, "add_special_tokens": special}
+                made = self.processor(text=texts, images=images, text_kwargs=words, images_kwargs=self.exceptions, return_tensors="pt")
+        except ValueError as error:
+            if len(queries) > 1:  # which one it is
+                for query, end in zip(queries, completions or [""] * len(queries), strict=True):
+                    self.encode([query], [end], side)
+            width, height = queries[0].image.size
+            found = f"{type(self.processor).__name__} refuses it with its image of {width}x{height} ({' '.join(str(error).split())[:160]})"
+            raise MedbenchError(queries[0].name, found, "mend or drop the row") from None
         return dict(made)
+
+    def length(self, text: str, size: tuple[int, int]) -> int:
+        """Tokens of a question with an image of (width, height), nearly: what batches of similar length are put together by."""
+        return len(self.tokens(text)) + self.image_tokens(size)
+
+    def image_tokens(self, size: tuple[int, int]) -> int:
+        """Tokens that an image of (width, height) takes, as the processor counts them; a resize or tiles may make them many."""
+        counted = self.processor._get_num_multimodal_tokens(image_sizes=[size[::-1]], **self.exceptions)
+        return int(counted["num_image_tokens"][0])
 
     def _adds_special(self, texts: Sequence[str]) -> bool:
         """Whether the tokenizer adds its first token: not where the chat template wrote it already (Gemma)."""
@@ -118,9 +166,12 @@ class Generative(ABC):
     def generate(self, inputs: dict[str, torch.Tensor], max_new_tokens: int) -> list[Answer]:
         """Greedy answers to what `inputs` made, in order."""
         placed = self.placed(inputs)
+        start = placed["input_ids"].shape[1]
         with torch.inference_mode(), self.precision():
-            output = self.model.generate(**placed, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1)
-        return [self._answer(row) for row in output[:, placed["input_ids"].shape[1] :].tolist()]
+            output = self.model.generate(
+                **placed, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, stopping_criteria=[Circling(start)]
+            )
+        return [self._answer(row) for row in output[:, start:].cpu()]
 
     def train_batch(self, queries: Sequence[Query], answers: Sequence[str]) -> dict[str, torch.Tensor]:
         """Right-padded inputs with `labels` on exactly the completion of each answer, on the CPU.
@@ -175,17 +226,38 @@ class Generative(ABC):
         enable = getattr(self.base, "activation_checkpointing_enable", None) or self.base.gradient_checkpointing_enable  # the older name
         enable({"use_reentrant": False})
 
-    def _answer(self, ids: list[int]) -> Answer:
-        end = next((place for place, token in enumerate(ids) if token in self.ends), None)
-        kept = ids if end is None else ids[:end]
+    def _answer(self, row: torch.Tensor) -> Answer:
+        """From what `generate` wrote, fillers behind the end included: a filler may be an end itself."""
+        ids = row.tolist()
+        end = next((place for place, token in enumerate(ids) if token in self.ends), len(ids))
+        circle = next((length for length in range(CIRCLE, end + 1) if bool(circling(row[None, :length]))), None)
+        kept = ids[: end if circle is None else circle]
         text = self.tokenizer.decode(kept, skip_special_tokens=True).strip()
-        return Answer(text, "length" if end is None else "stop", len(kept))
+        reason = "repetition" if circle is not None else "stop" if end < len(ids) else "length"
+        return Answer(text, reason, len(kept))
 
     def _check_length(self, queries: Sequence[Query], mask: torch.Tensor, room: int) -> None:
         for query, length in zip(queries, mask.sum(dim=1).tolist(), strict=True):
             if length + room > self.context:
                 found = f"the question takes {length} tokens with its image and {room} for the answer, the model reads {self.context}"
                 raise MedbenchError(query.name, found, "shorten the question, lower max_new_tokens, or drop the row")
+
+
+def load(source: Any, **placement: Any) -> Generative:
+    """The model of a job: `source` has the fields of medbench.adapt.base.Source; `placement` as in `base.load`.
+
+    Raises MedbenchError as the architecture does, and for a field that its image processor does not have.
+    """
+    given = {**placement, "bits": source.bits} if source.bits else placement
+    model: Generative = base.load(source.module, source.checkpoint, source.revision, **given)
+    images = model.processor.image_processor
+    known = sorted(images.valid_kwargs.__annotations__)
+    for name in source.processor:
+        if name not in known:
+            found = f"its {type(images).__name__} knows no {name!r}"
+            raise MedbenchError(f"processor of {source.checkpoint}", found, f"choose from {', '.join(known)}")
+    model.exceptions = dict(source.processor)
+    return model
 
 
 class ChatEnded(Generative):
@@ -196,8 +268,9 @@ class ChatEnded(Generative):
         return f"{answer}{self.tokenizer.eos_token}"
 
 
-def load_processor(path: Path) -> Any:
-    """The processor of a folder. Raises MedbenchError when it has none, or no chat template."""
+def load_processor(path: Path, model_type: str) -> Any:
+    """The processor of a folder. Raises MedbenchError when the folder is of another model type, has no processor, or no chat template."""
+    hub.check_type(path, model_type)
     try:
         processor = AutoProcessor.from_pretrained(path, local_files_only=True)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TypeError, KeyError) as error:

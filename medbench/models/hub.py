@@ -4,6 +4,7 @@ Everything is loaded from a folder; the network is used in one place only, to fi
 safetensors, else from a pickle with `weights_only=True`, and code from a checkpoint is never run.
 """
 
+import importlib.util
 import json
 import pickle
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoImageProcessor, AutoTokenizer
+from transformers import AutoImageProcessor, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging
 
 from medbench import hubs, runtime
@@ -26,20 +27,34 @@ from medbench.models.base import Contrastive
 
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+ORIGINAL = {
+    "llava_mistral": ("LLaVA-Med", "set `architecture: llava-med`, which converts it while reading"),
+    "llava_llama": ("LLaVA or VILA", "set `architecture: vila` where it is VILA; of LLaVA take the checkpoint of llava-hf"),
+}
 _SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
 
 
+NOT_IN_DECODER = r"(?!.*\.language_model\.).*"
+"""Regular expression over names of layers, from their start."""
+
+
 class Placement(NamedTuple):
-    """Device and number format of a model."""
+    """Device and number format of a model. `bits`: of the decoder's weights (4 or 8), `spread`: over all visible GPUs."""
 
     device: torch.device
     dtype: torch.dtype
+    bits: int | None = None
+    spread: bool = False
 
 
-def placement(device: torch.device | None, dtype: torch.dtype | None) -> Placement:
-    """Fills in what is not given: this job's device; bfloat16 on a GPU and float32 on a CPU."""
+def placement(device: torch.device | None = None, dtype: torch.dtype | None = None, bits: int | None = None) -> Placement:
+    """Fills in what is not given: this job's devices; bfloat16 on a GPU and float32 on a CPU.
+
+    A job sees as many GPUs as its registry entry asks for (medbench.devices): a model is spread where there are several.
+    """
+    spread = device is None and runtime.n_gpus() > 1
     device = device or runtime.device()
-    return Placement(device, dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32))
+    return Placement(device, dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32), bits, spread)
 
 
 def folder(
@@ -60,7 +75,7 @@ def folder(
     if checkpoint.count("/") != 1 or checkpoint.startswith((".", "/", "~")):
         raise MedbenchError(f"checkpoint {checkpoint}", "the folder does not exist", "give a folder or a hub id `owner/name`")
     found = hubs.snapshot(checkpoint, revision, [*_SMALL_FILES, *safe])
-    if not any((found / name).is_file() for name in safe):
+    if not any(next(found.glob(name), None) for name in safe):
         found = hubs.snapshot(checkpoint, revision, [*_SMALL_FILES, *pickles])
     return found
 
@@ -79,35 +94,36 @@ def load_weights(model: nn.Module, path: Path, names: Sequence[str], renamed: Ca
         found = {new: value for name, value in tensors.items() if (new := renamed(name)) is not None}
         missing, unexpected = model.load_state_dict(found, strict=False)
     except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, AttributeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise MedbenchError(file, f"the weights cannot be read safely ({reason})", "fetch them again, as safetensors") from None
+        raise _unreadable(file, error) from None
     absent = [*missing, *unexpected]
     if absent:
         raise MedbenchError(file, f"{len(absent)} tensors are missing or unknown, {absent[0]} first", "fetch the whole checkpoint")
 
 
-def load_shards(model: nn.Module, path: Path, renamed: Callable[[str], str | None]) -> None:
-    """Fill a model on the meta device from all `*.safetensors` of a folder, else all `pytorch_model*.bin`, a file in memory at a time.
+def read_shards(path: Path, parts: Sequence[str], renamed: Callable[[str], str | None]) -> dict[str, torch.Tensor]:
+    """Tensors of all `*.safetensors`, else all `pytorch_model*.bin`, of the folders `parts` below `path`, under their new names.
 
-    Raises MedbenchError as `load_weights`.
+    Safetensors are mapped, not copied. `renamed` gets `part/name` (`name` for the part "") and gives None for one to leave out.
+    Raises MedbenchError for weights that are absent or damaged, or would run code.
     """
-    files = sorted(path.glob("*.safetensors")) or sorted(path.glob("pytorch_model*.bin"))
-    if not files:
-        raise MedbenchError(path, "holds no weights", f"put {SAFETENSORS[0]} there")
-    absent = {name for name, _ in (*model.named_parameters(), *model.named_buffers()) if name in model.state_dict()}
-    for file in files:
-        try:
-            tensors = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
-            found = {new: value for name, value in tensors.items() if (new := renamed(name)) is not None}
-            unknown = model.load_state_dict(found, strict=False, assign=True).unexpected_keys
-        except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, AttributeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise MedbenchError(file, f"the weights cannot be read safely ({reason})", "fetch them again, as safetensors") from None
-        if unknown:
-            raise MedbenchError(file, f"{len(unknown)} tensors are unknown, {unknown[0]} first", "give a checkpoint of this architecture")
-        absent -= set(found)
-    if absent:
-        raise MedbenchError(path, f"{len(absent)} tensors are missing, {min(absent)} first", "fetch the whole checkpoint")
+    tensors: dict[str, torch.Tensor] = {}
+    for part in parts:
+        folder = path / part
+        files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+        if not files:
+            raise MedbenchError(folder, "holds no weights", f"put {SAFETENSORS[0]} there")
+        for file in files:
+            try:
+                found = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
+            except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
+                raise _unreadable(file, error) from None
+            tensors |= {new: value for name, value in found.items() if (new := renamed(f"{part}/{name}" if part else name)) is not None}
+    return tensors
+
+
+def _unreadable(path: Path, error: Exception) -> MedbenchError:
+    reason = " ".join(str(error).split())[:200]
+    return MedbenchError(path, f"the weights cannot be read safely ({reason})", "fetch them again, as safetensors")
 
 
 def load_model(model_class: type[Any], path: Path, model_type: str, place: Placement) -> Any:
@@ -116,25 +132,50 @@ def load_model(model_class: type[Any], path: Path, model_type: str, place: Place
     Raises MedbenchError when `config.json` is missing or names another `model_type`, when there are no weights or not all of
     them, and when they are damaged or would run code.
     """
-    # What matters of its warnings is checked here: the type, missing and misshapen tensors.
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     check_type(path, model_type)
     safe = any((path / name).is_file() for name in SAFETENSORS)
     if not safe and not any((path / name).is_file() for name in PICKLES):
         raise MedbenchError(path, "holds no weights", f"put {SAFETENSORS[0]} there")
+    given: dict[str, Any] = {"local_files_only": True, "use_safetensors": safe, "weights_only": True}
+    return _built(lambda more: model_class.from_pretrained(path, **given, **more), path, place)
+
+
+def from_tensors(model_class: type[Any], config: Any, tensors: dict[str, torch.Tensor], path: Path, place: Placement) -> Any:
+    """As `load_model`, from tensors that are at hand; `path` is for messages. An unknown tensor is an error too."""
+    make = lambda more: model_class.from_pretrained(None, config=config, state_dict=tensors, **more)  # noqa: E731
+    return _built(make, path, place, strict=True)
+
+
+def _built(make: Callable[[dict[str, Any]], Any], path: Path, place: Placement, strict: bool = False) -> Any:
+    # What matters of its warnings is checked here: the type, missing and misshapen tensors.
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    more: dict[str, Any] = {"dtype": place.dtype, "attn_implementation": "sdpa", "output_loading_info": True}
+    if place.bits:
+        more |= {"quantization_config": _quantisation(path, place), "device_map": {"": place.device}}
+    if place.spread:
+        more["device_map"] = "auto"
     try:
-        model, report = model_class.from_pretrained(
-            path, local_files_only=True, use_safetensors=safe, weights_only=True, dtype=place.dtype, attn_implementation="sdpa",
-            output_loading_info=True,
-        )  # fmt: skip
+        model, report = make(more)
     except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise MedbenchError(path, f"the weights cannot be read safely ({reason})", "fetch them again, as safetensors") from None
+        raise _unreadable(path, error) from None
     absent = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
     if absent:
         raise MedbenchError(path, f"{len(absent)} tensors are missing or of another shape, {absent[0]} first", "fetch the whole checkpoint")
-    return model.requires_grad_(False).eval().to(place.device)
+    if strict and (unknown := sorted(map(str, report["unexpected_keys"]))):
+        raise MedbenchError(path, f"{len(unknown)} tensors are unknown, {unknown[0]} first", "give a checkpoint of this architecture")
+    frozen = model.requires_grad_(False).eval()
+    return frozen if "device_map" in more else frozen.to(place.device)
+
+
+def _quantisation(path: Path, place: Placement) -> BitsAndBytesConfig:
+    """4 bits as QLoRA has them (NF4), 8 bits as LLM.int8(); all that is not in the decoder's layers keeps its numbers."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise MedbenchError(path, f"{place.bits}-bit weights need bitsandbytes, which is not installed", "pip install bitsandbytes")
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=place.bits == 4, load_in_8bit=place.bits == 8, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=place.dtype,
+        llm_int8_skip_modules=[NOT_IN_DECODER],
+    )  # fmt: skip
 
 
 def check_type(path: Path, model_type: str) -> None:
@@ -143,10 +184,9 @@ def check_type(path: Path, model_type: str) -> None:
         found = json.loads((path / "config.json").read_text(encoding="utf-8")).get("model_type")
     except (OSError, ValueError, AttributeError):
         raise MedbenchError(path, "holds no readable config.json", "give a checkpoint in hub format") from None
-    if found == "llava_mistral" and model_type != found:
-        raise MedbenchError(
-            path, "is in the original layout of LLaVA-Med", "set `architecture: llava-med`, which converts it while reading"
-        )
+    if found in ORIGINAL and model_type != found:
+        layout, remedy = ORIGINAL[found]
+        raise MedbenchError(path, f"is in the original layout of {layout}", remedy)
     if found != model_type:
         raise MedbenchError(
             path, f"is a checkpoint of {found!r}, not of {model_type!r}", "mend `architecture` or `checkpoint` in the registry"

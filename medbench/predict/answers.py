@@ -9,7 +9,7 @@ from medbench import paths, tables
 
 
 class Answered(NamedTuple):
-    """One answer. `finish_reason` is stop or length."""
+    """One answer. `finish_reason` is stop, length or repetition."""
 
     text: str
     finish_reason: str

@@ -1,10 +1,12 @@
 """Predict with a generative model, off the shelf or with its adapter: questions in batches of similar length, images streamed."""
 
 import hashlib
+import io
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import torch
@@ -16,7 +18,7 @@ from medbench.adapt.asked import Asked, Window, by_length, decoded, windows
 from medbench.adapt.base import Source
 from medbench.datasets.images import decode
 from medbench.errors import MedbenchError
-from medbench.models import base
+from medbench.models import generative_base
 from medbench.models.ahead import ahead
 from medbench.models.asking import Asking, asking
 from medbench.models.fitting import Prepared
@@ -26,6 +28,8 @@ from medbench.predict.answers import table
 from medbench.progress import track
 from medbench.stages.predict import Params
 
+N_ALONE = 32
+"""Questions that are asked once more, alone, where the model does not compute in float32."""
 WINDOW = 256
 """Images held at once. Questions are sorted by length among those about these images, so memory does not grow with the data."""
 
@@ -44,9 +48,9 @@ def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> 
     if params.image == "shuffled":
         test = test._replace(image_ids=shuffled(dataset, test, params.seed or 0))
     look = blank if params.image == "blank" else decode
-    loaded: Generative = base.load(source.module, source.checkpoint, source.revision)
+    loaded = generative_base.load(source)
     if params.adapted:
-        tuned.read(paths.adapter(dataset, model, mode) / "weights.safetensors", loaded)
+        tuned.read(paths.adapter(dataset, model, mode) / "weights.safetensors", loaded, source)
 
     def inputs(batch: Batch, part: Sequence[int]) -> dict[str, torch.Tensor]:
         return loaded.inputs([query(test, place, batch.images[test.image_ids[place]], put, look) for place in part], put.max_new_tokens)
@@ -67,15 +71,35 @@ def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> 
             made = zip(*answers(prepared), strict=True)
             journal.append(pa.table({"place": batch.places, **dict(zip(Answer._fields, map(list, made), strict=True))}))
         found = {row.pop("place"): Answer(**row) for kept in journal for row in kept.to_pylist()}
+    if loaded.model.dtype != torch.float32:
+        work.found |= alone(loaded, found, lambda place: query(test, place, _image(dataset, test.image_ids[place]), put, look), put)
     return table(dataset, [found[place] for place in range(total)])
 
 
+def alone(model: Generative, found: dict[int, Answer], asked: Callable[[int], Query], put: Asking) -> dict[str, int]:
+    """How many of some answers are others when each question is asked alone: in half precision a batch rounds otherwise."""
+    places = sorted({round(place) for place in np.linspace(0, len(found) - 1, N_ALONE)})
+    again = (model.generate(model.inputs([asked(place)], put.max_new_tokens), put.max_new_tokens)[0] for place in places)
+    changed = sum(answer.text != found[place].text for place, answer in zip(places, again, strict=True))
+    return {"asked_alone": len(places), "changed_alone": changed}
+
+
+def _image(dataset: str, image_id: str) -> bytes:
+    return next(row.image for rows in material.images(dataset, [image_id], 1) for row in rows)
+
+
 def batches(test: Asked, seen: Iterator[Window], put: Asking, model: Generative, size: int) -> Iterator[Batch]:
-    """Questions of similar length together."""
+    """Questions that take about as many tokens, image included, together."""
     for window in seen:
-        lengths = {place: len(model.tokens(put.text(test.questions[place]))) for place in window.places}
+        sizes = {name: decoded(name, data, opened).size for name, data in window.images.items()}
+        lengths = {place: model.length(put.text(test.questions[place]), sizes[test.image_ids[place]]) for place in window.places}
         for places in by_length(window.places, lengths.__getitem__, size):
             yield Batch(places, window.images)
+
+
+def opened(data: bytes) -> Image.Image:
+    """An image of which only the header is read."""
+    return Image.open(io.BytesIO(data))
 
 
 def blank(data: bytes) -> Image.Image:

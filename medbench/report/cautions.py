@@ -10,6 +10,7 @@ from medbench.datasets.sharing import NEAR
 from medbench.report.material import PRIMARY, Material, primary
 from medbench.report.words import counted, interval, listed, mode_name, number
 
+NOTABLE = 0.05  # share of a cell's answers
 SOLVED = 0.9  # a baseline that reaches this leaves a model nothing to show
 
 
@@ -62,7 +63,8 @@ def _reading(base: dict[str, Any], chance: float | None) -> str:
 def collect(material: Material) -> list[Caution]:
     """All cautions of a run that concern at least one place, gravest first."""
     checks: tuple[Callable[[Material], Caution], ...] = (
-        solved, at_chance, not_above_baseline, shared_test, alike, untrained, few_groups, drops, undefined, uncalibrated, stale, versions,
+        solved, at_chance, not_above_baseline, shared_test, alike, untrained, unreadable, cut_off, rounded, few_groups, drops, undefined,
+        uncalibrated, stale, versions,
     )  # fmt: skip
     return [caution for caution in (check(material) for check in checks) if caution.places]
 
@@ -152,6 +154,54 @@ def untrained(material: Material) -> Caution:
     places = [str(cell) for cell in adapted if cell not in material.certificates]
     meaning = "Nothing proves that these adaptations trained at all."
     return Caution("no-certificate", "Adapted cells without a certificate", meaning, places)
+
+
+def unreadable(material: Material) -> Caution:
+    """Cells of which many closed answers hold no choice, or many answers are empty."""
+    places = []
+    for row in material.answers.to_dicts():
+        closed, every = counted(row["n_closed"], "closed answer"), counted(row["n"], "answer")
+        said = [f"{row['unparsed']:,} of {closed} hold no choice"] if _many(row["unparsed"], row["n_closed"]) else []
+        said += [f"{row['empty']:,} of {every} are empty"] if _many(row["empty"], row["n"]) else []
+        if said:
+            places.append(f"{_cell(material, row)}: {', '.join(said)}")
+    meaning = (
+        "They count as wrong. A model that knows the answer and does not say it in the asked form looks as bad as one that does not "
+        "know it: read some of its answers before you believe its accuracy."
+    )
+    return Caution("unreadable-answers", f"More than {NOTABLE:.0%} of a cell's answers cannot be read", meaning, places)
+
+
+def cut_off(material: Material) -> Caution:
+    """Cells of which many answers were ended by the token budget or went round in circles."""
+    places = []
+    for row in material.answers.to_dicts():
+        said = [f"{row['cut']:,} ended by the token budget"] if _many(row["cut"], row["n"]) else []
+        said += [f"{row['circling']:,} stopped while they went round in circles"] if _many(row["circling"], row["n"]) else []
+        if said:
+            places.append(f"{_cell(material, row)}: of {counted(row['n'], 'answer')}, {', '.join(said)}")
+    meaning = "What these models wanted to say is not complete. `max_new_tokens` in config/templates.yaml is the budget of all models."
+    return Caution("cut-off-answers", f"More than {NOTABLE:.0%} of a cell's answers did not end by themselves", meaning, places)
+
+
+def rounded(material: Material) -> Caution:
+    """Cells of which some answers depend on the batch: only in half precision."""
+    places = [
+        f"{cell}: {record['changed_alone']} of {counted(record['asked_alone'], 'question')} answered otherwise when asked alone"
+        for cell, record in material.records.items()
+        if record.get("changed_alone")
+    ]
+    meaning = "In half precision a batch rounds otherwise than a single question. Differences between cells of this size mean nothing."
+    return Caution("batch-rounding", "Answers that depend on the batch", meaning, places)
+
+
+def _many(count: int, total: int) -> bool:
+    return count > NOTABLE * total
+
+
+def _cell(material: Material, row: dict[str, Any]) -> str:
+    facts = material.params.models.get(row["model"])
+    return f"{_label(material, row['dataset'])}, {facts.label if facts else row['model']}, {mode_name(row['mode'])}"
 
 
 def few_groups(material: Material) -> Caution:

@@ -68,6 +68,7 @@ class Material(NamedTuple):
     cards: dict[str, dict[str, Any]]
     certificates: dict[Cell, dict[str, Any]]
     records: dict[Cell, dict[str, Any]]
+    answers: pl.DataFrame  # one row a cell of questions: ANSWERS
     spread: pl.DataFrame  # table `spread` with data set and model in front
 
 
@@ -89,6 +90,7 @@ def read(params: Params, run: str) -> Material:
         {name: _json(paths.card(name)) for name in params.datasets if paths.card(name).exists()},
         {cell: _json(path) for cell in present if (path := paths.adapter(*cell) / "certificate.json").exists()},
         {cell: _json(path) for cell in present if (path := paths.run_record(paths.predictions(*cell))).exists()},
+        _answers(params, present),
         _spread(present),
     )
 
@@ -117,6 +119,27 @@ def _spread(present: tuple[Cell, ...]) -> pl.DataFrame:
         if (path := paths.spread(dataset, model)).exists()
     ]
     return pl.concat(frames) if frames else pl.DataFrame(schema={"dataset": pl.String, "model": pl.String, **types})
+
+
+ANSWERS = {
+    "dataset": pl.String, "model": pl.String, "mode": pl.String, "n": pl.Int64, "n_closed": pl.Int64, "unparsed": pl.Int64,
+    "cut": pl.Int64, "circling": pl.Int64, "empty": pl.Int64,
+}  # fmt: skip
+
+
+def _answers(params: Params, present: tuple[Cell, ...]) -> pl.DataFrame:
+    """What cannot be judged of answers: closed ones that hold no choice; those that the budget or a repetition ended; empty ones."""
+    rows = []
+    for cell in present:
+        if params.datasets[cell.dataset].task != "vqa":
+            continue
+        given = tables.read(tables.PredictionsVqa, paths.predictions(*cell), ["answer", "answer_type", "finish_reason"])
+        parsed = tables.read(tables.ScoresVqa, paths.scores(*cell), ["parsed"])["parsed"]
+        reasons = given["finish_reason"].cast(pl.String)
+        counts = [given.height, (given["answer_type"].cast(pl.String) == "closed").sum(), (~parsed.fill_null(True)).sum()]
+        counts += [(reasons == "length").sum(), (reasons == "repetition").sum(), (given["answer"].str.strip_chars() == "").sum()]
+        rows.append(dict(zip(ANSWERS, [*cell, *counts], strict=True)))
+    return pl.DataFrame(rows, schema=ANSWERS)
 
 
 def _clean(dataset: str) -> Clean:

@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medbench import partial, paths, runtime
-from medbench.config import Config, Probe, checkpoint, recipe
+from medbench import partial, paths, runtime, sources
+from medbench.config import Config, Probe, recipe
 from medbench.errors import MedbenchError
 from medbench.models import base
 
@@ -48,15 +48,9 @@ def params(config: Config, dataset: str, model: str, mode: str) -> Params:
     method = METHODS[entry.kind, kind]
     if isinstance(recipe_of := config.modes[mode], Probe):
         method = PROBES[recipe_of.solver if recipe_of.labels is None else "few-shot"]
-    source = {
-        "module": base.module_name(entry.kind, entry.architecture),
-        "checkpoint": checkpoint(config, model),
-        "revision": entry.revision,
-        "batch_size": entry.batch_size,
-    }
     chosen = recipe(config, model, mode).model_dump(mode="json")
-    asking = config.asking.model_dump() if entry.kind == "generative" else None
-    used = source if method in LOADS_MODEL else None
+    asking = sources.asking(config, model)
+    used = sources.source(config, model) if method in LOADS_MODEL else None
     deterministic = config.run.deterministic and used is not None
     clean = bool(getattr(config.modes[mode], "clean", False))
     data = config.datasets[dataset]

@@ -4,8 +4,8 @@ import importlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medbench import partial, paths, runtime, tables
-from medbench.config import Config, Task, checkpoint
+from medbench import partial, paths, runtime, sources, tables
+from medbench.config import Config, Task
 from medbench.errors import MedbenchError
 from medbench.models import base
 
@@ -45,14 +45,8 @@ def params(config: Config, dataset: str, model: str, mode: str) -> Params:
     method = METHODS[entry.kind, kind]
     if getattr(config.modes[mode], "labels", None) is not None:
         method = "medbench.predict.few_shot"
-    source = {
-        "module": base.module_name(entry.kind, entry.architecture),
-        "checkpoint": checkpoint(config, model),
-        "revision": entry.revision,
-        "batch_size": entry.batch_size,
-    }
-    asking = config.asking.model_dump() if entry.kind == "generative" else None
-    chosen = Params(method, data.task, source if method in LOADS_MODEL else None, data.classes, kind == "lora", asking)
+    source = sources.source(config, model) if method in LOADS_MODEL else None
+    chosen = Params(method, data.task, source, data.classes, kind == "lora", sources.asking(config, model))
     image = getattr(config.modes[mode], "image", "own")
     seed = config.run.seed if image == "shuffled" else None
     return chosen._replace(deterministic=config.run.deterministic and gpus(chosen) > 0, image=image, seed=seed)
@@ -79,7 +73,14 @@ def run(params: Params, dataset: str, model: str, mode: str) -> dict[str, Any]:
             runtime.deterministic_kernels()
         frame = importlib.import_module(params.method).predict(params, *names, work)
         tables.write(tables.TABLES[f"predictions-{params.task}"], frame, paths.predictions(*names))
-        return work.facts()
+        return {**work.facts(), **_ended(frame)}
+
+
+def _ended(frame: Any) -> dict[str, Any]:
+    """How many answers ended in which way; nothing of scores."""
+    if "finish_reason" not in frame.columns:
+        return {}
+    return {"finish_reasons": dict(frame["finish_reason"].value_counts().sort("finish_reason").iter_rows())}
 
 
 def _inputs(params: Params, dataset: str, model: str, mode: str) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Qwen2-VL, Qwen2.5-VL, InternVL, Gemma 3: batches, training, certificates, kills and parameter counts of every family."""
+"""Every generative family: batches, training, certificates, kills and parameter counts."""
 
 import json
 import re
@@ -11,15 +11,16 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from transformers import PreTrainedModel
 
 from medbench import config
 from medbench.adapt import certificate, generative_lora, tuned
 from medbench.adapt.base import Source
 from medbench.errors import MedbenchError
-from medbench.models import base, counting
-from medbench.models.generative_base import IGNORED, Generative, Query
+from medbench.models import base, counting, generative_base, hub
+from medbench.models.generative_base import BLOCK, CIRCLE, IGNORED, Generative, Query, circling
 from tests.unit import asked, tiny_generative
-from tests.unit.tiny_generative import FAMILIES
+from tests.unit.tiny_generative import ALL
 
 ROOT = Path(__file__).parents[2]
 QWEN = {
@@ -98,7 +99,22 @@ PUBLISHED["llava-med"] = (
     7_566_219_264,
     20.98,
 )  # fmt: skip
-SAME = {"lingshu": "qwen2.5-vl", "medgemma": "gemma-3"}
+PUBLISHED["vila-1.5"] = (
+    "vila",
+    {
+        "llm_cfg": {
+            "model_type": "llama", "vocab_size": 128256, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+            "num_attention_heads": 32, "num_key_value_heads": 8, "rope_theta": 500_000.0,
+        },
+        "vision_tower_cfg": {
+            "model_type": "siglip_vision_model", "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27,
+            "num_attention_heads": 16, "image_size": 384, "patch_size": 14,
+        },
+    },
+    8_494_155_840,
+    35.67,
+)  # fmt: skip
+SAME = {"lingshu": "qwen2.5-vl", "medgemma": "gemma-3", "vila-m3": "vila-1.5"}
 
 
 @pytest.mark.parametrize("name", [*PUBLISHED, *SAME])
@@ -123,6 +139,7 @@ def test_adapters_and_projector_have_the_sizes_of_the_facts(name: str) -> None:
     hit = [layer for layer_name, layer in model.named_modules() if re.fullmatch(family.lora_targets, layer_name)]
     adapters = sum(16 * (layer.in_features + layer.out_features) for layer in hit)
     facts = {"llava-1.5": 39.98, "qwen2-vl": 40.37, "qwen2.5-vl": 40.37, "internvl3": 40.37, "gemma-3": 29.80, "llava-med": 41.94}
+    facts["vila-1.5"] = 41.94
     assert round(adapters / 1e6, 2) == facts[name]
     projector = next(layer for layer_name, layer in model.named_modules() if layer_name.endswith(family.projector[0]))
     assert sum(value.numel() for value in projector.parameters()) / 1e6 == pytest.approx(of_projector, abs=0.06)
@@ -131,7 +148,7 @@ def test_adapters_and_projector_have_the_sizes_of_the_facts(name: str) -> None:
 # --- tiny checkpoints
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=ALL)
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -233,17 +250,18 @@ def test_training_is_certified_read_back_and_survives_a_kill(family: str, tmp_pa
 def test_a_checkpoint_of_another_family_is_named(family: str, tmp_path: Path) -> None:
     folder = tiny_generative.checkpoint(family, tmp_path / "m")
     found = json.loads((folder / "config.json").read_text())["model_type"]
-    expected = "set `architecture: llava-med`" if family == "llava-med" else f"is a checkpoint of '{found}', not of 'llava'"
+    original = {"llava-med": "set `architecture: llava-med`", "vila": "set `architecture: vila` where it is VILA"}
+    expected = original.get(family, f"is a checkpoint of '{found}', not of '{'internvl' if family == 'llava' else 'llava'}'")
     shutil.copy(tiny_generative.checkpoint("qwen2-vl", tmp_path / "other") / "chat_template.jinja", folder)
     for file in ("processor_config.json", "preprocessor_config.json"):
         if not (folder / file).exists() and (tmp_path / "other" / file).exists():
             shutil.copy(tmp_path / "other" / file, folder)
     with pytest.raises(MedbenchError, match=expected):
-        base.load(base.module_name("generative", "llava"), str(folder), None)
+        base.load(base.module_name("generative", "llava" if family != "llava" else "internvl"), str(folder), None)
 
 
 def test_a_checkpoint_without_chat_template_is_named(family: str, tmp_path: Path) -> None:
-    if family == "llava-med":
+    if family in ("llava-med", "vila"):
         pytest.skip("its chat template is the architecture's own")
     folder = tiny_generative.checkpoint(family, tmp_path / "m")
     (folder / "chat_template.jinja").unlink()
@@ -273,25 +291,184 @@ def test_llava_med_is_renamed_padded_and_given_its_tokens(tmp_path: Path) -> Non
         base.load(base.module_name("generative", "llava-med"), str(folder), None)
 
 
-@pytest.mark.parametrize(
-    ("name", "key"), [("qwen2-5-vl", "mm_token_type_ids"), ("gemma3", "token_type_ids"), ("qwen2-vl", "image_grid_thw")]
-)
-def test_a_processor_key_that_never_reaches_the_model_is_caught(
-    name: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Qwen2.5-VL and Gemma train on without it, with wrong positions."""
+def test_tokens_are_counted_as_the_processor_makes_them(model: Generative) -> None:
+    """Up to what is the same for every question: so batches are put together of questions that take about as many."""
+    sizes = [(56, 56), (112, 56), (28, 140), (300, 200)]
+    asking = [Query("s", Image.new("RGB", size), "Is it" + " very" * place) for place, size in enumerate(sizes)]
+    real = [int(model.inputs([query], 1)["attention_mask"].sum()) for query in asking]
+    counted = [model.length(query.text, query.image.size) for query in asking]
+    assert len({found - expected for found, expected in zip(real, counted, strict=True)}) == 1
+
+
+def test_an_answer_that_goes_round_in_circles_is_stopped_alone(model: Generative) -> None:
+    """Untrained models do, given the room; the others of the batch go on."""
+    asking = queries(4)
+    together = model.generate(model.inputs(asking, 150), 150)
+    assert together == [model.generate(model.inputs([query], 150), 150)[0] for query in asking]
+    for answer in together:
+        assert (answer.finish_reason == "repetition") <= (CIRCLE <= answer.n_tokens < 150)
+
+
+def test_answers_in_circles() -> None:
+    yes, other = [1, 2, 3] * 20, list(range(60))
+    assert circling(torch.tensor([yes, other])).tolist() == [True, False]
+    assert circling(torch.tensor([yes[: CIRCLE - 1]])).tolist() == [False], "too short to say"
+    assert circling(torch.tensor([[9, *yes[:CIRCLE]], [*yes[:CIRCLE], 9]])).tolist() == [True, False]
+    assert circling(torch.tensor([list(range(BLOCK + 1)) * 9])).tolist() == [False], "a longer block is a list, not a circle"
+
+
+def test_fillers_behind_a_stopped_answer_are_not_its_end(model: Generative, monkeypatch: pytest.MonkeyPatch) -> None:
+    end, word, other = next(iter(model.ends)), *(model.tokens(" yes")[0], model.tokens(" left")[0])
+    rows = torch.tensor([[word] * CIRCLE + [end] * 6, [other] * 4 + [end] * (CIRCLE + 2), [word, other] * 15])
+    monkeypatch.setattr(model.model, "generate", lambda **given: torch.cat([given["input_ids"], rows], dim=1))
+    found = model.generate(model.inputs(queries(3), 30), 30)
+    assert [(answer.finish_reason, answer.n_tokens) for answer in found] == [("repetition", CIRCLE), ("stop", 4), ("repetition", CIRCLE)]
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_quantised_weights_answer_train_and_come_back(family: str, bits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("bitsandbytes", reason="4- and 8-bit weights need bitsandbytes")
     monkeypatch.chdir(tmp_path)
     asked.dataset("d", patients=(2, 1, 1))
+    folder = tiny_generative.checkpoint(family, tmp_path / "m")
+    source = Source(base.module_name("generative", family), str(folder), None, 16, bits)
+    loaded = generative_base.load(source)
+    kinds = {type(layer).__name__ for name, layer in loaded.model.named_modules() if re.fullmatch(loaded.lora_targets, name)}
+    assert kinds == {"Linear4bit" if bits == 4 else "Linear8bitLt"}
+    projector = next(part for name, part in loaded.model.named_modules() if name.endswith(loaded.projector[0]))
+    assert all(value.is_floating_point() for value in projector.parameters()), "it is trained whole"
+    asking = queries(4)
+    assert len(loaded.generate(loaded.inputs(asking, 5), 5)) == 4
+    adapted = generative_lora.adapt(job(family, folder, tmp_path / "w")._replace(source=source))
+    assert not adapted.certificate.failures
+    with pytest.raises(MedbenchError, match="is an adapter for another base"):
+        tuned.read(adapted.weights, generative_base.load(source._replace(bits=None)), source._replace(bits=None))
+
+
+def test_a_missing_library_for_bits_is_named(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    folder = tiny_generative.checkpoint(family, tmp_path / "m")
+    with pytest.raises(MedbenchError, match="4-bit weights need bitsandbytes, which is not installed; pip install bitsandbytes"):
+        base.load(base.module_name("generative", family), str(folder), None, bits=4)
+
+
+def test_a_model_that_is_spread_answers_equally(family: str, model: Generative, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By accelerate's device map, which has only the CPU to give here."""
+    plain = hub.placement
+    monkeypatch.setattr(hub, "placement", lambda **given: plain(**given)._replace(spread=True))
+    made, asked_for = PreTrainedModel.from_pretrained.__func__, []  # type: ignore[attr-defined]
+
+    def watched(cls: Any, *given: Any, **more: Any) -> Any:
+        asked_for.append(more.get("device_map"))
+        return made(cls, *given, **more)
+
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", classmethod(watched))
+    folder = tiny_generative.checkpoint(family, tmp_path / "m")
+    spread: Generative = base.load(base.module_name("generative", family), str(folder), None)
+    assert asked_for == ["auto"]
+    asking = queries(3)
+    assert spread.generate(spread.inputs(asking, 8), 8) == model.generate(model.inputs(asking, 8), 8)
+
+
+def test_exceptions_of_a_processor_stand_in_the_registry(tmp_path: Path) -> None:
+    folder = tiny_generative.checkpoint("internvl", tmp_path / "m")
+    source = Source(base.module_name("generative", "internvl"), str(folder), None, 16)
+    wide = Query("s", Image.new("RGB", (112, 56)), "Is it?")
+    tokens = [
+        int((loaded.inputs([wide], 1)["input_ids"] == loaded.image_token_id).sum())
+        for loaded in (generative_base.load(source), generative_base.load(source._replace(processor={"crop_to_patches": False})))
+    ]
+    assert tokens == [12, 4], "two tiles and a thumbnail; the image alone"
+    with pytest.raises(MedbenchError, match=r"its GotOcr2ImageProcessor\w* knows no 'max_tiles'; choose from .*max_patches"):
+        generative_base.load(source._replace(processor={"max_tiles": 3}))
+
+
+def test_an_image_that_a_processor_refuses_is_named(tmp_path: Path) -> None:
+    folder = tiny_generative.checkpoint("qwen2-vl", tmp_path / "m")
+    loaded: Generative = base.load(base.module_name("generative", "qwen2-vl"), str(folder), None)
+    asking = queries(3)
+    asking[1] = asking[1]._replace(image=Image.new("RGB", (3000, 10)))
+    with pytest.raises(MedbenchError, match=r"sample 1: Qwen2VLProcessor refuses it with its image of 3000x10 \(absolute aspect ratio"):
+        loaded.inputs(asking, 4)
+
+
+@pytest.mark.parametrize(("name", "base_of_positions"), [("llava-med", 1_000_000.0), ("vila", 500_000.0)])
+def test_original_layouts_keep_their_positions_and_load_equally_twice(name: str, base_of_positions: float, tmp_path: Path) -> None:
+    """`rope_theta` moved in newer configurations, and a decoder that turns by another base answers nonsense silently."""
     folder = tiny_generative.checkpoint(name, tmp_path / "m")
-    plain = Generative.placed
+    first, second = (base.load(base.module_name("generative", name), str(folder), None) for _ in range(2))
+    assert first.model.config.text_config.rope_parameters["rope_theta"] == base_of_positions
+    assert tuned.frozen_digest(first) == tuned.frozen_digest(second)
+    vocabulary, rows = len(first.tokenizer), first.model.lm_head.weight
+    assert rows.shape[0] % 64 == 0 and not bool(rows[vocabulary:].any())
+    never = set(first.model.generation_config.suppress_tokens)
+    assert {first.image_token_id, first.tokenizer.pad_token_id, *range(vocabulary, rows.shape[0])} <= never
 
-    def forgetful(self: Generative, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return plain(self, {kept: value for kept, value in inputs.items() if kept != key})
 
-    monkeypatch.setattr(Generative, "placed", forgetful)
-    try:
-        adapted = generative_lora.adapt(job(name, folder, tmp_path / "w"))
-    except (ValueError, RuntimeError, TypeError, AttributeError):
-        assert name == "qwen2-vl", "this one fails by itself"
-        return
-    assert any(f"was not given {key}" in failure for failure in adapted.certificate.failures), adapted.certificate.failures
+def test_vila_is_its_parts(tmp_path: Path) -> None:
+    """Against SigLIP and Llama as transformers loads them from their folders, and the projector by hand."""
+    from transformers import LlamaForCausalLM, SiglipVisionModel
+
+    folder = tiny_generative.checkpoint("vila", tmp_path / "m")
+    loaded: Generative = base.load(base.module_name("generative", "vila"), str(folder), None)
+    llm = LlamaForCausalLM.from_pretrained(folder / "llm").eval()
+    tower = SiglipVisionModel.from_pretrained(folder / "vision_tower").eval()
+    raw = load_file(folder / "mm_projector/model.safetensors")
+    query = queries(1)[0]
+    inputs = loaded.inputs([query], 1)
+    with torch.inference_mode():
+        patches = tower(inputs["pixel_values"], output_hidden_states=True).hidden_states[-2][0]
+        side = 5
+        grid = {(row, column): patches[row * side + column] for row in range(side) for column in range(side)}
+        nothing = torch.zeros(patches.shape[1])
+        joined = [
+            torch.cat([grid.get((row + down, column + right), nothing) for down in (0, 1) for right in (0, 1)])
+            for column in range(0, side, 2)
+            for row in range(0, side, 2)
+        ]  # column after column
+        hidden = torch.nn.functional.layer_norm(torch.stack(joined), (4 * patches.shape[1],), raw["layers.1.weight"], raw["layers.1.bias"])
+        hidden = torch.nn.functional.gelu(hidden @ raw["layers.2.weight"].T + raw["layers.2.bias"])
+        hidden = hidden @ raw["layers.4.weight"].T + raw["layers.4.bias"]
+        ids = inputs["input_ids"][0]
+        places = (ids == loaded.image_token_id).nonzero().flatten().tolist()
+        assert len(places) == 9
+        words = llm.model.embed_tokens(ids.masked_fill(ids == loaded.image_token_id, 0))
+        words[places] = hidden
+        expected = llm(inputs_embeds=words[None]).logits[0, -1]
+        found = loaded.model(**loaded.placed(inputs)).logits[0, -1, : len(expected)]
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_vila_speaks_as_its_decoder_was_taught(tmp_path: Path) -> None:
+    folder = tiny_generative.checkpoint("vila", tmp_path / "m")
+    module = base.module_name("generative", "vila")
+    llama: Generative = base.load(module, str(folder), None)
+    assert llama.prompt("Is it?").endswith("<image>\nIs it?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n")
+    assert llama.completion("no") == "no<|end_of_text|>"
+    assert llama.tokenizer.convert_tokens_to_ids("<|eot_id|>") in llama.ends
+    for file in ("tokenizer.json", "tokenizer_config.json"):  # a decoder without Llama 3's tokens: Vicuna's (3B, 13B)
+        path = folder / "llm" / file
+        path.write_text(path.read_text().replace("<|eot_id|>", "<unused>"))
+    vicuna: Generative = base.load(module, str(folder), None)
+    assert vicuna.prompt("Is it?").endswith("user's questions. USER: <image>\nIs it? ASSISTANT:")
+    assert vicuna.completion("no") == " no<|end_of_text|>"
+    vicuna.train_batch(queries(2), ["yes", "no"])
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "expected"),
+    [
+        ("config.json", "s2", True, "has s2 True"),
+        ("mm_projector/config.json", "mm_projector_type", "mlp2x_gelu", "has mm_projector_type 'mlp2x_gelu'"),
+        ("vision_tower/config.json", "model_type", "intern_vit_6b", "has vision tower 'intern_vit_6b'"),
+    ],
+)
+def test_a_vila_that_computes_otherwise_is_refused(file: str, key: str, value: Any, expected: str, tmp_path: Path) -> None:
+    folder = tiny_generative.checkpoint("vila", tmp_path / "m")
+    config_file = folder / file
+    config_file.write_text(json.dumps({**json.loads(config_file.read_text()), key: value}))
+    with pytest.raises(MedbenchError, match=f"{expected}; architecture vila reads"):
+        base.load(base.module_name("generative", "vila"), str(folder), None)
+    shutil.rmtree(folder / "mm_projector")
+    with pytest.raises(MedbenchError, match="is no checkpoint of VILA"):
+        base.load(base.module_name("generative", "vila"), str(folder), None)

@@ -1,4 +1,4 @@
-"""LoRA of generative models: a whole adaptation, and planted defects that the certificate must catch."""
+"""LoRA of generative models: a whole adaptation, what a kill leaves, and what a user can mend. Planted defects: test_planted.py."""
 
 import json
 import shutil
@@ -33,10 +33,6 @@ def adapt(place: Path, scratch: str = "scratch", **recipe: Any) -> Adapted:
     return generative_lora.adapt(asked.job("d", place / "tiny", place / scratch, recipe))
 
 
-def failures(place: Path, **recipe: Any) -> str:
-    return "; ".join(adapt(place, **recipe).certificate.failures)
-
-
 def test_an_adaptation_is_certified_and_read_back(place: Path) -> None:
     adapted = adapt(place)
     found = adapted.certificate
@@ -49,7 +45,7 @@ def test_an_adaptation_is_certified_and_read_back(place: Path) -> None:
     written = json.loads((place / "certificate.json").read_text())
     assert written["text"]["n_watched"] == 48 and written["failures"] == []
     fresh: Generative = base.load(asked.MODULE, str(place / "tiny"), None)
-    tuned.read(adapted.weights, fresh)
+    tuned.read(adapted.weights, fresh, asked.job("d", place / "tiny", place / "scratch").source)
     with safe_open(adapted.weights, "pt") as file:
         for name, value in tuned.trainable(fresh).items():
             assert torch.equal(value, file.get_tensor(name))
@@ -81,110 +77,6 @@ def test_a_finished_training_that_was_killed_before_its_end_is_still_certified(p
     assert adapt(place).certificate == first
 
 
-# --- planted defects (PROTOCOL.md, section 4; MODELS.md, section 6)
-
-
-def test_a_question_that_is_never_seen_is_caught(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = Llava.prompt
-    monkeypatch.setattr(Llava, "prompt", lambda self, text: plain(self, "Describe."))
-    assert "48 of 48 inputs lack their question" in failures(place)
-
-
-def test_prompt_tokens_in_the_loss_are_caught(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = Llava.train_batch
-
-    def leaking(self: Llava, *given: Any) -> dict[str, torch.Tensor]:
-        batch = plain(self, *given)
-        return {**batch, "labels": batch["input_ids"].masked_fill(batch["input_ids"] == self.image_token_id, -100)}
-
-    monkeypatch.setattr(Llava, "train_batch", leaking)
-    found = failures(place)
-    assert "the labels of 48 of 48 samples are not exactly the answer" in found
-    assert "the loss covers padding" in found
-
-
-def test_image_tokens_in_the_loss_are_caught(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = Llava.train_batch
-
-    def leaking(self: Llava, *given: Any) -> dict[str, torch.Tensor]:
-        batch = plain(self, *given)
-        image = batch["input_ids"] == self.image_token_id
-        return {**batch, "labels": torch.where(image, batch["input_ids"], batch["labels"])}
-
-    monkeypatch.setattr(Llava, "train_batch", leaking)
-    assert "the loss covers image tokens" in failures(place)
-
-
-def test_an_answer_without_its_end_is_caught(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = Llava.train_batch
-
-    def endless(self: Llava, *given: Any) -> dict[str, torch.Tensor]:
-        batch = plain(self, *given)
-        return {**batch, "labels": batch["labels"].masked_fill(batch["labels"] == self.tokenizer.eos_token_id, -100)}
-
-    monkeypatch.setattr(Llava, "train_batch", endless)
-    assert "are not exactly the answer" in failures(place)
-
-
-def test_a_processor_key_that_is_dropped_is_caught(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = Llava.placed
-    monkeypatch.setattr(Llava, "placed", lambda self, given: {k: v for k, v in plain(self, given).items() if k != "attention_mask"})
-    assert "the model was not given attention_mask of its processor" in failures(place)
-
-
-def test_a_projector_that_is_not_saved_is_caught(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = tuned.save
-
-    def forgetful(model: Generative, path: Path, described: tuned.Description) -> None:
-        plain(model, path, described)
-        with safe_open(path, "pt") as file:
-            about = file.metadata()
-        kept = load_file(path)
-        save_file({name: value for name, value in kept.items() if "multi_modal_projector" not in name}, path, about)
-
-    monkeypatch.setattr(tuned, "save", forgetful)
-    found = failures(place)
-    assert "the saved file holds no projector" in found and "the saved file lacks" in found
-
-
-def test_a_frozen_adapter_is_caught(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = tuned.build
-
-    def frozen(*given: Any) -> None:
-        plain(*given)
-        for name, value in given[0].model.named_parameters():
-            if "lora_" in name:
-                value.requires_grad_(False)
-
-    monkeypatch.setattr(tuned, "build", frozen)
-    assert "28 of 32 trainable tensors never received a gradient" in failures(place)
-
-
-def test_a_vision_tower_that_is_trained_along_is_caught(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = generative_lora.Learner.prepare
-
-    def moving(self: generative_lora.Learner, places: Any) -> Any:
-        with torch.no_grad():
-            next(value for name, value in self.model.model.named_parameters() if "vision_tower" in name).add_(0.01)
-        return plain(self, places)
-
-    monkeypatch.setattr(generative_lora.Learner, "prepare", moving)
-    assert "frozen weights changed" in failures(place)
-
-
-def test_a_reload_that_answers_otherwise_is_caught(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = tuned.read
-
-    def wrong(path: Path, model: Generative) -> None:
-        plain(path, model)
-        with torch.no_grad():
-            for value in tuned.trainable(model).values():
-                value.mul_(3)
-
-    monkeypatch.setattr(tuned, "read", wrong)
-    assert "the saved adapter predicts otherwise" in failures(place)
-
-
 def test_test_samples_in_training_are_caught(place: Path) -> None:
     job = asked.job("d", place / "tiny", place / "scratch")
     stolen = job._replace(test_ids=frozenset(job.train.sample_ids[:3]))
@@ -200,18 +92,22 @@ def test_a_loss_that_is_not_finite_names_the_cell(place: Path) -> None:
 
 
 def test_an_adapter_of_another_model_is_named(place: Path) -> None:
-    weights = adapt(place).weights
+    weights, source = adapt(place).weights, asked.job("d", place / "tiny", place / "scratch").source
     fresh: Generative = base.load(asked.MODULE, str(place / "tiny"), None)
     with safe_open(weights, "pt") as file:
         about = file.metadata()
+    with pytest.raises(MedbenchError, match=r"is an adapter for another base .*tiny; this is .*another"):
+        tuned.read(weights, fresh, source._replace(checkpoint="another"))
+    with pytest.raises(MedbenchError, match=r"is an adapter for another base .*; this is .* revision abc"):
+        tuned.read(weights, fresh, source._replace(revision="abc"))
     tensors = load_file(weights)
     name = next(iter(tensors))
     save_file({**tensors, name: torch.zeros(3, 3)}, weights, about)
     with pytest.raises(MedbenchError, match="is the adapter of another model"):
-        tuned.read(weights, fresh)
+        tuned.read(weights, fresh, source)
     weights.write_bytes(b"not safetensors")
     with pytest.raises(MedbenchError, match="is no readable adapter"):
-        tuned.read(weights, base.load(asked.MODULE, str(place / "tiny"), None))
+        tuned.read(weights, base.load(asked.MODULE, str(place / "tiny"), None), source)
 
 
 def test_targets_that_match_nothing_are_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

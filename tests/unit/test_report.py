@@ -309,6 +309,17 @@ def test_certificates_reach_page_and_table(folder: Path) -> None:
     )
 
 
+def test_answers_that_cannot_be_read_or_never_end_are_cautioned(found: material.Material) -> None:
+    assert cautions.unreadable(found).places == ["Chest questions, Mini llava, off the shelf: 4 of 10 closed answers hold no choice"]
+    (place,) = cautions.cut_off(found).places
+    assert place == "Chest questions, Mini llava, off the shelf: of 20 answers, 3 stopped while they went round in circles"
+    assert cautions.rounded(found).places == []
+    cell = next(cell for cell in found.present if cell.dataset == "vqa")
+    records = {**found.records, cell: {**found.records[cell], "asked_alone": 32, "changed_alone": 2}}
+    (place,) = cautions.rounded(found._replace(records=records)).places
+    assert place == f"{cell}: 2 of 32 questions answered otherwise when asked alone"
+
+
 def test_an_adapted_cell_without_certificate_is_cautioned(found: material.Material) -> None:
     cell = Cell("radio", "clip", "lora")
     without = found._replace(certificates={name: value for name, value in found.certificates.items() if name != cell})

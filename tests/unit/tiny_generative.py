@@ -23,12 +23,15 @@ from transformers import (
     Qwen2VLImageProcessor,
     Qwen2VLProcessor,
     Qwen2VLVideoProcessor,
+    SiglipImageProcessor,
 )
 
 from medbench.demo import minillava
-from medbench.models.generative import gemma3, internvl, llava_med, qwen2_5_vl, qwen2_vl
+from medbench.models.generative import gemma3, internvl, llava_med, qwen2_5_vl, qwen2_vl, vila
+from tests.unit import asked
 
-FAMILIES = ("qwen2-vl", "qwen2-5-vl", "internvl", "gemma3", "llava-med")
+FAMILIES = ("qwen2-vl", "qwen2-5-vl", "internvl", "gemma3", "llava-med", "vila")
+ALL = ("llava", *FAMILIES)
 TEXT: dict[str, Any] = {
     "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
     "max_position_embeddings": 512, "initializer_range": 0.2,
@@ -47,7 +50,7 @@ GEMMA = (
 
 def checkpoint(family: str, folder: Path) -> Path:
     """A copy of an untrained model with its processor, made once a session."""
-    return Path(shutil.copytree(_made(family), folder))
+    return asked.checkpoint(folder) if family == "llava" else Path(shutil.copytree(_made(family), folder))
 
 
 @cache
@@ -56,11 +59,14 @@ def _made(family: str) -> Path:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        {"qwen2-vl": _qwen2, "qwen2-5-vl": _qwen2_5, "internvl": _internvl, "gemma3": _gemma3, "llava-med": _llava_med}[family](folder)
+        make = {
+            "qwen2-vl": _qwen2, "qwen2-5-vl": _qwen2_5, "internvl": _internvl, "gemma3": _gemma3, "llava-med": _llava_med, "vila": _vila,
+        }  # fmt: skip
+        make[family](folder)
     return folder
 
 
-def _tokenizer(specials: list[str], **named: Any) -> PreTrainedTokenizerFast:
+def _tokenizer(specials: list[str], pad: str | None = "<pad>", **named: Any) -> PreTrainedTokenizerFast:
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
@@ -68,7 +74,7 @@ def _tokenizer(specials: list[str], **named: Any) -> PreTrainedTokenizerFast:
         vocab_size=600, special_tokens=specials, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
     )
     core.train_from_iterator(sorted(minillava.texts()), trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=core, model_max_length=512, pad_token="<pad>", **named)
+    return PreTrainedTokenizerFast(tokenizer_object=core, model_max_length=512, pad_token=pad, **named)
 
 
 def _qwen_parts() -> tuple[PreTrainedTokenizerFast, dict[str, Any], dict[str, int]]:
@@ -174,7 +180,7 @@ def _llava_med(folder: Path) -> None:
     }
     (folder / "tower").mkdir()
     (folder / "tower/config.json").write_text(json.dumps({"model_type": "clip", "vision_config": vision}))
-    config = {**TEXT, "vocab_size": words, "mm_vision_tower": "tower", "mm_vision_select_layer": -2}
+    config = {**TEXT, "vocab_size": words, "mm_vision_tower": "tower", "mm_vision_select_layer": -2, "rope_theta": 1_000_000.0}
     made = llava_med.skeleton({**config, "vision": vision})
     tensors = {original(name): value.contiguous() for name, value in made.state_dict().items()}
     half = len(tensors) // 2
@@ -183,6 +189,38 @@ def _llava_med(folder: Path) -> None:
         save_file({name: tensors[name] for name in part}, folder / f"model-{number:05d}-of-00002.safetensors")
     tokenizer.save_pretrained(folder)
     (folder / "config.json").write_text(json.dumps({"model_type": "llava_mistral", **config}))
+
+
+def _vila(folder: Path) -> None:
+    """In the original layout: a folder for each part, each with its own names. Five by five patches, so that the projector pads."""
+    specials = ["<|end_of_text|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
+    tokenizer = _tokenizer(specials, pad=None, eos_token="<|end_of_text|>", bos_token="<|begin_of_text|>")
+    vision = {
+        "model_type": "siglip_vision_model", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2,
+        "image_size": 70, "patch_size": 14,
+    }  # fmt: skip
+    config = {
+        "model_type": "llava_llama", "mm_vision_select_layer": -2, "mm_vision_select_feature": "cls_patch", "s2": False,
+        "llm_cfg": {**TEXT, "model_type": "llama", "vocab_size": len(tokenizer), "rope_theta": 500_000.0},
+        "vision_tower_cfg": vision, "mm_projector_cfg": {"model_type": "v2l_projector", "mm_projector_type": "mlp_downsample"},
+    }  # fmt: skip
+    made = vila.skeleton(config)
+    for value in made.model.multi_modal_projector.parameters():
+        torch.nn.init.normal_(value, std=0.2)
+    own = {"model.vision_tower.": ("vision_tower", "vision_model."), "model.multi_modal_projector.": ("mm_projector", "")}
+    own |= {"model.language_model.": ("llm", "model."), "lm_head.": ("llm", "lm_head.")}
+    tensors: dict[str, dict[str, torch.Tensor]] = {part: {} for part in vila.PARTS}
+    for name, value in made.state_dict().items():
+        start = next(start for start in own if name.startswith(start))
+        part, front = own[start]
+        tensors[part][name.replace(start, front, 1)] = value.contiguous()
+    for part, found in tensors.items():
+        (folder / part).mkdir()
+        save_file(found, folder / part / "model.safetensors")
+        (folder / part / "config.json").write_text(json.dumps(config[f"{part}_cfg"]))
+    tokenizer.save_pretrained(folder / "llm")
+    SiglipImageProcessor(size={"height": 70, "width": 70}).save_pretrained(folder / "vision_tower")
+    (folder / "config.json").write_text(json.dumps(config))
 
 
 def original(name: str) -> str:

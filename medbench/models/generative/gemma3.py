@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import nn
 from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
@@ -27,10 +26,11 @@ class Gemma3(Generative):
         return super().ends | {self.tokenizer.convert_tokens_to_ids(TURN_END)}
 
 
-def load(checkpoint: str, revision: str | None = None, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Gemma3:
+def load(checkpoint: str, revision: str | None = None, **placement: Any) -> Gemma3:
     """Load from a hub id or a folder. Raises MedbenchError as `hub` does, or without a chat template."""
     path = hub.folder(checkpoint, revision)
-    return Gemma3(hub.load_model(Gemma3ForConditionalGeneration, path, "gemma3", hub.placement(device, dtype)), load_processor(path))
+    model = hub.load_model(Gemma3ForConditionalGeneration, path, "gemma3", hub.placement(**placement))
+    return Gemma3(model, load_processor(path, "gemma3"))
 
 
 def skeleton(config: dict[str, Any]) -> nn.Module:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import nn
 from transformers import InternVLConfig, InternVLForConditionalGeneration
 
@@ -19,12 +18,12 @@ class InternVl(ChatEnded):
     projector = ("multi_modal_projector",)
 
 
-def load(checkpoint: str, revision: str | None = None, device: torch.device | None = None, dtype: torch.dtype | None = None) -> InternVl:
+def load(checkpoint: str, revision: str | None = None, **placement: Any) -> InternVl:
     """Load from a hub id or a folder. Raises MedbenchError as `hub` does, or without a chat template."""
     path = hub.folder(checkpoint, revision)
-    processor = load_processor(path)
+    processor = load_processor(path, "internvl")
     processor.image_processor.max_patches = min(processor.image_processor.max_patches, MAX_PATCHES)
-    return InternVl(hub.load_model(InternVLForConditionalGeneration, path, "internvl", hub.placement(device, dtype)), processor)
+    return InternVl(hub.load_model(InternVLForConditionalGeneration, path, "internvl", hub.placement(**placement)), processor)
 
 
 def skeleton(config: dict[str, Any]) -> nn.Module:

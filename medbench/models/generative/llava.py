@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import nn
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
@@ -25,8 +24,8 @@ def skeleton(config: dict[str, Any]) -> nn.Module:
     return LlavaForConditionalGeneration(LlavaConfig(**config))
 
 
-def load(checkpoint: str, revision: str | None = None, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Llava:
+def load(checkpoint: str, revision: str | None = None, **placement: Any) -> Llava:
     """Load from a hub id or a folder. Raises MedbenchError as `hub` does, or without a chat template."""
     path = hub.folder(checkpoint, revision)
-    processor = load_processor(path)
-    return Llava(hub.load_model(LlavaForConditionalGeneration, path, "llava", hub.placement(device, dtype)), processor)
+    processor = load_processor(path, "llava")
+    return Llava(hub.load_model(LlavaForConditionalGeneration, path, "llava", hub.placement(**placement)), processor)

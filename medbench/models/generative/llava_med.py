@@ -9,30 +9,18 @@ import re
 from pathlib import Path
 from typing import Any
 
-import torch
-from accelerate import init_empty_weights
 from torch import nn
-from transformers import (
-    CLIPVisionConfig,
-    GenerationConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    LlavaImageProcessor,
-    LlavaProcessor,
-    MistralConfig,
-)
+from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaImageProcessor, LlavaProcessor
 
 from medbench import hubs
 from medbench.errors import MedbenchError
-from medbench.models import hub
+from medbench.models import hub, original
 from medbench.models.generative_base import Generative
 
-IMAGE, PAD = "<image>", "<pad>"
-MULTIPLE = 64  # rows of the embedding, after the two tokens are added
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}{{ '[INST] ' }}"
-    "{% for content in message['content'] %}{% if content['type'] == 'image' %}{{ '<image>\n' }}{% else %}{{ content['text'] }}{% endif %}"
-    "{% endfor %}{{ ' [/INST]' }}{% endif %}{% endfor %}"
+    + original.CONTENT
+    + "{{ ' [/INST]' }}{% endif %}{% endfor %}"
 )
 RENAMED = (
     (r"model\.vision_tower\.vision_tower\.vision_model\.", "model.vision_tower."),
@@ -52,24 +40,16 @@ class LlavaMed(Generative):
         return f" {answer}{self.tokenizer.eos_token}"
 
 
-def load(checkpoint: str, revision: str | None = None, device: torch.device | None = None, dtype: torch.dtype | None = None) -> LlavaMed:
+def load(checkpoint: str, revision: str | None = None, **placement: Any) -> LlavaMed:
     """Load from a hub id or a folder in the original layout. Raises MedbenchError as `hub` does, or for another layout."""
-    path, place = hub.folder(checkpoint, revision, ("*.safetensors",), ("pytorch_model*.bin",)), hub.placement(device, dtype)
+    path = hub.folder(checkpoint, revision, ("*.safetensors",), ("pytorch_model*.bin",))
     hub.check_type(path, "llava_mistral")
     config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     tower = _tower(path, config)
-    with init_empty_weights():  # buffers are real: those that are computed stand in no file
-        model: Any = skeleton({**config, "vision": json.loads((tower / "config.json").read_text(encoding="utf-8"))})
-    hub.load_shards(model, path, renamed)
-    tokenizer = hub.load_tokenizer(path)
-    tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE], "pad_token": PAD})
-    model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=MULTIPLE)
-    model.config.image_token_index = model.config.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE)
-    model.config.text_config.pad_token_id = model.config.pad_token_id = tokenizer.pad_token_id
-    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    model.generation_config = GenerationConfig(**ends)  # type: ignore[no-untyped-call]
-    model.requires_grad_(False).eval().to(place.dtype).to(place.device)
-    return LlavaMed(model, _processor(tower, tokenizer, model.config.vision_config))
+    made = configured({**config, "vision": json.loads((tower / "config.json").read_text(encoding="utf-8"))})
+    layout = original.Layout(("",), renamed, "")
+    model, tokenizer = original.load(LlavaForConditionalGeneration, made, path, layout, hub.placement(**placement))
+    return LlavaMed(model, _processor(tokenizer, model.config.vision_config))
 
 
 def _tower(path: Path, config: dict[str, Any]) -> Path:
@@ -83,7 +63,7 @@ def _tower(path: Path, config: dict[str, Any]) -> Path:
     return hubs.snapshot(named, None, ["config.json", "preprocessor_config.json"])
 
 
-def _processor(tower: Path, tokenizer: Any, vision: Any) -> LlavaProcessor:
+def _processor(tokenizer: Any, vision: Any) -> LlavaProcessor:
     """The original evaluation's: padded to a square, then as CLIP has it."""
     side = vision.image_size
     images = LlavaImageProcessor(do_pad=True, size={"shortest_edge": side}, crop_size={"height": side, "width": side})
@@ -103,18 +83,22 @@ def renamed(name: str) -> str | None:
     return name
 
 
-def skeleton(config: dict[str, Any]) -> nn.Module:
-    """The model of an original `config.json`, untrained. `vision`: the tower's own configuration, by default CLIP-L at 336 pixels."""
+def configured(config: dict[str, Any]) -> LlavaConfig:
+    """An original `config.json` in transformers' words. `vision`: the tower's own configuration, by default CLIP-L at 336 pixels."""
     large = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16, "image_size": 336}
     vision = config.get("vision") or {**large, "patch_size": 14, "projection_dim": 768}
     vision = vision.get("vision_config", vision)
-    fields = set(MistralConfig().to_dict()) - {"model_type", "architectures", "dtype", "transformers_version"}
-    text = MistralConfig(**{name: value for name, value in config.items() if name in fields})
-    made = LlavaConfig(
-        vision_config=CLIPVisionConfig(**{name: value for name, value in vision.items() if name != "model_type"}),
+    fields = {name: value for name, value in config.items() if not name.startswith("mm_") and name != "vision"}
+    text = original.text_config("mistral", fields)
+    return LlavaConfig(
+        vision_config=CLIPVisionConfig(**{name: value for name, value in vision.items() if name not in original.NOT_FIELDS}),
         text_config=text,
         image_token_index=text.vocab_size,
         vision_feature_layer=config.get("mm_vision_select_layer", -2),
         vision_feature_select_strategy="default",
     )
-    return LlavaForConditionalGeneration(made)
+
+
+def skeleton(config: dict[str, Any]) -> nn.Module:
+    """The model of an original `config.json`, untrained."""
+    return LlavaForConditionalGeneration(configured(config))

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
@@ -11,11 +10,11 @@ from medbench.models.generative.qwen2_vl import QwenVl, bounded
 from medbench.models.generative_base import load_processor
 
 
-def load(checkpoint: str, revision: str | None = None, device: torch.device | None = None, dtype: torch.dtype | None = None) -> QwenVl:
+def load(checkpoint: str, revision: str | None = None, **placement: Any) -> QwenVl:
     """Load from a hub id or a folder. Raises MedbenchError as `hub` does, or without a chat template."""
     path = hub.folder(checkpoint, revision)
-    model = hub.load_model(Qwen2_5_VLForConditionalGeneration, path, "qwen2_5_vl", hub.placement(device, dtype))
-    return QwenVl(model, bounded(load_processor(path)))
+    model = hub.load_model(Qwen2_5_VLForConditionalGeneration, path, "qwen2_5_vl", hub.placement(**placement))
+    return QwenVl(model, bounded(load_processor(path, "qwen2_5_vl")))
 
 
 def skeleton(config: dict[str, Any]) -> nn.Module:

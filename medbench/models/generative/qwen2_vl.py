@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import nn
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
@@ -19,11 +18,11 @@ class QwenVl(ChatEnded):
     projector = ("visual.merger",)
 
 
-def load(checkpoint: str, revision: str | None = None, device: torch.device | None = None, dtype: torch.dtype | None = None) -> QwenVl:
+def load(checkpoint: str, revision: str | None = None, **placement: Any) -> QwenVl:
     """Load from a hub id or a folder. Raises MedbenchError as `hub` does, or without a chat template."""
     path = hub.folder(checkpoint, revision)
-    model = hub.load_model(Qwen2VLForConditionalGeneration, path, "qwen2_vl", hub.placement(device, dtype))
-    return QwenVl(model, bounded(load_processor(path)))
+    model = hub.load_model(Qwen2VLForConditionalGeneration, path, "qwen2_vl", hub.placement(**placement))
+    return QwenVl(model, bounded(load_processor(path, "qwen2_vl")))
 
 
 def bounded(processor: Any) -> Any:

@@ -1,0 +1,57 @@
+"""Checkpoints in the layout of their authors' own code: renamed while they are read, and given the tokens that transformers wants.
+
+Shared by LLaVA-Med and VILA, which keep the place of an image out of their vocabulary.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import nn
+from transformers import AutoConfig, GenerationConfig
+
+from medbench.models import hub
+
+IMAGE, PAD = "<image>", "<pad>"
+MULTIPLE = 64  # rows of the embedding, after the two tokens are added
+VOCABULARY = {"model.language_model.embed_tokens.weight", "lm_head.weight"}
+CONTENT = (
+    "{% for content in message['content'] %}"
+    "{% if content['type'] == 'image' %}{{ '<image>\n' }}{% else %}{{ content['text'] }}{% endif %}{% endfor %}"
+)
+"""Of a chat template: what one message holds."""
+NOT_FIELDS = frozenset({"model_type", "architectures", "dtype", "torch_dtype", "transformers_version", "_name_or_path"})
+
+
+class Layout(NamedTuple):
+    """Where the parts of a checkpoint lie below its folder, and what its tensors are called in transformers."""
+
+    parts: Sequence[str]  # folders with weights
+    renamed: Callable[[str], str | None]  # of `part/name`; None for one that is computed
+    tokenizer: str  # folder
+
+
+def text_config(model_type: str, fields: Mapping[str, Any]) -> Any:
+    """A decoder's configuration from an older `config.json`, positions included: their base moved since (`rope_theta`)."""
+    return AutoConfig.for_model(model_type, **{name: value for name, value in fields.items() if name not in NOT_FIELDS})
+
+
+def load(model_class: type[Any], config: Any, path: Path, layout: Layout, place: hub.Placement) -> tuple[Any, Any]:
+    """Model and tokenizer, with tokens for the image and for padding, which are never answered. Raises MedbenchError as `hub` does."""
+    tokenizer = hub.load_tokenizer(path / layout.tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE], "pad_token": PAD})
+    text = config.text_config
+    image, pad = tokenizer.convert_tokens_to_ids([IMAGE, PAD])
+    rows = -(-max(len(tokenizer), text.vocab_size) // MULTIPLE) * MULTIPLE
+    tensors = hub.read_shards(path, layout.parts, layout.renamed)
+    for name in VOCABULARY & tensors.keys():  # zeros: rows that were drawn at random would differ from load to load
+        tensors[name] = nn.functional.pad(tensors[name], (0, 0, 0, rows - len(tensors[name])))
+    text.vocab_size, text.pad_token_id = rows, pad
+    config.image_token_index = config.image_token_id = image
+    config.pad_token_id = pad
+    model = hub.from_tensors(model_class, config, tensors, path, place)
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=pad,
+        suppress_tokens=sorted({image, pad, *range(len(tokenizer), rows)}),
+    )  # fmt: skip
+    return model, tokenizer
