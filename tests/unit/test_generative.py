@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +13,21 @@ from PIL import Image
 
 from medbench import cli, material, tables
 from medbench import config as configuration
-from medbench.adapt.asked import Asked, by_length, windows
+from medbench.adapt.asked import Asked, Window, by_length, windows
 from medbench.datasets.images import ImageRow
 from medbench.demo import questions
 from medbench.errors import MedbenchError
-from medbench.models import base
+from medbench.models import asking, base, generative_base
 from medbench.models.ahead import ahead
-from medbench.models.generative_base import IGNORED, Generative, Query
+from medbench.models.generative_base import IGNORED, Answer, Generative, Query
 from medbench.partial import Work
 from medbench.predict import generative, question_baseline
 from medbench.stages import gaps
 from medbench.stages import predict as stage
 from medbench.stages.predict import Params
-from tests.unit import asked
+from tests.unit import asked, tiny_generative
+
+REAL = os.environ.get("MEDBENCH_REAL_DATA")
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +158,69 @@ def test_the_instruction_goes_to_yes_no_questions_alone() -> None:
     assert asked.ASKING.text("What is {this}?") == "What is {this}?"
 
 
+@pytest.mark.skipif(not REAL, reason="MEDBENCH_REAL_DATA names no folder of real data")
+def test_the_yes_no_rule_on_real_questions() -> None:
+    """VQA-RAD's test split; the verb alone finds one more closed question, and hits 20 more open ones, most of which offer a choice."""
+    frame = pl.read_parquet(Path(str(REAL)) / "vqa-rad/data/test-00000-of-00001.parquet", columns=["question", "answer"])
+    closed = frame["answer"].str.strip_chars().str.to_lowercase().is_in(["yes", "no"])
+    by_verb = pl.Series([asking._OPENS.match(question) is not None for question in frame["question"]])
+    by_rule = pl.Series([asking.asks_yes_no(question) for question in frame["question"]])
+    assert (closed.sum(), (~closed).sum()) == (251, 200)
+    assert ((by_verb & closed).sum(), (by_verb & ~closed).sum()) == (249, 21)
+    assert ((by_rule & closed).sum(), (by_rule & ~closed).sum()) == (248, 1)
+
+
+def test_batches_hold_questions_that_take_about_as_many_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a model of native resolution: the image's size counts more than the question's words. Only headers are read for it."""
+    folder = tiny_generative.checkpoint("qwen2-vl", tmp_path / "m")
+    loaded: Generative = base.load(base.module_name("generative", "qwen2-vl"), str(folder), None)
+    sizes = [(28, 28), (56, 56), (28, 56), (28, 28), (56, 56), (28, 56)]
+    images = {}
+    for place, size in enumerate(sizes):
+        stream = io.BytesIO()
+        Image.new("RGB", size).save(stream, "PNG")
+        images[f"i{place}"] = stream.getvalue()
+    data = Asked([f"s{place}" for place in range(6)], ["Is it?"] * 6, ["no"] * 6, list(images))
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("an image was decoded"))
+    found = list(generative.batches(data, iter([Window(images, list(range(6)))]), asked.ASKING, loaded, 2))
+    assert [batch.places for batch in found] == [[1, 4], [2, 5], [0, 3]]
+
+
+def test_in_half_precision_some_questions_are_asked_alone_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked.dataset("d", patients=(1, 1, 5))
+    folder = asked.checkpoint(tmp_path / "tiny")
+    whole = Work(tmp_path / "whole")
+    whole.folder.mkdir()
+    generative.predict(params(folder, 4), "d", "tiny", "ots", whole)
+    assert whole.facts() == {}, "in float32 a batch answers as single questions do"
+    plain = generative_base.load
+    monkeypatch.setattr(generative_base, "load", lambda source: plain(source, dtype=torch.bfloat16))
+    half = Work(tmp_path / "half")
+    half.folder.mkdir()
+    frame = generative.predict(params(folder, 16), "d", "tiny", "ots", half)
+    facts = half.facts()
+    assert facts["asked_alone"] == min(32, frame.height) and 0 <= facts["changed_alone"] <= facts["asked_alone"]
+    other = Generative.generate
+
+    def batch_dependent(self: Generative, inputs: dict[str, torch.Tensor], n: int) -> list[Answer]:
+        return [answer._replace(text=f"{len(inputs['input_ids'])}") for answer in other(self, inputs, n)]
+
+    monkeypatch.setattr(Generative, "generate", batch_dependent)
+    again = Work(tmp_path / "again")
+    again.folder.mkdir()
+    generative.predict(params(folder, 2), "d", "tiny", "ots", again)
+    assert again.facts()["changed_alone"] == again.facts()["asked_alone"]
+
+
+def test_the_stage_says_how_answers_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked.dataset("d", patients=(1, 1, 2))
+    facts = stage.run(params(asked.checkpoint(tmp_path / "tiny"), 4), "d", "tiny", "ots")
+    assert set(facts["finish_reasons"]) <= {"stop", "length", "repetition"}
+    assert sum(facts["finish_reasons"].values()) == len(material.asked("d", "test").questions)
+
+
 def test_a_broken_image_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     asked.dataset("d", patients=(1, 1, 1))
@@ -251,6 +317,29 @@ def test_controls_are_of_generative_models_and_adapt_nothing() -> None:
     assert (found.off_the_shelf, found.adapted) == ("ots", ("lp", "lora"))
     assert stage.params(loaded, "nano-vqa-radiology", "nano-llava", "ots").seed is None
     assert stage.params(loaded, "nano-vqa-radiology", "nano-llava", "ots-shuffled").seed == 0
+
+
+def test_exceptions_of_a_model_stand_in_its_entry(tmp_path: Path) -> None:
+    """A token budget and a processor's fields are parameters of its cells; the number of GPUs is a resource and reruns nothing."""
+    root = Path(__file__).parents[2]
+    loaded = configuration.from_files([root / "config/nano.yaml"], root)
+    cell = ("nano-vqa-radiology", "nano-llava", "lora")
+    entry = loaded.models["nano-llava"]
+    wide = loaded._replace(models={**loaded.models, "nano-llava": entry.model_copy(update={"gpus": 4})})
+    for name in ("adapt", "predict"):
+        assert (cli.gpus(loaded, name, cell), cli.gpus(wide, name, cell)) == (1, 4)
+        assert cli.job(loaded, name, cell) == cli.job(wide, name, cell)
+    assert cli.gpus(wide, "score", cell) == cli.gpus(wide, "prepare", cell[:1]) == 0
+    long = entry.model_copy(update={"max_new_tokens": 256, "processor": {"do_center_crop": False}, "bits": 4})
+    other = loaded._replace(models={**loaded.models, "nano-llava": long})
+    for name in ("adapt", "predict"):
+        (was, _), (now, _) = cli.job(loaded, name, cell), cli.job(other, name, cell)
+        assert (was.asking["max_new_tokens"], now.asking["max_new_tokens"]) == (32, 256)
+        assert (now.source["processor"], now.source["bits"]) == ({"do_center_crop": False}, 4)
+    for field, value in (("gpus", 2), ("bits", 4), ("max_new_tokens", 9), ("processor", {"size": 3})):
+        fields = {"family": "clip", "role": "generalist", "architecture": "clip", "checkpoint": "a/b", field: value}
+        with pytest.raises(ValueError, match=f"`{field}` is for generative models"):
+            configuration.Model.model_validate(fields)
 
 
 def test_ask_answers_as_predict_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

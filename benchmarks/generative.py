@@ -1,0 +1,259 @@
+"""Generative models with random weights: batches against single questions, predict and LoRA against bare loops, what a kill costs.
+
+`python -m benchmarks.generative`, about six minutes on two quiet cores. Ratios of one run, on the chest questions of the demo:
+- questions a second of the stage `predict` in batches against one at a time, with the mini model; answers must be equal;
+- tokens a second of `predict` (images decoded, questions encoded, answers kept) against transformers' `generate` on tensors that are ready;
+- `predict` killed at 90% of its time and run again, by the stage's own command, starts of Python and torch counted;
+- samples a second of the LoRA training against a bare loop over ready tensors.
+"""
+
+import argparse
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    GenerationConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+)
+
+from benchmarks.campaign import copy_sources
+from medbench import material, paths
+from medbench.adapt import training, tuned
+from medbench.adapt.asked import windows
+from medbench.adapt.base import Source
+from medbench.datasets.images import decode
+from medbench.demo import llavaformat, minillava
+from medbench.models import base, generative_base
+from medbench.models.asking import Asking
+from medbench.models.generative_base import Generative
+from medbench.partial import Work
+from medbench.predict import generative
+from medbench.stages import adapt, predict
+
+DATASET = "phantom-vqa-radiology"
+MODULE = "medbench.models.generative.llava"
+PUT = Asking("{question}", "{question} Answer yes or no.", 32)
+SIZES: dict[str, dict[str, int]] = {
+    "small": {"hidden": 512, "intermediate": 1408, "layers": 8, "heads": 8, "vision": 384, "vision_layers": 6, "side": 224, "patch": 16},
+    "7b": {"hidden": 4096, "intermediate": 11008, "layers": 32, "heads": 32, "vision": 1024, "vision_layers": 24, "side": 336, "patch": 14},
+}
+LORA = {
+    "r": 16, "alpha": 32, "dropout": 0.0, "learning_rate": 1e-4, "projector_learning_rate": 1e-5, "weight_decay": 0.0, "epochs": 1,
+    "batch_size": 16, "warmup": 0.03, "gradient_checkpointing": False,
+}  # fmt: skip
+
+
+def checkpoint(folder: Path, size: str) -> str:
+    """An untrained LLaVA in hub format: `mini` as in the demo, or one of SIZES."""
+    tokenizer = llavaformat.train_tokenizer(minillava.texts())
+    torch.manual_seed(0)
+    if size == "mini":
+        llavaformat.save(llavaformat.build(tokenizer), tokenizer, folder)
+        return str(folder)
+    of, tokens = SIZES[size], {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    vision = CLIPVisionConfig(
+        hidden_size=of["vision"], intermediate_size=4 * of["vision"], num_hidden_layers=of["vision_layers"],
+        num_attention_heads=of["vision"] // 64, image_size=of["side"], patch_size=of["patch"],
+    )  # fmt: skip
+    text = LlamaConfig(
+        hidden_size=of["hidden"], intermediate_size=of["intermediate"], num_hidden_layers=of["layers"], num_attention_heads=of["heads"],
+        vocab_size=32000, max_position_embeddings=2048, **tokens,
+    )  # fmt: skip
+    image = tokenizer.convert_tokens_to_ids("<image>")
+    config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=image, vision_feature_layer=-2)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        model = LlavaForConditionalGeneration._from_config(config, dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32)
+    model.generation_config = GenerationConfig(**tokens)
+    model.save_pretrained(folder)
+    images = CLIPImageProcessor(size={"shortest_edge": of["side"]}, crop_size={"height": of["side"], "width": of["side"]})
+    LlavaProcessor(
+        images, tokenizer, patch_size=of["patch"], vision_feature_select_strategy="default", num_additional_image_tokens=1,
+        chat_template=llavaformat.CHAT_TEMPLATE,
+    ).save_pretrained(folder)  # fmt: skip
+    return str(folder)
+
+
+def params(folder: str, batch_size: int) -> predict.Params:
+    """Of the stage `predict`."""
+    source = {"module": MODULE, "checkpoint": folder, "revision": None, "batch_size": batch_size}
+    return predict.Params("medbench.predict.generative", "vqa", source, (), asking=PUT._asdict())
+
+
+def answered(folder: str, batch_size: int) -> tuple[Any, float]:
+    """Predictions of the test split, and seconds without loading the model."""
+    loaded = generative_base.load(Source(MODULE, folder, None, batch_size))
+    plain = generative_base.load
+    generative_base.load = lambda source, **placement: loaded
+    try:
+        with tempfile.TemporaryDirectory() as place:
+            begun = time.monotonic()
+            frame = generative.predict(params(folder, batch_size), DATASET, "bench", "ots", Work(Path(place)))
+            return frame, time.monotonic() - begun
+    finally:
+        generative_base.load = plain
+
+
+def batches(folder: str, batch_size: int) -> str:
+    """A line: batches against single questions."""
+    (one, alone), (many, together) = answered(folder, 1), answered(folder, batch_size)
+    if torch.cuda.is_available():
+        equal = f"{(one['answer'] != many['answer']).mean():.1%} of answers differ (bfloat16)"
+    elif one.equals(many):
+        equal = "answers equal"
+    else:
+        raise SystemExit("a batch answers otherwise than single questions")
+    n = one.height
+    rates = f"{n / together:.1f} questions/s in batches of {batch_size}, {n / alone:.1f} one at a time"
+    return f"{n} questions, {Path(folder).name} LLaVA: {rates}: {alone / together:.1f}x; {equal}"
+
+
+def bare(folder: str, batch_size: int) -> str:
+    """A line: the stage against transformers' `generate` on ready tensors."""
+    model: Generative = base.load(MODULE, folder, None)
+    test = material.asked(DATASET, "test")
+    seen = windows(test, material.images(DATASET, test.image_ids, generative.WINDOW))
+    ready = []
+    for batch in generative.batches(test, seen, PUT, model, batch_size):
+        asked = [generative.query(test, place, batch.images[test.image_ids[place]], PUT, decode) for place in batch.places]
+        ready.append(model.placed(model.inputs(asked, PUT.max_new_tokens)))
+
+    def loop() -> int:
+        written = 0
+        with torch.inference_mode():
+            for inputs in ready:
+                output = model.model.generate(**inputs, max_new_tokens=PUT.max_new_tokens, do_sample=False)
+                written += output.shape[0] * (output.shape[1] - inputs["input_ids"].shape[1])
+        return written
+
+    with torch.inference_mode():
+        model.model.generate(**ready[-1], max_new_tokens=4, do_sample=False)  # warm
+    begun = time.monotonic()
+    written = loop()
+    of_bare = written / (time.monotonic() - begun)
+    frame, took = answered(folder, batch_size)
+    ours = int(frame["n_tokens"].sum()) / took
+    return f"predict, {Path(folder).name} LLaVA: {ours:.0f} tokens/s, bare generate {of_bare:.0f}: {ours / of_bare:.0%}"
+
+
+def lora(folder: str) -> str:
+    """A line: the training loop against the same steps by hand over ready tensors."""
+    timed: list[float] = []
+    whole = training.Training.run_epoch
+
+    def epoch(self: Any, number: int) -> float:
+        begun = time.monotonic()
+        loss = whole(self, number)
+        timed.append(time.monotonic() - begun)
+        return loss
+
+    training.Training.run_epoch = epoch  # type: ignore[method-assign]
+    source = {"module": MODULE, "checkpoint": folder, "revision": None, "batch_size": 64}
+    asking = PUT._asdict()
+    adapt.run(adapt.Params("medbench.adapt.generative_lora", source, {**LORA, "epochs": 2}, (), 0, asking), DATASET, "bench", "lora")
+    training.Training.run_epoch = whole  # type: ignore[method-assign]
+    model: Generative = base.load(MODULE, folder, None)
+    tuned.build(model, LORA["r"], LORA["alpha"], LORA["dropout"])
+    train = material.asked(DATASET, "train")
+    images = {row.image_id: row.image for rows in material.images(DATASET, train.image_ids, 64) for row in rows}
+    order = torch.randperm(len(train.questions), generator=torch.Generator().manual_seed(0)).tolist()
+    ready = []
+    for start in range(0, len(order), LORA["batch_size"]):
+        places = order[start : start + LORA["batch_size"]]
+        asked = [generative.query(train, place, images[train.image_ids[place]], PUT, decode) for place in places]
+        ready.append(model.placed(model.train_batch(asked, [train.answers[place] for place in places])))
+    optimizer = torch.optim.AdamW(list(tuned.trainable(model).values()), lr=1e-4)
+    model.model.train()
+
+    def steps() -> float:
+        begun = time.monotonic()
+        for inputs in ready:
+            optimizer.zero_grad()
+            with model.precision():
+                model.model(**inputs).loss.backward()
+            optimizer.step()
+        return time.monotonic() - begun
+
+    of_bare = min(steps() for _ in range(2))
+    ours, theirs = len(order) / min(timed), len(order) / of_bare
+    return f"LoRA, {Path(folder).name} LLaVA, {len(order)} samples: {ours:.1f} samples/s, bare loop {theirs:.1f}: {ours / theirs:.0%}"
+
+
+def restart(folder: Path, share: float) -> str:
+    """A line: `predict` killed at a share of its time and run again."""
+    command = [sys.executable, "-m", "medbench", "predict", DATASET, "bench", "ots", "--configfile", "config/bench.yaml"]
+    output = folder / paths.predictions(DATASET, "bench", "ots")
+
+    def run() -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL)
+
+    def timed() -> tuple[float, str]:
+        begun = time.monotonic()
+        if run().wait():
+            raise SystemExit("predict failed")
+        return time.monotonic() - begun, hashlib.sha256(output.read_bytes()).hexdigest()
+
+    whole, undisturbed = timed()
+    output.unlink()
+    begun = time.monotonic()
+    killed = run()
+    time.sleep(share * whole)
+    if killed.poll() is not None:
+        raise SystemExit("predict ended before it could be killed: the machine is not quiet")
+    killed.kill()
+    killed.wait()
+    before = time.monotonic() - begun
+    again, found = timed()
+    if found != undisturbed:
+        raise SystemExit("predictions after a kill are not those of an undisturbed run")
+    cost = (before + again - whole) / whole
+    return f"predict: undisturbed {whole:.1f} s, killed after {before:.1f} s, rerun {again:.1f} s: the kill cost {cost:.1%}; tables equal"
+
+
+def clone(folder: Path, size: str) -> None:
+    """Sources with a checkpoint of random weights in their registry, and the data set prepared."""
+    copy_sources(folder)
+    models = yaml.safe_load((folder / "config/models.yaml").read_text())
+    about = {"family": "llava", "role": "generalist", "architecture": "llava", "pretrained_on": ["everyday"]}
+    models["bench"] = {**about, "checkpoint": checkpoint(folder / size, size), "batch_size": 16}
+    (folder / "config/models.yaml").write_text(yaml.safe_dump(models, sort_keys=False))
+    run = {"run": "bench", "models": ["bench"], "datasets": [DATASET], "modes": ["ots"]}
+    (folder / "config/bench.yaml").write_text(yaml.safe_dump(run))
+    prepare = [sys.executable, "-m", "medbench", "prepare", DATASET, "--configfile", "config/bench.yaml"]
+    subprocess.run(prepare, cwd=folder, check=True, capture_output=True)
+
+
+def main() -> None:
+    """Prints a line a measurement."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default="small", help="of all but the mini model; 7b needs a GPU")
+    parser.add_argument("--at", type=float, default=0.9, help="share of the undisturbed time after which the kill comes")
+    given = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+    with tempfile.TemporaryDirectory(prefix="medbench-generative-") as place:
+        folder = Path(place) / "clone"
+        clone(folder, given.size)
+        os.chdir(folder)
+        print(batches(checkpoint(folder / "mini", "mini"), 64), flush=True)
+        if torch.cuda.is_available():
+            print(batches(str(folder / given.size), 64), flush=True)
+        print(bare(str(folder / given.size), 16), flush=True)
+        print(lora(str(folder / given.size)), flush=True)
+        print(restart(folder, given.at), flush=True)
+        os.chdir("/")
+
+
+if __name__ == "__main__":
+    main()
