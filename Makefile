@@ -11,7 +11,8 @@ run: $(READY)  ## the demo grid on all cores
 	$(BIN)/snakemake --cores all
 
 test: $(READY)  ## the whole suite; MEDBENCH_REAL_DATA names the folder of real images
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto tests/unit
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/workflow tests/cluster tests/smoke
 
 check: $(READY)  ## style, types, rules, generated files
 	$(BIN)/ruff check $(CODE)

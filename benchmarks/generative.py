@@ -47,8 +47,18 @@ DATASET = "phantom-vqa-radiology"
 MODULE = "medbench.models.generative.llava"
 PUT = Asking("{question}", "{question} Answer yes or no.", 32)
 SIZES: dict[str, dict[str, int]] = {
-    "small": {"hidden": 512, "intermediate": 1408, "layers": 8, "heads": 8, "vision": 384, "vision_layers": 6, "side": 224, "patch": 16},
-    "7b": {"hidden": 4096, "intermediate": 11008, "layers": 32, "heads": 32, "vision": 1024, "vision_layers": 24, "side": 336, "patch": 14},
+    "small": {"hidden": 384, "intermediate": 1024, "layers": 6, "heads": 6, "vision": 192, "vision_layers": 4, "side": 112, "patch": 16},
+    "7b": {
+        "hidden": 4096,
+        "intermediate": 11008,
+        "layers": 32,
+        "heads": 32,
+        "vision": 1024,
+        "vision_layers": 24,
+        "side": 336,
+        "patch": 14,
+        "words": 32000,
+    },
 }
 LORA = {
     "r": 16, "alpha": 32, "dropout": 0.0, "learning_rate": 1e-4, "projector_learning_rate": 1e-5, "weight_decay": 0.0, "epochs": 1,
@@ -70,7 +80,7 @@ def checkpoint(folder: Path, size: str) -> str:
     )  # fmt: skip
     text = LlamaConfig(
         hidden_size=of["hidden"], intermediate_size=of["intermediate"], num_hidden_layers=of["layers"], num_attention_heads=of["heads"],
-        vocab_size=32000, max_position_embeddings=2048, **tokens,
+        vocab_size=max(len(tokenizer), of.get("words", 0)), max_position_embeddings=2048, **tokens,
     )  # fmt: skip
     image = tokenizer.convert_tokens_to_ids("<image>")
     config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=image, vision_feature_layer=-2)

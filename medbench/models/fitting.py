@@ -39,19 +39,30 @@ class Fitting:
         return done
 
     def halve(self, error: Exception, tried: int) -> None:
-        """Go on with half of `tried` samples after an out-of-memory error of a GPU; any other error is raised again.
+        """Go on with half of `tried` samples after an out-of-memory error; any other error is raised again.
 
         Raises Interrupted when a single sample does not fit.
         """
-        torch = sys.modules.get("torch")
-        if torch is None or not isinstance(error, torch.cuda.OutOfMemoryError):
+        where = _exhausted(error)
+        if where is None:
             raise error
         if tried <= 1:
             found = "its memory does not hold the model with a single sample"
-            raise Interrupted("the GPU", found, "end what else uses it, or take a larger one") from None
+            remedy = "end what else uses it, take a larger one, or shrink the images (`max_side` of the data set)"
+            raise Interrupted(where, found, remedy) from None
         self.size = tried // 2
-        print(f"{tried} samples at once do not fit the GPU's memory; going on with {self.size}", file=sys.stderr)
+        print(f"{tried} samples at once do not fit the memory of {where}; going on with {self.size}", file=sys.stderr)
         self._record(self.size)
+
+
+def _exhausted(error: Exception) -> str | None:
+    """Whose memory is full, by an error of torch; None for any other error."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(error, torch.cuda.OutOfMemoryError):
+        return "the GPU"
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):  # torch on a CPU
+        return "this machine"
+    return None
 
 
 class Prepared(Generic[B]):

@@ -19,6 +19,7 @@ from medbench import cli, partial, paths, runtime, tables
 from medbench.adapt import generative_lora
 from medbench.errors import Interrupted, MedbenchError
 from medbench.models.contrastive.clip import Clip
+from medbench.models.fitting import Fitting
 from medbench.models.generative_base import Generative
 from medbench.partial import Journal
 from medbench.predict import generative
@@ -300,7 +301,7 @@ def test_embed_halves_its_batches_says_so_and_goes_on_with_what_fitted(
         dies_after(patch, 2)
         with pytest.raises(_Killed):
             embed.run(params, "tiny", "halved")
-    assert "16 samples at once do not fit the GPU's memory; going on with 8" in capsys.readouterr().err
+    assert "16 samples at once do not fit the memory of the GPU; going on with 8" in capsys.readouterr().err
     sizes.clear()
     facts = embed.run(params, "tiny", "halved")
     assert "do not fit" not in capsys.readouterr().err
@@ -315,7 +316,7 @@ def test_answers_are_the_same_in_parts(tmp_path: Path, monkeypatch: pytest.Monke
     params = predict.Params("medbench.predict.generative", "vqa", source, (), False, asked.ASKING._asdict())
     predict.run(params, "d", "whole", "ots")
     sizes = small_device(monkeypatch, Generative, "generate", 9)
-    assert predict.run(params, "d", "halved", "ots") == {"samples_at_once": 8}
+    assert predict.run(params, "d", "halved", "ots")["samples_at_once"] == 8
     assert max(sizes) == 8
     assert paths.predictions("d", "halved", "ots").read_bytes() == paths.predictions("d", "whole", "ots").read_bytes()
 
@@ -379,3 +380,13 @@ def test_what_a_killed_process_left_beside_a_file_goes_when_the_file_is_written_
         aside.write_text("whole")
     assert file.read_text() == "whole"
     assert sorted(tmp_path.iterdir()) == sorted([file, living, elsewhere])
+
+
+def test_the_memory_of_a_machine_without_gpu_is_halved_for_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """By torch's real error: 2^50 bytes a sample beyond four are more than any machine gives."""
+    fitting = Fitting()
+    done = fitting.run(list(range(10)), lambda part: torch.empty(2**50 if len(part) > 4 else len(part)).numel())
+    assert (done, fitting.size) == ([2, 2, 2, 2, 2], 2)
+    assert "10 samples at once do not fit the memory of this machine; going on with 5" in capsys.readouterr().err
+    with pytest.raises(Interrupted, match="this machine: its memory does not hold the model with a single sample"):
+        fitting.run([0], lambda part: torch.empty(2**50))
