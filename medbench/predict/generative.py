@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 
 from medbench import material, paths
-from medbench.adapt import tuned
 from medbench.adapt.asked import Asked, Window, by_length, decoded, windows
 from medbench.adapt.base import Source
 from medbench.datasets.images import decode
@@ -50,6 +49,8 @@ def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> 
     look = blank if params.image == "blank" else decode
     loaded = generative_base.load(source)
     if params.adapted:
+        from medbench.adapt import tuned  # with peft, which takes as long to import as all the rest
+
         tuned.read(paths.adapter(dataset, model, mode) / "weights.safetensors", loaded, source)
 
     def inputs(batch: Batch, part: Sequence[int]) -> dict[str, torch.Tensor]:
