@@ -89,6 +89,11 @@ def device() -> "torch.device":
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def overlaps() -> bool:
+    """Whether the device computes beside the CPU."""
+    return device().type != "cpu"
+
+
 def n_gpus() -> int:
     """GPUs that this job sees: as many as it claimed."""
     import torch

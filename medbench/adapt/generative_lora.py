@@ -145,7 +145,7 @@ class Learner:
         total, count, fitting = 0.0, 0, self.job.work.fitting
         lengths = {place: len(self.model.tokens(split.asked.questions[place] + split.asked.answers[place])) for place in places}
         batches = by_length(places, lengths.__getitem__, self.job.recipe["batch_size"])
-        prepared = ahead(lambda some: Prepared(fitting, some, lambda part: self._inputs(split, part)), batches)
+        prepared = ahead(lambda some: Prepared(fitting, some, lambda part: self._inputs(split, part)), batches, runtime.overlaps())
 
         def measured(inputs: dict[str, torch.Tensor]) -> tuple[float, int]:
             n = int((inputs["labels"] >= 0).sum())

@@ -132,7 +132,7 @@ class Training:
         order = np.random.default_rng((self.plan.seed, epoch)).permutation(learner.size).tolist()
         batches = [order[start : start + size] for start in range(0, len(order), size)]
         waiting = {name: value for name, value in learner.trainable().items() if name not in self.with_gradient}
-        prepared = ahead(lambda places: Prepared(self.plan.work.fitting, places, learner.prepare), batches[self.step :])
+        prepared = ahead(lambda places: Prepared(self.plan.work.fitting, places, learner.prepare), batches[self.step :], runtime.overlaps())
         what = f"adapt {self.plan.cell}, epoch {epoch + 1} of {self.plan.recipe['epochs']}, steps"
         learner.mode(training=True)
         for _, batch in track(prepared, what, len(batches), self.step):

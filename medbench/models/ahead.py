@@ -13,8 +13,15 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-def ahead(prepare: Callable[[A], B], items: Iterable[A]) -> Iterator[tuple[A, B]]:
-    """Every item with what `prepare` makes of it, in order; an error of `prepare` or `items` is raised here."""
+def ahead(prepare: Callable[[A], B], items: Iterable[A], beside: bool = True) -> Iterator[tuple[A, B]]:
+    """Every item with what `prepare` makes of it, in order; an error of `prepare` or `items` is raised here.
+
+    `beside`: in a thread, while a device computes. Without one the same cores do both, and a second team of torch's threads on them
+    slows the model down by a tenth or two: then items are prepared when they are needed.
+    """
+    if not beside:
+        yield from ((item, prepare(item)) for item in items)
+        return
     source = iter(items)
     with ThreadPoolExecutor(1) as worker:
         waiting: deque[tuple[A, Future[B]]] = deque()

@@ -19,8 +19,6 @@ from medbench.models import base, hub
 
 IGNORED = -100
 """The label of a token that is not in the loss."""
-
-
 CIRCLE, BLOCK = 24, 8
 """An answer is stopped when its last 24 tokens only repeat a block of at most 8."""
 
@@ -230,7 +228,8 @@ class Generative(ABC):
         """From what `generate` wrote, fillers behind the end included: a filler may be an end itself."""
         ids = row.tolist()
         end = next((place for place, token in enumerate(ids) if token in self.ends), len(ids))
-        circle = next((length for length in range(CIRCLE, end + 1) if bool(circling(row[None, :length]))), None)
+        circles = circling(row[:end].unfold(0, CIRCLE, 1)) if end >= CIRCLE else row[:0]  # of every place where it could have ended
+        circle = CIRCLE + int(circles.int().argmax()) if circles.any() else None
         kept = ids[: end if circle is None else circle]
         text = self.tokenizer.decode(kept, skip_special_tokens=True).strip()
         reason = "repetition" if circle is not None else "stop" if end < len(ids) else "length"

@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
-from medbench import material, paths
+from medbench import material, paths, runtime
 from medbench.adapt.asked import Asked, Window, by_length, decoded, windows
 from medbench.adapt.base import Source
 from medbench.datasets.images import decode
@@ -67,26 +67,25 @@ def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> 
     with work.journal() as journal:
         left = islice(batches(test, seen, put, loaded, source.batch_size), len(journal), None)
         done = sum(kept.num_rows for kept in journal)
-        what = f"predict {dataset}/{model}/{mode}, questions"
-        for batch, prepared in track(ahead(prepare, left), what, total, done, lambda one: len(one[0].places)):
+        made_ready, what = ahead(prepare, left, runtime.overlaps()), f"predict {dataset}/{model}/{mode}, questions"
+        for batch, prepared in track(made_ready, what, total, done, lambda one: len(one[0].places)):
             made = zip(*answers(prepared), strict=True)
             journal.append(pa.table({"place": batch.places, **dict(zip(Answer._fields, map(list, made), strict=True))}))
         found = {row.pop("place"): Answer(**row) for kept in journal for row in kept.to_pylist()}
     if loaded.model.dtype != torch.float32:
-        work.found |= alone(loaded, found, lambda place: query(test, place, _image(dataset, test.image_ids[place]), put, look), put)
+        places = sorted({round(place) for place in np.linspace(0, total - 1, N_ALONE)})
+        rows = (row for some in material.images(dataset, [test.image_ids[place] for place in places], 1) for row in some)
+        images = {row.image_id: row.image for row in rows}
+        some = {place: query(test, place, images[test.image_ids[place]], put, look) for place in places}
+        work.found |= alone(loaded, {place: found[place] for place in places}, some, put)
     return table(dataset, [found[place] for place in range(total)])
 
 
-def alone(model: Generative, found: dict[int, Answer], asked: Callable[[int], Query], put: Asking) -> dict[str, int]:
+def alone(model: Generative, together: dict[int, Answer], asked: dict[int, Query], put: Asking) -> dict[str, int]:
     """How many of some answers are others when each question is asked alone: in half precision a batch rounds otherwise."""
-    places = sorted({round(place) for place in np.linspace(0, len(found) - 1, N_ALONE)})
-    again = (model.generate(model.inputs([asked(place)], put.max_new_tokens), put.max_new_tokens)[0] for place in places)
-    changed = sum(answer.text != found[place].text for place, answer in zip(places, again, strict=True))
-    return {"asked_alone": len(places), "changed_alone": changed}
-
-
-def _image(dataset: str, image_id: str) -> bytes:
-    return next(row.image for rows in material.images(dataset, [image_id], 1) for row in rows)
+    again = {place: model.generate(model.inputs([one], put.max_new_tokens), put.max_new_tokens)[0] for place, one in asked.items()}
+    changed = sum(answer.text != together[place].text for place, answer in again.items())
+    return {"asked_alone": len(asked), "changed_alone": changed}
 
 
 def batches(test: Asked, seen: Iterator[Window], put: Asking, model: Generative, size: int) -> Iterator[Batch]:
