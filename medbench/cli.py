@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ def read_config(args: argparse.Namespace) -> configuration.Config:
     return configuration.from_files([ROOT / "config" / "config.yaml", *args.configfile], ROOT)
 
 
+@cache
 def stage_module(name: str) -> Any:
     """The module of a stage."""
     return importlib.import_module(f"medbench.stages.{name}")
@@ -85,7 +87,9 @@ def stale(config: configuration.Config, cells: Iterable[tuple[str, str, str]]) -
     """Of finished cells, those whose predictions were made with other library versions than the installed ones: `cell: changes`."""
     found = []
     for cell in cells:
-        made = provenance.made(paths.run_record(paths.predictions(*cell)), job(config, "predict", cell)[1])
+        if not (record := paths.run_record(paths.predictions(*cell))).exists():  # most of a large grid, at its first start
+            continue
+        made = provenance.made(record, job(config, "predict", cell)[1])
         if changes := [f"{name} {version} -> {made.now[name]}" for name, version in made.then.items() if version != made.now[name]]:
             found.append(f"{'/'.join(cell)}: {', '.join(changes)}")
     return found

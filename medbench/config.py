@@ -298,9 +298,10 @@ class Dataset(Strict):
         return self
 
 
-def layouts() -> list[str]:
+@cache
+def layouts() -> tuple[str, ...]:
     """Layouts that have a file."""
-    return sorted(file.stem.replace("_", "-") for file in (_PACKAGE / "datasets" / "layouts").glob("[a-z]*.py"))
+    return tuple(sorted(file.stem.replace("_", "-") for file in (_PACKAGE / "datasets" / "layouts").glob("[a-z]*.py")))
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------

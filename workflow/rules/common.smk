@@ -1,5 +1,6 @@
 # The validated configuration, the grid, and helpers named get_<what>.
 import gc
+import inspect
 import os
 import shlex
 import sys
@@ -75,6 +76,12 @@ wildcard_constraints:
     run=configuration.SLUG.pattern,
 
 
+def quickly(function):
+    """The function with its signature beside it: Snakemake asks for it at every call, and works it out anew each time."""
+    function.__signature__ = inspect.signature(function)
+    return function
+
+
 def get_params(stage, *keys):
     """Function for `params`: the text that must stay equal for a finished job to stay finished."""
 
@@ -82,7 +89,7 @@ def get_params(stage, *keys):
         names = tuple(wildcards[key] for key in keys)
         return clearly(lambda: cli.watched(CONFIG, stage, names))
 
-    return tracked
+    return quickly(tracked)
 
 
 def clearly(action):
@@ -102,6 +109,7 @@ def get_cell(wildcards):
     return cell
 
 
+@quickly
 def get_checkpoint(wildcards):
     """A mini model's folder, which the workflow makes; nothing for a checkpoint from the hub or for a baseline."""
     model = clearly(lambda: CONFIG.models[wildcards.model])
@@ -110,7 +118,7 @@ def get_checkpoint(wildcards):
 
 def get_gpus(stage, *keys):
     """Function for `resources: gpu`: how many the stage asks for."""
-    return lambda wildcards: clearly(lambda: cli.gpus(CONFIG, stage, tuple(wildcards[key] for key in keys)))
+    return quickly(lambda wildcards: clearly(lambda: cli.gpus(CONFIG, stage, tuple(wildcards[key] for key in keys))))
 
 
 def get_index_files(wildcards):
@@ -118,6 +126,7 @@ def get_index_files(wildcards):
     return clearly(lambda: cli.stage_module("prepare").index_files(CONFIG, wildcards.dataset))
 
 
+@quickly
 def get_adapt_input(wildcards):
     """Features of every split for a probe; samples, images and the checkpoint for LoRA. Never the test split."""
     cell = get_cell(wildcards)
@@ -129,6 +138,7 @@ def get_adapt_input(wildcards):
     return [*samples, paths.images(cell.dataset), *get_checkpoint(wildcards)]
 
 
+@quickly
 def get_predict_input(wildcards):
     """What a cell's answers follow from: test samples, and features with prompts or adapter, or the model itself."""
     cell = get_cell(wildcards)
