@@ -14,6 +14,7 @@ from PIL import Image
 from medbench import cli, material, tables
 from medbench import config as configuration
 from medbench.adapt.asked import Asked, Window, by_length, windows
+from medbench.adapt.base import Source
 from medbench.datasets.images import ImageRow
 from medbench.demo import questions
 from medbench.errors import MedbenchError
@@ -41,6 +42,27 @@ def queries(n: int = 24) -> list[Query]:
     """Questions of different length about different images."""
     found = [Query(f"sample {i}", Image.fromarray(s.image), s.question) for i, s in enumerate(questions.cohort("dermatology", n // 8, 0))]
     return [query._replace(text=query.text + " please" * (place % 5)) for place, query in enumerate(found)]
+
+
+def test_llava_sees_the_whole_image_where_its_entry_says_so(tmp_path: Path) -> None:
+    """Padded to a square with CLIP's mean colour, then as CLIP does it; without the exception what the checkpoint's own one makes."""
+    from transformers import CLIPImageProcessor
+
+    folder = asked.checkpoint(tmp_path / "tiny")
+    source = Source(asked.MODULE, str(folder), None, 4)
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 128, 3), dtype=np.uint8)
+    query = Query("s", Image.fromarray(pixels), "Is it?")
+    own, padded = (
+        generative_base.load(some).encode([query])["pixel_values"] for some in (source, source._replace(processor={"do_pad": True}))
+    )
+    clip = CLIPImageProcessor.from_pretrained(folder)
+    square = Image.new("RGB", (128, 128), tuple(int(value * 255) for value in clip.image_mean))
+    square.paste(query.image, (0, 32))
+    assert torch.equal(own, clip(query.image, return_tensors="pt")["pixel_values"])
+    assert torch.allclose(padded, clip(square, return_tensors="pt")["pixel_values"], atol=1e-6)
+    root = Path(__file__).parents[2]
+    registry = configuration.from_files([root / "config/config.yaml"], root).models
+    assert registry["llava-1.5"].processor == {"do_pad": True} and not registry["mini-llava"].processor
 
 
 def test_the_prompt_is_llavas(model: Generative) -> None:

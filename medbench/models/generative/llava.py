@@ -3,7 +3,7 @@
 from typing import Any
 
 from torch import nn
-from transformers import LlavaConfig, LlavaForConditionalGeneration
+from transformers import LlavaConfig, LlavaForConditionalGeneration, LlavaImageProcessor
 
 from medbench.models import hub
 from medbench.models.generative_base import Generative, load_processor
@@ -25,7 +25,12 @@ def skeleton(config: dict[str, Any]) -> nn.Module:
 
 
 def load(checkpoint: str, revision: str | None = None, **placement: Any) -> Llava:
-    """Load from a hub id or a folder. Raises MedbenchError as `hub` does, or without a chat template."""
+    """Load from a hub id or a folder. Raises MedbenchError as `hub` does, or without a chat template.
+
+    Converted checkpoints come with CLIP's image processor, which cuts a square out of the middle; the models were trained on images padded
+    to a square. LLaVA's own does either: as the checkpoint says, unless the registry's entry says `processor: {do_pad: true}`.
+    """
     path = hub.folder(checkpoint, revision)
     processor = load_processor(path, "llava")
+    processor.image_processor = LlavaImageProcessor.from_dict(processor.image_processor.to_dict())
     return Llava(hub.load_model(LlavaForConditionalGeneration, path, "llava", hub.placement(**placement)), processor)
