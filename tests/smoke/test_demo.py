@@ -6,17 +6,16 @@ import polars as pl
 import pytest
 
 from benchmarks.demo_seeds import ADAPTED, BASELINES, COMPARISONS, IN_DOMAIN, MOST, Comparison, difference, primary
-from tests.conftest import Clone, make_clone
+from tests.conftest import Clone
 
 WITHIN = [compared for compared in COMPARISONS if compared.dataset in IN_DOMAIN]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    clone = make_clone(tmp_path_factory.mktemp("demo") / "clone")
-    outcome = clone.snakemake(configfile="config/config.yaml")
+def run(workplace: Clone) -> Clone:
+    outcome = workplace.snakemake(configfile="config/config.yaml")
     assert outcome.code == 0, outcome.output[-8000:]
-    return clone
+    return workplace
 
 
 @pytest.fixture

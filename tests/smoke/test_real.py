@@ -7,18 +7,17 @@ import polars as pl
 import pytest
 
 from medbench import cells, config
-from tests.conftest import Clone, make_clone
+from tests.conftest import Clone
 
 REAL = os.environ.get("MEDBENCH_REAL_DATA")
 pytestmark = pytest.mark.skipif(not REAL, reason="MEDBENCH_REAL_DATA names no folder of real images")
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    clone = make_clone(tmp_path_factory.mktemp("real") / "clone")
-    outcome = clone.snakemake(configfile="config/real.yaml")
+def run(workplace: Clone) -> Clone:
+    outcome = workplace.snakemake(configfile="config/real.yaml")
     assert outcome.code == 0, outcome.output[-8000:]
-    return clone
+    return workplace
 
 
 def test_every_cell_is_there(run: Clone) -> None:
