@@ -33,7 +33,7 @@ class Clone:
         """Run Snakemake in the clone as a user does."""
         before = self.records()
         command = [str(Path(sys.executable).with_name("snakemake")), *arguments, "--cores", "all", "--configfile", configfile]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=1800)
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=3600)
         after = self.records()
         executed = {name for name, record in after.items() if before.get(name) != record}
         return Outcome(done.returncode, done.stdout + done.stderr, executed)
