@@ -94,6 +94,17 @@ def overlaps() -> bool:
     return device().type != "cpu"
 
 
+def free_memory() -> None:
+    """Give back what is no longer used, so that something as large has room."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def n_gpus() -> int:
     """GPUs that this job sees: as many as it claimed."""
     import torch

@@ -49,37 +49,37 @@ def adapt(job: QuestionJob) -> Adapted:
     for name, asked in (("train", job.train), ("val", job.val)):
         if not asked.questions:
             raise MedbenchError(f"cell {job.cell}", f"split {name} is empty", "prepare the data set with samples in every split")
-    runtime.seed_everything(job.seed)
-    model = generative_base.load(job.source)
-    frozen = tuned.frozen_digest(model)
-    tuned.build(model, job.recipe["r"], job.recipe["alpha"], job.recipe["dropout"])
-    if job.recipe["gradient_checkpointing"]:
-        model.checkpoint_gradients()
     every = [*job.train.image_ids, *job.val.image_ids]
     images = Images(job.work.folder / "images.bin", job.images(every, job.source.batch_size), job.decode)
-    return Learner(job, model, Split(job.train, images), Split(job.val, images)).run(frozen)
+    return Learner(job, Split(job.train, images), Split(job.val, images)).run()
 
 
 class Learner:
     """What `training` trains: adapters on the decoder and the projector, on the answers of a split."""
 
-    def __init__(self, job: QuestionJob, model: Generative, training: Split, validation: Split) -> None:
-        self.job, self.model, self.training, self.validation = job, model, training, validation
+    def __init__(self, job: QuestionJob, training: Split, validation: Split) -> None:
+        self.job, self.training, self.validation = job, training, validation
+        runtime.seed_everything(job.seed)
+        self.model = generative_base.load(job.source)
+        self.frozen = tuned.frozen_digest(self.model)
+        tuned.build(self.model, job.recipe["r"], job.recipe["alpha"], job.recipe["dropout"])
+        if job.recipe["gradient_checkpointing"]:
+            self.model.checkpoint_gradients()
         self.size = len(training.asked.questions)
         self.probed = np.sort(np.random.default_rng(job.seed).permutation(self.size)[:N_PROBED]).tolist()
-        self.witness = Witness(model, len(self.probed))
+        self.witness = Witness(self.model, len(self.probed))
 
-    def run(self, frozen: str) -> Adapted:
+    def run(self) -> Adapted:
         """Train, save, read back, certify."""
         loss_start = self.loss_on(self.training, self.probed)
-        trained = train(self, Plan(self.job.cell, self.job.recipe, self.job.seed, frozen, self.job.work))
+        trained = train(self, Plan(self.job.cell, self.job.recipe, self.job.seed, self.frozen, self.job.work))
         self.witness.close()
         loss_end = self.loss_on(self.training, self.probed)
         path, recipe, epoch = self.job.work.folder / "weights.safetensors", self.job.recipe, self.best(trained.history) + 1
         source = self.job.source
         described = (source.module, source.checkpoint, source.revision, source.bits, dict(recipe), epoch)
         tuned.save(self.model, path, tuned.Description(recipe["r"], recipe["alpha"], *described))
-        return Adapted(path, self._certificate(trained, (loss_start, loss_end), frozen))
+        return Adapted(path, self._certificate(trained, (loss_start, loss_end)))
 
     def groups(self) -> list[dict[str, Any]]:
         """Adapters and projector, at rates of their own."""
@@ -167,24 +167,31 @@ class Learner:
             for place in places
         ]
 
-    def answers(self, model: Generative) -> list[Answer]:
+    def answers(self) -> list[Answer]:
         """Answers to the first validation questions."""
-        places, budget = range(min(N_ANSWERED, len(self.validation.asked.questions))), self.job.asking.max_new_tokens
-        return model.generate(model.inputs(self._queries(self.validation, places), budget), budget)
+        places, budget = list(range(min(N_ANSWERED, len(self.validation.asked.questions)))), self.job.asking.max_new_tokens
+        answer = lambda part: self.model.generate(self.model.inputs(self._queries(self.validation, part), budget), budget)  # noqa: E731
+        return [found for part in self.job.work.fitting.run(places, answer) for found in part]
 
-    def _certificate(self, trained: Trained, losses: tuple[float, float], frozen: str) -> Certificate:
+    def _reloaded(self) -> Generative:
+        """The base once more. The trained one goes first: a device may not hold both."""
+        del self.model, self.witness.model
+        runtime.free_memory()
+        return generative_base.load(self.job.source)
+
+    def _certificate(self, trained: Trained, losses: tuple[float, float]) -> Certificate:
         """Answer and score twice, then read the saved file back into a model that was never trained."""
         job, path = self.job, self.job.work.folder / "weights.safetensors"
-        lacking, watched = sorted(set(tuned.trainable(self.model)) - set(tuned.saved_names(path))), range(len(self.answers(self.model)))
-        first, again, answered = self.loss_on(self.validation, watched), self.loss_on(self.validation, watched), self.answers(self.model)
+        lacking, watched = sorted(set(tuned.trainable(self.model)) - set(tuned.saved_names(path))), range(len(self.answers()))
+        first, again, answered = self.loss_on(self.validation, watched), self.loss_on(self.validation, watched), self.answers()
         tensors, adapters, frozen_after = moved(trained, self.trainable()), len(tuned.adapters(self.model)), tuned.frozen_digest(self.model)
         outside = tuned.outside(self.model)
         reloaded, changed = first, 0
         if not lacking:
-            self.model = generative_base.load(job.source)
+            self.model = self._reloaded()
             tuned.read(path, self.model, job.source)
             reloaded = self.loss_on(self.validation, watched)
-            changed = sum(one != other for one, other in zip(answered, self.answers(self.model), strict=True))
+            changed = sum(one != other for one, other in zip(answered, self.answers(), strict=True))
         return certify(
             Evidence(
                 cell=job.cell,
@@ -196,7 +203,7 @@ class Learner:
                 loss_start=losses[0],
                 loss_end=losses[1],
                 converged=None,
-                frozen_before=frozen,
+                frozen_before=self.frozen,
                 frozen_after=frozen_after,
                 missing_from_file=lacking,
                 repeat_difference=abs(first - again),

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from medbench.adapt.base import Source
 from medbench.errors import MedbenchError
 from medbench.models.generative_base import Generative
+from medbench.models.hub import DECODER
 
 _ADAPTER, _COPY = "lora_", "modules_to_save"
 """In the names of the tensors that peft adds: adapters, and modules that are trained whole."""
@@ -67,7 +68,7 @@ def adapters(model: Generative) -> list[str]:
 
 def outside(model: Generative) -> list[str]:
     """Adapters that are not in the decoder."""
-    return [name for name in adapters(model) if model.decoder not in name]
+    return [name for name in adapters(model) if DECODER not in name]
 
 
 def projector(names: Mapping[str, Any] | list[str]) -> list[str]:

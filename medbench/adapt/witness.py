@@ -21,7 +21,7 @@ class Witness:
     """Compares inputs and labels of the first `limit` samples with the data; `announce` a batch, then run the model on it."""
 
     def __init__(self, model: Generative, limit: int) -> None:
-        self._model, self._limit = model, limit
+        self.model, self._limit = model, limit
         self._expected: list[Expected] = []
         self._keys: set[str] = set()
         self.n_watched = 0
@@ -75,7 +75,7 @@ class Witness:
         self.keys_dropped |= {name for name in self._keys if given.get(name) is None}
         ids, labels = given["input_ids"], given["labels"]
         mask = given["attention_mask"].bool() if given.get("attention_mask") is not None else torch.ones_like(ids, dtype=torch.bool)
-        learned, image = labels != IGNORED, ids == self._model.image_token_id
+        learned, image = labels != IGNORED, ids == self.model.image_token_id
         if bool((learned & ~mask).any()):
             self.in_loss.add("padding")
         if bool((learned & image).any()):
@@ -85,14 +85,14 @@ class Witness:
             read = self._decoded(ids[row][mask[row] & ~image[row] & ~learned[row]])
             if _squeezed(sample.question) not in _squeezed(read):
                 self.without_question.append(sample.name)
-            end = self._model.tokens(self._model.completion(sample.answer))
+            end = self.model.tokens(self.model.completion(sample.answer))
             places = learned[row].nonzero().flatten()
             together = len(places) > 0 and int(places[-1] - places[0]) + 1 == len(places)
             if not together or _squeezed(self._decoded(labels[row][learned[row]])) != _squeezed(self._decoded(end)):
                 self.wrong_labels.append(sample.name)
 
     def _decoded(self, ids: Any) -> str:
-        return str(self._model.tokenizer.decode(ids, skip_special_tokens=False))
+        return str(self.model.tokenizer.decode(ids, skip_special_tokens=False))
 
 
 def _squeezed(text: str) -> str:

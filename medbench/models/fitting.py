@@ -43,7 +43,7 @@ class Fitting:
 
         Raises Interrupted when a single sample does not fit.
         """
-        where = _exhausted(error)
+        where = exhausted(error)
         if where is None:
             raise error
         if tried <= 1:
@@ -55,7 +55,7 @@ class Fitting:
         self._record(self.size)
 
 
-def _exhausted(error: Exception) -> str | None:
+def exhausted(error: Exception) -> str | None:
     """Whose memory is full, by an error of torch; None for any other error."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(error, torch.cuda.OutOfMemoryError):

@@ -4,6 +4,7 @@ One file per architecture stands in `generative/` and offers `load`; most of wha
 hub, so an architecture mostly says where adapters go and how its checkpoint ends an answer.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
-from transformers import AutoProcessor, StoppingCriteria
+from transformers import AutoProcessor, GenerationConfig, StoppingCriteria
 
 from medbench.errors import MedbenchError
 from medbench.models import base, hub
@@ -69,15 +70,18 @@ class Generative(ABC):
     model: Any
     """The torch module, or peft's wrapper around it."""
     processor: Any
-    lora_targets = r".*\.language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+    lora_targets = rf".*{re.escape(hub.DECODER)}.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
     """Regular expression over the names of the decoder's linear layers, full match: unscoped names also hit the vision tower."""
-    decoder = ".language_model."
-    """Part of the names of all that is in the decoder."""
+    more_ends: tuple[str, ...] = ()
+    """Tokens that end an answer whatever the checkpoint's generation configuration says, where its vocabulary has them."""
     projector: tuple[str, ...]
     """Names of the modules between vision tower and decoder: trained and saved whole."""
 
     def __init__(self, model: Any, processor: Any) -> None:
         self.model, self.processor = model, processor
+        self.ends = self._ends()
+        """Ids that end an answer."""
+        model.generation_config = self._greedy(model.generation_config)
         self.exceptions: dict[str, Any] = {}  # from how its image processor would prepare images
         self._lock = Lock()  # a fast tokenizer keeps the padding of its latest call, so two threads would disturb each other
         self.image_processor = type(processor.image_processor).__name__
@@ -112,11 +116,21 @@ class Generative(ABC):
         """The id that stands for a piece of an image."""
         return int(self.model.config.image_token_id)
 
-    @property
-    def ends(self) -> frozenset[int]:
-        """Ids that end an answer."""
-        found = self.model.generation_config.eos_token_id
-        return frozenset(found if isinstance(found, list) else [found])
+    def _ends(self) -> frozenset[int]:
+        found, vocabulary = self.model.generation_config.eos_token_id, self.tokenizer.get_vocab()
+        found = self.tokenizer.eos_token_id if found is None else found
+        more = {vocabulary[token] for token in self.more_ends if token in vocabulary}
+        return frozenset(found if isinstance(found, list) else [found]) | more
+
+    def _greedy(self, own: GenerationConfig) -> GenerationConfig:
+        """One decoding for all models: of a checkpoint's own configuration, its special tokens alone.
+
+        A penalty on repetition, say, would stay on without sampling too, and fall on words that the question holds.
+        """
+        return GenerationConfig(  # type: ignore[no-untyped-call]
+            bos_token_id=own.bos_token_id, eos_token_id=sorted(self.ends), pad_token_id=self.tokenizer.pad_token_id,
+            suppress_tokens=own.suppress_tokens,
+        )  # fmt: skip
 
     def prompt(self, text: str) -> str:
         """One user turn with an image, by the checkpoint's own chat template, up to where the answer begins."""
@@ -147,7 +161,10 @@ class Generative(ABC):
 
     def image_tokens(self, size: tuple[int, int]) -> int:
         """Tokens that an image of (width, height) takes, as the processor counts them; a resize or tiles may make them many."""
-        counted = self.processor._get_num_multimodal_tokens(image_sizes=[size[::-1]], **self.exceptions)
+        try:
+            counted = self.processor._get_num_multimodal_tokens(image_sizes=[size[::-1]], **self.exceptions)
+        except ValueError:  # one that the processor refuses: `encode` says which
+            return 0
         return int(counted["num_image_tokens"][0])
 
     def _adds_special(self, texts: Sequence[str]) -> bool:
@@ -256,6 +273,11 @@ def load(source: Any, **placement: Any) -> Generative:
             found = f"its {type(images).__name__} knows no {name!r}"
             raise MedbenchError(f"processor of {source.checkpoint}", found, f"choose from {', '.join(known)}")
     model.exceptions = dict(source.processor)
+    try:
+        images(Image.new("RGB", (64, 64)), return_tensors="pt", **model.exceptions)
+    except Exception as error:  # of whatever class the library has for wrong values
+        found = f"its {type(images).__name__} does not take {model.exceptions} ({' '.join(str(error).split())[:160]})"
+        raise MedbenchError(f"processor of {source.checkpoint}", found, "mend `processor` in the registry") from None
     return model
 
 

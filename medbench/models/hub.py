@@ -7,6 +7,7 @@ safetensors, else from a pickle with `weights_only=True`, and code from a checkp
 import importlib.util
 import json
 import pickle
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,12 +19,13 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoImageProcessor, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoImageProcessor, AutoTokenizer
 from transformers.utils import logging
 
 from medbench import hubs, runtime
-from medbench.errors import MedbenchError
+from medbench.errors import Interrupted, MedbenchError
 from medbench.models.base import Contrastive
+from medbench.models.fitting import exhausted
 
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -34,7 +36,10 @@ ORIGINAL = {
 _SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
 
 
-NOT_IN_DECODER = r"(?!.*\.language_model\.).*"
+LARGER = "raise `gpus` or set `bits` of the model's entry"
+DECODER = ".language_model."
+"""Part of the names of all that is in a generative model's decoder."""
+NOT_IN_DECODER = rf"(?!.*{re.escape(DECODER)}).*"
 """Regular expression over names of layers, from their start."""
 
 
@@ -157,21 +162,39 @@ def _built(make: Callable[[dict[str, Any]], Any], path: Path, place: Placement, 
         more["device_map"] = "auto"
     try:
         model, report = make(more)
-    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        placed = model.requires_grad_(False).eval()
+        placed = placed if "device_map" in more else placed.to(place.device)
+    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, ValueError) as error:
+        if where := exhausted(error):  # what was done before stays: the next try may find room
+            raise Interrupted(where, f"its memory does not hold {path}", f"end what else uses it, or {LARGER}") from None
+        if isinstance(error, ValueError):
+            if not place.bits:
+                raise
+            raise MedbenchError(path, f"does not load with {place.bits} bits ({' '.join(str(error).split())[:200]})", LARGER) from None
         raise _unreadable(path, error) from None
     absent = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
     if absent:
         raise MedbenchError(path, f"{len(absent)} tensors are missing or of another shape, {absent[0]} first", "fetch the whole checkpoint")
     if strict and (unknown := sorted(map(str, report["unexpected_keys"]))):
         raise MedbenchError(path, f"{len(unknown)} tensors are unknown, {unknown[0]} first", "give a checkpoint of this architecture")
-    frozen = model.requires_grad_(False).eval()
-    return frozen if "device_map" in more else frozen.to(place.device)
+    if place.device.type == "cuda":
+        _refuse_offload(getattr(placed, "hf_device_map", {}), path)
+    return placed
 
 
-def _quantisation(path: Path, place: Placement) -> BitsAndBytesConfig:
+def _refuse_offload(device_map: dict[str, Any], path: Path) -> None:
+    """Raise Interrupted when layers lie on the CPU or the disk: accelerate would put them there silently, a hundred times slower."""
+    if elsewhere := sorted(name for name, device in device_map.items() if str(device) in ("cpu", "disk")):
+        found = f"their memory does not hold {path}: {len(elsewhere)} parts are left over ({elsewhere[0]})"
+        raise Interrupted("the GPUs", found, LARGER)
+
+
+def _quantisation(path: Path, place: Placement) -> Any:
     """4 bits as QLoRA has them (NF4), 8 bits as LLM.int8(); all that is not in the decoder's layers keeps its numbers."""
     if importlib.util.find_spec("bitsandbytes") is None:
         raise MedbenchError(path, f"{place.bits}-bit weights need bitsandbytes, which is not installed", "pip install bitsandbytes")
+    from transformers import BitsAndBytesConfig
+
     return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=place.bits == 4, load_in_8bit=place.bits == 8, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=place.dtype,
         llm_int8_skip_modules=[NOT_IN_DECODER],

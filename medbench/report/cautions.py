@@ -180,7 +180,9 @@ def cut_off(material: Material) -> Caution:
         said += [f"{row['circling']:,} stopped while they went round in circles"] if _many(row["circling"], row["n"]) else []
         if said:
             places.append(f"{_cell(material, row)}: of {counted(row['n'], 'answer')}, {', '.join(said)}")
-    meaning = "What these models wanted to say is not complete. `max_new_tokens` in config/templates.yaml is the budget of all models."
+    meaning = (
+        "What these models wanted to say is not complete. The budget is `max_new_tokens` in config/templates.yaml, or in the model's entry."
+    )
     return Caution("cut-off-answers", f"More than {NOTABLE:.0%} of a cell's answers did not end by themselves", meaning, places)
 
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from medbench import config
 from medbench.adapt import certificate, generative_lora, tuned
 from medbench.adapt.base import Source
-from medbench.errors import MedbenchError
+from medbench.errors import Interrupted, MedbenchError
 from medbench.models import base, counting, generative_base, hub
 from medbench.models.generative_base import BLOCK, CIRCLE, IGNORED, Generative, Query, circling
 from tests.unit import asked, tiny_generative
@@ -461,6 +461,8 @@ def test_vila_speaks_as_its_decoder_was_taught(tmp_path: Path) -> None:
         ("config.json", "s2", True, "has s2 True"),
         ("mm_projector/config.json", "mm_projector_type", "mlp2x_gelu", "has mm_projector_type 'mlp2x_gelu'"),
         ("vision_tower/config.json", "model_type", "intern_vit_6b", "has vision tower 'intern_vit_6b'"),
+        ("config.json", "image_aspect_ratio", "dynamic_s2", "has image_aspect_ratio 'dynamic_s2'"),
+        ("config.json", "mm_use_im_start_end", True, "has mm_use_im_start_end True"),
     ],
 )
 def test_a_vila_that_computes_otherwise_is_refused(file: str, key: str, value: Any, expected: str, tmp_path: Path) -> None:
@@ -472,3 +474,83 @@ def test_a_vila_that_computes_otherwise_is_refused(file: str, key: str, value: A
     shutil.rmtree(folder / "mm_projector")
     with pytest.raises(MedbenchError, match="is no checkpoint of VILA"):
         base.load(base.module_name("generative", "vila"), str(folder), None)
+
+
+def test_a_checkpoints_own_decoding_rules_are_off(family: str, model: Generative, tmp_path: Path) -> None:
+    """A penalty on repetition works without sampling too: it would hold for some models alone, and fall on the question's own words."""
+    folder = tiny_generative.checkpoint(family, tmp_path / "m")
+    place = folder / "generation_config.json"
+    if not place.exists():
+        pytest.skip("its original layout has no generation configuration that is read")
+    given = {
+        "repetition_penalty": 5.0,
+        "no_repeat_ngram_size": 2,
+        "do_sample": True,
+        "temperature": 0.2,
+        "num_beams": 3,
+        "min_new_tokens": 9,
+    }
+    place.write_text(json.dumps({**json.loads(place.read_text()), **given}))
+    loaded: Generative = base.load(base.module_name("generative", family), str(folder), None)
+    assert loaded.model.generation_config.eos_token_id == sorted(loaded.ends)
+    asking = queries(4)
+    assert loaded.generate(loaded.inputs(asking, 12), 12) == model.generate(model.inputs(asking, 12), 12)
+
+
+@pytest.mark.parametrize("named", ["<|eot_id|>", "<|end_of_text|>"])
+def test_both_ends_of_llama_3_end_vilas_answers(named: str, tmp_path: Path) -> None:
+    """Whichever the checkpoint's tokenizer calls its end."""
+    folder = tiny_generative.checkpoint("vila", tmp_path / "m")
+    path = folder / "llm/tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "eos_token": named}))
+    loaded: Generative = base.load(base.module_name("generative", "vila"), str(folder), None)
+    assert loaded.ends == set(loaded.tokenizer.convert_tokens_to_ids(["<|eot_id|>", "<|end_of_text|>"]))
+    assert loaded.model.generation_config.eos_token_id == sorted(loaded.ends)
+    assert loaded.completion("no") == "no<|end_of_text|>"
+
+
+def test_a_device_too_small_for_the_weights_is_said_and_keeps_what_is_done(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny_generative.checkpoint(family, tmp_path / "m")
+
+    def full(cls: Any, *given: Any, **more: Any) -> Any:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", classmethod(full))
+    with pytest.raises(Interrupted, match=r"the GPU: its memory does not hold .*/m; end what else uses it, or raise `gpus` or set `bits`"):
+        base.load(base.module_name("generative", family), str(folder), None)
+
+
+def test_layers_that_are_left_over_for_the_cpu_are_refused() -> None:
+    hub._refuse_offload({"model.visual": 0, "lm_head": 1}, Path("m"))
+    with pytest.raises(Interrupted, match=r"the GPUs: their memory does not hold m: 2 parts are left over \(layers.7\); raise `gpus`"):
+        hub._refuse_offload({"model": 0, "layers.7": "cpu", "lm_head": "disk"}, Path("m"))
+
+
+def test_wrong_values_of_a_processor_blame_the_registry(tmp_path: Path) -> None:
+    folder = tiny_generative.checkpoint("qwen2-vl", tmp_path / "m")
+    source = Source(base.module_name("generative", "qwen2-vl"), str(folder), None, 16)
+    for wrong in ({"do_resize": "perhaps"}, {"size": {"shortest_edge": 10}}):
+        with pytest.raises(MedbenchError, match=r"does not take .*; mend `processor` in the registry"):
+            generative_base.load(source._replace(processor=wrong))
+
+
+def test_the_trained_model_goes_before_its_file_is_read_back(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device may not hold two."""
+    import weakref
+
+    monkeypatch.chdir(tmp_path)
+    asked.dataset("d", patients=(2, 1, 1))
+    folder = tiny_generative.checkpoint(family, tmp_path / "m")
+    plain, alive = generative_base.load, []
+
+    def watched(source: Source) -> Generative:
+        assert not [found for found in alive if found() is not None], "the trained model is still there"
+        loaded = plain(source)
+        alive.append(weakref.ref(loaded.model))
+        return loaded
+
+    monkeypatch.setattr(generative_base, "load", watched)
+    assert not generative_lora.adapt(job(family, folder, tmp_path / "w")).certificate.failures
+    assert len(alive) == 2

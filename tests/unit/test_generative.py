@@ -208,6 +208,26 @@ def test_batches_hold_questions_that_take_about_as_many_tokens(tmp_path: Path, m
     assert [batch.places for batch in found] == [[1, 4], [2, 5], [0, 3]]
 
 
+def test_an_image_that_the_processor_refuses_is_named_by_predict_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked.dataset("d", patients=(1, 1, 1))
+    stream = io.BytesIO()
+    Image.new("RGB", (3000, 10)).save(stream, "PNG")
+    place = Path("results/data/d/images.parquet")
+    tables.write(tables.Images, tables.read(tables.Images, place).with_columns(pl.lit(stream.getvalue()).alias("image")), place)
+    folder = tiny_generative.checkpoint("qwen2-vl", tmp_path / "m")
+    source = {"module": base.module_name("generative", "qwen2-vl"), "checkpoint": str(folder), "revision": None, "batch_size": 4}
+    (tmp_path / "w").mkdir()
+    with pytest.raises(MedbenchError, match=r"sample d-\d+: Qwen2VLProcessor refuses it with its image of 3000x10"):
+        generative.predict(params(folder, 4)._replace(source=source), "d", "tiny", "ots", Work(tmp_path / "w"))
+
+
+def test_a_resume_asks_what_is_left_however_batches_are_cut_now() -> None:
+    every = [generative.Batch([3, 1], {}), generative.Batch([0, 2], {}), generative.Batch([4], {})]
+    assert [batch.places for batch in generative.rest(iter(every), {3, 1})] == [[0, 2], [4]]
+    assert [batch.places for batch in generative.rest(iter(every), {3, 0, 4})] == [[1], [2]]
+
+
 def test_in_half_precision_some_questions_are_asked_alone_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     asked.dataset("d", patients=(1, 1, 5))

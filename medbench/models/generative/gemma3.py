@@ -15,15 +15,11 @@ class Gemma3(Generative):
     """A SigLIP tower, a projector, a Gemma decoder. The chat template writes the first token itself."""
 
     projector = ("multi_modal_projector",)
+    more_ends = (TURN_END,)
 
     def completion(self, answer: str) -> str:
         """The answer and the end of the turn."""
         return f"{answer}{TURN_END}"
-
-    @property
-    def ends(self) -> frozenset[int]:
-        """The end of the turn ends an answer, whatever the generation configuration says."""
-        return super().ends | {self.tokenizer.convert_tokens_to_ids(TURN_END)}
 
 
 def load(checkpoint: str, revision: str | None = None, **placement: Any) -> Gemma3:

@@ -17,7 +17,7 @@ from medbench.models import hub, original
 from medbench.models.generative_base import Generative
 
 PARTS = ("llm", "vision_tower", "mm_projector")
-TURN_END = "<|eot_id|>"
+TURN_END, TEXT_END = "<|eot_id|>", "<|end_of_text|>"  # of Llama 3; the checkpoint may name either as its end
 LLAMA_3 = (
     "{{ bos_token + '<|start_header_id|>system<|end_header_id|>\n\nYou are a helpful language and vision assistant. "
     "You are able to understand the visual content that the user provides, "
@@ -39,24 +39,20 @@ class Vila(Generative):
     """A SigLIP tower, a projector that joins two by two patches, a Llama decoder."""
 
     projector = ("multi_modal_projector",)
+    more_ends = (TURN_END, TEXT_END)
+
+    def __init__(self, model: Any, processor: Any) -> None:
+        super().__init__(model, processor)
+        self._speaks_llama_3 = TURN_END in self.tokenizer.get_vocab()
 
     def completion(self, answer: str) -> str:
-        """The answer and the end; after `ASSISTANT:`, which has no space behind it, one stands before."""
-        return f"{'' if self._speaks_llama_3 else ' '}{answer}{self.tokenizer.eos_token}"
-
-    @property
-    def ends(self) -> frozenset[int]:
-        """Llama 3 ends a turn by a token of its own."""
-        return super().ends | ({self.tokenizer.convert_tokens_to_ids(TURN_END)} if self._speaks_llama_3 else set())
+        """The answer and the end of the text, as VILA was taught; after `ASSISTANT:`, which has no space behind it, one stands before."""
+        return f"{answer}{TEXT_END}" if self._speaks_llama_3 else f" {answer}{self.tokenizer.eos_token}"
 
     def image_tokens(self, size: tuple[int, int]) -> int:
         """The same for every image: all are squashed to one size."""
         side = self.processor.image_processor.size["height"] // self.processor.patch_size
         return int(side * side)
-
-    @property
-    def _speaks_llama_3(self) -> bool:
-        return TURN_END in self.tokenizer.get_vocab()
 
 
 class Downsample(nn.Module):
@@ -119,6 +115,8 @@ def _config(path: Path) -> dict[str, Any]:
         ("mm_projector_type", found["mm_projector_cfg"].get("mm_projector_type"), "mlp_downsample"),
         ("vision tower", found["vision_tower_cfg"].get("model_type"), "siglip_vision_model"),
         ("s2", bool(found.get("s2") or found.get("dynamic_s2")), False),
+        ("image_aspect_ratio", found.get("image_aspect_ratio", "resize"), "resize"),
+        ("mm_use_im_start_end", bool(found.get("mm_use_im_start_end")), False),
     )
     for name, value, expected in kinds:
         if value != expected:
