@@ -128,10 +128,10 @@ ANSWERS = {
 
 
 def _answers(params: Params, present: tuple[Cell, ...]) -> pl.DataFrame:
-    """What cannot be judged of answers: closed ones that hold no choice; those that the budget or a repetition ended; empty ones."""
+    """What cannot be judged of models' answers: closed ones without a choice; those that the budget or a repetition ended; empty ones."""
     rows = []
     for cell in present:
-        if params.datasets[cell.dataset].task != "vqa":
+        if params.datasets[cell.dataset].task != "vqa" or params.models[cell.model].role == "baseline":
             continue
         given = tables.read(tables.PredictionsVqa, paths.predictions(*cell), ["answer", "answer_type", "finish_reason"])
         parsed = tables.read(tables.ScoresVqa, paths.scores(*cell), ["parsed"])["parsed"]
