@@ -28,6 +28,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
+from benchmarks.epochs import timed_epochs
 from medbench import paths, tables
 from medbench.adapt import published_probe
 from medbench.adapt.base import class_weights
@@ -197,24 +198,13 @@ def lora(n: int) -> str:
     import shutil
 
     from medbench.adapt import classifier as classifiers
-    from medbench.adapt import contrastive_lora, training
 
     shutil.rmtree("results", ignore_errors=True)
     folder = checkpoint(Path("b32"), "b32")
     dataset(n)
-    timed: list[float] = []
-    whole = training.Training.run_epoch if hasattr(training, "Training") else None
-    assert whole is not None, "the training loop moved: mend this benchmark"
-
-    def epoch(self: Any, number: int) -> float:
-        begun = time.monotonic()
-        loss = whole(self, number)
-        timed.append(time.monotonic() - begun)
-        return loss
-
-    training.Training.run_epoch = epoch  # type: ignore[method-assign]
     source = {"module": MODULE, "checkpoint": folder, "revision": None, "batch_size": 32}
-    adapt.run(adapt.Params("medbench.adapt.contrastive_lora", source, {**LORA, "epochs": 2}, ("a", "b"), 0), "toy", "m", "lora")
+    with timed_epochs() as timed:
+        adapt.run(adapt.Params("medbench.adapt.contrastive_lora", source, {**LORA, "epochs": 2}, ("a", "b"), 0), "toy", "m", "lora")
     model: base.Contrastive = base.load(MODULE, folder, None, dtype=torch.float32)
     held = pixels(model)
     made = classifiers.build(model, 512, 2, LORA["r"], LORA["alpha"], LORA["dropout"])  # type: ignore[arg-type]
@@ -230,7 +220,6 @@ def lora(n: int) -> str:
             optimizer.step()
 
     of_bare = min(seconds(bare) for _ in range(2))
-    del contrastive_lora
     ours, theirs = len(names) / min(timed), len(names) / of_bare
     return f"LoRA at ViT-B/32, {len(names)} samples: {ours:.1f} samples/s, bare loop {theirs:.1f}: {ours / theirs:.0%}"
 

@@ -30,8 +30,9 @@ from transformers import (
 )
 
 from benchmarks.campaign import copy_sources
+from benchmarks.epochs import timed_epochs
 from medbench import material, paths
-from medbench.adapt import training, tuned
+from medbench.adapt import tuned
 from medbench.adapt.asked import windows
 from medbench.adapt.base import Source
 from medbench.datasets.images import decode
@@ -180,20 +181,10 @@ def bare(folder: str, batch_size: int) -> str:
 
 def lora(folder: str) -> str:
     """A line: the training loop against the same steps by hand over ready tensors."""
-    timed: list[float] = []
-    whole = training.Training.run_epoch
-
-    def epoch(self: Any, number: int) -> float:
-        begun = time.monotonic()
-        loss = whole(self, number)
-        timed.append(time.monotonic() - begun)
-        return loss
-
-    training.Training.run_epoch = epoch  # type: ignore[method-assign]
     source = {"module": MODULE, "checkpoint": folder, "revision": None, "batch_size": 64}
     asking = PUT._asdict()
-    adapt.run(adapt.Params("medbench.adapt.generative_lora", source, {**LORA, "epochs": 2}, (), 0, asking), DATASET, "bench", "lora")
-    training.Training.run_epoch = whole  # type: ignore[method-assign]
+    with timed_epochs() as timed:
+        adapt.run(adapt.Params("medbench.adapt.generative_lora", source, {**LORA, "epochs": 2}, (), 0, asking), DATASET, "bench", "lora")
     model: Generative = base.load(MODULE, folder, None)
     tuned.build(model, LORA["r"], LORA["alpha"], LORA["dropout"])
     train = material.asked(DATASET, "train")

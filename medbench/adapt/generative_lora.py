@@ -67,6 +67,7 @@ class Learner:
             self.model.checkpoint_gradients()
         self.size = len(training.asked.questions)
         self.probed = np.sort(np.random.default_rng(job.seed).permutation(self.size)[:N_PROBED]).tolist()
+        self.watched = range(min(N_ANSWERED, len(validation.asked.questions)))
         self.witness = Witness(self.model, len(self.probed))
 
     def run(self) -> Adapted:
@@ -169,9 +170,9 @@ class Learner:
 
     def answers(self) -> list[Answer]:
         """Answers to the first validation questions."""
-        places, budget = list(range(min(N_ANSWERED, len(self.validation.asked.questions)))), self.job.asking.max_new_tokens
+        budget = self.job.asking.max_new_tokens
         answer = lambda part: self.model.generate(self.model.inputs(self._queries(self.validation, part), budget), budget)  # noqa: E731
-        return [found for part in self.job.work.fitting.run(places, answer) for found in part]
+        return [found for part in self.job.work.fitting.run(self.watched, answer) for found in part]
 
     def _reloaded(self) -> Generative:
         """The base once more. The trained one goes first: a device may not hold both."""
@@ -180,9 +181,9 @@ class Learner:
         return generative_base.load(self.job.source)
 
     def _certificate(self, trained: Trained, losses: tuple[float, float]) -> Certificate:
-        """Answer and score twice, then read the saved file back into a model that was never trained."""
+        """Score twice and answer, then read the saved file back into a model that was never trained."""
         job, path = self.job, self.job.work.folder / "weights.safetensors"
-        lacking, watched = sorted(set(tuned.trainable(self.model)) - set(tuned.saved_names(path))), range(len(self.answers()))
+        lacking, watched = sorted(set(tuned.trainable(self.model)) - set(tuned.saved_names(path))), self.watched
         first, again, answered = self.loss_on(self.validation, watched), self.loss_on(self.validation, watched), self.answers()
         tensors, adapters, frozen_after = moved(trained, self.trainable()), len(tuned.adapters(self.model)), tuned.frozen_digest(self.model)
         outside = tuned.outside(self.model)

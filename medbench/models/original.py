@@ -5,10 +5,10 @@ Shared by LLaVA-Med and VILA, which keep the place of an image out of their voca
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import nn
-from transformers import AutoConfig, GenerationConfig
+from transformers import AutoConfig, GenerationConfig, LlavaConfig
 
 from medbench.models import hub
 
@@ -34,6 +34,19 @@ class Layout(NamedTuple):
 def text_config(model_type: str, fields: Mapping[str, Any]) -> Any:
     """A decoder's configuration from an older `config.json`, positions included: their base moved since (`rope_theta`)."""
     return AutoConfig.for_model(model_type, **{name: value for name, value in fields.items() if name not in NOT_FIELDS})
+
+
+def configured(
+    config: Mapping[str, Any], text: Any, vision_class: type[Any], vision: Mapping[str, Any], strategy: Literal["default", "full"]
+) -> LlavaConfig:
+    """In transformers' words, from an original `config.json` and its vision tower's. `strategy`: which of the tower's tokens are used."""
+    return LlavaConfig(
+        vision_config=vision_class(**{name: value for name, value in vision.items() if name not in NOT_FIELDS}),
+        text_config=text,
+        image_token_index=text.vocab_size,
+        vision_feature_layer=config.get("mm_vision_select_layer", -2),
+        vision_feature_select_strategy=strategy,
+    )
 
 
 def load(model_class: type[Any], config: Any, path: Path, layout: Layout, place: hub.Placement) -> tuple[Any, Any]:

@@ -90,13 +90,7 @@ def configured(config: dict[str, Any]) -> LlavaConfig:
     vision = vision.get("vision_config", vision)
     fields = {name: value for name, value in config.items() if not name.startswith("mm_") and name != "vision"}
     text = original.text_config("mistral", fields)
-    return LlavaConfig(
-        vision_config=CLIPVisionConfig(**{name: value for name, value in vision.items() if name not in original.NOT_FIELDS}),
-        text_config=text,
-        image_token_index=text.vocab_size,
-        vision_feature_layer=config.get("mm_vision_select_layer", -2),
-        vision_feature_select_strategy="default",
-    )
+    return original.configured(config, text, CLIPVisionConfig, vision, "default")
 
 
 def skeleton(config: dict[str, Any]) -> nn.Module:

@@ -153,14 +153,7 @@ def renamed(name: str) -> str | None:
 def configured(config: dict[str, Any]) -> LlavaConfig:
     """In transformers' words."""
     text = original.text_config(config["llm_cfg"]["model_type"], config["llm_cfg"])
-    vision = {name: value for name, value in config["vision_tower_cfg"].items() if name not in original.NOT_FIELDS}
-    return LlavaConfig(
-        vision_config=SiglipVisionConfig(**vision),
-        text_config=text,
-        image_token_index=text.vocab_size,
-        vision_feature_layer=config.get("mm_vision_select_layer", -2),
-        vision_feature_select_strategy="full",
-    )
+    return original.configured(config, text, SiglipVisionConfig, config["vision_tower_cfg"], "full")
 
 
 def skeleton(config: dict[str, Any]) -> nn.Module:
