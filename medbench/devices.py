@@ -61,13 +61,13 @@ def claim(n: int) -> list[Device]:
 
     Under SLURM a job that was given no more than it asks for takes them as they are: another job's `0` is another device.
     """
-    assert "torch" not in sys.modules, "what is visible is read once, when torch starts"
     devices = found() if n else []
     if not devices:
         if n:
             print("no GPU is visible: computing on the CPU", file=sys.stderr)
         os.environ[VISIBLE] = ""
         return []
+    assert "torch" not in sys.modules, "what is visible is read once, when torch starts"
     job = os.environ.get("SLURM_JOB_ID", "")
     taken = devices if job and len(devices) <= n else _wait(devices, min(n, len(devices)), job)
     if VISIBLE not in os.environ:

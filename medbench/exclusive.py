@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
+from medbench import warm
 from medbench.errors import MedbenchError
 from medbench.stages import STAGES
 
@@ -103,6 +104,6 @@ def _is_job(process: psutil.Process) -> bool:
     try:
         words = process.cmdline()
         named = ("-m", "medbench") in pairwise(words)
-        return named and bool({*words} & {*STAGES}) and process.cwd() == os.getcwd() and process.status() != psutil.STATUS_ZOMBIE
+        return named and bool({*words} & {*STAGES, warm.VERB}) and process.cwd() == os.getcwd() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:  # gone meanwhile, or another user's
         return False

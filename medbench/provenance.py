@@ -31,7 +31,7 @@ UNTRACKED = frozenset(
     f"medbench{name}"
     for name in (
         "", ".__main__", ".cells", ".cli", ".config", ".devices", ".errors", ".exclusive", ".models.fitting", ".partial", ".progress",
-        ".provenance", ".runtime", ".sources", ".stages",
+        ".provenance", ".runtime", ".sources", ".stages", ".warm",
     )
 )  # fmt: skip
 # Import name -> the distributions whose versions can change what is computed through it.

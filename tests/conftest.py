@@ -5,7 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,6 +78,14 @@ def make_clone(folder: Path) -> Clone:
         elif source.exists():
             shutil.copy2(source, folder / name)
     return Clone(folder)
+
+
+def until(found: Callable[[], bool], seconds: float = 120) -> None:
+    """Wait for something to come true."""
+    end = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < end, "it did not come true in time"
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="session")

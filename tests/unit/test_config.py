@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from medbench import cells, config, tools
+from medbench import cells, cli, config, tools
 from medbench.errors import MedbenchError
 from medbench.stages import embed, prepare, prompts
 
@@ -155,3 +155,13 @@ def test_resolved_configuration_reads_back_equal(tmp_path: Path) -> None:
 def test_generated_documents_are_in_step() -> None:
     for name, text in tools.generated().items():
         assert (ROOT / name).read_text(encoding="utf-8") == text, f"{name} is out of step with the code: run `make docs`"
+
+
+@pytest.mark.parametrize("wrong", ["dataset", "model", "mode"])
+def test_a_verb_by_hand_names_what_stands_in_no_registry(wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = {"dataset": "nano-radiology", "model": "nano-clip", "mode": "ots"} | {wrong: "nowhere"}
+    assert cli.main(["predict", *names.values()]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("ERROR: ") and said.count("\n") == 1
+    assert f"no {wrong} 'nowhere' stands in config/{wrong}s.yaml" in said

@@ -7,14 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
+from medbench import warm
 from medbench.stages import STAGES
-from tests.conftest import Clone, Outcome
+from tests.conftest import Clone, Outcome, until
 
 CELL = "nano-radiology/nano-medclip/lora"
 
@@ -29,14 +29,6 @@ def start(clone: Clone, *arguments: str, **variables: str) -> "subprocess.Popen[
 def medbench(clone: Clone, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """A verb by hand."""
     return subprocess.run([sys.executable, "-m", "medbench", *arguments], cwd=clone.folder, capture_output=True, text=True, check=False)
-
-
-def until(found: Callable[[], bool], seconds: float = 120) -> None:
-    """Wait for something to come true."""
-    end = time.monotonic() + seconds
-    while not found():
-        assert time.monotonic() < end, "it did not come true in time"
-        time.sleep(0.05)
 
 
 def jobs(clone: Clone) -> list[psutil.Process]:
@@ -66,6 +58,7 @@ def test_two_at_once_and_a_kill(unfinished: Clone) -> None:
     first = start(clone)
     try:
         until(lambda: any("adapt" in job.cmdline() for job in jobs(clone)))
+        assert any(warm.VERB in job.cmdline() for job in jobs(clone)), "jobs that import torch are forked"
         second = clone.snakemake()
         assert second.code != 0
         said = [line for line in second.output.splitlines() if "ERROR" in line or "Error" in line]

@@ -7,7 +7,7 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 
-from medbench import cells, cli, config as configuration, devices, exclusive, paths
+from medbench import cells, cli, config as configuration, devices, exclusive, paths, warm
 from medbench.errors import MedbenchError
 
 BASE = Path(workflow.basedir)
@@ -57,6 +57,13 @@ def get_shell_prefix():
 
 
 shell.prefix(get_shell_prefix())
+
+
+# On CPUs, what models need is imported once for all jobs of this start, if there are any.
+onstart:
+    here = workflow.local_exec and not workflow.deployment_settings.deployment_method and not devices.found()
+    if here and any(job.rule.name in warm.STAGES for job in workflow.dag.needrun_jobs()):
+        warm.start()
 
 
 # A workstation runs as many GPU jobs at a time as it has GPUs; on a cluster the scheduler decides. Without a GPU there is no limit,

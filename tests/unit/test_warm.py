@@ -1,0 +1,106 @@
+"""The warm process: what is forked from it is the job, and dies with whom it should."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from medbench import runtime, warm
+from tests.conftest import until
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are kept warm on Linux alone")
+LONG = ("pretrain", "nano-clip", "--configfile", str(Path(__file__).parents[2] / "config/nano.yaml"))
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[psutil.Process]:
+    """A warm process, known by the environment to what is started now."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # as Snakemake sets them for a job
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv(warm.VARIABLE, "")  # is put back at the end
+    before = psutil.Process().children()
+    warm.start()
+    [started] = [child for child in psutil.Process().children() if child not in before]
+    yield started
+    if started.is_running():
+        started.kill()
+        started.wait()
+
+
+def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+    """A job as Snakemake starts it."""
+    command = [sys.executable, "-m", "medbench", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "HF_TOKEN": "of the job"}
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_job_ends_as_it_would_alone(server: psutil.Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = ("predict", "nowhere", "nano-clip", "ots")
+    handed = start(tmp_path, *wrong)
+    said = handed.communicate(timeout=120)
+    monkeypatch.setenv(warm.VARIABLE, "")
+    alone = start(tmp_path, *wrong)
+    assert said == alone.communicate(timeout=120)
+    assert said[1].startswith("ERROR: ") and said[1].count("\n") == 1
+    assert handed.returncode == alone.returncode == 2
+
+
+def test_a_forked_job_writes_what_one_alone_does(server: psutil.Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = {"family": "clip", "role": "specialist", "architecture": "clip", "pretrained_on": ["everyday"]}
+    entry["pretrain"] = {"corpus": ["natural"], "steps": 3, "batch_size": 8, "pool_size": 20}
+    (tmp_path / "models.yaml").write_text(yaml.safe_dump({"small": entry}))
+    (tmp_path / "run.yaml").write_text(
+        yaml.safe_dump({"registries": {"models": str(tmp_path / "models.yaml")}, "models": ["small"], "modes": ["ots"]})
+    )
+    made = {}
+    for name in ("handed", "alone"):
+        (tmp_path / name).mkdir()
+        job = start(tmp_path / name, "pretrain", "small", "--configfile", str(tmp_path / "run.yaml"))
+        if name == "handed":
+            until(lambda: bool(server.children()))
+        _, error = job.communicate(timeout=600)
+        assert job.returncode == 0, error
+        folder = tmp_path / name / "results/models"
+        record = json.loads((folder / "small.run.json").read_text())
+        made[name] = (record["argv"], record["params"], (folder / "small/model.safetensors").read_bytes())
+        monkeypatch.setenv(warm.VARIABLE, "")
+    assert made["handed"] == made["alone"]
+
+
+def test_a_job_dies_with_its_process(server: psutil.Process, tmp_path: Path) -> None:
+    job = start(tmp_path, *LONG)
+    until(lambda: bool(server.children()))
+    job.kill()
+    until(lambda: not server.children(), 20)
+    assert server.is_running(), "for other jobs"
+
+
+def test_a_job_dies_with_the_warm_process_and_the_next_runs_alone(server: psutil.Process, tmp_path: Path) -> None:
+    job = start(tmp_path, *LONG)
+    until(lambda: bool(server.children()))
+    [fork] = server.children()
+    server.kill()
+    assert job.wait(timeout=20) == 1
+    psutil.wait_procs([fork], timeout=20)
+    assert not fork.is_running()
+    assert start(tmp_path, "predict", "nowhere", "nano-clip", "ots").wait(timeout=120) == 2
+
+
+def test_a_killed_job_fails(server: psutil.Process, tmp_path: Path) -> None:
+    job = start(tmp_path, *LONG)
+    until(lambda: bool(server.children()))
+    server.children()[0].kill()
+    assert job.wait(timeout=20) == 1
+
+
+def test_more_threads_are_not_handed_over(server: psutil.Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["medbench", "embed", "nowhere", "nano-clip"])
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert warm.hand_over() is None
+    assert runtime.threads() == 2
