@@ -31,6 +31,9 @@ COMMAND = (str(Path(sys.executable).with_name("snakemake")), "--cores", "all", "
 VARIABLES = {**os.environ, "HF_TOKEN": TOKEN, "HUGGING_FACE_HUB_TOKEN": TOKEN}
 
 
+Disturbance = Callable[[Path, "subprocess.Popen[bytes]", float], str]
+
+
 class Undisturbed(NamedTuple):
     """What every round is compared with, and starts from."""
 
@@ -147,7 +150,7 @@ def named(process: psutil.Process) -> str:
 # --- disturbances: each is given a running Snakemake, returns when that has ended, and says what it did
 
 
-def kill(kind: str) -> "Callable[[Path, subprocess.Popen[bytes], float], str]":
+def kill(kind: str) -> Disturbance:
     """SIGKILL to Snakemake, a job, or any of them, at a moment."""
 
     def disturb(folder: Path, snakemake: "subprocess.Popen[bytes]", moment: float) -> str:
@@ -254,7 +257,7 @@ KILLS = [kill("any"), kill("job"), kill("Snakemake")]
 FAULTS = [cut_partial_file, fill_disk, read_only, cut_weights]
 
 
-def play(whole: Undisturbed, folder: Path, disturb: "Callable[[Path, subprocess.Popen[bytes], float], str]", moment: float) -> str:
+def play(whole: Undisturbed, folder: Path, disturb: Disturbance, moment: float) -> str:
     """One round; the line that says how it went. Raises SystemExit when something was lost, done twice or leaked."""
     begin(whole, folder)
     what = disturb(folder, start(folder), moment)

@@ -15,6 +15,8 @@ pytestmark = pytest.mark.skipif(not REAL, reason="MEDBENCH_REAL_DATA names no fo
 
 @pytest.fixture(scope="module")
 def run(workplace: Clone) -> Clone:
+    families = "mini-siglip, mini-medsiglip, "  # the demo has them
+    workplace.edit("config/real.yaml", families, "")
     outcome = workplace.snakemake(configfile="config/real.yaml")
     assert outcome.code == 0, outcome.output[-8000:]
     return workplace
