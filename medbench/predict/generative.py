@@ -72,19 +72,21 @@ def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> 
             journal.append(pa.table({"place": batch.places, **dict(zip(Answer._fields, map(list, made), strict=True))}))
         found = {row.pop("place"): Answer(**row) for kept in journal for row in kept.to_pylist()}
     if loaded.model.dtype != torch.float32:
-        places = sorted({round(place) for place in np.linspace(0, total - 1, N_ALONE)})
-        rows = (row for some in material.images(dataset, [test.image_ids[place] for place in places], 1) for row in some)
-        images = {row.image_id: row.image for row in rows}
-        some = {place: query(test, place, images[test.image_ids[place]], put, look) for place in places}
-        work.found |= alone(loaded, {place: found[place] for place in places}, some, put)
+        work.found |= alone(loaded, dataset, test, found, put, look)
     return table(dataset, [found[place] for place in range(total)])
 
 
-def alone(model: Generative, together: dict[int, Answer], asked: dict[int, Query], put: Asking) -> dict[str, int]:
+def alone(
+    model: Generative, dataset: str, test: Asked, together: dict[int, Answer], put: Asking, look: Callable[[bytes], Image.Image]
+) -> dict[str, int]:
     """How many of some answers are others when each question is asked alone: in half precision a batch rounds otherwise."""
-    again = {place: model.generate(model.inputs([one], put.max_new_tokens), put.max_new_tokens)[0] for place, one in asked.items()}
-    changed = sum(answer.text != together[place].text for place, answer in again.items())
-    return {"asked_alone": len(asked), "changed_alone": changed}
+    places = sorted({round(place) for place in np.linspace(0, len(test.questions) - 1, N_ALONE)})
+    images = {row.image_id: row.image for some in material.images(dataset, [test.image_ids[place] for place in places], 1) for row in some}
+    changed = 0
+    for place in places:
+        inputs = model.inputs([query(test, place, images[test.image_ids[place]], put, look)], put.max_new_tokens)
+        changed += model.generate(inputs, put.max_new_tokens)[0].text != together[place].text
+    return {"asked_alone": len(places), "changed_alone": changed}
 
 
 def batches(test: Asked, seen: Iterator[Window], put: Asking, model: Generative, size: int) -> Iterator[Batch]:

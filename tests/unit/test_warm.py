@@ -18,25 +18,26 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are k
 LONG = ("pretrain", "nano-clip", "--configfile", str(Path(__file__).parents[2] / "config/nano.yaml"))
 
 
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[psutil.Process]:
-    """A warm process, known by the environment to what is started now."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # as Snakemake sets them for a job
-        monkeypatch.setenv(name, "1")
-    monkeypatch.setenv(warm.VARIABLE, "")  # is put back at the end
-    before = psutil.Process().children()
-    warm.start()
-    [started] = [child for child in psutil.Process().children() if child not in before]
-    yield started
-    if started.is_running():
-        started.kill()
-        started.wait()
+@pytest.fixture(scope="module")
+def server() -> Iterator[psutil.Process]:
+    """A warm process, known by the environment to what is started here. The last test kills it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # as Snakemake sets them for a job
+            patch.setenv(name, "1")
+        patch.setenv(warm.VARIABLE, "")  # is put back at the end
+        before = psutil.Process().children()
+        warm.start()
+        [started] = [child for child in psutil.Process().children() if child not in before]
+        yield started
+        if started.is_running():
+            started.kill()
+            started.wait()
 
 
 def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
     """A job as Snakemake starts it."""
     command = [sys.executable, "-m", "medbench", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "HF_TOKEN": "of the job"}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -81,17 +82,6 @@ def test_a_job_dies_with_its_process(server: psutil.Process, tmp_path: Path) -> 
     assert server.is_running(), "for other jobs"
 
 
-def test_a_job_dies_with_the_warm_process_and_the_next_runs_alone(server: psutil.Process, tmp_path: Path) -> None:
-    job = start(tmp_path, *LONG)
-    until(lambda: bool(server.children()))
-    [fork] = server.children()
-    server.kill()
-    assert job.wait(timeout=20) == 1
-    psutil.wait_procs([fork], timeout=20)
-    assert not fork.is_running()
-    assert start(tmp_path, "predict", "nowhere", "nano-clip", "ots").wait(timeout=120) == 2
-
-
 def test_a_killed_job_fails(server: psutil.Process, tmp_path: Path) -> None:
     job = start(tmp_path, *LONG)
     until(lambda: bool(server.children()))
@@ -104,3 +94,14 @@ def test_more_threads_are_not_handed_over(server: psutil.Process, monkeypatch: p
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert warm.hand_over() is None
     assert runtime.threads() == 2
+
+
+def test_a_job_dies_with_the_warm_process_and_the_next_runs_alone(server: psutil.Process, tmp_path: Path) -> None:
+    job = start(tmp_path, *LONG)
+    until(lambda: bool(server.children()))
+    [fork] = server.children()
+    server.kill()
+    assert job.wait(timeout=20) == 1
+    psutil.wait_procs([fork], timeout=20)
+    assert not fork.is_running()
+    assert start(tmp_path, "predict", "nowhere", "nano-clip", "ots").wait(timeout=120) == 2

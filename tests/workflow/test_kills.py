@@ -126,7 +126,11 @@ def test_a_workstation_runs_as_many_gpu_jobs_at_once_as_it_has_gpus(clone: Clone
     """Jobs see the device that they claimed (there is none behind it, so they compute on the CPU)."""
     for file in sorted(clone.folder.glob("results/*/nano-radiology/*/lora.parquet")):  # predictions, scores, intervals
         file.unlink()
-    for folder in (*clone.folder.glob("results/adapters/nano-radiology/*/lora"), clone.folder / "results/gaps", clone.folder / "results/report"):
+    for folder in (
+        *clone.folder.glob("results/adapters/nano-radiology/*/lora"),
+        clone.folder / "results/gaps",
+        clone.folder / "results/report",
+    ):
         shutil.rmtree(folder)
     first, most = start(clone, PATH=fake_gpus(clone, n)), 0
     try:
