@@ -10,15 +10,13 @@ from medbench import warm
 gc.set_threshold(100_000, 50, 50)  # imports make objects that stay: looking through all of them again and again is a seventh of a start
 waits = None
 if sys.argv[1:2] == [warm.VERB]:
-    waits = warm.serve(socket.socket(fileno=int(sys.argv[2])))
+    waits = warm.serve(socket.socket(fileno=int(sys.argv[2])), int(sys.argv[3]))
 elif (done := warm.hand_over()) is not None:
     os._exit(done)
 
 from medbench.cli import main  # noqa: E402 (a process that has handed its job over needs none of it)
 
-code = main()
+code = warm.finish(main, waits) if waits else main()
 sys.stdout.flush()
 sys.stderr.flush()
-if waits:
-    waits.send(bytes([code]))
 os._exit(code)  # all files are closed; taking torch apart object by object would take as long as a third of its start

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from medbench import runtime
+from medbench import runtime, warm
 
 PACKAGE = Path(__file__).parent
 # What these modules decide reaches a job only through its params, which are tracked by value.
@@ -189,10 +189,12 @@ def made(record: Path, modules: tuple[str, ...]) -> Made:
 
 
 def process_start() -> float:
-    """When this process started [s since the epoch], so that what Python needs to start counts.
+    """When this job's process started [s since the epoch], so that what Python needs to start, or waited for to be warm, counts.
 
     On Linux by the clock since boot: psutil takes the boot time in whole seconds, and is off by as much.
     """
+    if (handed_over := warm.began()) is not None:
+        return handed_over
     if sys.platform != "linux":
         return psutil.Process().create_time()
     after_name = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
@@ -220,6 +222,7 @@ def write_run_record(
         "peak_rss_mb": round(_peak_rss_mb(usage.rss)),
         "host": socket.gethostname(),
         "torch": "torch" in sys.modules,
+        "forked": warm.began() is not None,  # of a process that had torch in its memory
         "modules": sorted(name for name in sys.modules if name.split(".")[0] == "medbench"),
         "argv": [Path(sys.argv[0]).name, *sys.argv[1:]],
         **facts,

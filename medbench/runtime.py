@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 _PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent() -> None:
-    """On Linux, have the kernel kill this process when its parent dies, so that no orphan writes into a rerun."""
+def die_with_parent(parent: int | None = None) -> None:
+    """On Linux, have the kernel kill this process when its parent dies, so that no orphan writes into a rerun.
+
+    `parent` is the process that started this one, for where it may have died already.
+    """
     if sys.platform != "linux":
         return
-    parent = os.getppid()
+    parent = parent or os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the signal was set
         os.kill(os.getpid(), signal.SIGKILL)

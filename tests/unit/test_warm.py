@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,6 +64,7 @@ def test_a_forked_job_writes_what_one_alone_does(server: psutil.Process, tmp_pat
     made = {}
     for name in ("handed", "alone"):
         (tmp_path / name).mkdir()
+        begun = time.monotonic()
         job = start(tmp_path / name, "pretrain", "small", "--configfile", str(tmp_path / "run.yaml"))
         if name == "handed":
             until(lambda: bool(server.children()))
@@ -69,6 +72,7 @@ def test_a_forked_job_writes_what_one_alone_does(server: psutil.Process, tmp_pat
         assert job.returncode == 0, error
         folder = tmp_path / name / "results/models"
         record = json.loads((folder / "small.run.json").read_text())
+        assert record["forked"] == (name == "handed") and 0 < record["seconds"] < time.monotonic() - begun
         made[name] = (record["argv"], record["params"], (folder / "small/model.safetensors").read_bytes())
         monkeypatch.setenv(warm.VARIABLE, "")
     assert made["handed"] == made["alone"]
@@ -86,7 +90,24 @@ def test_a_killed_job_fails(server: psutil.Process, tmp_path: Path) -> None:
     job = start(tmp_path, *LONG)
     until(lambda: bool(server.children()))
     server.children()[0].kill()
-    assert job.wait(timeout=20) == 1
+    _, error = job.communicate(timeout=20)
+    assert job.returncode == 137 and error.count("ERROR: ") == 1 and "was killed" in error
+
+
+def test_a_bug_is_a_traceback_and_an_interrupt_is_one_too(server: psutil.Process, tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("no folder")
+    job = start(tmp_path, *LONG)
+    _, error = job.communicate(timeout=120)
+    assert job.returncode == 1 and error.startswith("Traceback") and error.count("Traceback (most recent call last)") == 1, error
+
+    (tmp_path / "results").unlink()
+    job = start(tmp_path, *LONG)
+    until(lambda: bool(server.children()) and (tmp_path / "results").exists())
+    for process in (job, server.children()[0], server):  # as a terminal does
+        process.send_signal(signal.SIGINT)
+    _, error = job.communicate(timeout=20)
+    assert job.returncode == 1 and error.count("KeyboardInterrupt") == 1, error
+    assert server.is_running()
 
 
 def test_more_threads_are_not_handed_over(server: psutil.Process, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +122,7 @@ def test_a_job_dies_with_the_warm_process_and_the_next_runs_alone(server: psutil
     until(lambda: bool(server.children()))
     [fork] = server.children()
     server.kill()
-    assert job.wait(timeout=20) == 1
+    assert job.wait(timeout=20) == 137
     psutil.wait_procs([fork], timeout=20)
     assert not fork.is_running()
     assert start(tmp_path, "predict", "nowhere", "nano-clip", "ots").wait(timeout=120) == 2

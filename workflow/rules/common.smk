@@ -59,10 +59,10 @@ def get_shell_prefix():
 shell.prefix(get_shell_prefix())
 
 
-# On CPUs, what models need is imported once for all jobs of this start, if there are any.
+# On CPUs, what models need is imported once for all jobs of this start, if any loads a model.
 onstart:
-    here = workflow.local_exec and not workflow.deployment_settings.deployment_method and not devices.found()
-    if here and any(job.rule.name in warm.STAGES for job in workflow.dag.needrun_jobs()):
+    here = workflow.local_exec and not workflow.touch and not workflow.deployment_settings.deployment_method and not devices.found()
+    if here and any(job.rule.name in ("pretrain", "prompts") or job.resources.get("gpu") for job in workflow.dag.needrun_jobs()):
         warm.start()
 
 
