@@ -61,12 +61,12 @@ def began() -> float | None:
 
 def hand_over() -> int | None:
     """The exit code of this process's job, once a fork of the warm process has done it; None where it must do it itself."""
-    began, name = time.time(), os.environ.get(VARIABLE)
+    now, name = time.time(), os.environ.get(VARIABLE)
     if not name or not STAGES & {*sys.argv[1:2]} or any(os.environ.get(key) != value for key, value in _THREADS.items()):
         return None
     runtime.die_with_parent()
     interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the fork gets it too, and says what there is to say
-    request = [sys.argv, os.getcwd(), dict(os.environ), began, interrupt is signal.SIG_IGN]
+    request = [sys.argv, os.getcwd(), dict(os.environ), now, interrupt is signal.SIG_IGN]
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         try:
             connection.connect(f"\0{name}")
@@ -135,7 +135,7 @@ def _become(connection: socket.socket) -> None:
     request, files, _, _ = socket.recv_fds(connection, _LONGEST, 3)
     if len(files) < 3:  # it is gone
         os._exit(1)
-    sys.argv, folder, environment, began, deaf = json.loads(request)
+    sys.argv, folder, environment, since, deaf = json.loads(request)
     signal.signal(signal.SIGINT, signal.SIG_IGN if deaf else signal.default_int_handler)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.chdir(folder)
@@ -144,7 +144,7 @@ def _become(connection: socket.socket) -> None:
     for target, file in enumerate(files):
         os.dup2(file, target)
         os.close(file)
-    _taken.append(began)
+    _taken.append(since)
     threading.Thread(target=_die_with, args=(connection,), daemon=True).start()
 
 
