@@ -24,7 +24,6 @@ JOBS = {
     f"adapt {DATASET} {MODEL} lora": f"adapters/{DATASET}/{MODEL}/lora",
     f"predict {DATASET} {MODEL} lora": f"predictions/{DATASET}/{MODEL}/lora.parquet",
 }
-THREADS = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}  # as Snakemake sets them
 
 
 def timed(folder: Path, job: str, address: str) -> float:
@@ -35,7 +34,7 @@ def timed(folder: Path, job: str, address: str) -> float:
     output.unlink(missing_ok=True)
     command = [sys.executable, "-m", "medbench", *job.split(), "--configfile", "config/nano.yaml"]
     begun = time.perf_counter()
-    subprocess.run(command, cwd=folder, check=True, stderr=subprocess.DEVNULL, env={**os.environ, **THREADS, warm.VARIABLE: address})
+    subprocess.run(command, cwd=folder, check=True, stderr=subprocess.DEVNULL, env={**os.environ, **warm.THREADS, warm.VARIABLE: address})
     return time.perf_counter() - begun
 
 

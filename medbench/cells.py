@@ -1,5 +1,6 @@
 """Cell, the grid, in-domain: which model meets which data set in which mode, and who may be compared with whom."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from medbench.config import Config, can_run, require_architecture, require_layout
@@ -40,15 +41,16 @@ def possible(config: Config, cell: Cell) -> bool:
     return dataset.task in TASKS[model.kind] and can_run(model, cell.mode, config.modes[cell.mode])
 
 
+def known(config: Config, where: str, names: Mapping[str, str]) -> None:
+    """Raise MedbenchError, said of `where`, for a `dataset`, `model` or `mode` of `names` that is in no registry; other keys have none."""
+    for key, word in (("dataset", "data set"), ("model", "model"), ("mode", "mode")):
+        if key in names and names[key] not in (entries := getattr(config, f"{key}s")):
+            raise MedbenchError(where, f"{word} {names[key]!r} is in no registry", f"choose from {', '.join(sorted(entries))}")
+
+
 def check(config: Config, cell: Cell) -> None:
     """Raise MedbenchError naming the part of a cell that the registries lack or refuse."""
-    for word, name, known in (
-        ("data set", cell.dataset, config.datasets),
-        ("model", cell.model, config.models),
-        ("mode", cell.mode, config.modes),
-    ):
-        if name not in known:
-            raise MedbenchError(f"cell {cell}", f"{word} {name!r} is in no registry", f"choose from {', '.join(sorted(known))}")
+    known(config, f"cell {cell}", cell._asdict())
     require_architecture(config, cell.model, f"cell {cell}", planned=True)
     require_layout(config, cell.dataset, f"cell {cell}")
     if not possible(config, cell):

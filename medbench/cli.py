@@ -12,6 +12,7 @@ from typing import Any
 
 from medbench import config as configuration
 from medbench import devices, paths, provenance, runtime
+from medbench.cells import known
 from medbench.errors import MedbenchError
 from medbench.stages import STAGES
 
@@ -149,20 +150,13 @@ def _slug(value: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _known(config: configuration.Config, stage: str, names: tuple[str, ...]) -> None:
-    for key, name in zip(stage_module(stage).KEYS, names, strict=True):
-        if name not in getattr(config, f"{key}s", (name,)):  # a run is in no registry
-            file = getattr(config.run.registries, f"{key}s")
-            found = f"no {key} {name!r} stands in {file}"
-            raise MedbenchError(f"{stage} {'/'.join(names)}", found, "choose one that does, or add its entry")
-
-
 def _run_stage(name: str, names: tuple[str, ...], args: argparse.Namespace) -> None:
     runtime.die_with_parent()
     started = provenance.process_start()
     config = read_config(args)
-    _known(config, name, names)
-    if "model" in (keys := stage_module(name).KEYS):
+    keys = stage_module(name).KEYS
+    known(config, f"{name} {'/'.join(names)}", dict(zip(keys, names, strict=True)))
+    if "model" in keys:
         configuration.require_architecture(config, names[keys.index("model")], f"{name} {'/'.join(names)}")
     params, modules = job(config, name, names)
     tracked = provenance.tracked(params, modules)

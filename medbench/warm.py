@@ -32,7 +32,7 @@ STAGES = frozenset(("pretrain", "embed", "prompts", "adapt", "predict"))
 VARIABLE = "MEDBENCH_WARM"  # the address, for jobs
 _IMPORTS = ("torch", "peft", "transformers.image_processing_utils", "transformers.generation", "transformers.models.auto")
 _LONGEST = 1 << 20  # of what a job hands over [bytes]
-_THREADS = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}  # read at import; a fork cannot take threads along
+THREADS = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}  # read at import; a fork takes no threads along
 _KILLED = 137  # as a shell has it for SIGKILL
 _taken: list[float] = []  # in a fork: when its job's process began [s since the epoch]
 
@@ -49,7 +49,7 @@ def start() -> None:
         listener.listen()
         command = [sys.executable, "-m", "medbench", VERB, str(listener.fileno()), str(os.getpid())]
         path = os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH"))))  # as for jobs
-        environment = {**os.environ, **_THREADS, "PYTHONPATH": path, VISIBLE: ""}
+        environment = {**os.environ, **THREADS, "PYTHONPATH": path, VISIBLE: ""}
         subprocess.Popen(command, env=environment, pass_fds=[listener.fileno()], stdin=subprocess.DEVNULL)
     os.environ[VARIABLE] = name
 
@@ -62,7 +62,7 @@ def began() -> float | None:
 def hand_over() -> int | None:
     """The exit code of this process's job, once a fork of the warm process has done it; None where it must do it itself."""
     now, name = time.time(), os.environ.get(VARIABLE)
-    if not name or not STAGES & {*sys.argv[1:2]} or any(os.environ.get(key) != value for key, value in _THREADS.items()):
+    if not name or not STAGES & {*sys.argv[1:2]} or any(os.environ.get(key) != value for key, value in THREADS.items()):
         return None
     runtime.die_with_parent()
     interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the fork gets it too, and says what there is to say

@@ -164,4 +164,5 @@ def test_a_verb_by_hand_names_what_stands_in_no_registry(wrong: str, tmp_path: P
     assert cli.main(["predict", *names.values()]) == 2
     said = capsys.readouterr().err
     assert said.startswith("ERROR: ") and said.count("\n") == 1
-    assert f"no {wrong} 'nowhere' stands in config/{wrong}s.yaml" in said
+    word = "data set" if wrong == "dataset" else wrong
+    assert said.startswith(f"ERROR: predict {'/'.join(names.values())}: {word} 'nowhere' is in no registry; choose from ")

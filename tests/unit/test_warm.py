@@ -24,8 +24,8 @@ LONG = ("pretrain", "nano-clip", "--configfile", str(Path(__file__).parents[2] /
 def server() -> Iterator[psutil.Process]:
     """A warm process, known by the environment to what is started here. The last test kills it."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # as Snakemake sets them for a job
-            patch.setenv(name, "1")
+        for name, value in warm.THREADS.items():  # as Snakemake sets them for a job
+            patch.setenv(name, value)
         patch.setenv(warm.VARIABLE, "")  # is put back at the end
         before = psutil.Process().children()
         warm.start()

@@ -1,4 +1,4 @@
-"""Two rounds of the campaign: any process killed, a state cut off. The planted token is looked for in both."""
+"""Three rounds of the campaign: any process killed, a job killed, a state cut off. The planted token is looked for in each."""
 
 import json
 import os
@@ -10,10 +10,16 @@ from benchmarks import campaign
 from tests.conftest import Clone
 
 
-@pytest.mark.parametrize("disturb", [campaign.kill("any"), campaign.cut_partial_file], ids=["kill", "cut"])
-def test_a_disturbed_run_loses_nothing_and_does_nothing_twice(finished: Clone, tmp_path: Path, disturb: campaign.Disturbance) -> None:
+@pytest.mark.parametrize(
+    ("disturb", "what"),
+    [(campaign.kill("any"), "killed "), (campaign.kill("job"), "killed "), (campaign.cut_partial_file, "cut training.pt")],
+    ids=["any", "job", "cut"],
+)
+def test_a_disturbed_run_loses_nothing_and_does_nothing_twice(
+    finished: Clone, tmp_path: Path, disturb: campaign.Disturbance, what: str
+) -> None:
     took = [record["seconds"] for record in map(json.loads, finished.records().values()) if record["stage"] != "pretrain"]
     seconds = sum(took) / (os.cpu_count() or 1)
     whole = campaign.Undisturbed(finished.folder, campaign.tables(finished.folder), seconds)
     line = campaign.play(whole, tmp_path / "round", disturb, 0.4 * seconds)
-    assert line.startswith("killed ") and line.endswith("; tables equal"), line
+    assert what in line and line.endswith("; tables equal"), line
