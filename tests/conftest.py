@@ -113,7 +113,7 @@ def until(found: Callable[[], bool], seconds: float = 120) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Which tests one worker runs: those of a unit file, which prepare once; those of `smoke` and `cluster`, which share a run and a SLURM."""
+    """What stays on one worker: a unit file, which prepares once; `smoke` and `cluster`, whose tests share a run and a SLURM."""
     for item in items:
         folder = item.path.parent.name
         if folder != "workflow":
