@@ -14,11 +14,11 @@ from PIL import Image
 
 from medbench import material, paths, tables
 from medbench.adapt.asked import QuestionJob
-from medbench.adapt.base import Source
 from medbench.config import GenerativeLora
 from medbench.datasets.images import decode
 from medbench.demo import llavaformat, minillava, questions
 from medbench.models.asking import Asking
+from medbench.models.checkpoint import Source
 from medbench.partial import Work
 from tests.unit import tiny
 

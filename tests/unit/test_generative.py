@@ -14,12 +14,12 @@ from PIL import Image
 from medbench import cli, material, tables
 from medbench import config as configuration
 from medbench.adapt.asked import Asked, Window, by_length, windows
-from medbench.adapt.base import Source
 from medbench.datasets.images import ImageRow
 from medbench.demo import questions
 from medbench.errors import MedbenchError
 from medbench.models import asking, base, generative_base
 from medbench.models.ahead import ahead
+from medbench.models.checkpoint import Source
 from medbench.models.generative_base import IGNORED, Answer, Generative, Query
 from medbench.partial import Work
 from medbench.predict import generative, question_baseline
@@ -34,7 +34,7 @@ REAL = os.environ.get("MEDBENCH_REAL_DATA")
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Generative:
     """Untrained, so that its answers are as different from each other as they can be."""
-    loaded: Generative = base.load(asked.MODULE, str(asked.checkpoint(tmp_path_factory.mktemp("llava") / "tiny")), None)
+    loaded: Generative = base.load(Source(asked.MODULE, str(asked.checkpoint(tmp_path_factory.mktemp("llava") / "tiny"))))
     return loaded
 
 
@@ -129,7 +129,7 @@ def test_a_processor_without_chat_template_is_named(tmp_path: Path) -> None:
     folder = asked.checkpoint(tmp_path / "tiny")
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(MedbenchError, match=r"tiny: its processor has no chat template"):
-        base.load(asked.MODULE, str(folder), None)
+        base.load(Source(asked.MODULE, str(folder)))
 
 
 def test_another_architecture_is_named(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_another_architecture_is_named(tmp_path: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "llava_next"}))
     with pytest.raises(MedbenchError, match="'llava_next', not of 'llava'"):
-        base.load(asked.MODULE, str(folder), None)
+        base.load(Source(asked.MODULE, str(folder)))
 
 
 def test_lora_targets_hit_the_decoder_alone(model: Generative) -> None:
@@ -195,7 +195,7 @@ def test_the_yes_no_rule_on_real_questions() -> None:
 def test_batches_hold_questions_that_take_about_as_many_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a model of native resolution: the image's size counts more than the question's words. Only headers are read for it."""
     folder = tiny_generative.checkpoint("qwen2-vl", tmp_path / "m")
-    loaded: Generative = base.load(base.module_name("generative", "qwen2-vl"), str(folder), None)
+    loaded: Generative = base.load(Source(base.module_name("generative", "qwen2-vl"), str(folder)))
     sizes = [(28, 28), (56, 56), (28, 56), (28, 28), (56, 56), (28, 56)]
     images = {}
     for place, size in enumerate(sizes):
@@ -235,7 +235,7 @@ def test_in_half_precision_some_questions_are_asked_alone_too(tmp_path: Path, mo
     whole = Work(tmp_path / "whole")
     whole.folder.mkdir()
     generative.predict(params(folder, 4), "d", "tiny", "ots", whole)
-    assert whole.facts() == {}, "in float32 a batch answers as single questions do"
+    assert whole.facts().keys() == {"weights"}, "in float32 a batch answers as single questions do"
     plain = generative_base.load
     monkeypatch.setattr(generative_base, "load", lambda source: plain(source, dtype=torch.bfloat16))
     half = Work(tmp_path / "half")

@@ -24,6 +24,7 @@ from medbench.errors import MedbenchError
 from medbench.models import hub
 from medbench.models.base import Batch
 from medbench.models.baseline import raw_pixels
+from medbench.models.checkpoint import Checkpoint, Source
 from medbench.models.feed import AHEAD, feed
 from medbench.models.fitting import Fitting
 from tests.unit import tiny
@@ -186,13 +187,13 @@ def test_a_tensor_of_another_shape(architecture: str, copy: Path) -> None:
 
 def test_a_truncated_file(architecture: str, copy: Path) -> None:
     os.truncate(copy / "model.safetensors", 20_000)
-    refused(architecture, copy, "cannot be read")
+    refused(architecture, copy, "has 20000 bytes, its header promises")
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "processor_config.json", "config.json"])
 def test_missing_side_files(architecture: str, copy: Path, name: str) -> None:
     (copy / name).unlink()
-    refused(architecture, copy, "holds no (usable|readable)")
+    refused(architecture, copy, "holds no (usable|readable|tokenizer)")
 
 
 class _Bomb:
@@ -239,7 +240,7 @@ def test_the_hubs_refusals(monkeypatch: pytest.MonkeyPatch, error: type[Exceptio
 
     monkeypatch.setattr(hubs, "snapshot_download", refuse)
     with pytest.raises(MedbenchError, match=match):
-        hub.folder("owner/name", "v9")
+        Checkpoint(Source("m", "owner/name", "v9")).folder()
 
 
 def test_a_hub_checkpoint_without_safetensors_falls_back_to_its_pickle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -250,10 +251,11 @@ def test_a_hub_checkpoint_without_safetensors_falls_back_to_its_pickle(monkeypat
         return str(tmp_path)
 
     monkeypatch.setattr(hubs, "snapshot_download", download)
-    assert hub.folder("owner/name", None) == tmp_path
+    checkpoint = Checkpoint(Source("m", "owner/name"))
+    assert checkpoint.folder() == tmp_path
     assert "*.safetensors" in asked[0] and "pytorch_model*.bin" in asked[1]
     (tmp_path / "model.safetensors").touch()
-    hub.folder("owner/name", None)
+    checkpoint.folder()
     assert len(asked) == 3
 
 

@@ -14,11 +14,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torchvision import transforms
 from transformers import AutoImageProcessor, AutoTokenizer, Blip2ForImageTextRetrieval
 
 from medbench import config
 from medbench.errors import MedbenchError
 from medbench.models import base, counting
+from medbench.models.checkpoint import Checkpoint
 from medbench.models.contrastive import medclip, medclip_published
 from tests.unit import tiny
 
@@ -154,17 +156,36 @@ def test_medclip_reads_the_original_names_and_averages_as_the_original_does(tmp_
     assert torch.allclose(encoded(model).features.norm(dim=1), torch.ones(3))
 
 
-def test_medclip_sees_grey_on_a_square_by_its_own_constants_or_the_studys(tmp_path: Path) -> None:
-    folder = tiny.checkpoint("medclip", tmp_path / "m")
-    wide = Image.new("RGB", (200, 100), (255, 0, 0))
-    for module, black, red in ((medclip, -0.58628 / 0.27950, 76 / 255), (medclip_published, 0.0, None)):
-        model = module.load(str(folder))
-        pixels = model.pixels(wide)
-        assert pixels.shape == (3, 224, 224) and (pixels[:, 0] == 0).all() and (pixels[:, 112] == 76).all()
-        scaled = model.normalise(torch.from_numpy(pixels)[None])[0]
-        assert float(scaled[0, 0, 0]) == pytest.approx(black, abs=1e-5)
-        expected = (red - 0.58628) / 0.27950 if red is not None else 76 * 0.58628 / 0.26862954
-        assert float(scaled[0, 112, 0]) == pytest.approx(expected, rel=1e-4)
+def test_medclip_sees_grey_on_a_square_and_leaves_small_images_small(tmp_path: Path) -> None:
+    model = medclip.load(Checkpoint(tiny.source("medclip", tiny.checkpoint("medclip", tmp_path / "m"))))
+    pixels = model.pixels(Image.new("RGB", (400, 200), (255, 0, 0)))
+    assert pixels.shape == (3, 224, 224) and (pixels[:, 0] == 0).all() and (pixels[:, 112] == 76).all()
+    scaled = model.normalise(torch.from_numpy(pixels)[None])[0]
+    assert float(scaled[0, 0, 0]) == pytest.approx(-0.58628 / 0.27950, abs=1e-5)
+    assert float(scaled[0, 112, 0]) == pytest.approx((76 / 255 - 0.58628) / 0.27950, rel=1e-4)
+    small = model.pixels(Image.new("RGB", (64, 64), (255, 255, 255)))
+    assert (small > 0).mean() == pytest.approx((64 / 224) ** 2), "its pad_img never enlarges"
+    model.encode_texts(["dark " * 70])
+    with pytest.raises(MedbenchError, match="the model reads 77"):
+        model.encode_texts(["dark " * 80])
+
+
+def test_medclip_published_has_the_pixels_of_the_studys_code(tmp_path: Path) -> None:
+    """Against torchvision's transforms as model/medclip.py of MedVLMBench (af52b91) composes them, without its words."""
+    model = medclip_published.load(Checkpoint(tiny.source("medclip", tiny.checkpoint("medclip", tmp_path / "m"))))
+    rng = np.random.default_rng(0)
+    for size in ((300, 170), (90, 120), (224, 224)):
+        image = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+        side = max(size)
+        left, top = (side - size[0]) // 2, (side - size[1]) // 2
+        edges = [left, top, side - size[0] - left, side - size[1] - top]
+        squared = transforms.functional.pad(image, edges, fill=0)
+        steps = transforms.Compose([transforms.Resize(224), transforms.CenterCrop((224, 224)), transforms.ToTensor()])
+        scale = transforms.Normalize((0, 0, 0), (0.26862954, 0.26130258, 0.27577711))
+        expected = scale(steps(squared) * 0.5862785803043838)
+        torch.testing.assert_close(model.normalise(torch.from_numpy(model.pixels(image))[None])[0], expected)
+    red = model.normalise(torch.from_numpy(model.pixels(Image.new("RGB", (50, 50), (255, 0, 0))))[None])
+    assert float(red[0, 0].max()) == pytest.approx(2.1825, abs=1e-4) and float(red[0, 1:].max()) == 0
 
 
 def test_an_image_alone_is_as_in_a_batch(architecture: str, tmp_path: Path) -> None:
@@ -206,7 +227,7 @@ def weights(folder: Path) -> Path:
 def cut(folder: Path) -> str:
     path = weights(folder)
     path.write_bytes(path.read_bytes()[:-500])
-    return "cannot be read safely|tensors are missing"
+    return "cannot be read safely|its header promises"
 
 
 def without(folder: Path) -> str:
@@ -271,7 +292,8 @@ def test_a_checkpoint_of_the_hubs_cache_loads_offline(architecture: str, tmp_pat
     (place / "refs").mkdir()
     (place / "refs/main").write_text(commit)
     code = (
-        f"from medbench.models import base; print(type(base.load({base.module_name('contrastive', architecture)!r}, 'owner/name', None)))"
+        "from medbench.models import base, checkpoint; "
+        f"print(type(base.load(checkpoint.Source({base.module_name('contrastive', architecture)!r}, 'owner/name'))))"
     )
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)

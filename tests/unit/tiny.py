@@ -17,12 +17,12 @@ from safetensors.torch import save_file
 from transformers import BlipImageProcessor
 
 from medbench import paths, tables
-from medbench.adapt.base import Source
 from medbench.config import ContrastiveLora
 from medbench.datasets.base import Demographics
 from medbench.demo.hubformat import save_processor, train_tokenizer
 from medbench.demo.minimodels import build
 from medbench.models import base
+from medbench.models.checkpoint import Source
 from medbench.models.contrastive import blip2, medclip, open_clip
 
 torch.set_num_threads(1)  # models this small lose by more, and on shared cores they lose much
@@ -132,7 +132,7 @@ def original(name: str) -> str:
 
 def load(architecture: str, folder: Path) -> base.Contrastive:
     """The checkpoint through the project's own loader."""
-    model: base.Contrastive = base.load(base.module_name("contrastive", architecture), str(folder), None)
+    model: base.Contrastive = base.load(Source(base.module_name("contrastive", architecture), str(folder)))
     return model
 
 
