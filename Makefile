@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 CODE := medbench tests benchmarks
 
-.PHONY: run test check campaign format docs lock
+.PHONY: run test check campaign format docs lock lock-models
 
 run: $(READY)  ## the demo grid on all cores
 	$(BIN)/snakemake --cores all
@@ -38,6 +38,9 @@ $(READY): requirements.lock
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	touch $@
+
+lock-models: $(READY)  ## write the hub's present commit into every model of the registry that has none; needs the network
+	$(BIN)/python -m medbench lock-models
 
 lock:  ## pin anew what pyproject.toml admits; needs uv
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --output-file requirements.lock

@@ -287,7 +287,7 @@ def test_llava_med_is_renamed_padded_and_given_its_tokens(tmp_path: Path) -> Non
     pixels = loaded.encode([Query("s", wide, "Is it?")])["pixel_values"][0]
     assert pixels.shape == (3, 56, 56) and float(pixels[0, 0, 28]) < 1 < float(pixels[0, 28, 28]), "padded above and below, not cropped"
     (folder / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(MedbenchError, match="of 2 shards|shards, 1 are there|is absent"):
+    with pytest.raises(MedbenchError, match=r"of 2 shards|is absent"):
         base.load(Source(base.module_name("generative", "llava-med"), str(folder)))
 
 
