@@ -40,15 +40,18 @@ GEMMA_TEMPLATE = (
 )
 
 
-def save(folder: Path, model_class: Any, config: dict[str, Any], old: dict[str, str], shards: int, dtype: torch.dtype) -> None:
-    """Configuration and weights; a tied output matrix is left out, as 4.x did."""
+def save(
+    folder: Path, model_class: Any, config: dict[str, Any], old: dict[str, str], shards: int, dtype: torch.dtype, tied: bool = False
+) -> None:
+    """Configuration and weights. `tied`: the output matrix is the input's, and is left out, as 4.x did."""
     write(folder / "config.json", config)
-    made = model_class(AutoConfig.from_pretrained(folder))
+    read = AutoConfig.from_pretrained(folder)
+    read.tie_word_embeddings = tied
+    made = model_class(read)
+    assert (made.lm_head.weight is made.get_input_embeddings().weight) == tied
     randomise(made)
     tensors = renamed(made, old, dtype)
-    if made.lm_head.weight is made.get_input_embeddings().weight:
-        tensors = {name: value for name, value in tensors.items() if not name.endswith("lm_head.weight")}
-    safetensors(folder, tensors, shards)
+    safetensors(folder, {name: value for name, value in tensors.items() if not (tied and name.endswith("lm_head.weight"))}, shards)
 
 
 def template(folder: Path, text: str, *files: str) -> None:
@@ -144,7 +147,7 @@ def gemma3(folder: Path, wordy: bool = False) -> None:
     write(folder / "preprocessor_config.json", pixels)
     write(folder / "processor_config.json", {"image_seq_length": 4, "processor_class": "Gemma3Processor"})
     _gemma_tokenizer(folder, {"<pad>": 0, "<eos>": 1, "<bos>": 2, "<unk>": 3, **ids, "<image_soft_token>": pieces})
-    save(folder, Gemma3ForConditionalGeneration, config, OLD_LLAVA, 2, torch.bfloat16)
+    save(folder, Gemma3ForConditionalGeneration, config, OLD_LLAVA, 2, torch.bfloat16, tied=True)
     card(folder)
 
 
