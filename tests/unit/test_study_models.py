@@ -12,7 +12,6 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision import transforms
 from transformers import AutoImageProcessor, AutoTokenizer, Blip2ForImageTextRetrieval
@@ -126,7 +125,8 @@ def test_open_clip_equals_its_own_loader(tmp_path: Path, monkeypatch: pytest.Mon
     folder = tiny.checkpoint("open-clip", tmp_path / "m")
     model = tiny.load("open-clip", folder)
     settings = json.loads((folder / "open_clip_config.json").read_text())
-    settings["model_cfg"]["text_cfg"]["hf_model_name"] = str(folder / "text")
+    text = settings["model_cfg"]["text_cfg"]
+    text["hf_model_name"] = str(folder / text["hf_model_name"])
     (folder / "open_clip_config.json").write_text(json.dumps(settings))
     stock, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
     pixels = torch.stack([preprocess(image) for image in images()])
@@ -149,7 +149,7 @@ def test_medclip_reads_the_original_names_and_averages_as_the_original_does(tmp_
     bert, head = model.model.text_model.model, model.model.text_model.projection_head
     for text, found in zip(TEXTS, model.encode_texts(TEXTS), strict=True):
         with torch.inference_mode():
-            batch = AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")
+            batch = AutoTokenizer.from_pretrained(folder / medclip.TOKENIZER)(text, return_tensors="pt")
             states = bert(**batch, output_hidden_states=True).hidden_states
             mean = sum(states[place].mean(dim=1) for place in (1, 2, -1)) / 3
             torch.testing.assert_close(found, head(mean)[0])
@@ -221,7 +221,7 @@ def test_activations_can_be_recomputed(architecture: str, tmp_path: Path) -> Non
 
 
 def weights(folder: Path) -> Path:
-    return next(path for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".bin"))
+    return tiny.weights(folder)[0]
 
 
 def cut(folder: Path) -> str:
@@ -231,16 +231,15 @@ def cut(folder: Path) -> str:
 
 
 def without(folder: Path) -> str:
-    weights(folder).unlink()
+    for path in tiny.weights(folder):
+        path.unlink()
     return "holds no weights"
 
 
 def lacking(folder: Path) -> str:
-    path = weights(folder)
-    safe = path.suffix == ".safetensors"
-    tensors = load_file(path) if safe else torch.load(path, weights_only=True)
+    tensors = tiny.tensors(folder)
     del tensors[max(name for name in tensors if name.endswith("weight"))]
-    save_file(tensors, path, {"format": "pt"}) if safe else torch.save(tensors, path)
+    tiny.replace(folder, tensors)
     return "1 tensors are missing"
 
 
