@@ -4,8 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 CODE := medbench tests benchmarks
+TRANSFORMERS := 5.17.0 5.24.0
 
-.PHONY: run test check campaign format docs lock lock-models
+.PHONY: run test test-transformers check campaign format docs lock lock-models
 
 run: $(READY)  ## the demo grid on all cores
 	$(BIN)/snakemake --cores all
@@ -13,6 +14,18 @@ run: $(READY)  ## the demo grid on all cores
 test: $(READY)  ## the whole suite; MEDBENCH_REAL_DATA names the folder of real images
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto tests/unit
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/workflow tests/cluster tests/smoke
+
+test-transformers: $(TRANSFORMERS:%=.venv-transformers/%/.ready)  ## every study model loads on both ends of the admitted versions of transformers
+	for version in $(TRANSFORMERS); do \
+	    OMP_NUM_THREADS=1 .venv-transformers/$$version/bin/python -m pytest -q -p no:cacheprovider tests/unit/test_real_layouts.py || exit 1; \
+	done
+
+# An environment beside the main one, which it sees: only transformers and what that asks for in other versions is installed anew.
+.venv-transformers/%/.ready: $(READY)
+	$(PYTHON) -m venv .venv-transformers/$*
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $$(echo .venv-transformers/$*/lib/python*/site-packages)/main.pth
+	.venv-transformers/$*/bin/python -m pip install --quiet transformers==$*
+	touch $@
 
 check: $(READY)  ## style, types, rules, generated files
 	$(BIN)/ruff check $(CODE)

@@ -96,7 +96,7 @@ def read_tensors(file: Path) -> dict[str, torch.Tensor]:
     """Tensors of one file; safetensors are mapped, not copied. Raises MedbenchError where it is damaged or would run code."""
     try:
         tensors = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, ValueError) as error:
+    except (SafetensorError, pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError) as error:
         raise _unreadable(file, error) from None
     if not isinstance(tensors, dict) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
         raise MedbenchError(file, "holds more than tensors by name", "give the weights alone, as safetensors")
@@ -152,7 +152,7 @@ def _built(make: Callable[[dict[str, Any]], Any], path: Path, place: Placement) 
         more |= {"quantization_config": _quantisation(path, place)}
     try:
         model, report = make(more)
-    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, ValueError) as error:
+    except (SafetensorError, pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError) as error:
         if where := exhausted(error):  # what was done before stays: the next try may find room
             raise Interrupted(where, f"its memory does not hold {path}", f"end what else uses it, or {LARGER}") from None
         if isinstance(error, ValueError):
