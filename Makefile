@@ -4,12 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 CODE := medbench tests benchmarks
+TRANSFORMERS := 5.17.0 5.24.0
 
 # Two workers, since one Snakemake leaves cores idle while it starts; the longest first, so that none of them ends alone.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=20
 SUITE := tests/smoke tests/workflow tests/cluster tests/unit
 
-.PHONY: run test test-all check campaign format docs lock
+.PHONY: run test test-all test-transformers check campaign format docs lock lock-models
 
 run: $(READY)  ## the demo grid on all cores
 	$(BIN)/snakemake --cores all
@@ -19,6 +20,18 @@ test: $(READY)  ## every behaviour once; MEDBENCH_REAL_DATA names the folder of 
 
 test-all: $(READY)  ## every behaviour of every family and at every moment: before an issue is closed
 	$(PYTEST) $(SUITE)
+
+test-transformers: $(TRANSFORMERS:%=.venv-transformers/%/.ready)  ## every study model loads on both ends of the admitted versions of transformers
+	for version in $(TRANSFORMERS); do \
+	    OMP_NUM_THREADS=1 .venv-transformers/$$version/bin/python -m pytest -q -p no:cacheprovider tests/unit/test_real_layouts.py || exit 1; \
+	done
+
+# An environment beside the main one, which it sees: only transformers and what that asks for in other versions is installed anew.
+.venv-transformers/%/.ready: $(READY)
+	$(PYTHON) -m venv .venv-transformers/$*
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $$(echo .venv-transformers/$*/lib/python*/site-packages)/main.pth
+	.venv-transformers/$*/bin/python -m pip install --quiet transformers==$*
+	touch $@
 
 check: $(READY)  ## style, types, rules, generated files
 	$(BIN)/ruff check $(CODE)
@@ -44,6 +57,9 @@ $(READY): requirements.lock
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	touch $@
+
+lock-models: $(READY)  ## write the hub's present commit into every model of the registry that has none; needs the network
+	$(BIN)/python -m medbench lock-models
 
 lock:  ## pin anew what pyproject.toml admits; needs uv
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --output-file requirements.lock

@@ -37,6 +37,7 @@ from medbench.demo import phantoms
 from medbench.demo.hubformat import save_processor, train_tokenizer
 from medbench.demo.minimodels import build
 from medbench.models import base
+from medbench.models.checkpoint import Source
 from medbench.stages import adapt, embed
 
 EPOCHS, TIMED = 50, 2
@@ -133,7 +134,7 @@ def probe(n: int) -> list[str]:
     """Lines on `embed`, `lp` and the study's recipe."""
     folder = checkpoint(Path("b32"), "b32")
     dataset(n)
-    model: base.Contrastive = base.load(MODULE, folder, None)
+    model: base.Contrastive = base.load(Source(MODULE, folder))
     held = pixels(model)
     names = list(held)
     batches = [np.stack([held[name] for name in names[start : start + 64]]) for start in range(0, len(names), 64)]
@@ -205,7 +206,7 @@ def lora(n: int) -> str:
     source = {"module": MODULE, "checkpoint": folder, "revision": None, "batch_size": 32}
     with timed_epochs() as timed:
         adapt.run(adapt.Params("medbench.adapt.contrastive_lora", source, {**LORA, "epochs": 2}, ("a", "b"), 0), "toy", "m", "lora")
-    model: base.Contrastive = base.load(MODULE, folder, None, dtype=torch.float32)
+    model: base.Contrastive = base.load(Source(MODULE, folder), dtype=torch.float32)
     held = pixels(model)
     made = classifiers.build(model, 512, 2, LORA["r"], LORA["alpha"], LORA["dropout"])  # type: ignore[arg-type]
     names, labels = split("train")

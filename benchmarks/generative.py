@@ -34,11 +34,11 @@ from benchmarks.epochs import timed_epochs
 from medbench import material, paths
 from medbench.adapt import tuned
 from medbench.adapt.asked import windows
-from medbench.adapt.base import Source
 from medbench.datasets.images import decode
 from medbench.demo import llavaformat, minillava
 from medbench.models import base, generative_base
 from medbench.models.asking import Asking
+from medbench.models.checkpoint import Source
 from medbench.models.generative_base import Generative
 from medbench.partial import Work
 from medbench.predict import generative
@@ -151,7 +151,7 @@ def batches(folder: str, batch_size: int) -> str:
 
 def bare(folder: str, batch_size: int) -> str:
     """A line: the stage against transformers' `generate` on ready tensors."""
-    model: Generative = base.load(MODULE, folder, None)
+    model: Generative = base.load(Source(MODULE, folder))
     test = material.asked(SMALLER, "test")
     seen = windows(test, material.images(SMALLER, test.image_ids, generative.WINDOW))
     ready = []
@@ -185,7 +185,7 @@ def lora(folder: str) -> str:
     asking = PUT._asdict()
     with timed_epochs() as timed:
         adapt.run(adapt.Params("medbench.adapt.generative_lora", source, {**LORA, "epochs": 2}, (), 0, asking), DATASET, "bench", "lora")
-    model: Generative = base.load(MODULE, folder, None)
+    model: Generative = base.load(Source(MODULE, folder))
     tuned.build(model, LORA["r"], LORA["alpha"], LORA["dropout"])
     train = material.asked(DATASET, "train")
     images = {row.image_id: row.image for rows in material.images(DATASET, train.image_ids, 64) for row in rows}

@@ -8,11 +8,11 @@ from PIL import Image
 
 from medbench import config as configuration
 from medbench import devices, sources
-from medbench.adapt.base import Source
 from medbench.config import Config
 from medbench.datasets.images import decode
 from medbench.errors import MedbenchError
 from medbench.models import base
+from medbench.models.checkpoint import Source
 
 
 def ask(config: Config, model: str, image: Path, question: str, architecture: str | None = None) -> str:
@@ -41,7 +41,7 @@ def ask(config: Config, model: str, image: Path, question: str, architecture: st
 def _chosen(config: Config, model: str, architecture: str | None) -> tuple[Source, dict[str, Any], int]:
     """What to load, how to ask, on how many GPUs."""
     if architecture:
-        return Source(base.module_name("generative", architecture), model, None, 1), config.asking.model_dump(), 1
+        return Source(base.module_name("generative", architecture), model, batch_size=1), config.asking.model_dump(), 1
     if model not in config.models:
         remedy = "choose from `python -m medbench models`, or give a folder and --architecture"
         raise MedbenchError(f"model {model}", "is in no registry", remedy)

@@ -14,6 +14,7 @@ from medbench import config as configuration
 from medbench import devices, paths, provenance, runtime
 from medbench.cells import known
 from medbench.errors import MedbenchError
+from medbench.models.checkpoint import is_pinned
 from medbench.stages import STAGES
 
 RESOLVED = "MEDBENCH_RESOLVED"  # variable by which the rules name the resolved configuration
@@ -122,6 +123,22 @@ def unready(config: configuration.Config) -> list[str]:
             found.append(f"{dataset}: its files are gated: accept the licence on the page of {getattr(entry.source, 'repo', 'its source')}")
     absent = [model for model in config.run.models if not config.models[model].has_file]
     return found + [f"{model}: architecture {config.models[model].architecture!r} has no file yet, its cells will fail" for model in absent]
+
+
+def unpinned(config: configuration.Config) -> list[str]:
+    """Models of a run whose weights may change from one day to the next, a line each: what is not pinned, and why."""
+    found = []
+    for name in config.run.models:
+        entry = config.models[name]
+        place = configuration.checkpoint(config, name)
+        if entry.pretrain or place is None or not entry.has_file:
+            continue
+        repositories = {place: entry.revision, **entry.companions}
+        loose = [one for one, revision in repositories.items() if not is_pinned(one, revision, entry.checksums)]
+        if loose:
+            why = f": {entry.about.unpinned}" if entry.about.unpinned else ": give `revision`, or run `make lock-models`"
+            found.append(f"model {name}, {' and '.join(loose)}{why}; run records say which commit was loaded")
+    return found
 
 
 def gpus(config: configuration.Config, stage: str, names: tuple[str, ...]) -> int:

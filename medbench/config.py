@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from medbench import paths
+from medbench import digests, paths
 from medbench.errors import MedbenchError
 
 Task = Literal["diagnosis", "vqa"]
@@ -32,6 +32,7 @@ def _slug(value: str) -> str:
 
 
 Slug = Annotated[str, AfterValidator(_slug)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Strict(BaseModel):
@@ -140,6 +141,11 @@ class AboutModel(Strict):
     licence: str | None = None
     gated: bool = False
     parameters: int | None = Field(None, ge=1)  # of the published configuration; a test counts them anew
+    encoder: str | None = None  # this and the two below: of the article's tables and the models' own
+    backbone: str | None = None
+    training_data: str | None = None
+    unpinned: str | None = None  # why there is no revision
+    notes: tuple[str, ...] = ()  # where what runs here differs from what its authors ran, or is not known to be the same
     citation: str | None = None
 
 
@@ -151,7 +157,9 @@ class Model(Strict):
     architecture: Slug  # medbench/models/{kind}/{architecture}.py
     planned: Kind | None = None  # the kind of an architecture that has no file yet: its cells are listed, and each job says so
     checkpoint: str | None = None  # hub id or folder; absent for baselines and for mini models
-    revision: str | None = None
+    revision: str | None = None  # of a hub id: its commit; null, a branch or a tag: unpinned, which every start says
+    companions: dict[str, str | None] = {}  # second repositories that the checkpoint's configuration names -> commit
+    checksums: dict[str, Sha256] = {}  # file of the checkpoint -> SHA-256: another file is refused
     pretrained_on: tuple[Slug, ...] = ()  # modalities
     modes: tuple[Slug, ...] | None = None  # only these; null: all that its kind can run
     pretrain: Pretrain | None = None
@@ -374,7 +382,8 @@ class Config(NamedTuple):
     models: dict[str, Model]
     datasets: dict[str, Dataset]
     modes: dict[str, ZeroShot | Probe | Lora]
-    asking: Asking = Asking()
+    asking: Asking
+    digests: dict[str, str]  # model -> digest of its local folder of weights, filled when it is asked for
 
 
 def recipe(config: Config, model: str, mode: str) -> ZeroShot | Probe | ContrastiveLora | GenerativeLora:
@@ -396,9 +405,25 @@ def recipe(config: Config, model: str, mode: str) -> ZeroShot | Probe | Contrast
 
 
 def checkpoint(config: Config, model: str) -> str | None:
-    """Where a model's weights are: a hub id or folder, the folder of one that the workflow pretrains, or None for a baseline."""
+    """Where a model's weights are: a hub id or folder, the folder of one that the workflow pretrains, or None for a baseline.
+
+    Raises MedbenchError when an environment variable in it is not set.
+    """
     entry = config.models[model]
-    return str(paths.model_folder(model)) if entry.pretrain else entry.checkpoint
+    if entry.pretrain or entry.checkpoint is None:
+        return str(paths.model_folder(model)) if entry.pretrain else None
+    return _expanded(entry.checkpoint, "checkpoint", f"{config.run.registries.models}: model {model}")
+
+
+def checkpoint_digest(config: Config, model: str) -> str | None:
+    """SHA-256 of a local folder of weights, so that replaced weights rerun their cells; None for all that is pinned otherwise."""
+    entry = config.models[model]
+    place = Path(checkpoint(config, model) or "")
+    if entry.pretrain or entry.checkpoint is None or not place.is_dir():
+        return None
+    if model not in config.digests:
+        config.digests[model] = digests.tree(place)
+    return config.digests[model]
 
 
 def can_run(model: Model, mode: str, entry: ZeroShot | Probe | Lora) -> bool:
@@ -431,6 +456,7 @@ def load(run: Mapping[str, Any], root: Path, source: str = "configuration") -> C
         _registry(root / files.datasets, files.datasets, "data set", Dataset),
         _registry(root / files.modes, files.modes, "mode", _ModeEntry),
         _asking(root / files.templates, files.templates),
+        {},
     )
     _check_selection(config, source)
     return config
@@ -454,6 +480,7 @@ def from_resolved(path: Path) -> Config:
         {slug: Dataset.model_validate(entry) for slug, entry in parts["datasets"].items()},
         {slug: _ModeEntry.model_validate({"entry": entry}).entry for slug, entry in parts["modes"].items()},
         Asking.model_validate(parts["asking"]),
+        {},
     )
 
 
@@ -499,13 +526,18 @@ def expand_raw_dir(value: str | None, where: str) -> Path | None:
     """As `raw_dir`, from the entry's own text; `where` is for messages."""
     if value is None:
         return None
-    for name in VARIABLE.findall(value):
-        if not os.environ.get(name):
-            raise MedbenchError(where, f"raw_dir {value} needs the variable {name}, which is not set", f"export {name}=<folder>")
-    folder = Path(os.path.expandvars(value)).expanduser()
+    folder = Path(_expanded(value, "raw_dir", where))
     if not folder.is_dir():
         raise MedbenchError(where, f"raw_dir {folder} does not exist", "put the files there or change raw_dir")
     return folder
+
+
+def _expanded(value: str, key: str, where: str) -> str:
+    """With environment variables and `~` replaced. Raises MedbenchError for a variable that is not set."""
+    for name in VARIABLE.findall(value):
+        if not os.environ.get(name):
+            raise MedbenchError(where, f"{key} {value} needs the variable {name}, which is not set", f"export {name}=<folder>")
+    return os.path.expanduser(os.path.expandvars(value)) if VARIABLE.search(value) or value.startswith("~") else value
 
 
 class _ModeEntry(Strict):
@@ -574,10 +606,10 @@ def _check_selection(config: Config, source: str) -> None:
             raise MedbenchError(
                 source, f"model {model_name!r} ({model.kind}) can run none of the modes {list(run.modes)}", "add a mode or drop the model"
             )
-        if model.checkpoint and model.checkpoint.startswith((".", "/", "~")) and not Path(model.checkpoint).expanduser().is_dir():
-            raise MedbenchError(
-                f"{run.registries.models}: model {model_name}", f"checkpoint {model.checkpoint} does not exist", "give a hub id or a folder"
-            )
+        place = checkpoint(config, model_name)
+        if model.checkpoint and place and place.startswith((".", "/")) and not Path(place).is_dir():
+            where, found = f"{run.registries.models}: model {model_name}", f"checkpoint {place} does not exist"
+            raise MedbenchError(where, found, "give a hub id or a folder")
     for mode in run.modes:
         if not any(can_run(config.models[model], mode, config.modes[mode]) for model in run.models):
             raise MedbenchError(

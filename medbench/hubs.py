@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -28,7 +28,11 @@ def snapshot(repo: str, revision: str | None, patterns: list[str], kind: Kind = 
     Raises MedbenchError when there is no such repository or revision, access is refused, or the hub cannot be reached.
     """
     with errors(repo, revision, kind):
-        return Path(snapshot_download(repo, repo_type=kind, revision=revision, allow_patterns=patterns, local_dir=folder))
+        offline = constants.HF_HUB_OFFLINE  # said aloud: some versions of the client else list a pinned commit's files over the network
+        found = snapshot_download(
+            repo, repo_type=kind, revision=revision, allow_patterns=patterns, local_dir=folder, local_files_only=offline
+        )
+        return Path(found)
 
 
 @contextmanager

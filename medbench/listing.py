@@ -129,6 +129,33 @@ def models(config: Config) -> Table:
     return Table(header, rows)
 
 
+def show_model(config: Config, name: str) -> str:
+    """One model as a page of text: what it is made of, what pins it, and its notes. Raises MedbenchError for a name in no registry."""
+    if name not in config.models:
+        raise MedbenchError(f"model {name}", "is in no registry", f"choose from {', '.join(sorted(config.models))}")
+    entry = config.models[name]
+    about = entry.about
+    size, memory = _sizes(entry)
+    facts = {
+        "what": about.label or name,
+        "family": f"{entry.family}, {entry.role}",
+        "pretrained on": ", ".join(entry.pretrained_on),
+        "encoder": about.encoder,
+        "backbone": about.backbone,
+        "training data": about.training_data,
+        "parameters": f"{size}, {memory} of a GPU" if size != NONE else None,
+        "licence": about.licence,
+        "gated": "yes: accept its licence on its page, then `hf auth login`" if about.gated else None,
+        "checkpoint": entry.checkpoint or ("pretrained by the workflow" if entry.pretrain else None),
+        "revision": entry.revision or (f"not pinned: {about.unpinned}" if about.unpinned else None),
+    }
+    rows = [(key, value) for key, value in facts.items() if value]
+    rows += [("companion", f"{repository} at {revision or 'no commit'}") for repository, revision in entry.companions.items()]
+    rows += [("SHA-256", f"{digest}  {file}") for file, digest in entry.checksums.items()]
+    rows += [("note", note) for note in about.notes]
+    return "\n".join(f"{key.ljust(13)}  {value}" for key, value in [("model", name), *rows])
+
+
 def _sizes(entry: Model) -> tuple[str, str]:
     """Parameters, and what they take on a GPU in bfloat16 with a quarter more for activations; a rough guide."""
     count = entry.about.parameters

@@ -21,16 +21,17 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from medbench import runtime, warm
+from medbench import paths, runtime, warm
 
 PACKAGE = Path(__file__).parent
 # What these modules decide reaches a job only through its params, which are tracked by value.
-# errors: the wording of a message is no result; devices, partial, progress, fitting: neither is where and how far a job is, nor in what
-# pieces a batch goes through a device.
+# checkpoint, digests, hubs: the params say by commit or digest which weights are read. errors: the wording of a message is no result;
+# devices, partial, progress, fitting: neither is where and how far a job is, nor in what pieces a batch goes through a device.
 UNTRACKED = frozenset(
     f"medbench{name}"
     for name in (
-        "", ".__main__", ".cells", ".cli", ".config", ".devices", ".errors", ".exclusive", ".models.fitting", ".partial", ".progress",
+        "", ".__main__", ".cells", ".cli", ".config", ".devices", ".digests", ".errors", ".exclusive", ".hubs",
+        ".models.checkpoint", ".models.fitting", ".partial", ".progress",
         ".provenance", ".runtime", ".sources", ".stages", ".warm",
     )
 )  # fmt: skip
@@ -38,6 +39,8 @@ UNTRACKED = frozenset(
 LIBRARIES = {
     **{name: (name,) for name in ("accelerate", "altair", "numpy", "polars", "pyarrow", "safetensors", "scipy", "tokenizers", "torch")},
     "PIL": ("pillow",),
+    "bitsandbytes": ("bitsandbytes",),
+    "open_clip": ("open-clip-torch", "timm"),
     "peft": ("peft", "accelerate"),
     "rouge_score": ("rouge-score",),
     "sklearn": ("scikit-learn", "scipy"),
@@ -186,6 +189,15 @@ def made(record: Path, modules: tuple[str, ...]) -> Made:
     except (OSError, ValueError, KeyError):
         return Made(now, now)
     return Made({name: recorded.get(name, "none") for name in now}, now)
+
+
+def recorded_weights(output: Path) -> dict[str, str]:
+    """Commit or digest of the weights that a table was made with, by the run record beside it; empty where there is none."""
+    try:
+        found = json.loads(paths.run_record(output).read_bytes())["weights"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return dict(found)
 
 
 def process_start() -> float:

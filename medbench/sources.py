@@ -1,22 +1,28 @@
-"""Which model a job loads and how questions are put to it, as its parameters say it: one place for the stages `adapt` and `predict`."""
+"""Which model a job loads and how questions are put to it, as its parameters say it: one place for all stages."""
 
 from typing import Any
 
-from medbench.config import Config, checkpoint
+from medbench.config import Config, checkpoint, checkpoint_digest
 from medbench.models import base
 
 
-def source(config: Config, model: str) -> dict[str, Any]:
-    """Fields of medbench.adapt.base.Source."""
+def weights(config: Config, model: str) -> dict[str, Any]:
+    """Fields of medbench.models.checkpoint.Source that say which weights are loaded."""
     entry = config.models[model]
     return {
         "module": base.module_name(entry.kind, entry.architecture),
         "checkpoint": checkpoint(config, model),
         "revision": entry.revision,
-        "batch_size": entry.batch_size,
-        "bits": entry.bits,
-        "processor": entry.processor,
+        "companions": entry.companions,
+        "checksums": entry.checksums,
+        "digest": checkpoint_digest(config, model),
     }
+
+
+def source(config: Config, model: str) -> dict[str, Any]:
+    """All fields of medbench.models.checkpoint.Source."""
+    entry = config.models[model]
+    return {**weights(config, model), "batch_size": entry.batch_size, "bits": entry.bits, "processor": entry.processor}
 
 
 def asking(config: Config, model: str) -> dict[str, Any] | None:

@@ -23,9 +23,15 @@ def add_verbs(verbs: Any) -> None:
     listed.add_argument("show", nargs="*", metavar="show NAME", help="one of them, with its card and contact sheet")
     cli.add_config_options(listed)
     listed.set_defaults(execute=_datasets)
-    models = verbs.add_parser("models", help="Every model of the registry: role, family, pretraining, licence, gated, size.")
+    models = verbs.add_parser(
+        "models", help="Every model of the registry: role, family, pretraining, licence, gated, size; or one of them."
+    )
+    models.add_argument("name", nargs="?", help="one of them: its parts, its pins, and where it differs from what its authors ran")
     cli.add_config_options(models)
-    models.set_defaults(execute=lambda args: print(listing.models(cli.read_config(args)).plain()))
+    models.set_defaults(execute=_models)
+    lock = verbs.add_parser("lock-models", help="Write the hub's present commit into every entry of the registry that has none.")
+    cli.add_config_options(lock)
+    lock.set_defaults(execute=_lock_models)
     ask = verbs.add_parser("ask", help="One question about one image, by the same code path as predict.")
     ask.add_argument("model", help="of the registry, or a checkpoint's folder with --architecture")
     ask.add_argument("image", type=Path)
@@ -109,6 +115,22 @@ def _datasets(args: argparse.Namespace) -> None:
         print(listing.show_dataset(settings, args.show[1]))
     else:
         raise MedbenchError("datasets", f"does not understand {' '.join(args.show)}", "write `datasets` or `datasets show NAME`")
+
+
+def _models(args: argparse.Namespace) -> None:
+    settings = cli.read_config(args)
+    print(listing.show_model(settings, args.name) if args.name else listing.models(settings).plain())
+
+
+def _lock_models(args: argparse.Namespace) -> None:
+    from medbench.lock import lock
+
+    settings = cli.read_config(args)
+    file = cli.ROOT / settings.run.registries.models
+    pinned = lock(settings, file)
+    for one in pinned:
+        print(f"{one.model}: {one.repository} at {one.commit}")
+    print(f"wrote {len(pinned)} commits into {file}" if pinned else "every model is pinned already")
 
 
 def _ask(args: argparse.Namespace) -> None:

@@ -46,10 +46,9 @@ class Clone:
         """Jobs that Snakemake would run, as `Outcome.executed` names them, each after those that it needs."""
         outcome = self.snakemake("--dry-run", *targets, configfile=configfile)
         assert outcome.code == 0, outcome.output
-        found = []
-        for stage, block in re.findall(r"^(?:local)?rule (\w+):\n((?: .*\n)+)", outcome.output, re.MULTILINE):
-            if wildcards := re.search(r"^ +wildcards: (.*)$", block, re.MULTILINE):
-                found.append(f"{stage} {'/'.join(pair.split('=')[1] for pair in wildcards[1].split(', '))}")
+        blocks = re.findall(r"^ *(?:local)?rule (\w+):$(.*?)(?=^ *(?:local)?rule|\Z)", outcome.output, re.MULTILINE | re.DOTALL)
+        wildcards = [(stage, re.search(r"^ +wildcards: (.*)$", block, re.MULTILINE)) for stage, block in blocks]
+        found = [f"{stage} {'/'.join(pair.split('=')[1] for pair in names[1].split(', '))}" for stage, names in wildcards if names]
         assert found or "Nothing to be done" in outcome.output, outcome.output
         return found
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
-from medbench.adapt.base import Source
 from medbench.errors import MedbenchError
 from medbench.models.asking import Asking
+from medbench.models.checkpoint import Source
 from medbench.models.feed import Row
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from medbench.adapt.certificate import Certificate
 from medbench.errors import MedbenchError
+from medbench.models.checkpoint import Source
 from medbench.models.feed import Row
 
 if TYPE_CHECKING:
@@ -25,17 +26,6 @@ class Samples(NamedTuple):
     group_ids: list[str]
     labels: NDArray[np.int64]  # [n]
     image_ids: list[str]
-
-
-class Source(NamedTuple):
-    """Which model to load, by its architecture's module."""
-
-    module: str
-    checkpoint: str
-    revision: str | None
-    batch_size: int  # of images that are only encoded
-    bits: int | None = None  # of a generative model's weights, 4 or 8; null: the numbers of the checkpoint
-    processor: Mapping[str, Any] = {}  # fields of a generative model's image processor that differ from its own
 
 
 class Job(NamedTuple):
@@ -62,6 +52,7 @@ class Adapted(NamedTuple):
 
     weights: Path
     certificate: Certificate
+    base: Mapping[str, str] = {}  # what the model was loaded from, where one was: see Contrastive.weights
 
 
 def check_classes(cell: str, labels: NDArray[np.int64], classes: Sequence[str]) -> None:

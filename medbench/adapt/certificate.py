@@ -5,7 +5,7 @@ A cell whose certificate fails is an error, not a number. Every clause is a defe
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -139,8 +139,8 @@ def require(certificate: Certificate) -> None:
         )
 
 
-def write(certificate: Certificate, path: Path) -> None:
-    """Write as JSON with sorted keys: `failures` beside everything that was measured."""
+def write(certificate: Certificate, path: Path, weights: Mapping[str, str]) -> None:
+    """Write as JSON with sorted keys: `failures` beside everything that was measured, and which `weights` were adapted."""
     evidence = certificate.evidence._asdict() | {
         "tensors": [tensor._asdict() for tensor in certificate.evidence.tensors],
         "text": certificate.evidence.text and certificate.evidence.text._asdict(),
@@ -148,5 +148,5 @@ def write(certificate: Certificate, path: Path) -> None:
         "n_with_gradient": sum(tensor.gradient for tensor in certificate.evidence.tensors),
         "parameters_trained": sum(tensor.size for tensor in certificate.evidence.tensors),
     }
-    text = json.dumps({**evidence, "failures": certificate.failures}, indent=1, sort_keys=True)
+    text = json.dumps({**evidence, "failures": certificate.failures, "weights": dict(weights)}, indent=1, sort_keys=True)
     path.write_text(text + "\n", encoding="utf-8")

@@ -20,6 +20,7 @@ from torch.nn.functional import normalize
 
 from medbench.errors import MedbenchError
 from medbench.models.base import Contrastive
+from medbench.models.checkpoint import require_weights
 from medbench.models.fitting import Fitting
 
 _ADAPTER = "lora_"  # in the name of every tensor that peft adds
@@ -152,8 +153,9 @@ class Description(NamedTuple):
     r: int
     alpha: int
     module: str
-    checkpoint: str
+    checkpoint: str | None
     revision: str | None
+    weights: Mapping[str, str]  # what was loaded from there
     classes: tuple[str, ...]
     recipe: Mapping[str, Any]
     epoch: int
@@ -174,12 +176,13 @@ def missing(path: Path, classifier: Classifier) -> list[str]:
 def read(path: Path, model: Contrastive) -> Classifier:
     """The classifier of a saved adapter on a freshly loaded model.
 
-    Raises MedbenchError when the file is absent, damaged, or not of this model.
+    Raises MedbenchError when the file is absent, damaged, or not of this model and these weights.
     """
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
             about = json.loads(file.metadata()[_ABOUT])
+        require_weights(path, about["weights"], model.weights)
         text = "texts" in tensors
         k, n_features = tensors["texts" if text else "head.weight"].shape
         classifier = build(model, n_features, k, about["r"], about["alpha"], dropout=0.0, text=text)

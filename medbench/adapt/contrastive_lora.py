@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from medbench import runtime
 from medbench.adapt import classifier as classifiers
-from medbench.adapt.base import Adapted, Job, Source, check_classes, class_weights, log_softmax, weighted_loss
+from medbench.adapt.base import Adapted, Job, check_classes, class_weights, log_softmax, weighted_loss
 from medbench.adapt.certificate import Certificate, Evidence, certify
 from medbench.adapt.classifier import Classifier, Description, TextClassifier
 from medbench.adapt.pixels import Labelled, PixelCache
@@ -22,6 +22,7 @@ from medbench.adapt.selection import Score, choose, score
 from medbench.adapt.training import Plan, Trained, moved, train
 from medbench.models import base
 from medbench.models.base import Contrastive
+from medbench.models.checkpoint import Source
 from medbench.models.fitting import Fitting
 from medbench.models.similarity import class_embeddings
 
@@ -128,13 +129,14 @@ def adapt(job: Job) -> Adapted:
     trained = train(learner, Plan(job.cell, job.recipe, job.seed, frozen, job.work))
     loss_end = weighted_loss(probe.logits(classifier), probe.labels, weights)
     path, recipe, epoch = job.work.folder / "weights.safetensors", job.recipe, learner.best(trained.history) + 1
-    classifiers.save(classifier, path, Description(recipe["r"], recipe["alpha"], *job.source[:3], job.classes, dict(recipe), epoch))
+    described = (*job.source[:3], model.weights, job.classes, dict(recipe), epoch)
+    classifiers.save(classifier, path, Description(recipe["r"], recipe["alpha"], *described))
     watched = probe._replace(rows=validation.rows[:N_PROBED], labels=validation.labels[:N_PROBED])
-    return Adapted(path, _certificate(job, classifier, trained, watched, (loss_start, loss_end), frozen))
+    return Adapted(path, _certificate(job, classifier, trained, watched, (loss_start, loss_end), frozen), model.weights)
 
 
 def _load(source: Source) -> Contrastive:
-    model: Contrastive = base.load(source.module, source.checkpoint, source.revision, dtype=torch.float32)
+    model: Contrastive = base.load(source, dtype=torch.float32)
     return model
 
 

@@ -78,9 +78,10 @@ class Learner:
         loss_end = self.loss_on(self.training, self.probed)
         path, recipe, epoch = self.job.work.folder / "weights.safetensors", self.job.recipe, self.best(trained.history) + 1
         source = self.job.source
-        described = (source.module, source.checkpoint, source.revision, source.bits, dict(recipe), epoch)
+        described = (source.module, source.checkpoint, source.revision, self.model.weights, source.bits, dict(recipe), epoch)
         tuned.save(self.model, path, tuned.Description(recipe["r"], recipe["alpha"], *described))
-        return Adapted(path, self._certificate(trained, (loss_start, loss_end)))
+        weights = self.model.weights
+        return Adapted(path, self._certificate(trained, (loss_start, loss_end)), weights)
 
     def groups(self) -> list[dict[str, Any]]:
         """Adapters and projector, at rates of their own."""

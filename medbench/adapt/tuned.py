@@ -11,16 +11,16 @@ from peft import LoraConfig, get_peft_model
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from medbench.adapt.base import Source
 from medbench.errors import MedbenchError
+from medbench.models.checkpoint import Source, require_weights
 from medbench.models.generative_base import Generative
 from medbench.models.hub import DECODER
 
 _ADAPTER, _COPY = "lora_", "modules_to_save"
 """In the names of the tensors that peft adds: adapters, and modules that are trained whole."""
 _ABOUT = "description"
-_BASE = ("module", "checkpoint", "revision", "bits")
-"""What an adapter and the model that it is put into must have in common."""
+_BASE = ("module", "bits")
+"""What an adapter and the model that it is put into must have in common, beside the weights."""
 _WRAPPED = ("base_model.model.", ".base_layer", ".original_module")
 """What peft puts into the names of the tensors that were there before."""
 
@@ -31,8 +31,9 @@ class Description(NamedTuple):
     r: int
     alpha: int
     module: str
-    checkpoint: str
+    checkpoint: str | None
     revision: str | None
+    weights: Mapping[str, str]  # what was loaded from there
     bits: int | None
     recipe: Mapping[str, Any]
     epoch: int
@@ -121,7 +122,7 @@ def read(path: Path, model: Generative, source: Source) -> None:
         with safe_open(path, "pt") as file:
             described = json.loads((file.metadata() or {})[_ABOUT])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        r, alpha, base = int(described["r"]), int(described["alpha"]), [described[name] for name in _BASE]
+        r, alpha, base, weights = int(described["r"]), int(described["alpha"]), [described[name] for name in _BASE], described["weights"]
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise MedbenchError(path, f"is no readable adapter ({reason})", "delete it and run `adapt` again") from None
@@ -131,6 +132,7 @@ def read(path: Path, model: Generative, source: Source) -> None:
             for values in (base, [getattr(source, name) for name in _BASE])
         )
         raise MedbenchError(path, f"is an adapter for another base ({was}; this is {now})", "delete it and run `adapt` again")
+    require_weights(path, weights, model.weights)
     build(model, r, alpha, 0.0)
     expected = {name: tuple(value.shape) for name, value in trainable(model).items()}
     found = {name: tuple(value.shape) for name, value in tensors.items()}

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from medbench.models.checkpoint import Checkpoint, Source
 from medbench.models.fitting import Fitting
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Contrastive(ABC):
     bias: float
     lora_targets: str  # regular expression over the names of `vision`'s linear layers, full match
     image_processor: str
+    weights: dict[str, str]  # what was loaded: `checkpoint`, and each companion by name -> its commit or SHA-256
 
     @property
     @abstractmethod
@@ -154,10 +156,17 @@ def checkpoint_files(checkpoint: str | None) -> list[Path]:
     return [folder] if checkpoint and folder.is_dir() else []
 
 
-def load(module: str, checkpoint: str | None, revision: str | None, **placement: Any) -> Any:
-    """Load a model by its architecture's module: a `Contrastive`, or the baseline's `Embedder`.
+def load(source: Source, **placement: Any) -> Any:
+    """Load a model by its architecture's module: a `Contrastive`, a `Generative`, or the baseline's `Embedder`.
 
     `placement`: `device` (default: the first GPU, else the CPU) and `dtype` (default: bfloat16 on a GPU, float32 on a CPU).
-    Raises MedbenchError for a checkpoint that is absent, refused, incomplete or of another architecture.
+    Its `weights` say what was loaded. Raises MedbenchError for a checkpoint that is absent, refused, incomplete, not the pinned one, or
+    of another architecture.
     """
-    return importlib.import_module(module).load(checkpoint, revision, **placement)
+    module = importlib.import_module(source.module)
+    if source.checkpoint is None:
+        return module.load(**placement)
+    checkpoint = Checkpoint(source)
+    model = module.load(checkpoint, **placement)
+    model.weights = checkpoint.loaded
+    return model

@@ -17,6 +17,7 @@ from transformers import AutoProcessor, GenerationConfig, StoppingCriteria
 
 from medbench.errors import MedbenchError
 from medbench.models import base, hub
+from medbench.models.checkpoint import Source
 
 IGNORED = -100
 """The label of a token that is not in the loss."""
@@ -74,6 +75,8 @@ class Generative(ABC):
     """Regular expression over the names of the decoder's linear layers, full match: unscoped names also hit the vision tower."""
     more_ends: tuple[str, ...] = ()
     """Tokens that end an answer whatever the checkpoint's generation configuration says, where its vocabulary has them."""
+    weights: dict[str, str]
+    """What was loaded: `checkpoint`, and each companion by name -> its commit or SHA-256."""
     projector: tuple[str, ...]
     """Names of the modules between vision tower and decoder: trained and saved whole."""
 
@@ -259,13 +262,13 @@ class Generative(ABC):
                 raise MedbenchError(query.name, found, "shorten the question, lower max_new_tokens, or drop the row")
 
 
-def load(source: Any, **placement: Any) -> Generative:
-    """The model of a job: `source` has the fields of medbench.adapt.base.Source; `placement` as in `base.load`.
+def load(source: Source, **placement: Any) -> Generative:
+    """The model of a job; `placement` as in `base.load`.
 
     Raises MedbenchError as the architecture does, and for a field that its image processor does not have.
     """
     given = {**placement, "bits": source.bits} if source.bits else placement
-    model: Generative = base.load(source.module, source.checkpoint, source.revision, **given)
+    model: Generative = base.load(source, **given)
     images = model.processor.image_processor
     known = sorted(images.valid_kwargs.__annotations__)
     for name in source.processor:

@@ -1,14 +1,15 @@
-"""Checkpoints in hub format: where they lie, whether they are what the registry says, and how transformers loads them.
+"""How transformers loads a checkpoint in hub format, and whether the folder is what the registry says.
 
-Everything is loaded from a folder; the network is used in one place only, to fill that folder. Weights are read from
-safetensors, else from a pickle with `weights_only=True`, and code from a checkpoint is never run.
+Everything is loaded from the folder that `medbench.models.checkpoint` finds. Weights are read from safetensors, else from a pickle with
+`weights_only=True`, and code from a checkpoint is never run.
 """
 
 import importlib.util
 import json
 import pickle
 import re
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,20 +23,20 @@ from torch import nn
 from transformers import AutoImageProcessor, AutoTokenizer
 from transformers.utils import logging
 
-from medbench import hubs, runtime
+from medbench import runtime
 from medbench.errors import Interrupted, MedbenchError
 from medbench.models.base import Contrastive
+from medbench.models.checkpoint import weight_files
 from medbench.models.fitting import exhausted
 
-SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
-PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+BUFFERS = frozenset(("inv_freq", "num_batches_tracked", "position_ids", "relative_position_index"))
+"""Last parts of names of tensors that older versions saved and newer ones compute: these may stand in a file without use."""
+VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt", "vocab.json")
+"""Files of which a tokenizer has at least one; without any, transformers makes an empty tokenizer that reads every text as nothing."""
 ORIGINAL = {
     "llava_mistral": ("LLaVA-Med", "set `architecture: llava-med`, which converts it while reading"),
     "llava_llama": ("LLaVA or VILA", "set `architecture: vila` where it is VILA; of LLaVA take the checkpoint of llava-hf"),
 }
-_SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
-
-
 LARGER = "raise `gpus` or set `bits` of the model's entry"
 DECODER = ".language_model."
 """Part of the names of all that is in a generative model's decoder."""
@@ -62,66 +63,56 @@ def placement(device: torch.device | None = None, dtype: torch.dtype | None = No
     return Placement(device, dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32), bits, spread)
 
 
-def folder(
-    checkpoint: str,
-    revision: str | None,
-    safe: Sequence[str] = ("*.safetensors", *SAFETENSORS),
-    pickles: Sequence[str] = ("pytorch_model*.bin",),
-) -> Path:
-    """The folder of a checkpoint: itself, or the hub's snapshot in the local cache (downloaded if it must be).
-
-    Pickles are fetched only where there is none of the `safe` files.
-
-    Raises MedbenchError when there is no such folder, repository or revision, or access is refused.
-    """
-    path = Path(checkpoint).expanduser()
-    if path.is_dir():
-        return path
-    if checkpoint.count("/") != 1 or checkpoint.startswith((".", "/", "~")):
-        raise MedbenchError(f"checkpoint {checkpoint}", "the folder does not exist", "give a folder or a hub id `owner/name`")
-    found = hubs.snapshot(checkpoint, revision, [*_SMALL_FILES, *safe])
-    if not any(next(found.glob(name), None) for name in safe):
-        found = hubs.snapshot(checkpoint, revision, [*_SMALL_FILES, *pickles])
-    return found
-
-
-def load_weights(model: nn.Module, path: Path, names: Sequence[str], renamed: Callable[[str], str | None] = lambda name: name) -> None:
+def load_weights(
+    model: nn.Module, path: Path, safe: Sequence[str], pickles: Sequence[str], renamed: Callable[[str], str | None] = lambda name: name
+) -> None:
     """Fill a model from the first of some files that exists, safetensors or a pickle of tensors alone.
 
     `renamed`: a tensor's name in the model, None for one to leave out. Raises MedbenchError for weights that are absent, damaged, not all
-    there or would run code.
+    there, of another model, or would run code.
     """
-    file = next((path / name for name in names if (path / name).is_file()), None)
-    if file is None:
-        raise MedbenchError(path, "holds no weights", f"put {names[0]} there")
+    [file] = weight_files(path, safe, pickles)[:1]
+    tensors = read_tensors(file)
+    found = {new: value for name, value in tensors.items() if (new := renamed(name)) is not None}
+    try:
+        missing, unexpected = model.load_state_dict(found, strict=False)
+    except (RuntimeError, AttributeError) as error:
+        raise _unreadable(file, error) from None
+    check_names(file, missing, unexpected, model)
+
+
+def check_names(file: Path, missing: Iterable[str], unexpected: Iterable[str], model: nn.Module) -> None:
+    """Raise MedbenchError when weights lack a tensor of the model or hold one too many that is no buffer."""
+    if absent := sorted(missing):
+        found = f"{len(absent)} tensors are missing or of another shape, {absent[0]} first"
+        raise MedbenchError(file, found, "fetch the whole checkpoint")
+    buffers = BUFFERS | {name.rpartition(".")[2] for name, _ in model.named_buffers()}
+    if unknown := sorted(name for name in unexpected if name.rpartition(".")[2] not in buffers):
+        found = f"{len(unknown)} tensors are unknown to {type(model).__name__}, {unknown[0]} first"
+        raise MedbenchError(file, found, "give a checkpoint of this architecture")
+
+
+def read_tensors(file: Path) -> dict[str, torch.Tensor]:
+    """Tensors of one file; safetensors are mapped, not copied. Raises MedbenchError where it is damaged or would run code."""
     try:
         tensors = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
-        found = {new: value for name, value in tensors.items() if (new := renamed(name)) is not None}
-        missing, unexpected = model.load_state_dict(found, strict=False)
-    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, AttributeError, ValueError) as error:
+    except (SafetensorError, pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError) as error:
         raise _unreadable(file, error) from None
-    absent = [*missing, *unexpected]
-    if absent:
-        raise MedbenchError(file, f"{len(absent)} tensors are missing or unknown, {absent[0]} first", "fetch the whole checkpoint")
+    if not isinstance(tensors, dict) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
+        raise MedbenchError(file, "holds more than tensors by name", "give the weights alone, as safetensors")
+    return tensors
 
 
 def read_shards(path: Path, parts: Sequence[str], renamed: Callable[[str], str | None]) -> dict[str, torch.Tensor]:
-    """Tensors of all `*.safetensors`, else all `pytorch_model*.bin`, of the folders `parts` below `path`, under their new names.
+    """Tensors of all weights in the folders `parts` below `path`, under their new names.
 
-    Safetensors are mapped, not copied. `renamed` gets `part/name` (`name` for the part "") and gives None for one to leave out.
-    Raises MedbenchError for weights that are absent or damaged, or would run code.
+    `renamed` gets `part/name` (`name` for the part "") and gives None for one to leave out. Raises MedbenchError for weights that are
+    absent, incomplete or damaged, or would run code.
     """
     tensors: dict[str, torch.Tensor] = {}
     for part in parts:
-        folder = path / part
-        files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
-        if not files:
-            raise MedbenchError(folder, "holds no weights", f"put {SAFETENSORS[0]} there")
-        for file in files:
-            try:
-                found = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
-            except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
-                raise _unreadable(file, error) from None
+        for file in weight_files(path / part):
+            found = read_tensors(file)
             tensors |= {new: value for name, value in found.items() if (new := renamed(f"{part}/{name}" if part else name)) is not None}
     return tensors
 
@@ -134,37 +125,34 @@ def _unreadable(path: Path, error: Exception) -> MedbenchError:
 def load_model(model_class: type[Any], path: Path, model_type: str, place: Placement) -> Any:
     """The model of a folder, frozen and in evaluation mode.
 
-    Raises MedbenchError when `config.json` is missing or names another `model_type`, when there are no weights or not all of
-    them, and when they are damaged or would run code.
+    Raises MedbenchError when `config.json` is missing or names another `model_type`, when there are no weights, not all of them or some
+    of another model, and when they are damaged or would run code.
     """
     check_type(path, model_type)
-    safe = any((path / name).is_file() for name in SAFETENSORS)
-    if not safe and not any((path / name).is_file() for name in PICKLES):
-        raise MedbenchError(path, "holds no weights", f"put {SAFETENSORS[0]} there")
+    safe = weight_files(path)[0].suffix == ".safetensors"
     given: dict[str, Any] = {"local_files_only": True, "use_safetensors": safe, "weights_only": True}
     return _built(lambda more: model_class.from_pretrained(path, **given, **more), path, place)
 
 
 def from_tensors(model_class: type[Any], config: Any, tensors: dict[str, torch.Tensor], path: Path, place: Placement) -> Any:
-    """As `load_model`, from tensors that are at hand; `path` is for messages. An unknown tensor is an error too."""
-    make = lambda more: model_class.from_pretrained(None, config=config, state_dict=tensors, **more)  # noqa: E731
-    return _built(make, path, place, strict=True)
+    """As `load_model`, from tensors that are at hand; `path` is for messages."""
+    return _built(lambda more: model_class.from_pretrained(None, config=config, state_dict=tensors, **more), path, place)
 
 
-def _built(make: Callable[[dict[str, Any]], Any], path: Path, place: Placement, strict: bool = False) -> Any:
-    # What matters of its warnings is checked here: the type, missing and misshapen tensors.
+def _built(make: Callable[[dict[str, Any]], Any], path: Path, place: Placement) -> Any:
+    """Weights go to their device one by one: host memory never holds a second copy of them.
+
+    What matters of transformers' warnings is checked here: the type, tensors that are missing, misshapen or unknown.
+    """
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     more: dict[str, Any] = {"dtype": place.dtype, "attn_implementation": "sdpa", "output_loading_info": True}
+    more["device_map"] = "auto" if place.spread else {"": place.device}
     if place.bits:
-        more |= {"quantization_config": _quantisation(path, place), "device_map": {"": place.device}}
-    if place.spread:
-        more["device_map"] = "auto"
+        more |= {"quantization_config": _quantisation(path, place)}
     try:
         model, report = make(more)
-        placed = model.requires_grad_(False).eval()
-        placed = placed if "device_map" in more else placed.to(place.device)
-    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, ValueError) as error:
+    except (SafetensorError, pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError) as error:
         if where := exhausted(error):  # what was done before stays: the next try may find room
             raise Interrupted(where, f"its memory does not hold {path}", f"end what else uses it, or {LARGER}") from None
         if isinstance(error, ValueError):
@@ -172,14 +160,11 @@ def _built(make: Callable[[dict[str, Any]], Any], path: Path, place: Placement, 
                 raise
             raise MedbenchError(path, f"does not load with {place.bits} bits ({' '.join(str(error).split())[:200]})", LARGER) from None
         raise _unreadable(path, error) from None
-    absent = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
-    if absent:
-        raise MedbenchError(path, f"{len(absent)} tensors are missing or of another shape, {absent[0]} first", "fetch the whole checkpoint")
-    if strict and (unknown := sorted(map(str, report["unexpected_keys"]))):
-        raise MedbenchError(path, f"{len(unknown)} tensors are unknown, {unknown[0]} first", "give a checkpoint of this architecture")
+    missing = map(str, [*report["missing_keys"], *report["mismatched_keys"]])
+    check_names(path, missing, map(str, report["unexpected_keys"]), model)
     if place.device.type == "cuda":
-        _refuse_offload(getattr(placed, "hf_device_map", {}), path)
-    return placed
+        _refuse_offload(getattr(model, "hf_device_map", {}), path)
+    return model.requires_grad_(False).eval()
 
 
 def _refuse_offload(device_map: dict[str, Any], path: Path) -> None:
@@ -211,19 +196,42 @@ def check_type(path: Path, model_type: str) -> None:
         layout, remedy = ORIGINAL[found]
         raise MedbenchError(path, f"is in the original layout of {layout}", remedy)
     if found != model_type:
-        raise MedbenchError(
-            path, f"is a checkpoint of {found!r}, not of {model_type!r}", "mend `architecture` or `checkpoint` in the registry"
-        )
+        remedy = "change `architecture` or `checkpoint` in the registry"
+        raise MedbenchError(path, f"is a checkpoint of {found!r}, not of {model_type!r}", remedy)
 
 
-def load_tokenizer(path: Path) -> Any:
-    """The tokenizer of a folder. Raises MedbenchError when it has none."""
+def load_tokenizer(path: Path, rows: int | None = None) -> Any:
+    """The tokenizer of a folder. `rows`: of the model's embedding of tokens.
+
+    Raises MedbenchError when the folder has none, or one with more tokens than the model knows.
+    """
+    check_tokenizer_files(path)
     try:
-        return AutoTokenizer.from_pretrained(path, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise MedbenchError(
             path, f"holds no usable tokenizer ({' '.join(str(error).split())[:200]})", "add the tokenizer's files"
         ) from None
+    check_vocabulary(tokenizer, rows, path)
+    return tokenizer
+
+
+def check_tokenizer_files(path: Path) -> None:
+    """Raise MedbenchError when a folder lacks what a tokenizer is made from."""
+    found = [name for name in VOCABULARIES if (path / name).is_file()]
+    if not found:
+        raise MedbenchError(path, "holds no tokenizer", f"add the tokenizer's files: one of {', '.join(VOCABULARIES)}")
+    if found == ["vocab.json"] and not (path / "merges.txt").is_file():
+        raise MedbenchError(path, "holds vocab.json without merges.txt", "add the tokenizer's other files")
+
+
+def check_vocabulary(tokenizer: Any, rows: int | None, path: Path) -> None:
+    """Raise MedbenchError when a tokenizer knows no words, or more than the model's embedding has rows."""
+    words = len(tokenizer) - len(tokenizer.all_special_tokens)
+    if words < 1:
+        raise MedbenchError(path, "its tokenizer knows no words", "add the tokenizer's files")
+    if rows is not None and (last := max(tokenizer.get_vocab().values())) >= rows:
+        raise MedbenchError(path, f"its tokenizer gives tokens up to {last}, the model knows {rows}", "give its own tokenizer")
 
 
 def tokens(tokenizer: Any, texts: list[str], length: int, **padding: Any) -> Any:
@@ -232,6 +240,19 @@ def tokens(tokenizer: Any, texts: list[str], length: int, **padding: Any) -> Any
         if (found := len(tokenizer(text)["input_ids"])) > length:
             raise MedbenchError(f"prompt {text!r}", f"has {found} tokens, the model reads {length}", "shorten it")
     return tokenizer(texts, return_tensors="pt", **padding)
+
+
+def _image_processor(path: Path) -> Any:
+    """As the folder configures it. Files of late 2022 name a *feature extractor*, as image processors were called before."""
+    file = path / "preprocessor_config.json"
+    fields = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    named = str(fields.get("image_processor_type", ""))
+    if not named.endswith("FeatureExtractor"):
+        return AutoImageProcessor.from_pretrained(path, local_files_only=True, backend="pil")  # type: ignore[no-untyped-call]
+    with tempfile.TemporaryDirectory() as renamed:
+        fields["image_processor_type"] = named.replace("FeatureExtractor", "ImageProcessor")
+        (Path(renamed) / "preprocessor_config.json").write_text(json.dumps(fields), encoding="utf-8")
+        return AutoImageProcessor.from_pretrained(renamed, local_files_only=True, backend="pil")  # type: ignore[no-untyped-call]
 
 
 class HubPixels:
@@ -243,9 +264,7 @@ class HubPixels:
     def __init__(self, path: Path) -> None:
         """Raises MedbenchError when the folder has no image processor."""
         try:
-            self.processor = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
-                path, local_files_only=True, backend="pil"
-            )
+            self.processor = _image_processor(path)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise MedbenchError(
                 path, f"holds no usable image processor ({' '.join(str(error).split())[:200]})", "add preprocessor_config.json"

@@ -51,12 +51,13 @@ def configured(
 
 def load(model_class: type[Any], config: Any, path: Path, layout: Layout, place: hub.Placement) -> tuple[Any, Any]:
     """Model and tokenizer, with tokens for the image and for padding, which are never answered. Raises MedbenchError as `hub` does."""
-    tokenizer = hub.load_tokenizer(path / layout.tokenizer)
+    tensors = hub.read_shards(path, layout.parts, layout.renamed)
+    known = max((len(tensors[name]) for name in VOCABULARY & tensors.keys()), default=None)
+    tokenizer = hub.load_tokenizer(path / layout.tokenizer, known)
     tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE], "pad_token": PAD})
     text = config.text_config
     image, pad = tokenizer.convert_tokens_to_ids([IMAGE, PAD])
     rows = -(-max(len(tokenizer), text.vocab_size) // MULTIPLE) * MULTIPLE
-    tensors = hub.read_shards(path, layout.parts, layout.renamed)
     for name in VOCABULARY & tensors.keys():  # zeros: rows that were drawn at random would differ from load to load
         tensors[name] = nn.functional.pad(tensors[name], (0, 0, 0, rows - len(tensors[name])))
     text.vocab_size, text.pad_token_id = rows, pad

@@ -9,10 +9,11 @@ import torch
 
 from medbench import material, paths, runtime
 from medbench.adapt import classifier as classifiers
-from medbench.adapt.base import Source, log_softmax
+from medbench.adapt.base import log_softmax
 from medbench.datasets.images import decode
 from medbench.models import base
 from medbench.models.base import Contrastive
+from medbench.models.checkpoint import Source
 from medbench.models.feed import feed
 from medbench.partial import Work
 from medbench.progress import track
@@ -23,7 +24,8 @@ def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> 
     """Table `predictions-diagnosis` of the test split. Images are decoded while the device computes, and finished batches kept."""
     assert params.source is not None, "this method loads a model"
     source, test = Source(**params.source), material.samples(dataset, "test", len(params.classes))
-    loaded: Contrastive = base.load(source.module, source.checkpoint, source.revision, dtype=torch.float32)
+    loaded: Contrastive = base.load(source, dtype=torch.float32)
+    work.found["weights"] = loaded.weights
     classifier = classifiers.read(paths.adapter(dataset, model, mode) / "weights.safetensors", loaded)
     total = len(set(test.image_ids))
     with work.journal() as journal:

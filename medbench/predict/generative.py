@@ -13,12 +13,12 @@ from PIL import Image
 
 from medbench import material, paths, runtime
 from medbench.adapt.asked import Asked, Window, by_length, decoded, windows
-from medbench.adapt.base import Source
 from medbench.datasets.images import decode
 from medbench.errors import MedbenchError
 from medbench.models import generative_base
 from medbench.models.ahead import ahead
 from medbench.models.asking import Asking, asking
+from medbench.models.checkpoint import Source
 from medbench.models.fitting import Prepared
 from medbench.models.generative_base import Answer, Generative, Query
 from medbench.partial import Work
@@ -47,6 +47,7 @@ def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> 
         test = test._replace(image_ids=shuffled(dataset, test, params.seed or 0))
     look = blank if params.image == "blank" else decode
     loaded = generative_base.load(source)
+    work.found["weights"] = loaded.weights
     if params.adapted:
         from medbench.adapt import tuned  # with peft, which takes as long to import as all the rest
 

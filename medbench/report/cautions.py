@@ -63,8 +63,8 @@ def _reading(base: dict[str, Any], chance: float | None) -> str:
 def collect(material: Material) -> list[Caution]:
     """All cautions of a run that concern at least one place, gravest first."""
     checks: tuple[Callable[[Material], Caution], ...] = (
-        solved, at_chance, not_above_baseline, shared_test, alike, untrained, unreadable, cut_off, rounded, few_groups, drops, undefined,
-        uncalibrated, stale, versions,
+        equal_scores, solved, at_chance, not_above_baseline, shared_test, alike, untrained, unreadable, cut_off, rounded, few_groups,
+        drops, undefined, uncalibrated, stale, versions,
     )  # fmt: skip
     return [caution for caution in (check(material) for check in checks) if caution.places]
 
@@ -101,6 +101,19 @@ def at_chance(material: Material) -> Caution:
             places.append(f"{label}: {counted(rows.height, 'cell')}, the highest AUROC {number(best)}")
     meaning = "Every interval contains 0.5. Gaps between models that all guess are noise: look at the data set, its labels and its prompts."
     return Caution("all-at-chance", "Every model is near chance", meaning, places)
+
+
+def equal_scores(material: Material) -> Caution:
+    """Diagnosis cells whose scores do not differ between samples: every resample has an AUROC of exactly one half."""
+    places = [
+        f"{row['dataset_label']}: {row['model_label']}, {mode_name(row['mode'])}"
+        for row in _models(material, "diagnosis").to_dicts()
+        if row["estimate"] == row["low"] == row["high"] == 0.5
+    ]
+    meaning = (
+        "Every test image got the same score: the model reads nothing of the images or of the prompts. Look at its tokenizer and weights."
+    )
+    return Caution("equal-scores", "All samples have equal scores", meaning, places)
 
 
 def not_above_baseline(material: Material) -> Caution:

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medbench import partial, paths, runtime, sources
+from medbench import partial, paths, provenance, runtime, sources
 from medbench.config import Config, Probe, recipe
 from medbench.errors import MedbenchError
 from medbench.models import base
@@ -82,10 +82,12 @@ def run(params: Params, dataset: str, model: str, mode: str) -> dict[str, Any]:
         job = (_question_job if params.asking else _diagnosis_job)(params, *names, work, left_out)
         adapted = importlib.import_module(params.method).adapt(job)
         certificate.require(adapted.certificate)
-        certificate.write(adapted.certificate, work.folder / "certificate.json")
+        weights = adapted.base or provenance.recorded_weights(paths.embeddings(dataset, model))
+        certificate.write(adapted.certificate, work.folder / "certificate.json", weights)
         _publish(work.folder, paths.adapter_files(*names))
         trained = sum(tensor.size for tensor in adapted.certificate.evidence.tensors)
-        return {**work.facts(), "parameters_trained": trained, **({"left_out": len(left_out)} if params.clean else {})}
+        facts = {**work.facts(), "parameters_trained": trained, "weights": weights}
+        return {**facts, **({"left_out": len(left_out)} if params.clean else {})}
 
 
 def _inputs(params: Params, dataset: str, model: str) -> list[Path]:
@@ -98,9 +100,9 @@ def _inputs(params: Params, dataset: str, model: str) -> list[Path]:
 def _question_job(params: Params, dataset: str, model: str, mode: str, work: partial.Work, left_out: frozenset[str]) -> Any:
     from medbench import material
     from medbench.adapt.asked import QuestionJob
-    from medbench.adapt.base import Source
     from medbench.datasets.images import decode
     from medbench.models.asking import asking
+    from medbench.models.checkpoint import Source
 
     assert params.source is not None and params.asking is not None, "questions are asked of a model"
     return QuestionJob(
@@ -120,8 +122,9 @@ def _question_job(params: Params, dataset: str, model: str, mode: str, work: par
 
 def _diagnosis_job(params: Params, dataset: str, model: str, mode: str, work: partial.Work, left_out: frozenset[str]) -> Any:
     from medbench import material
-    from medbench.adapt.base import Job, Source
+    from medbench.adapt.base import Job
     from medbench.datasets.images import decode
+    from medbench.models.checkpoint import Source
 
     return Job(
         cell=f"{dataset}/{model}/{mode}",

@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medbench import partial, paths, runtime
-from medbench.config import Config, checkpoint
+from medbench import partial, paths, runtime, sources
+from medbench.config import Config
 from medbench.datasets.images import count_images, decode, read_images
 from medbench.errors import MedbenchError
 from medbench.models import base
+from medbench.models.checkpoint import Source
 from medbench.models.feed import feed
 from medbench.progress import track
 
@@ -32,9 +33,7 @@ SCHEMA = pa.schema(
 class Params(NamedTuple):
     """What changes the vectors besides the images. The batch size does, in the last bits."""
 
-    module: str
-    checkpoint: str | None
-    revision: str | None
+    source: dict[str, Any]  # fields of medbench.models.checkpoint.Source
     batch_size: int
     deterministic: bool = False  # kernels of a GPU
 
@@ -42,18 +41,18 @@ class Params(NamedTuple):
 def params(config: Config, dataset: str, model: str) -> Params:
     """Parameters of one model on one data set."""
     entry = config.models[model]
-    chosen = Params(base.module_name(entry.kind, entry.architecture), checkpoint(config, model), entry.revision, entry.batch_size)
+    chosen = Params(sources.weights(config, model), entry.batch_size)
     return chosen._replace(deterministic=config.run.deterministic and gpus(chosen) > 0)
 
 
 def modules(params: Params) -> tuple[str, ...]:
     """The architecture's file."""
-    return (params.module,)
+    return (params.source["module"],)
 
 
 def gpus(params: Params) -> int:
     """One, but for a baseline without a model."""
-    return 0 if params.checkpoint is None else 1
+    return 0 if params.source["checkpoint"] is None else 1
 
 
 def run(params: Params, dataset: str, model: str) -> dict[str, Any]:
@@ -61,11 +60,11 @@ def run(params: Params, dataset: str, model: str) -> dict[str, Any]:
 
     Raises MedbenchError naming the image whose vector is not finite.
     """
-    names, read = (dataset, model), [paths.images(dataset), *base.checkpoint_files(params.checkpoint)]
+    names, read = (dataset, model), [paths.images(dataset), *base.checkpoint_files(params.source["checkpoint"])]
     with partial.work(__name__, params, modules(params), names, read) as work:
         if params.deterministic:
             runtime.deterministic_kernels()
-        embedder: base.Embedder = base.load(params.module, params.checkpoint, params.revision)
+        embedder: base.Embedder = base.load(Source(**params.source))
         begun = time.monotonic()
         with work.journal() as journal:
             done = min(len(journal) * params.batch_size, count_images(paths.images(dataset)))
@@ -76,7 +75,7 @@ def run(params: Params, dataset: str, model: str) -> dict[str, Any]:
             seconds = time.monotonic() - begun
             count = _write(journal, paths.embeddings(dataset, model))
         facts = {"images": count, "images_per_second": round(computed / seconds, 1), "image_processor": embedder.image_processor}
-        return {**facts, **base.costs(embedder), **work.facts()}
+        return {**facts, **base.costs(embedder), **work.facts(), "weights": getattr(embedder, "weights", {})}
 
 
 def _embed(embedder: base.Embedder, batch_size: int, journal: partial.Journal, work: partial.Work, names: tuple[str, str]) -> None:

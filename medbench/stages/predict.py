@@ -4,7 +4,7 @@ import importlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medbench import partial, paths, runtime, sources, tables
+from medbench import partial, paths, provenance, runtime, sources, tables
 from medbench.config import Config, Task
 from medbench.errors import MedbenchError
 from medbench.models import base
@@ -73,7 +73,8 @@ def run(params: Params, dataset: str, model: str, mode: str) -> dict[str, Any]:
             runtime.deterministic_kernels()
         frame = importlib.import_module(params.method).predict(params, *names, work)
         tables.write(tables.TABLES[f"predictions-{params.task}"], frame, paths.predictions(*names))
-        return {**work.facts(), **_ended(frame)}
+        weights = work.found.get("weights") or provenance.recorded_weights(paths.embeddings(dataset, model))
+        return {**work.facts(), "weights": weights, **_ended(frame)}
 
 
 def _ended(frame: Any) -> dict[str, Any]:

@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from medbench import paths, tables
-from medbench.config import Config, checkpoint
+from medbench import paths, sources, tables
+from medbench.config import Config
 from medbench.errors import MedbenchError
 from medbench.models import base
+from medbench.models.checkpoint import Source
 
 KEYS = ("dataset", "model")
 
@@ -16,33 +17,34 @@ KEYS = ("dataset", "model")
 class Params(NamedTuple):
     """What the text embeddings follow from."""
 
-    module: str
-    checkpoint: str | None
-    revision: str | None
+    source: dict[str, Any]  # fields of medbench.models.checkpoint.Source
     classes: tuple[str, ...]
     prompts: dict[str, dict[str, tuple[str, ...]]]  # set -> class -> prompts
 
 
 def params(config: Config, dataset: str, model: str) -> Params:
     """Parameters of one model on one data set."""
-    entry, data = config.models[model], config.datasets[dataset]
-    return Params(base.module_name(entry.kind, entry.architecture), checkpoint(config, model), entry.revision, data.classes, data.prompts)
+    data = config.datasets[dataset]
+    return Params(sources.weights(config, model), data.classes, data.prompts)
 
 
 def modules(params: Params) -> tuple[str, ...]:
     """The architecture's file."""
-    return (params.module,)
+    return (params.source["module"],)
 
 
-def run(params: Params, dataset: str, model: str) -> None:
-    """Write `prompts/{dataset}/{model}.parquet`. Raises MedbenchError for a prompt longer than the model reads."""
+def run(params: Params, dataset: str, model: str) -> dict[str, Any]:
+    """Write `prompts/{dataset}/{model}.parquet`. Returns facts for the run record.
+
+    Raises MedbenchError for a prompt longer than the model reads.
+    """
     rows: list[dict[str, Any]] = [
         {"prompt_set": name, "label": label, "position": position, "prompt": prompt}
         for name, prompts in sorted(params.prompts.items())
         for label, of_class in enumerate(params.classes)
         for position, prompt in enumerate(prompts[of_class])
     ]
-    encoder: base.Contrastive = base.load(params.module, params.checkpoint, params.revision)
+    encoder: base.Contrastive = base.load(Source(**params.source))
     encoded = encoder.encode_texts([row["prompt"] for row in rows]).cpu().numpy()
     if not np.isfinite(encoded).all():
         row = rows[int(np.isfinite(encoded).all(axis=1).argmin())]
@@ -55,3 +57,4 @@ def run(params: Params, dataset: str, model: str) -> None:
         schema=tables.columns(tables.Prompts),
     )
     tables.write(tables.Prompts, frame, paths.prompts(dataset, model))
+    return {"weights": encoder.weights}

@@ -1,11 +1,7 @@
 """A tiny LLaVA that has learned nothing, and the tables of a question-answering phantom: what tests of generative models run on."""
 
-import atexit
 import hashlib
 import io
-import shutil
-import tempfile
-from functools import cache
 from pathlib import Path
 
 import polars as pl
@@ -14,13 +10,13 @@ from PIL import Image
 
 from medbench import material, paths, tables
 from medbench.adapt.asked import QuestionJob
-from medbench.adapt.base import Source
 from medbench.config import GenerativeLora
 from medbench.datasets.images import decode
-from medbench.demo import llavaformat, minillava, questions
+from medbench.demo import questions
 from medbench.models.asking import Asking
+from medbench.models.checkpoint import Source
 from medbench.partial import Work
-from tests.unit import tiny
+from tests.unit import checkpoints, tiny
 
 torch.set_num_threads(1)
 ASKING = Asking("{question}", "{question} Answer yes or no.", 6)
@@ -31,19 +27,8 @@ RECIPE = GenerativeLora(r=4, alpha=8, dropout=0.1, learning_rate=3e-3, projector
 
 
 def checkpoint(folder: Path) -> Path:
-    """A copy of an untrained model with its processor, made once a session."""
-    return Path(shutil.copytree(_made(), folder))
-
-
-@cache
-def _made() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="medbench-tiny-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    tokenizer = llavaformat.train_tokenizer(minillava.texts())
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        llavaformat.save(llavaformat.build(tokenizer), tokenizer, folder)
-    return folder
+    """An untrained LLaVA in the layout of the published one."""
+    return checkpoints.build("llava-1.5", folder)
 
 
 def dataset(name: str, kind: str = "radiology", patients: tuple[int, int, int] = (6, 2, 3), seed: int = 0) -> None:

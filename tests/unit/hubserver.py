@@ -22,6 +22,7 @@ class Hub(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
+        self.repositories = {REPO}
         self.files: dict[str, bytes] = {}
         self.faults: dict[str, list[str]] = {}
         self.sent: Counter[str] = Counter()  # path -> bytes of bodies that were sent
@@ -78,7 +79,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.asked.append(revision)
         if fault := self._fault("info"):
             self._refuse(*{"gated": (403, "GatedRepo"), "down": (503, "")}[fault])
-        elif repo != REPO:
+        elif repo not in self.server.repositories:
             self._refuse(404, "RepoNotFound")
         elif revision not in ("main", COMMIT):
             self._refuse(404, "RevisionNotFound")

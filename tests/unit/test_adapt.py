@@ -392,4 +392,4 @@ def test_params_hold_what_changes_the_weights_and_no_more() -> None:
     assert lora.recipe == configuration.recipe(config, model, "lora").model_dump(mode="json") and set(lora.recipe) == set(tiny.RECIPE)
     with pytest.raises(MedbenchError, match="adapts no contrastive model"):
         adapt.params(config, dataset, model, "ots")
-    assert embed.params(config, dataset, model).checkpoint == lora.source["checkpoint"]
+    assert embed.params(config, dataset, model).source["checkpoint"] == lora.source["checkpoint"]

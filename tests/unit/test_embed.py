@@ -11,16 +11,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from medbench import paths, tables
-from medbench.config import Config, Model, Pretrain, Run
+from medbench.config import Asking, Config, Model, Pretrain, Run
 from medbench.datasets.images import decode
 from medbench.errors import MedbenchError
 from medbench.models import base
 from medbench.models.base import Vectors
 from medbench.models.baseline.raw_pixels import RawPixels
+from medbench.models.checkpoint import Source
 from medbench.stages import embed
 from tests.unit import tiny
 
-RAW = embed.Params("medbench.models.baseline.raw_pixels", None, None, 7)
+RAW = embed.Params(Source("medbench.models.baseline.raw_pixels", None)._asdict(), 7)
 
 
 @pytest.fixture
@@ -36,11 +37,11 @@ def read(model: str) -> pl.DataFrame:
 
 def test_every_image_has_features_and_what_is_evaluated_has_embeddings(data: Path) -> None:
     folder = tiny.checkpoint("clip", data / "model")
-    params = embed.Params("medbench.models.contrastive.clip", str(folder), None, 8)
+    params = embed.Params(Source("medbench.models.contrastive.clip", str(folder))._asdict(), 8)
     facts = embed.run(params, "tiny", "clip")
     images, found = tables.read(tables.Images, paths.images("tiny")), read("clip")
     assert (facts["images"], facts["image_processor"]) == (len(images), "CLIPImageProcessorPil")
-    assert set(facts) == {"images", "image_processor", "images_per_second", "parameters", "flops_per_image"}
+    assert set(facts) == {"images", "image_processor", "images_per_second", "parameters", "flops_per_image", "weights"}
     assert found["image_id"].to_list() == images["image_id"].to_list()
     assert found["embeddings"].is_not_null().to_list() == images["evaluated"].to_list()
     model = tiny.load("clip", folder)
@@ -53,7 +54,7 @@ def test_every_image_has_features_and_what_is_evaluated_has_embeddings(data: Pat
 
 def test_equal_inputs_give_byte_equal_tables(data: Path) -> None:
     folder = tiny.checkpoint("siglip", data / "model")
-    params = embed.Params("medbench.models.contrastive.siglip", str(folder), None, 8)
+    params = embed.Params(Source("medbench.models.contrastive.siglip", str(folder))._asdict(), 8)
     for name in ("one", "two"):
         embed.run(params, "tiny", name)
     assert paths.embeddings("tiny", "one").read_bytes() == paths.embeddings("tiny", "two").read_bytes()
@@ -117,8 +118,9 @@ def test_params_hold_the_entry_and_modules_its_file() -> None:
         "hub": Model(family="clip", role="generalist", architecture="siglip", checkpoint="owner/name", revision="abc"),
         "raw-pixels": Model(family="baseline", role="baseline", architecture="raw-pixels"),
     }
-    config = Config(Run(run="r", models=("mini",), datasets=("d",), modes=("ots",)), models, {}, {})
-    assert embed.params(config, "d", "mini") == ("medbench.models.contrastive.clip", "results/models/mini", None, 3, False)
-    assert embed.params(config, "d", "hub") == ("medbench.models.contrastive.siglip", "owner/name", "abc", 64, False)
-    assert embed.params(config, "d", "raw-pixels") == ("medbench.models.baseline.raw_pixels", None, None, 64, False)
+    config = Config(Run(run="r", models=("mini",), datasets=("d",), modes=("ots",)), models, {}, {}, Asking(), {})
+    mini, hub = (embed.params(config, "d", name) for name in ("mini", "hub"))
+    assert Source(**mini.source)[:3] == ("medbench.models.contrastive.clip", "results/models/mini", None) and mini.batch_size == 3
+    assert Source(**hub.source)[:3] == ("medbench.models.contrastive.siglip", "owner/name", "abc") and hub.batch_size == 64
+    assert Source(**embed.params(config, "d", "raw-pixels").source)[:3] == ("medbench.models.baseline.raw_pixels", None, None)
     assert embed.modules(embed.params(config, "d", "hub")) == ("medbench.models.contrastive.siglip",)

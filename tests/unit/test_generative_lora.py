@@ -15,6 +15,7 @@ from medbench.adapt.base import Adapted
 from medbench.adapt.certificate import TextEvidence
 from medbench.errors import MedbenchError
 from medbench.models import base
+from medbench.models.checkpoint import Source
 from medbench.models.generative.llava import Llava
 from medbench.models.generative_base import Generative
 from tests.unit import asked
@@ -41,10 +42,10 @@ def test_an_adaptation_is_certified_and_read_back(place: Path) -> None:
     assert evidence.adapters == 2 * 7 * 2 and len(evidence.tensors) == 2 * 7 * 2 + 4
     assert isinstance(text, TextEvidence)
     assert (text.n_watched, text.projector_saved, text.n_answered, text.answers_changed) == (48, 4, 16, 0)
-    certificate.write(found, place / "certificate.json")
+    certificate.write(found, place / "certificate.json", {})
     written = json.loads((place / "certificate.json").read_text())
     assert written["text"]["n_watched"] == 48 and written["failures"] == []
-    fresh: Generative = base.load(asked.MODULE, str(place / "tiny"), None)
+    fresh: Generative = base.load(Source(asked.MODULE, str(place / "tiny")))
     tuned.read(adapted.weights, fresh, asked.job("d", place / "tiny", place / "scratch").source)
     with safe_open(adapted.weights, "pt") as file:
         for name, value in tuned.trainable(fresh).items():
@@ -93,13 +94,15 @@ def test_a_loss_that_is_not_finite_names_the_cell(place: Path) -> None:
 
 def test_an_adapter_of_another_model_is_named(place: Path) -> None:
     weights, source = adapt(place).weights, asked.job("d", place / "tiny", place / "scratch").source
-    fresh: Generative = base.load(asked.MODULE, str(place / "tiny"), None)
+    fresh: Generative = base.load(Source(asked.MODULE, str(place / "tiny")))
     with safe_open(weights, "pt") as file:
         about = file.metadata()
-    with pytest.raises(MedbenchError, match=r"is an adapter for another base .*tiny; this is .*another"):
-        tuned.read(weights, fresh, source._replace(checkpoint="another"))
-    with pytest.raises(MedbenchError, match=r"is an adapter for another base .*; this is .* revision abc"):
-        tuned.read(weights, fresh, source._replace(revision="abc"))
+    with pytest.raises(MedbenchError, match=r"is an adapter for another base .*; this is .*bits 8"):
+        tuned.read(weights, fresh, source._replace(bits=8))
+    loaded, fresh.weights = fresh.weights, {"checkpoint": "commit abc"}
+    with pytest.raises(MedbenchError, match=r"was trained on checkpoint sha256 \w{64}, and this is commit abc"):
+        tuned.read(weights, fresh, source)
+    fresh.weights = loaded
     tensors = load_file(weights)
     name = next(iter(tensors))
     save_file({**tensors, name: torch.zeros(3, 3)}, weights, about)
@@ -107,7 +110,7 @@ def test_an_adapter_of_another_model_is_named(place: Path) -> None:
         tuned.read(weights, fresh, source)
     weights.write_bytes(b"not safetensors")
     with pytest.raises(MedbenchError, match="is no readable adapter"):
-        tuned.read(weights, base.load(asked.MODULE, str(place / "tiny"), None), source)
+        tuned.read(weights, base.load(Source(asked.MODULE, str(place / "tiny"))), source)
 
 
 def test_targets_that_match_nothing_are_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,6 @@ import pytest
 import torch
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 from PIL import Image
-from safetensors.torch import load_file, save_file
 from torch.nn.functional import cosine_similarity
 from transformers import AutoProcessor, CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 
@@ -24,6 +23,7 @@ from medbench.errors import MedbenchError
 from medbench.models import hub
 from medbench.models.base import Batch
 from medbench.models.baseline import raw_pixels
+from medbench.models.checkpoint import Checkpoint, Source
 from medbench.models.feed import AHEAD, feed
 from medbench.models.fitting import Fitting
 from tests.unit import tiny
@@ -161,7 +161,7 @@ def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_weights(architecture: str, copy: Path) -> None:
-    (copy / "model.safetensors").unlink()
+    tiny.weights(copy)[0].unlink()
     refused(architecture, copy, "holds no weights")
 
 
@@ -171,28 +171,30 @@ def test_another_architecture(architecture: str, copy: Path) -> None:
 
 
 def test_a_missing_tensor_is_not_drawn_at_random(architecture: str, copy: Path) -> None:
-    tensors = load_file(copy / "model.safetensors")
+    tensors = tiny.tensors(copy)
     del tensors["vision_model.embeddings.patch_embedding.weight"]
-    save_file(tensors, copy / "model.safetensors", {"format": "pt"})
+    tiny.replace(copy, tensors)
     refused(architecture, copy, "1 tensors are missing.*patch_embedding")
 
 
 def test_a_tensor_of_another_shape(architecture: str, copy: Path) -> None:
-    tensors = load_file(copy / "model.safetensors")
-    tensors["logit_scale"] = torch.zeros(3)
-    save_file(tensors, copy / "model.safetensors", {"format": "pt"})
+    tiny.replace(copy, {**tiny.tensors(copy), "logit_scale": torch.zeros(3)})
     refused(architecture, copy, "cannot be read|another shape")
 
 
 def test_a_truncated_file(architecture: str, copy: Path) -> None:
-    os.truncate(copy / "model.safetensors", 20_000)
-    refused(architecture, copy, "cannot be read")
+    os.truncate(tiny.weights(copy)[0], 20_000)
+    refused(architecture, copy, "has 20000 bytes, its header promises|cannot be read")
 
 
-@pytest.mark.parametrize("name", ["tokenizer.json", "processor_config.json", "config.json"])
-def test_missing_side_files(architecture: str, copy: Path, name: str) -> None:
-    (copy / name).unlink()
-    refused(architecture, copy, "holds no (usable|readable)")
+WORDS = ("tokenizer.json", "vocab.json", "merges.txt", "spiece.model")
+
+
+@pytest.mark.parametrize("names", [WORDS, ("preprocessor_config.json",), ("config.json",)])
+def test_missing_side_files(architecture: str, copy: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        (copy / name).unlink(missing_ok=True)
+    refused(architecture, copy, "holds no (usable|readable|tokenizer)")
 
 
 class _Bomb:
@@ -205,8 +207,8 @@ class _Bomb:
 
 def test_pickled_code_is_not_run_but_plain_pickled_weights_load(architecture: str, copy: Path, tmp_path: Path) -> None:
     expected = tiny.load(architecture, copy).encode_texts(TEXTS)
-    tensors = load_file(copy / "model.safetensors")
-    (copy / "model.safetensors").unlink()
+    tensors = tiny.tensors(copy)
+    tiny.weights(copy)[0].unlink()
     torch.save(tensors, copy / "pytorch_model.bin")
     torch.testing.assert_close(tiny.load(architecture, copy).encode_texts(TEXTS), expected)
     marker = tmp_path / "ran"
@@ -239,7 +241,7 @@ def test_the_hubs_refusals(monkeypatch: pytest.MonkeyPatch, error: type[Exceptio
 
     monkeypatch.setattr(hubs, "snapshot_download", refuse)
     with pytest.raises(MedbenchError, match=match):
-        hub.folder("owner/name", "v9")
+        Checkpoint(Source("m", "owner/name", "v9")).folder()
 
 
 def test_a_hub_checkpoint_without_safetensors_falls_back_to_its_pickle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -250,10 +252,11 @@ def test_a_hub_checkpoint_without_safetensors_falls_back_to_its_pickle(monkeypat
         return str(tmp_path)
 
     monkeypatch.setattr(hubs, "snapshot_download", download)
-    assert hub.folder("owner/name", None) == tmp_path
+    checkpoint = Checkpoint(Source("m", "owner/name"))
+    assert checkpoint.folder() == tmp_path
     assert "*.safetensors" in asked[0] and "pytorch_model*.bin" in asked[1]
     (tmp_path / "model.safetensors").touch()
-    hub.folder("owner/name", None)
+    checkpoint.folder()
     assert len(asked) == 3
 
 

@@ -15,9 +15,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from medbench import cli, partial, paths, runtime, tables
+from medbench import cli, digests, partial, paths, runtime, tables
 from medbench.adapt import generative_lora
 from medbench.errors import Interrupted, MedbenchError
+from medbench.models.checkpoint import Source
 from medbench.models.contrastive.clip import Clip
 from medbench.models.fitting import Fitting
 from medbench.models.generative_base import Generative
@@ -171,7 +172,7 @@ def dies_after(monkeypatch: pytest.MonkeyPatch, n: int) -> None:
 
 def test_an_interrupted_embed_equals_an_undisturbed_one_and_decodes_nothing_twice(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tiny.checkpoint("clip", data / "model")
-    params = embed.Params("medbench.models.contrastive.clip", str(folder), None, 8)
+    params = embed.Params(Source("medbench.models.contrastive.clip", str(folder))._asdict(), 8)
     path = paths.embeddings("tiny", "clip")
     embed.run(params, "tiny", "clip")
     undisturbed, n_images = path.read_bytes(), 81
@@ -235,8 +236,7 @@ def changed_image(data: Path) -> None:
 
 
 def changed_weights(data: Path) -> None:
-    file = data / "model" / "model.safetensors"
-    os.utime(file, ns=(1, 1))
+    os.utime(tiny.weights(data / "model")[0], ns=(1, 1))
 
 
 def changed_batch_size(data: Path) -> None:
@@ -246,7 +246,7 @@ def changed_batch_size(data: Path) -> None:
 @pytest.mark.parametrize("change", [changed_image, changed_weights, changed_batch_size])
 def test_other_inputs_or_parameters_do_not_go_on(data: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]) -> None:
     folder = tiny.checkpoint("clip", data / "model")
-    params = embed.Params("medbench.models.contrastive.clip", str(folder), None, 8)
+    params = embed.Params(Source("medbench.models.contrastive.clip", str(folder))._asdict(), 8)
     with monkeypatch.context() as patch:
         dies_after(patch, 4)
         with pytest.raises(_Killed):
@@ -258,7 +258,7 @@ def test_other_inputs_or_parameters_do_not_go_on(data: Path, monkeypatch: pytest
 
 
 def test_other_code_does_not_go_on(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    params = embed.Params("medbench.models.baseline.raw_pixels", None, None, 8)
+    params = embed.Params(Source("medbench.models.baseline.raw_pixels", None)._asdict(), 8)
     with monkeypatch.context() as patch:
         dies_after(patch, 4)
         with pytest.raises(_Killed):
@@ -294,7 +294,7 @@ def vectors(name: str) -> Any:
 def test_embed_halves_its_batches_says_so_and_goes_on_with_what_fitted(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    params = embed.Params("medbench.models.contrastive.clip", str(tiny.checkpoint("clip", data / "model")), None, 16)
+    params = embed.Params(Source("medbench.models.contrastive.clip", str(tiny.checkpoint("clip", data / "model")))._asdict(), 16)
     embed.run(params, "tiny", "whole")
     sizes = small_device(monkeypatch, Clip, "encode_images", 5)
     with monkeypatch.context() as patch:
@@ -332,7 +332,8 @@ def test_accumulated_gradients_keep_the_batch(data: Path, monkeypatch: pytest.Mo
             facts = adapt.run(params, "tiny", "m", "lora")
         tensors.append(load_file(paths.adapter_files("tiny", "m", "lora")[0]))
     trained = [value for name, value in tensors[0].items() if name not in ("head.mean", "head.deviation")]
-    assert facts == {"samples_at_once": 2, "parameters_trained": sum(value.numel() for value in trained)}
+    weights = {"checkpoint": f"sha256 {digests.tree(Path(source['checkpoint']))}"}
+    assert facts == {"samples_at_once": 2, "parameters_trained": sum(value.numel() for value in trained), "weights": weights}
     for name, value in tensors[0].items():
         torch.testing.assert_close(tensors[1][name], value, atol=1e-4, rtol=1e-3)
 
@@ -355,7 +356,7 @@ def test_accumulated_gradients_of_answers_weigh_every_token_the_same(tmp_path: P
 
 
 def test_one_sample_that_does_not_fit_is_one_line_and_keeps_the_work(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    params = embed.Params("medbench.models.contrastive.clip", str(tiny.checkpoint("clip", data / "model")), None, 16)
+    params = embed.Params(Source("medbench.models.contrastive.clip", str(tiny.checkpoint("clip", data / "model")))._asdict(), 16)
     small_device(monkeypatch, Clip, "encode_images", 0)
     with pytest.raises(Interrupted, match="the GPU: its memory does not hold the model with a single sample; end what else uses it"):
         embed.run(params, "tiny", "clip")
@@ -365,7 +366,11 @@ def test_one_sample_that_does_not_fit_is_one_line_and_keeps_the_work(data: Path,
 def test_another_error_is_no_matter_of_memory(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Clip, "encode_images", lambda self, pixels: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        embed.run(embed.Params("medbench.models.contrastive.clip", str(tiny.checkpoint("clip", data / "model")), None, 16), "tiny", "clip")
+        embed.run(
+            embed.Params(Source("medbench.models.contrastive.clip", str(tiny.checkpoint("clip", data / "model")))._asdict(), 16),
+            "tiny",
+            "clip",
+        )
 
 
 def test_what_a_killed_process_left_beside_a_file_goes_when_the_file_is_written_again(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from medbench import config as configuration
 from medbench import paths
 from medbench.errors import MedbenchError
+from medbench.models.checkpoint import Source
 from medbench.stages import pretrain
 
 PARAMS = pretrain.Params("tests.unit.maker", "clip", ("natural",), 3, 8, 40, 5)
@@ -73,5 +74,5 @@ def test_a_real_mini_model_is_loaded_as_any_checkpoint(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(minimodels.pretrain, "__defaults__", (*minimodels.pretrain.__defaults__[:-2], 64, 1e-3))  # type: ignore[index]
     pretrain.run(PARAMS._replace(module="medbench.demo.minimodels"), "mini")
-    model = base.load("medbench.models.contrastive.clip", str(paths.model_folder("mini")), None)
+    model = base.load(Source("medbench.models.contrastive.clip", str(paths.model_folder("mini"))))
     assert model.encode_texts(["a red circle"]).isfinite().all()

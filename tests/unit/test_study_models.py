@@ -12,13 +12,14 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
 from torch import nn
+from torchvision import transforms
 from transformers import AutoImageProcessor, AutoTokenizer, Blip2ForImageTextRetrieval
 
 from medbench import config
 from medbench.errors import MedbenchError
 from medbench.models import base, counting
+from medbench.models.checkpoint import Checkpoint
 from medbench.models.contrastive import medclip, medclip_published
 from tests.unit import tiny
 
@@ -124,7 +125,8 @@ def test_open_clip_equals_its_own_loader(tmp_path: Path, monkeypatch: pytest.Mon
     folder = tiny.checkpoint("open-clip", tmp_path / "m")
     model = tiny.load("open-clip", folder)
     settings = json.loads((folder / "open_clip_config.json").read_text())
-    settings["model_cfg"]["text_cfg"]["hf_model_name"] = str(folder / "text")
+    text = settings["model_cfg"]["text_cfg"]
+    text["hf_model_name"] = str(folder / text["hf_model_name"])
     (folder / "open_clip_config.json").write_text(json.dumps(settings))
     stock, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
     pixels = torch.stack([preprocess(image) for image in images()])
@@ -147,24 +149,43 @@ def test_medclip_reads_the_original_names_and_averages_as_the_original_does(tmp_
     bert, head = model.model.text_model.model, model.model.text_model.projection_head
     for text, found in zip(TEXTS, model.encode_texts(TEXTS), strict=True):
         with torch.inference_mode():
-            batch = AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")
+            batch = AutoTokenizer.from_pretrained(folder / medclip.TOKENIZER)(text, return_tensors="pt")
             states = bert(**batch, output_hidden_states=True).hidden_states
             mean = sum(states[place].mean(dim=1) for place in (1, 2, -1)) / 3
             torch.testing.assert_close(found, head(mean)[0])
     assert torch.allclose(encoded(model).features.norm(dim=1), torch.ones(3))
 
 
-def test_medclip_sees_grey_on_a_square_by_its_own_constants_or_the_studys(tmp_path: Path) -> None:
-    folder = tiny.checkpoint("medclip", tmp_path / "m")
-    wide = Image.new("RGB", (200, 100), (255, 0, 0))
-    for module, black, red in ((medclip, -0.58628 / 0.27950, 76 / 255), (medclip_published, 0.0, None)):
-        model = module.load(str(folder))
-        pixels = model.pixels(wide)
-        assert pixels.shape == (3, 224, 224) and (pixels[:, 0] == 0).all() and (pixels[:, 112] == 76).all()
-        scaled = model.normalise(torch.from_numpy(pixels)[None])[0]
-        assert float(scaled[0, 0, 0]) == pytest.approx(black, abs=1e-5)
-        expected = (red - 0.58628) / 0.27950 if red is not None else 76 * 0.58628 / 0.26862954
-        assert float(scaled[0, 112, 0]) == pytest.approx(expected, rel=1e-4)
+def test_medclip_sees_grey_on_a_square_and_leaves_small_images_small(tmp_path: Path) -> None:
+    model = medclip.load(Checkpoint(tiny.source("medclip", tiny.checkpoint("medclip", tmp_path / "m"))))
+    pixels = model.pixels(Image.new("RGB", (400, 200), (255, 0, 0)))
+    assert pixels.shape == (3, 224, 224) and (pixels[:, 0] == 0).all() and (pixels[:, 112] == 76).all()
+    scaled = model.normalise(torch.from_numpy(pixels)[None])[0]
+    assert float(scaled[0, 0, 0]) == pytest.approx(-0.58628 / 0.27950, abs=1e-5)
+    assert float(scaled[0, 112, 0]) == pytest.approx((76 / 255 - 0.58628) / 0.27950, rel=1e-4)
+    small = model.pixels(Image.new("RGB", (64, 64), (255, 255, 255)))
+    assert (small > 0).mean() == pytest.approx((64 / 224) ** 2), "its pad_img never enlarges"
+    model.encode_texts(["dark " * 70])
+    with pytest.raises(MedbenchError, match="the model reads 77"):
+        model.encode_texts(["dark " * 80])
+
+
+def test_medclip_published_has_the_pixels_of_the_studys_code(tmp_path: Path) -> None:
+    """Against torchvision's transforms as model/medclip.py of MedVLMBench (af52b91) composes them, without its words."""
+    model = medclip_published.load(Checkpoint(tiny.source("medclip", tiny.checkpoint("medclip", tmp_path / "m"))))
+    rng = np.random.default_rng(0)
+    for size in ((300, 170), (90, 120), (224, 224)):
+        image = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+        side = max(size)
+        left, top = (side - size[0]) // 2, (side - size[1]) // 2
+        edges = [left, top, side - size[0] - left, side - size[1] - top]
+        squared = transforms.functional.pad(image, edges, fill=0)
+        steps = transforms.Compose([transforms.Resize(224), transforms.CenterCrop((224, 224)), transforms.ToTensor()])
+        scale = transforms.Normalize((0, 0, 0), (0.26862954, 0.26130258, 0.27577711))
+        expected = scale(steps(squared) * 0.5862785803043838)
+        torch.testing.assert_close(model.normalise(torch.from_numpy(model.pixels(image))[None])[0], expected)
+    red = model.normalise(torch.from_numpy(model.pixels(Image.new("RGB", (50, 50), (255, 0, 0))))[None])
+    assert float(red[0, 0].max()) == pytest.approx(2.1825, abs=1e-4) and float(red[0, 1:].max()) == 0
 
 
 def test_an_image_alone_is_as_in_a_batch(architecture: str, tmp_path: Path) -> None:
@@ -200,26 +221,25 @@ def test_activations_can_be_recomputed(architecture: str, tmp_path: Path) -> Non
 
 
 def weights(folder: Path) -> Path:
-    return next(path for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".bin"))
+    return tiny.weights(folder)[0]
 
 
 def cut(folder: Path) -> str:
     path = weights(folder)
     path.write_bytes(path.read_bytes()[:-500])
-    return "cannot be read safely|tensors are missing"
+    return "cannot be read safely|its header promises"
 
 
 def without(folder: Path) -> str:
-    weights(folder).unlink()
+    for path in tiny.weights(folder):
+        path.unlink()
     return "holds no weights"
 
 
 def lacking(folder: Path) -> str:
-    path = weights(folder)
-    safe = path.suffix == ".safetensors"
-    tensors = load_file(path) if safe else torch.load(path, weights_only=True)
+    tensors = tiny.tensors(folder)
     del tensors[max(name for name in tensors if name.endswith("weight"))]
-    save_file(tensors, path, {"format": "pt"}) if safe else torch.save(tensors, path)
+    tiny.replace(folder, tensors)
     return "1 tensors are missing"
 
 
@@ -271,7 +291,8 @@ def test_a_checkpoint_of_the_hubs_cache_loads_offline(architecture: str, tmp_pat
     (place / "refs").mkdir()
     (place / "refs/main").write_text(commit)
     code = (
-        f"from medbench.models import base; print(type(base.load({base.module_name('contrastive', architecture)!r}, 'owner/name', None)))"
+        "from medbench.models import base, checkpoint; "
+        f"print(type(base.load(checkpoint.Source({base.module_name('contrastive', architecture)!r}, 'owner/name'))))"
     )
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)

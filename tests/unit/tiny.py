@@ -1,33 +1,28 @@
 """Tiny untrained checkpoints in hub format, and a tiny data set with its tables: what tests of models and adaptation run on."""
 
-import atexit
 import hashlib
 import io
-import json
-import shutil
-import tempfile
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import torch
 from PIL import Image
-from safetensors.torch import save_file
-from transformers import BlipImageProcessor
+from safetensors.torch import load_file, save_file
 
 from medbench import paths, tables
-from medbench.adapt.base import Source
 from medbench.config import ContrastiveLora
 from medbench.datasets.base import Demographics
-from medbench.demo.hubformat import save_processor, train_tokenizer
-from medbench.demo.minimodels import build
 from medbench.models import base
-from medbench.models.contrastive import blip2, medclip, open_clip
+from medbench.models.checkpoint import Source
+from tests.unit import checkpoints
+from tests.unit.checkpoints.originals import swin_name as original  # noqa: F401
 
 torch.set_num_threads(1)  # models this small lose by more, and on shared cores they lose much
 HUB = ("clip", "siglip")  # transformers' own layout, through and through
 ARCHITECTURES = (*HUB, "blip2", "open-clip", "medclip")
+PUBLISHED = {"clip": "clip", "siglip": "siglip", "blip2": "blip-2", "open-clip": "biomedclip", "medclip": "medclip"}
+"""Which of the study's models stands for an architecture."""
 CLASSES = ("dark", "bright")
 PROMPTS: dict[str, dict[str, tuple[str, ...]]] = {
     "main": {"dark": ("a dark square",), "bright": ("a bright square", "a white square")},
@@ -41,98 +36,31 @@ RECIPE = ContrastiveLora(
 
 
 def checkpoint(architecture: str, folder: Path) -> Path:
-    """A copy of an untrained model with tokenizer and image processor, made once a session."""
-    return Path(shutil.copytree(_made(architecture), folder))
+    """An untrained model in the layout of one of its published checkpoints (tests.unit.checkpoints)."""
+    return checkpoints.build(PUBLISHED[architecture], folder)
 
 
-@cache
-def _made(architecture: str) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="medbench-tiny-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    kind = "siglip" if architecture == "siglip" else "clip"
-    tokenizer = train_tokenizer(kind, ["a dark square", "a bright white square", "lit and dim"])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        if architecture in ("clip", "siglip"):
-            build(architecture, tokenizer).save_pretrained(folder)  # type: ignore[arg-type]
-            save_processor(architecture, tokenizer, folder)
-        else:
-            {"blip2": _blip2, "open-clip": _open_clip, "medclip": _medclip}[architecture](folder, len(tokenizer))
-            tokenizer.save_pretrained(folder)
-    return folder
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """Of a folder whose weights are one file."""
+    path = weights(folder)[0]
+    found: dict[str, torch.Tensor] = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+    return found
 
 
-def _blip2(folder: Path, words: int) -> None:
-    vision = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "image_size": 64,
-        "patch_size": 16,
-        "initializer_range": 0.1,
-    }
-    qformer = {
-        "vocab_size": words, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "encoder_hidden_size": 32, "use_qformer_text_input": True, "max_position_embeddings": 24,
-    }  # fmt: skip
-    made = blip2.skeleton(
-        {"vision_config": vision, "qformer_config": qformer, "num_query_tokens": 4, "image_text_hidden_size": 16, "image_token_index": 7}
-    )
-    torch.nn.init.normal_(made.query_tokens, std=0.5)
-    made.save_pretrained(folder)
-    BlipImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
+def replace(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Other tensors in the same file."""
+    path = weights(folder)[0]
+    save_file(tensors, path, {"format": "pt"}) if path.suffix == ".safetensors" else torch.save(tensors, path)
 
 
-def _open_clip(folder: Path, words: int) -> None:
-    bert = {
-        "model_type": "bert",
-        "vocab_size": words,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-    }
-    (folder / "text").mkdir()
-    (folder / "text/config.json").write_text(json.dumps({**bert, "pad_token_id": 0}))
-    text = {"hf_proj_type": "mlp", "hf_pooler_type": "cls_last_hidden_state_pooler", "context_length": 24}
-    vision = {"timm_model_name": "test_vit", "timm_model_pretrained": False, "timm_pool": "", "timm_proj": "linear", "image_size": 64}
-    model = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": {**text, "hf_model_name": "text"}}
-    made = open_clip.skeleton({**model, "text_cfg": {**text, "hf_model_name": str(folder / "text")}})
-    scaling = {"size": 64, "mean": [0.48, 0.46, 0.41], "std": [0.27, 0.26, 0.28]}
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model, "preprocess_cfg": scaling}))
-    save_file({name: value.contiguous() for name, value in made.state_dict().items()}, folder / "open_clip_model.safetensors")
+def weights(folder: Path) -> list[Path]:
+    """The files of weights, what is read first of all."""
+    return sorted((path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin")), key=lambda path: path.suffix == ".bin")
 
 
-def _medclip(folder: Path, words: int) -> None:
-    swin = {"embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2]}
-    bert = {"vocab_size": words, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
-    sizes = {"swin": swin, "bert": bert, "size": 16}
-    made = medclip.skeleton(sizes)
-    torch.nn.init.constant_(made.logit_scale, 2.0)
-    (folder / "config.json").write_text(json.dumps(sizes))
-    tensors = {original(name): value for name, value in made.state_dict().items()}
-    tensors["text_model.model.embeddings.position_ids"] = torch.arange(512)[None]
-    torch.save(tensors, folder / "pytorch_model.bin")
-
-
-def original(name: str) -> str:
-    """A tensor's name as MedCLIP's checkpoint has it, by hand: the loader's table is what is tested."""
-    if not name.startswith("vision_model.model.encoder."):
-        return name
-    for new, old in (
-        (".attention.q_proj.", ".attention.self.query."), (".attention.k_proj.", ".attention.self.key."),
-        (".attention.v_proj.", ".attention.self.value."), (".attention.o_proj.", ".attention.output.dense."),
-        (".attention.relative_position_bias.relative_position_bias_table", ".attention.self.relative_position_bias_table"),
-        (".mlp.fc1.", ".intermediate.dense."), (".mlp.fc2.", ".output.dense."),
-    ):  # fmt: skip
-        name = name.replace(new, old)
-    return name
-
-
-def load(architecture: str, folder: Path) -> base.Contrastive:
-    """The checkpoint through the project's own loader."""
-    model: base.Contrastive = base.load(base.module_name("contrastive", architecture), str(folder), None)
+def load(architecture: str, folder: Path | str) -> base.Contrastive:
+    """The checkpoint, a folder or a hub id, through the project's own loader."""
+    model: base.Contrastive = base.load(Source(base.module_name("contrastive", architecture), str(folder)))
     return model
 
 

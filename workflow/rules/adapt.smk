@@ -13,8 +13,8 @@ rule adapt:
     conda:
         "../envs/model.yaml"
     resources:
-        mem_mb=3000,
-        runtime=720,
+        mem_mb=get_memory("adapt", "dataset", "model", "mode"),
+        runtime=get_runtime("adapt", "dataset", "model", "mode"),
         gpu=get_gpus("adapt", "dataset", "model", "mode"),
     params:
         tracked=get_params("adapt", "dataset", "model", "mode"),

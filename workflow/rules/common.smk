@@ -7,7 +7,7 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 
-from medbench import cells, cli, config as configuration, devices, exclusive, paths, warm
+from medbench import cells, cli, config as configuration, devices, exclusive, needs, paths, warm
 from medbench.errors import MedbenchError
 
 BASE = Path(workflow.basedir)
@@ -53,6 +53,8 @@ if workflow.is_main_process:
     logger.info(cli.summary(CONFIG, CELLS))
     for line in [] if NOW else cli.unready(CONFIG):
         logger.warning(f"NOT READY: {line}")
+    for line in [] if NOW else cli.unpinned(CONFIG):
+        logger.warning(f"UNPINNED: {line}")
 
 
 # A job replaces its shell, so that it is a child of Snakemake itself and dies with it (medbench.runtime). It finds this
@@ -137,6 +139,18 @@ def get_checkpoint(wildcards):
 def get_gpus(stage, *keys):
     """Function for `resources: gpu`: how many the stage asks for."""
     return quickly(lambda wildcards: clearly(lambda: cli.gpus(CONFIG, stage, tuple(wildcards[key] for key in keys))))
+
+
+def get_memory(stage, *keys):
+    """Function for `resources: mem_mb`: by the size of the checkpoint, twice as much at a retry."""
+    return quickly(
+        lambda wildcards, attempt: clearly(lambda: needs.memory_mb(CONFIG, stage, {key: wildcards[key] for key in keys}, attempt))
+    )
+
+
+def get_runtime(stage, *keys):
+    """Function for `resources: runtime` [min]: by task and size, twice as much at a retry."""
+    return quickly(lambda wildcards, attempt: clearly(lambda: needs.minutes(CONFIG, stage, {key: wildcards[key] for key in keys}, attempt)))
 
 
 def get_index_files(wildcards):

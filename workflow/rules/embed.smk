@@ -13,8 +13,8 @@ rule embed:
     conda:
         "../envs/model.yaml"
     resources:
-        mem_mb=3000,
-        runtime=240,
+        mem_mb=get_memory("embed", "dataset", "model"),
+        runtime=get_runtime("embed", "dataset", "model"),
         gpu=get_gpus("embed", "dataset", "model"),
     params:
         tracked=get_params("embed", "dataset", "model"),
@@ -32,8 +32,8 @@ rule prompts:
     conda:
         "../envs/model.yaml"
     resources:
-        mem_mb=3000,
-        runtime=30,
+        mem_mb=get_memory("prompts", "dataset", "model"),
+        runtime=get_runtime("prompts", "dataset", "model"),
     params:
         tracked=get_params("prompts", "dataset", "model"),
     shell:

@@ -13,8 +13,8 @@ rule predict:
     conda:
         "../envs/model.yaml"
     resources:
-        mem_mb=3000,
-        runtime=720,
+        mem_mb=get_memory("predict", "dataset", "model", "mode"),
+        runtime=get_runtime("predict", "dataset", "model", "mode"),
         gpu=get_gpus("predict", "dataset", "model", "mode"),
     params:
         tracked=get_params("predict", "dataset", "model", "mode"),

@@ -28,6 +28,6 @@ class RawPixels:
             yield batch, Vectors((flat / np.float32(255)).astype(np.float32), None)
 
 
-def load(checkpoint: str | None = None, revision: str | None = None) -> RawPixels:
+def load() -> RawPixels:
     """Nothing to load."""
     return RawPixels()

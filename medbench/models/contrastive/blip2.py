@@ -13,6 +13,7 @@ from transformers import Blip2Config, Blip2ForImageTextRetrieval
 
 from medbench.models import hub
 from medbench.models.base import ImageOutput
+from medbench.models.checkpoint import Checkpoint
 
 
 class Blip2(hub.HubContrastive):
@@ -38,14 +39,14 @@ class Blip2(hub.HubContrastive):
         return encoded
 
 
-def load(checkpoint: str, revision: str | None = None, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Blip2:
+def load(checkpoint: Checkpoint, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Blip2:
     """Load from a hub id or a folder. Raises MedbenchError as `hub` does.
 
     The published logit is the cosine itself, without a scale: class scores are close to each other, their order is the model's.
     """
-    path = hub.folder(checkpoint, revision)
+    path = checkpoint.folder()
     model = hub.load_model(Blip2ForImageTextRetrieval, path, "blip-2", hub.placement(device, dtype))
-    return Blip2(model, hub.HubPixels(path), hub.load_tokenizer(path), scale=1.0)
+    return Blip2(model, hub.HubPixels(path), hub.load_tokenizer(path, model.config.qformer_config.vocab_size), scale=1.0)
 
 
 def skeleton(config: dict[str, Any]) -> nn.Module:

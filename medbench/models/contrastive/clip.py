@@ -9,6 +9,7 @@ from transformers import CLIPConfig, CLIPModel
 
 from medbench.models import hub
 from medbench.models.base import ImageOutput
+from medbench.models.checkpoint import Checkpoint
 
 
 class Clip(hub.HubContrastive):
@@ -32,11 +33,12 @@ class Clip(hub.HubContrastive):
         return encoded
 
 
-def load(checkpoint: str, revision: str | None = None, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Clip:
+def load(checkpoint: Checkpoint, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Clip:
     """Load from a hub id or a folder. Raises MedbenchError as `hub` does."""
-    path = hub.folder(checkpoint, revision)
+    path = checkpoint.folder()
     model = hub.load_model(CLIPModel, path, "clip", hub.placement(device, dtype))
-    return Clip(model, hub.HubPixels(path), hub.load_tokenizer(path), float(model.logit_scale.detach().float().exp()))
+    tokenizer = hub.load_tokenizer(path, model.config.text_config.vocab_size)
+    return Clip(model, hub.HubPixels(path), tokenizer, float(model.logit_scale.detach().float().exp()))
 
 
 def skeleton(config: dict[str, Any]) -> nn.Module:

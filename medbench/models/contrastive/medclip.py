@@ -1,8 +1,9 @@
 """MedCLIP-ViT (MODELS.md, section 4): a Swin tower and a BERT, loaded without the package of that name, which pins an old transformers.
 
-Its checkpoint is a folder with `pytorch_model.bin`, or the address of its zip; the tokenizer lies in the folder, or comes from the hub.
+Its checkpoint is a folder with `pytorch_model.bin`, or the address of its zip; the tokenizer lies in the folder, or is a companion.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -12,18 +13,19 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import nn
 from torch.nn.functional import normalize
 from transformers import BertConfig, BertModel, SwinConfig, SwinModel
 
-from medbench import hubs, runtime
+from medbench import runtime
 from medbench.models import hub
 from medbench.models.base import Contrastive, ImageOutput
+from medbench.models.checkpoint import PICKLES, SAFETENSORS, Checkpoint
 
 TOKENIZER = "emilyalsentzer/Bio_ClinicalBERT"
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-SIDE, CONTEXT = 224, 512
+TOKENIZER_FILES = ("vocab.txt", "config.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.json")
+SIDE, CONTEXT = 224, 77
 MAX_LOG_SCALE = 4.6052
 # transformers 5 names the insides of Swin otherwise than the checkpoint; in this order.
 RENAMED = (
@@ -45,6 +47,7 @@ class Towers(nn.Module):
         self.vision_model.projection_head = nn.Linear(swin.hidden_size, size, bias=False)
         self.text_model.projection_head = nn.Linear(bert.hidden_size, size, bias=False)
         self.logit_scale = nn.Parameter(torch.zeros(()))
+        self.vocabulary = bert.vocab_size
 
 
 class MedClip(Contrastive):
@@ -66,9 +69,12 @@ class MedClip(Contrastive):
         return tower
 
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Grey, padded to a square with black, bicubic."""
-        grey = ImageOps.pad(image.convert("L"), (SIDE, SIDE), Image.Resampling.BICUBIC, color=0)
-        return np.repeat(np.asarray(grey)[None], 3, axis=0)
+        """Grey, in the middle of a black square of at least 224 pixels, then bicubic: a small image is not enlarged (its `pad_img`)."""
+        width, height = image.size
+        side = max(SIDE, width, height)
+        square = Image.new("L", (side, side))
+        square.paste(image.convert("L"), ((side - width) // 2, (side - height) // 2))
+        return np.repeat(np.asarray(square.resize((SIDE, SIDE), Image.Resampling.BICUBIC))[None], 3, axis=0)
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """By the published mean and deviation of chest radiographs."""
@@ -99,29 +105,35 @@ class MedClip(Contrastive):
         enable({"use_reentrant": False})
 
 
-def load(checkpoint: str, revision: str | None = None, device: torch.device | None = None, dtype: torch.dtype | None = None) -> MedClip:
+def load(checkpoint: Checkpoint, device: torch.device | None = None, dtype: torch.dtype | None = None) -> MedClip:
     """Load from a folder, a hub id or the address of a zip. Raises MedbenchError as `hub` does."""
-    path, place = _folder(checkpoint, revision), hub.placement(device, dtype)
+    path, place = _folder(checkpoint), hub.placement(device, dtype)
     sizes = path / "config.json"  # of smaller models: the published checkpoint has none
     model = skeleton(json.loads(sizes.read_text(encoding="utf-8")) if sizes.is_file() else {})
-    hub.load_weights(model, path, WEIGHTS, _renamed)
+    hub.load_weights(model, path, SAFETENSORS, PICKLES, _renamed)
     model.requires_grad_(False).eval().to(place.device, place.dtype)
-    tokenizer = path if (path / "tokenizer_config.json").is_file() else hubs.snapshot(TOKENIZER, None, ["*.json", "*.txt"])
-    return MedClip(model, hub.load_tokenizer(tokenizer))
+    words = path if any((path / name).is_file() for name in hub.VOCABULARIES) else checkpoint.companion(TOKENIZER, path, TOKENIZER_FILES)
+    return MedClip(model, hub.load_tokenizer(words, model.vocabulary))
 
 
-def _folder(checkpoint: str, revision: str | None) -> Path:
-    if not checkpoint.startswith("https://"):
-        return hub.folder(checkpoint, revision, WEIGHTS[:1], WEIGHTS[1:])
+def _folder(checkpoint: Checkpoint) -> Path:
+    """The folder of the weights; of an address, what its zip holds, unpacked in the cache: one folder for each address and checksum."""
+    address = checkpoint.name
+    if "://" not in address:
+        return checkpoint.folder(SAFETENSORS, PICKLES)
     from medbench.datasets import archives, fetching
 
-    folder = runtime.cache() / "medclip"
-    archive = folder / checkpoint.rpartition("/")[2]
+    name = address.rpartition("/")[2]
+    checksum = checkpoint.source.checksums.get(name)
+    folder = runtime.cache() / "checkpoints" / hashlib.sha256(f"{address} {checksum}".encode()).hexdigest()[:16]
+    archive = folder / name
     if not archives.marker(archive).exists():
-        fetching.download(checkpoint, archive, None, None, f"checkpoint {checkpoint}")
-    archives.unpack(archive, folder, f"checkpoint {checkpoint}")
-    found = sorted(folder.rglob(WEIGHTS[1]))
-    return found[0].parent if found else folder
+        fetching.download(address, archive, checksum and f"sha256:{checksum}", None, f"checkpoint {address}")
+    archives.unpack(archive, folder, f"checkpoint {address}")
+    weights = sorted(folder.rglob(PICKLES[0]))
+    path = weights[0].parent if weights else folder
+    checkpoint.found(path)
+    return path
 
 
 def _renamed(name: str) -> str | None:

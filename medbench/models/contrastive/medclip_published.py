@@ -1,25 +1,41 @@
-"""MedCLIP with the normalisation of the study's code (rescaled by 0.58628, mean 0, CLIP's deviation): to reproduce its figures only."""
+"""MedCLIP with the pixels of the study's code, to reproduce its figures only: colour, and the mean taken for the rescaling factor."""
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 
+from medbench.models.checkpoint import Checkpoint
 from medbench.models.contrastive import medclip
 
+FACTOR = 0.5862785803043838
 CLIP_DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 
 
 class MedClipPublished(medclip.MedClip):
-    """Everything else as in `medclip`."""
+    """Everything else as in `medclip`. The source is model/medclip.py of ubc-tea/MedVLMBench (af52b91)."""
 
     image_processor = "medclip: as in the study's code"
 
+    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+        """RGB, padded to a square with black, bilinear to 224."""
+        side = max(image.size)
+        square = Image.new("RGB", (side, side))
+        square.paste(image.convert("RGB"), ((side - image.width) // 2, (side - image.height) // 2))
+        resized = square.resize((medclip.SIDE, medclip.SIDE), Image.Resampling.BILINEAR)
+        return np.asarray(resized).transpose(2, 0, 1)
+
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Mean and deviation mixed up with the rescaling factor, as published."""
-        return pixels.float() * self.mean / torch.tensor(CLIP_DEVIATION, device=pixels.device).view(-1, 1, 1)
+        """0..1 times the factor, mean 0, CLIP's deviation: the largest value is 2.24 (of green)."""
+        return pixels.float() / 255 * FACTOR / torch.tensor(CLIP_DEVIATION, device=pixels.device).view(-1, 1, 1)
 
 
-def load(
-    checkpoint: str, revision: str | None = None, device: torch.device | None = None, dtype: torch.dtype | None = None
-) -> MedClipPublished:
+def load(checkpoint: Checkpoint, device: torch.device | None = None, dtype: torch.dtype | None = None) -> MedClipPublished:
     """As `medclip.load`."""
-    loaded = medclip.load(checkpoint, revision, device, dtype)
+    loaded = medclip.load(checkpoint, device, dtype)
     return MedClipPublished(loaded.model, loaded._tokenizer)
+
+
+def skeleton(config: dict[str, object]) -> medclip.Towers:
+    """As `medclip.skeleton`."""
+    return medclip.skeleton(config)

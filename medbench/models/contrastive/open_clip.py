@@ -1,12 +1,11 @@
 """BioMedCLIP and every other checkpoint of open_clip with a text tower of transformers (MODELS.md, section 4).
 
-Its folder holds `open_clip_config.json`, the weights and the tokenizer's files; the text tower's own configuration comes from the folder or
-hub id that `hf_model_name` names.
+Its folder holds `open_clip_config.json`, the weights and the tokenizer's files; the text tower's own configuration comes from the companion
+that `hf_model_name` names.
 """
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,13 +16,13 @@ from open_clip.transform import image_transform
 from PIL import Image
 from torch import nn
 
-from medbench import hubs
 from medbench.errors import MedbenchError
 from medbench.models import hub
 from medbench.models.base import Contrastive, ImageOutput
+from medbench.models.checkpoint import Checkpoint
 
 CONFIG = "open_clip_config.json"
-WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+SAFE, PICKLES = ("open_clip_model.safetensors",), ("open_clip_pytorch_model.bin",)
 
 
 class OpenClip(Contrastive):
@@ -75,29 +74,23 @@ class OpenClip(Contrastive):
         self.model.set_grad_checkpointing(True)
 
 
-def load(checkpoint: str, revision: str | None = None, device: torch.device | None = None, dtype: torch.dtype | None = None) -> OpenClip:
+def load(checkpoint: Checkpoint, device: torch.device | None = None, dtype: torch.dtype | None = None) -> OpenClip:
     """Load from a hub id or a folder. Raises MedbenchError as `hub` does."""
-    path, place = hub.folder(checkpoint, revision, WEIGHTS[:1], WEIGHTS[1:]), hub.placement(device, dtype)
+    path, place = checkpoint.folder(SAFE, PICKLES), hub.placement(device, dtype)
     try:
         config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
         text = config["model_cfg"]["text_cfg"]
         named = text["hf_model_name"]
     except (OSError, ValueError, KeyError, TypeError):
         raise MedbenchError(path, f"holds no usable {CONFIG}", "give a checkpoint of open_clip with a text tower of transformers") from None
-    config["model_cfg"]["text_cfg"] = {**text, "hf_model_name": str(_tower(path, named)), "hf_model_pretrained": False}
+    tower = checkpoint.companion(named, path, ["config.json"])
+    config["model_cfg"]["text_cfg"] = {**text, "hf_model_name": str(tower), "hf_model_pretrained": False}
     model = skeleton(config["model_cfg"])
-    hub.load_weights(model, path, WEIGHTS)
+    hub.load_weights(model, path, SAFE, PICKLES)
     model.requires_grad_(False).eval().to(place.device, place.dtype)
+    rows = int(model.text.vocab_size)  # type: ignore[union-attr,arg-type]
     context = int(text.get("context_length", 77))
-    return OpenClip(model, hub.load_tokenizer(path), config.get("preprocess_cfg", {}), context)
-
-
-def _tower(path: Path, named: str) -> Path:
-    """The folder with the text tower's `config.json`: beside the weights, as given, or of the hub."""
-    for folder in (path / named, Path(named)):
-        if (folder / "config.json").is_file():
-            return folder
-    return hubs.snapshot(named, None, ["config.json"])
+    return OpenClip(model, hub.load_tokenizer(path, rows), config.get("preprocess_cfg", {}), context)
 
 
 def skeleton(config: dict[str, Any]) -> nn.Module:

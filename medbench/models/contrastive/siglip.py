@@ -9,6 +9,7 @@ from transformers import SiglipConfig, SiglipModel
 
 from medbench.models import hub
 from medbench.models.base import ImageOutput
+from medbench.models.checkpoint import Checkpoint
 
 
 class Siglip(hub.HubContrastive):
@@ -31,12 +32,13 @@ class Siglip(hub.HubContrastive):
         return encoded
 
 
-def load(checkpoint: str, revision: str | None = None, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Siglip:
+def load(checkpoint: Checkpoint, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Siglip:
     """Load from a hub id or a folder. Raises MedbenchError as `hub` does."""
-    path = hub.folder(checkpoint, revision)
+    path = checkpoint.folder()
     model = hub.load_model(SiglipModel, path, "siglip", hub.placement(device, dtype))
     scale, bias = float(model.logit_scale.detach().float().exp()), float(model.logit_bias.detach().float())
-    return Siglip(model, hub.HubPixels(path), hub.load_tokenizer(path), scale, bias)
+    tokenizer = hub.load_tokenizer(path, model.config.text_config.vocab_size)
+    return Siglip(model, hub.HubPixels(path), tokenizer, scale, bias)
 
 
 def skeleton(config: dict[str, Any]) -> nn.Module:

@@ -6,6 +6,7 @@ from torch import nn
 from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
 from medbench.models import hub
+from medbench.models.checkpoint import Checkpoint
 from medbench.models.generative_base import Generative, load_processor
 
 TURN_END = "<end_of_turn>"
@@ -22,9 +23,9 @@ class Gemma3(Generative):
         return f"{answer}{TURN_END}"
 
 
-def load(checkpoint: str, revision: str | None = None, **placement: Any) -> Gemma3:
+def load(checkpoint: Checkpoint, **placement: Any) -> Gemma3:
     """Load from a hub id or a folder. Raises MedbenchError as `hub` does, or without a chat template."""
-    path = hub.folder(checkpoint, revision)
+    path = checkpoint.folder()
     model = hub.load_model(Gemma3ForConditionalGeneration, path, "gemma3", hub.placement(**placement))
     return Gemma3(model, load_processor(path, "gemma3"))
 

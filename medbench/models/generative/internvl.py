@@ -6,6 +6,7 @@ from torch import nn
 from transformers import InternVLConfig, InternVLForConditionalGeneration
 
 from medbench.models import hub
+from medbench.models.checkpoint import Checkpoint
 from medbench.models.generative_base import ChatEnded, load_processor
 
 MAX_PATCHES = 4
@@ -18,9 +19,9 @@ class InternVl(ChatEnded):
     projector = ("multi_modal_projector",)
 
 
-def load(checkpoint: str, revision: str | None = None, **placement: Any) -> InternVl:
+def load(checkpoint: Checkpoint, **placement: Any) -> InternVl:
     """Load from a hub id or a folder. Raises MedbenchError as `hub` does, or without a chat template."""
-    path = hub.folder(checkpoint, revision)
+    path = checkpoint.folder()
     processor = load_processor(path, "internvl")
     processor.image_processor.max_patches = min(processor.image_processor.max_patches, MAX_PATCHES)
     return InternVl(hub.load_model(InternVLForConditionalGeneration, path, "internvl", hub.placement(**placement)), processor)

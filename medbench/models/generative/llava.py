@@ -6,6 +6,7 @@ from torch import nn
 from transformers import LlavaConfig, LlavaForConditionalGeneration, LlavaImageProcessor
 
 from medbench.models import hub
+from medbench.models.checkpoint import Checkpoint
 from medbench.models.generative_base import Generative, load_processor
 
 
@@ -24,13 +25,13 @@ def skeleton(config: dict[str, Any]) -> nn.Module:
     return LlavaForConditionalGeneration(LlavaConfig(**config))
 
 
-def load(checkpoint: str, revision: str | None = None, **placement: Any) -> Llava:
+def load(checkpoint: Checkpoint, **placement: Any) -> Llava:
     """Load from a hub id or a folder. Raises MedbenchError as `hub` does, or without a chat template.
 
     Converted checkpoints come with CLIP's image processor, which cuts a square out of the middle; the models were trained on images padded
     to a square. LLaVA's own does either: as the checkpoint says, unless the registry's entry says `processor: {do_pad: true}`.
     """
-    path = hub.folder(checkpoint, revision)
+    path = checkpoint.folder()
     processor = load_processor(path, "llava")
     processor.image_processor = LlavaImageProcessor.from_dict(processor.image_processor.to_dict())
     return Llava(hub.load_model(LlavaForConditionalGeneration, path, "llava", hub.placement(**placement)), processor)

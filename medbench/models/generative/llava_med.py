@@ -1,7 +1,7 @@
 """LLaVA-Med v1.5 from its original checkpoint, which is not in transformers' layout: renamed while it is read (MODELS.md, section 5).
 
 The folder holds the decoder's configuration (`llava_mistral`), all weights and the tokenizer; its vision tower's configuration and image
-processor come from the folder or hub id that `mm_vision_tower` names. Images are padded to a square, as the model was trained.
+processor come from the companion that `mm_vision_tower` names. Images are padded to a square, as the model was trained.
 """
 
 import json
@@ -12,9 +12,9 @@ from typing import Any
 from torch import nn
 from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaImageProcessor, LlavaProcessor
 
-from medbench import hubs
 from medbench.errors import MedbenchError
 from medbench.models import hub, original
+from medbench.models.checkpoint import Checkpoint
 from medbench.models.generative_base import Generative
 
 CHAT_TEMPLATE = (
@@ -40,27 +40,24 @@ class LlavaMed(Generative):
         return f" {answer}{self.tokenizer.eos_token}"
 
 
-def load(checkpoint: str, revision: str | None = None, **placement: Any) -> LlavaMed:
+def load(checkpoint: Checkpoint, **placement: Any) -> LlavaMed:
     """Load from a hub id or a folder in the original layout. Raises MedbenchError as `hub` does, or for another layout."""
-    path = hub.folder(checkpoint, revision, ("*.safetensors",), ("pytorch_model*.bin",))
+    path = checkpoint.folder()
     hub.check_type(path, "llava_mistral")
     config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    tower = _tower(path, config)
+    tower = _tower(checkpoint, path, config)
     made = configured({**config, "vision": json.loads((tower / "config.json").read_text(encoding="utf-8"))})
     layout = original.Layout(("",), renamed, "")
     model, tokenizer = original.load(LlavaForConditionalGeneration, made, path, layout, hub.placement(**placement))
     return LlavaMed(model, _processor(tokenizer, model.config.vision_config))
 
 
-def _tower(path: Path, config: dict[str, Any]) -> Path:
+def _tower(checkpoint: Checkpoint, path: Path, config: dict[str, Any]) -> Path:
     """Folder of the vision tower's configuration."""
     named = config.get("mm_vision_tower")
     if not named:
         raise MedbenchError(path, "its config.json names no mm_vision_tower", "give the original checkpoint")
-    for folder in (path / named, Path(named)):
-        if (folder / "config.json").is_file():
-            return folder
-    return hubs.snapshot(named, None, ["config.json", "preprocessor_config.json"])
+    return checkpoint.companion(named, path, ["config.json", "preprocessor_config.json"])
 
 
 def _processor(tokenizer: Any, vision: Any) -> LlavaProcessor:

@@ -6,13 +6,14 @@ from torch import nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from medbench.models import hub
+from medbench.models.checkpoint import Checkpoint
 from medbench.models.generative.qwen2_vl import QwenVl, bounded
 from medbench.models.generative_base import load_processor
 
 
-def load(checkpoint: str, revision: str | None = None, **placement: Any) -> QwenVl:
+def load(checkpoint: Checkpoint, **placement: Any) -> QwenVl:
     """Load from a hub id or a folder. Raises MedbenchError as `hub` does, or without a chat template."""
-    path = hub.folder(checkpoint, revision)
+    path = checkpoint.folder()
     model = hub.load_model(Qwen2_5_VLForConditionalGeneration, path, "qwen2_5_vl", hub.placement(**placement))
     return QwenVl(model, bounded(load_processor(path, "qwen2_5_vl")))
 

@@ -6,6 +6,7 @@ from torch import nn
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 from medbench.models import hub
+from medbench.models.checkpoint import Checkpoint
 from medbench.models.generative_base import ChatEnded, load_processor
 
 MIN_PIXELS, MAX_PIXELS = 256 * 28 * 28, 1280 * 28 * 28
@@ -18,9 +19,9 @@ class QwenVl(ChatEnded):
     projector = ("visual.merger",)
 
 
-def load(checkpoint: str, revision: str | None = None, **placement: Any) -> QwenVl:
+def load(checkpoint: Checkpoint, **placement: Any) -> QwenVl:
     """Load from a hub id or a folder. Raises MedbenchError as `hub` does, or without a chat template."""
-    path = hub.folder(checkpoint, revision)
+    path = checkpoint.folder()
     model = hub.load_model(Qwen2VLForConditionalGeneration, path, "qwen2_vl", hub.placement(**placement))
     return QwenVl(model, bounded(load_processor(path, "qwen2_vl")))
 

@@ -14,18 +14,23 @@ from transformers import LlavaConfig, LlavaForConditionalGeneration, LlavaProces
 
 from medbench.errors import MedbenchError
 from medbench.models import hub, original
+from medbench.models.checkpoint import Checkpoint
 from medbench.models.generative_base import Generative
 
 PARTS = ("llm", "vision_tower", "mm_projector")
 TURN_END, TEXT_END = "<|eot_id|>", "<|end_of_text|>"  # of Llama 3; the checkpoint may name either as its end
-LLAMA_3 = (
+_LLAMA_3 = (
     "{{ bos_token + '<|start_header_id|>system<|end_header_id|>\n\nYou are a helpful language and vision assistant. "
     "You are able to understand the visual content that the user provides, "
-    "and assist the user with a variety of tasks using natural language.<|eot_id|>' }}"
+    "and assist the user with a variety of tasks using natural language.END' }}"
     "{% for message in messages %}{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' }}"
     + original.CONTENT
-    + "{{ '<|eot_id|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+    + "{{ 'END' }}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>ANSWERER<|end_header_id|>\n\n' }}{% endif %}"
 )
+LLAMA_3 = _LLAMA_3.replace("END", TURN_END).replace("ANSWERER", "assistant")
+"""Conversation `llama_3` of NVlabs/VILA since 54c9706 (August 2024)."""
+LLAMA_3_MAY_2024 = _LLAMA_3.replace("END", TEXT_END).replace("ANSWERER", "system")
+"""The same of the first release (bbc609b, May 2024): other ends of turns, and the answer under the system's header."""
 VICUNA = (
     "{{ 'A chat between a curious user and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the user\\'s questions.' }}"
@@ -92,14 +97,17 @@ class VilaModel(LlavaForConditionalGeneration):  # type: ignore[no-untyped-call]
         self.model.multi_modal_projector = Projector(config.vision_config.hidden_size, config.text_config.hidden_size)
 
 
-def load(checkpoint: str, revision: str | None = None, **placement: Any) -> Vila:
-    """Load from a hub id or a folder in the original layout. Raises MedbenchError as `hub` does, or for another layout."""
-    path = hub.folder(checkpoint, revision, [f"{part}/*.safetensors" for part in PARTS], [f"{part}/pytorch_model*.bin" for part in PARTS])
+def load(checkpoint: Checkpoint, llama_3: str = LLAMA_3, **placement: Any) -> Vila:
+    """Load from a hub id or a folder in the original layout. `llama_3`: the chat template of a decoder that speaks Llama 3.
+
+    Raises MedbenchError as `hub` does, or for another layout.
+    """
+    path = checkpoint.folder([f"{part}/*.safetensors" for part in PARTS], [f"{part}/pytorch_model*.bin" for part in PARTS])
     hub.check_type(path, "llava_llama")
     config = _config(path)
     layout = original.Layout(PARTS, renamed, "llm")
     model, tokenizer = original.load(VilaModel, configured(config), path, layout, hub.placement(**placement))
-    return Vila(model, _processor(path, tokenizer, model.config.vision_config))
+    return Vila(model, _processor(path, tokenizer, model.config.vision_config, llama_3))
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -124,7 +132,7 @@ def _config(path: Path) -> dict[str, Any]:
     return found
 
 
-def _processor(path: Path, tokenizer: Any, vision: Any) -> LlavaProcessor:
+def _processor(path: Path, tokenizer: Any, vision: Any, llama_3: str) -> LlavaProcessor:
     """Squashed to a square, as SigLIP has it; a place of the prompt for every two by two patches."""
     try:
         images = SiglipImageProcessor.from_pretrained(path / "vision_tower", local_files_only=True)
@@ -134,7 +142,7 @@ def _processor(path: Path, tokenizer: Any, vision: Any) -> LlavaProcessor:
     tokens = -(-(vision.image_size // vision.patch_size) // 2)  # a side
     return LlavaProcessor(  # type: ignore[no-untyped-call]
         images, tokenizer, patch_size=vision.image_size // tokens, vision_feature_select_strategy="full", num_additional_image_tokens=0,
-        chat_template=LLAMA_3 if TURN_END in tokenizer.get_vocab() else VICUNA,
+        chat_template=llama_3 if TURN_END in tokenizer.get_vocab() else VICUNA,
     )  # fmt: skip
 
 

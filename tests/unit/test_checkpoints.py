@@ -1,0 +1,386 @@
+"""Pins: what was loaded is known, what is not what the registry says is refused, and half of a checkpoint is one line."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from medbench import cli, config, digests, needs, sources
+from medbench.errors import MedbenchError
+from medbench.lock import lock
+from medbench.models import base, checkpoint
+from medbench.models.checkpoint import Source
+from tests.unit import tiny
+from tests.unit.hubserver import COMMIT, Hub, serving
+
+ROOT = Path(__file__).parents[2]
+CLIP = base.module_name("contrastive", "clip")
+OTHER = "f" * 40
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A tiny CLIP."""
+    return tiny.checkpoint("clip", tmp_path / "m")
+
+
+def load(folder: Path, **pins: object) -> base.Contrastive:
+    """Through the project's own loader."""
+    loaded: base.Contrastive = base.load(Source(CLIP, str(folder), **pins))  # type: ignore[arg-type]
+    return loaded
+
+
+def weights(folder: Path) -> Path:
+    """Its file of weights."""
+    return tiny.weights(folder)[0]
+
+
+# --- what was loaded
+
+
+def test_a_folder_is_known_by_the_digest_of_what_is_read(folder: Path) -> None:
+    before = load(folder).weights
+    assert before == {"checkpoint": f"sha256 {digests.tree(folder)}"}
+    (folder / "README.md").write_text("a card")
+    (folder / ".git").mkdir()
+    (folder / ".git/config.json").write_text("{}")
+    assert load(folder).weights == before, "what no loader reads changes nothing"
+    config_file = folder / "config.json"
+    config_file.write_text(config_file.read_text() + "\n")
+    assert load(folder).weights != before
+
+
+def test_equal_sizes_and_times_do_not_hide_other_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A digest is kept by size, time of change and inode; a file that is put in another's place has another inode."""
+    monkeypatch.setenv("MEDBENCH_CACHE", str(tmp_path / "cache"))
+    file, other = tmp_path / "w.safetensors", tmp_path / "other"
+    for path, text in ((file, b"one"), (other, b"two")):
+        path.write_bytes(text)
+        os.utime(path, (1_000_000, 1_000_000))
+    first = digests.sha256(file)
+    assert digests.sha256(file) == first and len(list((tmp_path / "cache/digests").iterdir())) == 1
+    shutil.move(other, file)
+    assert digests.sha256(file) != first
+    for note in (tmp_path / "cache/digests").iterdir():
+        note.write_text("half a no")
+    assert digests.sha256(file) != first, "a damaged note is computed anew"
+
+
+def test_a_snapshot_of_the_hub_is_known_by_its_commit(folder: Path, tmp_path: Path) -> None:
+    snapshot = tmp_path / "models--o--n/snapshots" / COMMIT
+    shutil.copytree(folder, snapshot)
+    assert load(snapshot).weights == {"checkpoint": f"commit {COMMIT}"}
+    assert load(snapshot, revision=COMMIT).weights == {"checkpoint": f"commit {COMMIT}"}
+    with pytest.raises(MedbenchError, match=f"holds commit {COMMIT}, the registry pins {OTHER}; fetch that one"):
+        load(snapshot, revision=OTHER)
+
+
+def test_a_folder_that_the_hubs_client_filled_says_its_commit(folder: Path) -> None:
+    notes = folder / ".cache/huggingface/download"
+    notes.mkdir(parents=True)
+    (notes / "config.json.metadata").write_text(f"{COMMIT}\netag\n1700000000.0\n")
+    assert load(folder, revision=COMMIT).weights["checkpoint"].startswith("sha256 "), "its files may have changed since"
+    with pytest.raises(MedbenchError, match=f"holds commit {COMMIT}, the registry pins {OTHER}"):
+        load(folder, revision=OTHER)
+
+
+def test_another_checksum_than_pinned_is_refused(folder: Path) -> None:
+    name, right = weights(folder).name, digests.sha256(weights(folder))
+    load(folder, checksums={name: right})
+    with pytest.raises(MedbenchError, match=f"{name}: has the SHA-256 {right}, the registry pins {'0' * 64}; fetch it again"):
+        load(folder, checksums={name: "0" * 64})
+    with pytest.raises(MedbenchError, match=r"absent.safetensors: is absent; the registry pins its checksum; fetch the whole checkpoint"):
+        load(folder, checksums={"absent.safetensors": right})
+
+
+def test_a_configuration_names_no_repository_that_the_registry_does_not(tmp_path: Path) -> None:
+    folder = tiny.checkpoint("open-clip", tmp_path / "m")
+    settings = json.loads((folder / "open_clip_config.json").read_text())
+    settings["model_cfg"]["text_cfg"]["hf_model_name"] = "somebody/tower"
+    (folder / "open_clip_config.json").write_text(json.dumps(settings))
+    with pytest.raises(
+        MedbenchError, match=r"names somebody/tower, which the registry does not; add `companions: \{somebody/tower: <commit>"
+    ):
+        base.load(Source(base.module_name("contrastive", "open-clip"), str(folder)))
+
+
+def test_an_adapter_goes_into_no_other_weights() -> None:
+    checkpoint.require_weights(Path("a"), {"checkpoint": "commit 1"}, {"checkpoint": "commit 1"})
+    with pytest.raises(MedbenchError, match="was trained on checkpoint commit 1, and this is commit 2; delete it and run `adapt` again"):
+        checkpoint.require_weights(Path("a"), {"checkpoint": "commit 1"}, {"checkpoint": "commit 2"})
+    with pytest.raises(MedbenchError, match="was trained on o/n None, and this is commit 3"):
+        checkpoint.require_weights(Path("a"), {"checkpoint": "commit 1"}, {"checkpoint": "commit 1", "o/n": "commit 3"})
+
+
+# --- half of a checkpoint, or too much of one
+
+
+def sharded(folder: Path) -> Path:
+    """The weights cut in two, with an index."""
+    tensors = tiny.tensors(folder)
+    for old in [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*")]:
+        old.unlink()
+    names = sorted(tensors)
+    parts = {f"model-0000{number + 1}-of-00002.safetensors": names[number::2] for number in range(2)}
+    for part, own in parts.items():
+        save_file({name: tensors[name].contiguous() for name in own}, folder / part, {"format": "pt"})
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": {name: part for part, own in parts.items() for name in own}}))
+    return index
+
+
+def extra(folder: Path) -> str:
+    tiny.replace(folder, {**tiny.tensors(folder), "visual_projection.bias": torch.zeros(3)})
+    return "1 tensors are unknown to CLIPModel, visual_projection.bias first; give a checkpoint of this architecture"
+
+
+def lacking(folder: Path) -> str:
+    tensors = tiny.tensors(folder)
+    del tensors["logit_scale"]
+    tiny.replace(folder, tensors)
+    return "1 tensors are missing or of another shape, logit_scale first; fetch the whole checkpoint"
+
+
+def absent_shard(folder: Path) -> str:
+    sharded(folder)
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    return "names 2 shards, 1 are there, model-00002-of-00002.safetensors is absent; fetch the whole checkpoint"
+
+
+def no_index(folder: Path) -> str:
+    sharded(folder).unlink()
+    (folder / "model-00001-of-00002.safetensors").unlink()
+    return "holds 1 of 2 shards"
+
+
+def index_outside(folder: Path) -> str:
+    index = sharded(folder)
+    index.write_text(index.read_text().replace("model-00002-of-00002", "../model-00002-of-00002"))
+    return "names '../model-00002-of-00002.safetensors', which is not in its folder"
+
+
+def broken_index(folder: Path) -> str:
+    sharded(folder).write_text("{")
+    return "is no readable index of shards"
+
+
+def cut_shard(folder: Path) -> str:
+    sharded(folder)
+    file = folder / "model-00002-of-00002.safetensors"
+    file.write_bytes(file.read_bytes()[:-8])
+    return r"model-00002-of-00002.safetensors: has \d+ bytes, its header promises \d+; fetch it again"
+
+
+def empty_weights(folder: Path) -> str:
+    weights(folder).unlink()
+    (folder / "model.safetensors").touch()
+    return "holds no readable header of safetensors"
+
+
+def empty_pickle(folder: Path) -> str:
+    weights(folder).write_bytes(b"")
+    return "cannot be read safely"
+
+
+def not_tensors(folder: Path) -> str:
+    weights(folder).unlink()
+    torch.save({"state_dict": {"logit_scale": torch.zeros(())}, "epoch": 3}, folder / "pytorch_model.bin")
+    return "cannot be read safely|holds more than tensors|tensors are missing"
+
+
+def no_tokenizer(folder: Path) -> str:
+    for name in ("tokenizer.json", "vocab.json", "merges.txt"):
+        (folder / name).unlink(missing_ok=True)
+    return "holds no tokenizer; add the tokenizer's files"
+
+
+def half_a_tokenizer(folder: Path) -> str:
+    no_tokenizer(folder)
+    (folder / "vocab.json").write_text("{}")
+    return "holds vocab.json without merges.txt"
+
+
+def foreign_tokenizer(folder: Path) -> str:
+    from medbench.demo.hubformat import train_tokenizer
+
+    no_tokenizer(folder)
+    words = [f"word{number} " + "".join(chr(97 + number * step % 26) for step in range(2, 9)) for number in range(400)]
+    train_tokenizer("siglip", words).save_pretrained(folder)
+    return r"its tokenizer gives tokens up to \d+, the model knows \d+; give its own tokenizer"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        extra, lacking, absent_shard, no_index, index_outside, broken_index, cut_shard, empty_weights, empty_pickle, not_tensors,
+        no_tokenizer, half_a_tokenizer, foreign_tokenizer,
+    ],
+)  # fmt: skip
+def test_a_spoilt_checkpoint_is_one_line(folder: Path, spoil: Callable[[Path], str]) -> None:
+    expected = spoil(folder)
+    with pytest.raises(MedbenchError, match=expected) as error:
+        load(folder)
+    assert "\n" not in str(error.value) and str(folder) in str(error.value)
+
+
+def test_shards_are_one_checkpoint(folder: Path) -> None:
+    whole = load(folder).model.state_dict()
+    sharded(folder)
+    parts = load(folder).model.state_dict()
+    assert all(torch.equal(parts[name], value) for name, value in whole.items())
+
+
+def test_buffers_of_older_versions_are_no_tensors_too_many(folder: Path) -> None:
+    older = {"text_model.embeddings.position_ids": torch.arange(32)[None], "vision_model.embeddings.position_ids": torch.arange(17)[None]}
+    tiny.replace(folder, {**tiny.tensors(folder), **older})
+    load(folder)
+
+
+def test_a_feature_extractor_of_late_2022_is_an_image_processor(folder: Path) -> None:
+    from PIL import Image
+
+    picture = Image.effect_noise((90, 60), 80).convert("RGB")
+    expected = load(folder).pixels(picture)
+    processor = json.loads((folder / "preprocessor_config.json").read_text())
+    for key in ("image_processor_type", "feature_extractor_type"):
+        fields = {name: value for name, value in processor.items() if not name.endswith("_type")}
+        (folder / "preprocessor_config.json").write_text(json.dumps({**fields, key: "CLIPFeatureExtractor"}))
+        assert (load(folder).pixels(picture) == expected).all(), key
+
+
+# --- the registry
+
+
+def settings(models: dict[str, dict[str, object]], tmp_path: Path, run: tuple[str, ...] = ()) -> tuple[config.Config, Path]:
+    """A configuration whose registry of models is this one."""
+    for name in ("datasets", "modes", "templates"):
+        (tmp_path / "config").mkdir(exist_ok=True)
+        shutil.copy(ROOT / f"config/{name}.yaml", tmp_path / f"config/{name}.yaml")
+    path = tmp_path / "config/models.yaml"
+    path.write_text("# A comment that stays.\n\n" + yaml.safe_dump(models, sort_keys=False))
+    chosen = {"run": "r", "models": list(run or models), "datasets": ["phantom-radiology", "phantom-vqa-radiology"], "modes": ["ots"]}
+    return config.load(chosen, tmp_path), path
+
+
+ENTRY: dict[str, object] = {"family": "clip", "role": "generalist", "architecture": "clip"}
+
+
+def test_a_replaced_local_folder_is_another_source(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_WEIGHTS", str(folder))
+    models = {"mine": {**ENTRY, "checkpoint": "${MY_WEIGHTS}"}, "theirs": {**ENTRY, "checkpoint": "o/n", "revision": COMMIT}}
+    before, _ = settings(models, tmp_path)
+    assert sources.weights(before, "mine")["checkpoint"] == str(folder)
+    assert sources.weights(before, "mine")["digest"] == digests.tree(folder) and sources.weights(before, "theirs")["digest"] is None
+    tensors = tiny.tensors(folder)
+    tensors["logit_scale"] += 1
+    tiny.replace(folder, tensors)
+    after, _ = settings(models, tmp_path)
+    assert sources.weights(after, "mine") != sources.weights(before, "mine")
+    assert sources.weights(after, "theirs") == sources.weights(before, "theirs")
+    monkeypatch.delenv("MY_WEIGHTS")
+    with pytest.raises(MedbenchError, match=r"model mine: checkpoint .* needs the variable MY_WEIGHTS, which is not set"):
+        settings(models, tmp_path)
+
+
+def test_what_is_not_pinned_is_said(folder: Path, tmp_path: Path) -> None:
+    models = {
+        "pinned": {**ENTRY, "checkpoint": "o/pinned", "revision": COMMIT},
+        "branch": {**ENTRY, "checkpoint": "o/branch", "revision": "main"},
+        "why": {**ENTRY, "checkpoint": "o/why", "about": {"unpinned": "nobody knows"}},
+        "tower": {**ENTRY, "architecture": "open-clip", "checkpoint": "o/tower", "revision": COMMIT, "companions": {"o/text": None}},
+        "local": {**ENTRY, "checkpoint": str(folder)},
+        "zip": {**ENTRY, "architecture": "medclip", "checkpoint": "https://example.org/w.zip"},
+        "summed": {**ENTRY, "architecture": "medclip", "checkpoint": "https://example.org/w.zip", "checksums": {"w.zip": "0" * 64}},
+        "llava": {**ENTRY, "family": "llava", "architecture": "llava", "checkpoint": "o/llava", "revision": COMMIT},
+    }
+    said = cli.unpinned(settings(models, tmp_path)[0])
+    assert [line.split(":")[0] for line in said] == [
+        "model branch, o/branch", "model why, o/why", "model tower, o/text", "model zip, https",
+    ]  # fmt: skip
+    assert "nobody knows" in said[1] and "make lock-models" in said[0]
+
+
+def test_the_shipped_registry_is_pinned_but_for_what_it_explains() -> None:
+    shipped = config.from_files([ROOT / "config/config.yaml"], ROOT)
+    every = shipped._replace(run=shipped.run.model_copy(update={"models": tuple(shipped.models)}))
+    said = {line.split(",")[0].removeprefix("model "): line for line in cli.unpinned(every)}
+    assert said.keys() == {"plip", "vila-1.5"}
+    assert all("no commit of" in line for line in said.values())
+    biomed = shipped.models["biomedclip"]
+    assert biomed.companions["microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract"] == "d673b8835373c6fa116d6d8006b33d48734e305d"
+    assert set(shipped.models["medclip"].checksums) == {"medclip-vit-pretrained.zip", "pytorch_model.bin"}
+    for entry in every.models.values():
+        assert not entry.checkpoint or not entry.has_file or entry.about.licence, entry
+
+
+def test_commits_are_written_into_the_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against a server on this machine that answers as the hub does; the hub itself was not reachable from here."""
+    models = {
+        "loose": {**ENTRY, "checkpoint": "o/loose", "about": {"label": "x"}},
+        "branch": {**ENTRY, "checkpoint": "o/branch", "revision": "main"},
+        "pinned": {**ENTRY, "checkpoint": "o/pinned", "revision": OTHER},
+        "tower": {**ENTRY, "architecture": "open-clip", "checkpoint": "o/tower", "companions": {"o/text": None}},
+        "llava": {**ENTRY, "family": "llava", "architecture": "llava", "checkpoint": "o/llava", "revision": OTHER},
+    }
+    found, path = settings(models, tmp_path)
+    with serving() as hub:
+        hub.repositories = {"o/loose", "o/branch", "o/tower", "o/text"}  # what is pinned is not asked for
+        monkeypatch.setattr("medbench.lock.HfApi", lambda: _api(hub))
+        pinned = lock(found, path)
+        assert [one[:2] for one in pinned] == [("loose", "o/loose"), ("branch", "o/branch"), ("tower", "o/tower"), ("tower", "o/text")]
+        assert path.read_text().startswith("# A comment that stays.\n")
+        again = config.load(found.run.model_dump(), tmp_path)
+        assert {again.models[name].revision for name in ("loose", "branch", "tower")} == {COMMIT}
+        assert again.models["tower"].companions == {"o/text": COMMIT} and again.models["pinned"].revision == OTHER
+        assert lock(again, path) == [] and cli.unpinned(again) == []
+        before = path.read_text()
+        path.write_text(before.replace(f"\n  revision: {COMMIT}", "", 1))
+        hub.faults["info"] = ["gated"]
+        with pytest.raises(MedbenchError, match="is gated and access was refused"):
+            lock(config.load(found.run.model_dump(), tmp_path), path)
+        path.write_text(
+            "loose: {family: clip, role: generalist, architecture: clip, checkpoint: o/loose}\n" + before[before.index("branch:") :]
+        )
+        with pytest.raises(MedbenchError, match=f"the entry of loose is not written line by line; add `revision` by hand: {COMMIT}"):
+            lock(config.load(found.run.model_dump(), tmp_path), path)
+
+
+def _api(hub: Hub) -> object:
+    from huggingface_hub import HfApi
+
+    return HfApi(endpoint=hub.address)
+
+
+# --- what is asked of a scheduler
+
+
+def test_memory_follows_the_checkpoint_and_doubles_at_a_retry(folder: Path, tmp_path: Path) -> None:
+    shipped = config.from_files([ROOT / "config/config.yaml"], ROOT)
+    seven = {"dataset": "vqa-rad", "model": "llava-med", "mode": "lora"}
+    assert needs.memory_mb(shipped, "adapt", seven) == int(4000 + 1.3 * 2 * 7566219264 / 1e6)
+    assert needs.memory_mb(shipped, "adapt", seven, attempt=3) == 4 * needs.memory_mb(shipped, "adapt", seven)
+    assert needs.memory_mb(shipped, "predict", {**seven, "mode": "ots"}) > 20_000
+    probe = {"dataset": "ham10000", "model": "medsiglip", "mode": "lp"}
+    assert needs.memory_mb(shipped, "adapt", probe) == needs.memory_mb(shipped, "predict", {**probe, "mode": "ots"}) == 3000
+    assert needs.memory_mb(shipped, "embed", probe) > 8000
+    local, _ = settings({"mine": {**ENTRY, "checkpoint": str(folder)}, "unknown": {**ENTRY, "checkpoint": "o/n"}}, tmp_path, run=("mine",))
+    assert needs.weights_mb(local, "mine") == pytest.approx(weights(folder).stat().st_size / 1e6)
+    assert needs.memory_mb(local, "embed", {"dataset": "d", "model": "unknown"}) == 20_000
+
+
+def test_time_follows_task_model_and_data() -> None:
+    shipped = config.from_files([ROOT / "config/config.yaml"], ROOT)
+
+    def asked(stage: str, model: str, dataset: str, mode: str, attempt: int = 1) -> int:
+        return needs.minutes(shipped, stage, {"dataset": dataset, "model": model, "mode": mode}, attempt)
+
+    assert asked("adapt", "llava-med", "pathvqa", "lora") > asked("adapt", "llava-med", "vqa-rad", "lora") > 60
+    assert asked("adapt", "lingshu-32b", "slake", "lora") > asked("adapt", "lingshu", "slake", "lora")
+    assert asked("predict", "clip", "ham10000", "ots") == 60 and asked("predict", "clip", "ham10000", "ots", 2) == 120
+    assert asked("adapt", "lingshu-32b", "pathvqa", "lora", 6) == needs.LONGEST
