@@ -54,9 +54,8 @@ class Clone:
 
     def compute(self, *targets: str, configfile: str = "config/nano.yaml") -> None:
         """Run what Snakemake plans in one process: for what is about the stages' results. Snakemake keeps no record of these jobs."""
-        plan = [job.replace(" ", "/").split("/") for job in self.plan(*targets, configfile=configfile)]
-        jobs = [[*words, "--configfile", configfile] for words in plan]
-        command = [sys.executable, str(ROOT / "tests/one_process.py"), json.dumps(jobs)]
+        jobs = [job.replace(" ", "/").split("/") for job in self.plan(*targets, configfile=configfile)]
+        command = [sys.executable, str(ROOT / "tests/one_process.py"), configfile, json.dumps(jobs)]
         environment = {**os.environ, "PYTHONPATH": str(self.folder)}
         done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=3600, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
