@@ -126,11 +126,11 @@ def command_line(process: psutil.Process) -> list[str]:
 @pytest.mark.parametrize("n", [1, 2])
 def test_a_workstation_runs_as_many_gpu_jobs_at_once_as_it_has_gpus(clone: Clone, n: int) -> None:
     """Jobs see the device that they claimed (there is none behind it, so they compute on the CPU)."""
-    cells = sorted(clone.folder.glob("results/predictions/nano-radiology/*/lora.parquet"))
-    for cell in cells:
-        cell.unlink()
-        shutil.rmtree(clone.folder / f"results/adapters/nano-radiology/{cell.parent.name}/lora")
-    first, most = start(clone, *(str(cell.relative_to(clone.folder)) for cell in cells), PATH=fake_gpus(clone, n)), 0
+    trained = "results/adapters/nano-radiology/nano-clip/lora"
+    predicted = "results/predictions/nano-radiology/nano-medclip/lora.parquet"
+    shutil.rmtree(clone.folder / trained)
+    (clone.folder / predicted).unlink()
+    first, most = start(clone, f"{trained}/certificate.json", predicted, PATH=fake_gpus(clone, n)), 0
     try:
         while first.poll() is None and (most < 2 or n == 1):
             most = max(most, len({*gpu_jobs(clone)}))
