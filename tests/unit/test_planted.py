@@ -21,11 +21,14 @@ from tests.unit import asked, tiny_generative
 from tests.unit.test_families import queries
 
 N = 16  # training samples
-# Two families that differ in tower, positions and processor; `make test-all` plants every defect into all seven.
-FAMILIES = [name if name in ("llava", "qwen2-5-vl") else pytest.param(name, marks=pytest.mark.full) for name in tiny_generative.ALL]
 
 
-@pytest.fixture(params=FAMILIES)
+def families(*chosen: str) -> list[Any]:
+    """Those for `make test`; `make test-all` plants into all seven."""
+    return [name if name in chosen else pytest.param(name, marks=pytest.mark.full) for name in tiny_generative.ALL]
+
+
+@pytest.fixture(params=families("llava", "qwen2-5-vl"))  # they differ in tower, positions and processor
 def failures(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
     """What the certificate of an adaptation of one family says."""
     monkeypatch.chdir(tmp_path)
@@ -84,6 +87,7 @@ def test_an_answer_without_its_end(failures: Callable[[], str], monkeypatch: pyt
     assert "are not exactly the answer" in failures()
 
 
+@pytest.mark.parametrize("failures", families("llava", "qwen2-5-vl", "gemma3"), indirect=True)
 def test_a_processor_key_that_never_reaches_the_model(failures: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Without `mm_token_type_ids` Qwen2.5-VL trains with wrong positions and says nothing; Gemma without `token_type_ids` too."""
     plain = Generative.placed

@@ -1,4 +1,4 @@
-"""Rounds of the campaign: a job killed, a state cut off, any process killed. The planted token is looked for in each."""
+"""Rounds of the campaign: a training killed and its state cut off, a job killed, anything killed; each looks for the planted token."""
 
 import json
 import os
@@ -13,8 +13,8 @@ from tests.conftest import Clone
 @pytest.mark.parametrize(
     ("disturb", "what"),
     [
-        pytest.param(campaign.kill("job"), "killed ", id="job"),
         pytest.param(campaign.cut_partial_file, "cut training.pt", id="cut"),
+        pytest.param(campaign.kill("job"), "killed ", id="job", marks=pytest.mark.full),
         pytest.param(campaign.kill("any"), "killed ", id="any", marks=pytest.mark.full),
     ],
 )
