@@ -101,7 +101,7 @@ def make_clone(folder: Path) -> Clone:
     return Clone(folder)
 
 
-def until(found: Callable[[], bool], seconds: float = 120) -> None:
+def until(found: Callable[[], bool], seconds: float = 300) -> None:
     """Wait for something to come true."""
     end = time.monotonic() + seconds
     while not found():
