@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from medbench import cli, config, digests, needs, sources
 from medbench.errors import MedbenchError
@@ -38,7 +38,7 @@ def load(folder: Path, **pins: object) -> base.Contrastive:
 
 def weights(folder: Path) -> Path:
     """Its file of weights."""
-    return next(iter(sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")], reverse=True)))
+    return tiny.weights(folder)[0]
 
 
 # --- what was loaded
@@ -123,8 +123,7 @@ def test_an_adapter_goes_into_no_other_weights() -> None:
 
 def sharded(folder: Path) -> Path:
     """The weights cut in two, with an index."""
-    file = weights(folder)
-    tensors = load_file(file) if file.suffix == ".safetensors" else torch.load(file, weights_only=True)
+    tensors = tiny.tensors(folder)
     for old in [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*")]:
         old.unlink()
     names = sorted(tensors)
@@ -137,16 +136,14 @@ def sharded(folder: Path) -> Path:
 
 
 def extra(folder: Path) -> str:
-    file = weights(folder)
-    save_file({**load_file(file), "visual_projection.bias": torch.zeros(3)}, file, {"format": "pt"})
+    tiny.replace(folder, {**tiny.tensors(folder), "visual_projection.bias": torch.zeros(3)})
     return "1 tensors are unknown to CLIPModel, visual_projection.bias first; give a checkpoint of this architecture"
 
 
 def lacking(folder: Path) -> str:
-    file = weights(folder)
-    tensors = load_file(file)
+    tensors = tiny.tensors(folder)
     del tensors["logit_scale"]
-    save_file(tensors, file, {"format": "pt"})
+    tiny.replace(folder, tensors)
     return "1 tensors are missing or of another shape, logit_scale first; fetch the whole checkpoint"
 
 
@@ -181,8 +178,14 @@ def cut_shard(folder: Path) -> str:
 
 
 def empty_weights(folder: Path) -> str:
-    weights(folder).write_bytes(b"")
+    weights(folder).unlink()
+    (folder / "model.safetensors").touch()
     return "holds no readable header of safetensors"
+
+
+def empty_pickle(folder: Path) -> str:
+    weights(folder).write_bytes(b"")
+    return "cannot be read safely"
 
 
 def not_tensors(folder: Path) -> str:
@@ -215,8 +218,8 @@ def foreign_tokenizer(folder: Path) -> str:
 @pytest.mark.parametrize(
     "spoil",
     [
-        extra, lacking, absent_shard, no_index, index_outside, broken_index, cut_shard, empty_weights, not_tensors, no_tokenizer,
-        half_a_tokenizer, foreign_tokenizer,
+        extra, lacking, absent_shard, no_index, index_outside, broken_index, cut_shard, empty_weights, empty_pickle, not_tensors,
+        no_tokenizer, half_a_tokenizer, foreign_tokenizer,
     ],
 )  # fmt: skip
 def test_a_spoilt_checkpoint_is_one_line(folder: Path, spoil: Callable[[Path], str]) -> None:
@@ -234,9 +237,8 @@ def test_shards_are_one_checkpoint(folder: Path) -> None:
 
 
 def test_buffers_of_older_versions_are_no_tensors_too_many(folder: Path) -> None:
-    file = weights(folder)
     older = {"text_model.embeddings.position_ids": torch.arange(32)[None], "vision_model.embeddings.position_ids": torch.arange(17)[None]}
-    save_file({**load_file(file), **older}, file, {"format": "pt"})
+    tiny.replace(folder, {**tiny.tensors(folder), **older})
     load(folder)
 
 
@@ -245,10 +247,9 @@ def test_a_feature_extractor_of_late_2022_is_an_image_processor(folder: Path) ->
 
     picture = Image.effect_noise((90, 60), 80).convert("RGB")
     expected = load(folder).pixels(picture)
-    processor = json.loads((folder / "processor_config.json").read_text())["image_processor"]
-    (folder / "processor_config.json").unlink()
+    processor = json.loads((folder / "preprocessor_config.json").read_text())
     for key in ("image_processor_type", "feature_extractor_type"):
-        fields = {name: value for name, value in processor.items() if name != "image_processor_type"}
+        fields = {name: value for name, value in processor.items() if not name.endswith("_type")}
         (folder / "preprocessor_config.json").write_text(json.dumps({**fields, key: "CLIPFeatureExtractor"}))
         assert (load(folder).pixels(picture) == expected).all(), key
 
@@ -276,10 +277,9 @@ def test_a_replaced_local_folder_is_another_source(folder: Path, tmp_path: Path,
     before, _ = settings(models, tmp_path)
     assert sources.weights(before, "mine")["checkpoint"] == str(folder)
     assert sources.weights(before, "mine")["digest"] == digests.tree(folder) and sources.weights(before, "theirs")["digest"] is None
-    file = weights(folder)
-    tensors = load_file(file)
+    tensors = tiny.tensors(folder)
     tensors["logit_scale"] += 1
-    save_file(tensors, file, {"format": "pt"})
+    tiny.replace(folder, tensors)
     after, _ = settings(models, tmp_path)
     assert sources.weights(after, "mine") != sources.weights(before, "mine")
     assert sources.weights(after, "theirs") == sources.weights(before, "theirs")

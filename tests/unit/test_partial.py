@@ -236,8 +236,7 @@ def changed_image(data: Path) -> None:
 
 
 def changed_weights(data: Path) -> None:
-    file = data / "model" / "model.safetensors"
-    os.utime(file, ns=(1, 1))
+    os.utime(tiny.weights(data / "model")[0], ns=(1, 1))
 
 
 def changed_batch_size(data: Path) -> None:
