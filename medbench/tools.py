@@ -51,7 +51,8 @@ def generated() -> dict[str, str]:
     readme = (cli.ROOT / "README.md").read_text(encoding="utf-8")
     for name, table in (("datasets", listing.datasets(registry, state=False)), ("models", listing.models(registry))):
         readme = _between_markers(readme, name, table.markdown())
-    return {"INTERFACE.md": interface(), "config/schema.json": config.schema(), "README.md": readme}
+    pages = {"docs/models.md": listing.models_page(registry)}
+    return {"INTERFACE.md": interface(), "config/schema.json": config.schema(), "README.md": readme, **pages}
 
 
 def _between_markers(text: str, name: str, body: str) -> str:
