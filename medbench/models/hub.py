@@ -145,6 +145,7 @@ def _built(make: Callable[[dict[str, Any]], Any], path: Path, place: Placement, 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     more: dict[str, Any] = {"dtype": place.dtype, "attn_implementation": "sdpa", "output_loading_info": True}
+    more["ignore_mismatched_sizes"] = True  # they are refused below, by name
     more["device_map"] = "auto" if place.spread else {"": place.device}
     if place.bits:
         more["quantization_config"] = importlib.import_module(QUANTISED).settings(path, place.bits, place.dtype)

@@ -14,8 +14,8 @@ from medbench.adapt import classifier as classifiers
 from medbench.adapt import linear
 from medbench.datasets.images import decode
 from medbench.errors import MedbenchError
-from medbench.models import base
-from medbench.models.checkpoint import Source, similarity
+from medbench.models import base, similarity
+from medbench.models.checkpoint import Source
 from medbench.models.fitting import Fitting
 from medbench.stages import adapt, embed, predict, prompts
 from tests.unit import tiny

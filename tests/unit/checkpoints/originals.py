@@ -26,8 +26,8 @@ BERT: dict[str, Any] = {
     "model_type": "bert", "num_attention_heads": 2, "num_hidden_layers": 2, "type_vocab_size": 2,
 }  # fmt: skip
 PUBMED, CASED = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"), ("[PAD]", "[unused1]", "[unused2]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-DECODER: dict[str, Any] = {  # widths of 64: on some CPUs bitsandbytes packs weights of 4 bits in blocks of that size
-    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+DECODER: dict[str, Any] = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
     "max_position_embeddings": 512,
 }  # fmt: skip
 TOWER: dict[str, Any] = {

@@ -88,7 +88,7 @@ def _qwen(folder: Path, ids: dict[str, int], kind: str, vision: dict[str, Any], 
 
 
 QWEN_2_5_VISION: dict[str, Any] = {
-    "depth": 2, "hidden_act": "silu", "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "in_chans": 3, "out_hidden_size": 64,
+    "depth": 2, "hidden_act": "silu", "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "in_chans": 3, "out_hidden_size": 32,
     "patch_size": 14, "spatial_merge_size": 2, "spatial_patch_size": 14, "window_size": 56, "fullatt_block_indexes": [1],
     "tokens_per_second": 2, "temporal_patch_size": 2,
 }  # fmt: skip
@@ -97,7 +97,7 @@ QWEN_2_5_VISION: dict[str, Any] = {
 def qwen2_vl(folder: Path) -> None:
     """Qwen/Qwen2-VL-7B-Instruct: a flat configuration, five shards, no processor_config.json, no map of special tokens (inferred)."""
     vision = {
-        "depth": 2, "embed_dim": 32, "mlp_ratio": 2, "num_heads": 2, "in_chans": 3, "hidden_size": 64, "patch_size": 14,
+        "depth": 2, "embed_dim": 32, "mlp_ratio": 2, "num_heads": 2, "in_chans": 3, "hidden_size": 32, "patch_size": 14,
         "spatial_merge_size": 2, "spatial_patch_size": 14, "temporal_patch_size": 2,
     }  # fmt: skip
     _qwen(folder, _qwen_tokenizer(folder, QWEN_TOKENS), "qwen2_vl", vision, 5, False, 1.0)
