@@ -40,6 +40,14 @@ def test_added_model_runs_its_own_cells_and_the_aggregates(clone: Clone) -> None
     assert outcome.executed == cells | own | adapted | AGGREGATES
 
 
+def test_another_recipe_of_a_model_trains_it_anew(clone: Clone) -> None:
+    clone.edit("config/models.yaml", "corpus: [natural], steps: 120, pool_size: 500", "corpus: [natural], steps: 5, pool_size: 500")
+    outcome = clone.snakemake("results/models/nano-clip")
+    assert outcome.code == 0, outcome.output
+    assert outcome.executed == {"pretrain nano-clip"}
+    assert json.loads(clone.records()["pretrain nano-clip"])["shipped"] is False
+
+
 def test_comments_docstrings_and_resources_rerun_nothing(clone: Clone) -> None:
     clone.append("config/models.yaml", "\n# a comment\n")
     clone.append("medbench/stages/predict.py", "\n# a comment\n")
