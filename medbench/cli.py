@@ -5,7 +5,7 @@ import errno
 import importlib
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -122,6 +122,15 @@ def unready(config: configuration.Config) -> list[str]:
             found.append(f"{dataset}: its files are gated: accept the licence on the page of {getattr(entry.source, 'repo', 'its source')}")
     absent = [model for model in config.run.models if not config.models[model].has_file]
     return found + [f"{model}: architecture {config.models[model].architecture!r} has no file yet, its cells will fail" for model in absent]
+
+
+def warnings(config: configuration.Config, cells: Sequence[tuple[str, str, str]], now: bool) -> list[str]:
+    """What the start of a run should say: cells made with other library versions, and what cannot run yet (not asked for `now`)."""
+    found = []
+    if not config.run.rerun_on_versions and (changed := stale(config, cells)):
+        which = f"{len(changed)} of {len(cells)} cells were made with other library versions ({changed[0]})"
+        found.append(f"STALE: {which}; with `rerun_on_versions: true` they run again")
+    return found + [f"NOT READY: {line}" for line in ([] if now else unready(config))]
 
 
 def gpus(config: configuration.Config, stage: str, names: tuple[str, ...]) -> int:

@@ -113,6 +113,11 @@ def report(run: str) -> Path:
     return RESULTS / "report" / run
 
 
+def answer(run: str) -> Path:
+    """The run's verdicts in a few lines of text, as the page has them at its top."""
+    return report(run) / "answer.txt"
+
+
 def main_output(stage: str, names: tuple[str, ...]) -> Path:
     """The file or folder that stands for a job: its run record lies beside it."""
     made: dict[str, Callable[..., Path]] = {

@@ -30,8 +30,8 @@ PACKAGE = Path(__file__).parent
 UNTRACKED = frozenset(
     f"medbench{name}"
     for name in (
-        "", ".__main__", ".cells", ".cli", ".config", ".devices", ".errors", ".exclusive", ".models.fitting", ".partial", ".progress",
-        ".provenance", ".runtime", ".sources", ".stages", ".warm",
+        "", ".__main__", ".cells", ".cli", ".config", ".console", ".devices", ".errors", ".exclusive", ".models.fitting", ".partial",
+        ".progress", ".provenance", ".runtime", ".sources", ".stages", ".warm",
     )
 )  # fmt: skip
 # Import name -> the distributions whose versions can change what is computed through it.
