@@ -24,7 +24,13 @@ QUIET = 20.0
 SHOWN = 3
 """Running jobs in a status, reasons in a start, and failures at its end in units of five: more of them are counted."""
 _HANDLER = "DefaultStreamHandler"
-_CHATTER = ("Select jobs to execute", "Complete log(s):", "Elapsed time:", "Exiting because a job execution failed")
+_CHATTER = (
+    "Select jobs to execute",
+    "Complete log(s):",
+    "Elapsed time:",
+    "Exiting because a job execution failed",
+    "RuleException:\nCalledProcessError",
+)
 _FAILED = "At least one job did not complete successfully"
 _NOTHING = "Nothing to be done"
 _HELD = frozenset(("job_info", "job_started", "job_finished", "progress", "job_error", "workflow_started", "shellcmd"))

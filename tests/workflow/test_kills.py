@@ -46,7 +46,7 @@ def jobs(clone: Clone) -> list[psutil.Process]:
 @pytest.fixture
 def unfinished(clone: Clone) -> Clone:
     """Without one LoRA cell and what was made of it, up to the report: an absent file alone reruns nothing."""
-    for stage in ("predictions", "scores", "intervals"):
+    for stage in ("predictions", "intervals"):
         (clone.folder / f"results/{stage}/{CELL}.parquet").unlink()
     for folder in (f"adapters/{CELL}", "gaps", "report"):
         shutil.rmtree(clone.folder / "results" / folder)

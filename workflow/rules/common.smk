@@ -175,6 +175,14 @@ def get_predict_input(wildcards):
     return [*files, paths.images(cell.dataset), *get_checkpoint(wildcards)]
 
 
+@quickly
+def get_interval_input(wildcards):
+    """What a cell's metrics follow from: of a diagnosis its predictions, of questions their scores too."""
+    cell = get_cell(wildcards)
+    files = [paths.twins(cell.dataset), paths.predictions(*cell)]
+    return [*files, paths.scores(*cell)] if CONFIG.datasets[cell.dataset].task == "vqa" else files
+
+
 def get_run_twins(wildcards):
     """Table `twins` of the run's data sets."""
     return [paths.twins(dataset) for dataset in dict.fromkeys(cell.dataset for cell in CELLS)]
