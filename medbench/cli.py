@@ -5,7 +5,7 @@ import errno
 import importlib
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -139,6 +139,17 @@ def unpinned(config: configuration.Config) -> list[str]:
             why = f": {entry.about.unpinned}" if entry.about.unpinned else ": give `revision`, or run `make lock-models`"
             found.append(f"model {name}, {' and '.join(loose)}{why}; run records say which commit was loaded")
     return found
+
+
+def warnings(config: configuration.Config, cells: Sequence[tuple[str, str, str]], now: bool) -> list[str]:
+    """What the start of a run should say: cells made with other library versions; not for `now`, what cannot run yet or is not pinned."""
+    found = []
+    if not config.run.rerun_on_versions and (changed := stale(config, cells)):
+        which = f"{len(changed)} of {len(cells)} cells were made with other library versions ({changed[0]})"
+        found.append(f"STALE: {which}; with `rerun_on_versions: true` they run again")
+    if now:
+        return found
+    return [*found, *(f"NOT READY: {line}" for line in unready(config)), *(f"UNPINNED: {line}" for line in unpinned(config))]
 
 
 def gpus(config: configuration.Config, stage: str, names: tuple[str, ...]) -> int:

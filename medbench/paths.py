@@ -93,9 +93,13 @@ def intervals(dataset: str, model: str, mode: str) -> Path:
     return RESULTS / "intervals" / dataset / model / f"{mode}.parquet"
 
 
-def is_finished(dataset: str, model: str, mode: str) -> bool:
-    """Whether a cell counts: an interval whose predictions are gone is left over from an earlier state."""
-    return all(table(dataset, model, mode).exists() for table in (predictions, scores, intervals))
+def is_finished(dataset: str, model: str, mode: str, task: str) -> bool:
+    """Whether a cell counts: an interval without what it was made of is left over from an earlier state.
+
+    Metrics of a diagnosis follow from the predictions; its scores are made on demand.
+    """
+    made = (predictions, scores, intervals) if task == "vqa" else (predictions, intervals)
+    return all(table(dataset, model, mode).exists() for table in made)
 
 
 def gaps(run: str) -> list[Path]:
@@ -111,6 +115,11 @@ def ledger(run: str) -> Path:
 def report(run: str) -> Path:
     """Folder of the run's report; `index.html` stands in it."""
     return RESULTS / "report" / run
+
+
+def answer(run: str) -> Path:
+    """The run's verdicts in a few lines of text, as the page has them at its top."""
+    return report(run) / "answer.txt"
 
 
 def main_output(stage: str, names: tuple[str, ...]) -> Path:

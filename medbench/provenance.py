@@ -30,7 +30,7 @@ PACKAGE = Path(__file__).parent
 UNTRACKED = frozenset(
     f"medbench{name}"
     for name in (
-        "", ".__main__", ".cells", ".cli", ".config", ".devices", ".digests", ".errors", ".exclusive", ".hubs",
+        "", ".__main__", ".cells", ".cli", ".config", ".console", ".devices", ".digests", ".errors", ".exclusive", ".hubs",
         ".models.checkpoint", ".models.fitting", ".partial", ".progress",
         ".provenance", ".runtime", ".sources", ".stages", ".warm",
     )

@@ -122,7 +122,7 @@ class Stored:
     def _rows(self, cell: Cell) -> dict[Measure, _Row]:
         if cell not in self._intervals:
             rows: dict[Measure, _Row] = {}
-            if paths.is_finished(*cell):
+            if paths.is_finished(*cell, self.params.tasks[cell.dataset]):
                 frame = tables.read(tables.Intervals, paths.intervals(*cell)).filter(pl.col("method") == "percentile")
                 arrays = [series.fill_null(np.nan).to_numpy() for series in frame["replicates"]]
                 names, fields = frame.select(Measure._fields), frame.select(_Row._fields[:-1])

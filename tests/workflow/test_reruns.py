@@ -34,10 +34,18 @@ def test_added_model_runs_its_own_cells_and_the_aggregates(clone: Clone) -> None
     clone.edit("config/nano.yaml", "models: [nano-clip, nano-medclip", "models: [nano-clip, nano-medclip, ninth")
     outcome = clone.snakemake()
     assert outcome.code == 0, outcome.output
-    cells = {f"{stage} nano-radiology/ninth/{mode}" for stage in ("predict", "score", "interval") for mode in ("ots", "lp", "lora")}
+    cells = {f"{stage} nano-radiology/ninth/{mode}" for stage in ("predict", "interval") for mode in ("ots", "lp", "lora")}
     own = {"pretrain ninth", *(f"{stage} nano-radiology/ninth" for stage in ("embed", "prompts", "spread"))}
     adapted = {f"adapt nano-radiology/ninth/{mode}" for mode in ("lp", "lora")}
     assert outcome.executed == cells | own | adapted | AGGREGATES
+
+
+def test_another_recipe_of_a_model_trains_it_anew(clone: Clone) -> None:
+    clone.edit("config/models.yaml", "corpus: [natural], steps: 120, pool_size: 500", "corpus: [natural], steps: 5, pool_size: 500")
+    outcome = clone.snakemake("results/models/nano-clip")
+    assert outcome.code == 0, outcome.output
+    assert outcome.executed == {"pretrain nano-clip"}
+    assert json.loads(clone.records()["pretrain nano-clip"])["shipped"] is False
 
 
 def test_comments_docstrings_and_resources_rerun_nothing(clone: Clone) -> None:
@@ -137,6 +145,14 @@ def test_one_cell_by_its_path(clone: Clone) -> None:
     (clone.folder / cell).unlink()
     outcome = clone.snakemake(cell)
     assert outcome.executed == {"predict nano-radiology/nano-clip/lp"}
+
+
+def test_the_scores_of_a_diagnosis_are_made_on_demand(clone: Clone) -> None:
+    cell = "nano-radiology/nano-clip/lp"
+    made = {path.parts[-3] for path in (clone.folder / "results/scores").rglob("*.parquet")}
+    assert made == {"nano-vqa-radiology"}, "no job reads the others"
+    outcome = clone.snakemake(f"results/scores/{cell}.parquet")
+    assert outcome.executed == {f"score {cell}"}, outcome.output
 
 
 def test_tracked_code_covers_what_is_really_imported(finished: Clone) -> None:

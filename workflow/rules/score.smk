@@ -61,9 +61,7 @@ rule twins:
 
 rule interval:
     input:
-        twins=paths.twins("{dataset}"),
-        predictions=paths.predictions("{dataset}", "{model}", "{mode}"),
-        scores=paths.scores("{dataset}", "{model}", "{mode}"),
+        get_interval_input,
     output:
         paths.intervals("{dataset}", "{model}", "{mode}"),
     log:
