@@ -20,18 +20,11 @@ from medbench.errors import MedbenchError
 
 Task = Literal["diagnosis", "vqa"]
 Kind = Literal["contrastive", "generative", "baseline"]
-SLUG = re.compile(r"[a-z0-9][a-z0-9.-]*")
 VARIABLE = re.compile(r"\$\{(\w+)\}")
 _PACKAGE = Path(__file__).parent
 
 
-def _slug(value: str) -> str:
-    if not SLUG.fullmatch(value) or ".." in value:
-        raise ValueError(f"{value!r} is no slug: lower-case letters, digits, dots and dashes only")
-    return value
-
-
-Slug = Annotated[str, AfterValidator(_slug)]
+Slug = Annotated[str, AfterValidator(paths.slug)]
 
 
 class Strict(BaseModel):
@@ -527,7 +520,7 @@ def _registry(path: Path, name: str, word: str, schema: type[Any]) -> dict[str, 
     entries: dict[str, Any] = {}
     for slug, value in read_yaml(path, name).items():
         where = f"{name}: {word} {slug}"
-        if not isinstance(slug, str) or not SLUG.fullmatch(slug) or ".." in slug:
+        if not isinstance(slug, str) or not paths.SLUG.fullmatch(slug) or ".." in slug:
             raise MedbenchError(where, "the name is no slug", "use lower-case letters, digits, dots and dashes")
         try:
             if schema is _ModeEntry:
