@@ -4,6 +4,7 @@ The functions take names or Snakemake's wildcards (`"{dataset}"`), so rules and 
 """
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,14 @@ RESULTS = Path("results")
 SPLITS = ("train", "val", "test")
 ADAPTER_FILES = ("weights.safetensors", "certificate.json")
 GAP_TABLES = ("rq1", "rq2", "rq3", "global", "pooled")
+SLUG = re.compile(r"[a-z0-9][a-z0-9.-]*")
+
+
+def slug(name: str) -> str:
+    """A name that may stand in a path, as it is. Raises ValueError for another."""
+    if not SLUG.fullmatch(name) or ".." in name:
+        raise ValueError(f"{name!r} is no slug: lower-case letters, digits, dots and dashes only")
+    return name
 
 
 def model_folder(model: str) -> Path:

@@ -76,7 +76,7 @@ def interface() -> str:
         keys = table.primary_key()
         parts += [f"\n## {name}\n", (table.__doc__ or "").strip(), "", "| column | type | null | key | meaning |", "|---|---|---|---|---|"]
         for column, definition in table.columns().items():
-            null = "yes" if definition.nullable else ""
+            null = "yes" if definition.null else ""
             meaning = comments.get((table.__name__, column), "").replace("|", "\\|")
             parts.append(f"| `{column}` | {_type(definition.dtype)} | {null} | {'yes' if column in keys else ''} | {meaning} |")
     return "\n".join(parts) + "\n"
@@ -93,7 +93,7 @@ def _column_comments(source: str) -> dict[tuple[str, str], str]:
     for line in source.splitlines():
         if line.startswith("class "):
             current = line.removeprefix("class ").split("(")[0]
-        elif " = dy." in line and "#" in line:
+        elif " = Column(" in line and "#" in line:
             found[current, line.split(" = ")[0].strip()] = line.split("#", 1)[1].strip()
     return found
 

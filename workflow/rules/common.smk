@@ -91,10 +91,10 @@ if workflow.is_main_process and "gpu" not in workflow.global_resources and (foun
 
 
 wildcard_constraints:
-    dataset=configuration.SLUG.pattern,
-    model=configuration.SLUG.pattern,
-    mode=configuration.SLUG.pattern,
-    run=configuration.SLUG.pattern,
+    dataset=paths.SLUG.pattern,
+    model=paths.SLUG.pattern,
+    mode=paths.SLUG.pattern,
+    run=paths.SLUG.pattern,
 
 
 def quickly(function):
@@ -111,6 +111,17 @@ def get_params(stage, *keys):
         return clearly(lambda: cli.watched(CONFIG, stage, names))
 
     return quickly(tracked)
+
+
+def get_handed(stage, *keys):
+    """Function for `params`: those of a run, quoted for the command line; nothing for a large run, since a command has a bound."""
+    tracked = get_params(stage, *keys)
+
+    def handed(wildcards):
+        text = tracked(wildcards)
+        return f"--tracked {shlex.quote(text)}" if len(text) < 50_000 else ""
+
+    return quickly(handed)
 
 
 def clearly(action):
