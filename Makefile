@@ -6,14 +6,20 @@ READY := .venv/.ready
 CODE := medbench tests benchmarks
 TRANSFORMERS := 5.17.0 5.24.0
 
-.PHONY: run test test-transformers check campaign format docs lock lock-models
+# Two workers, since one Snakemake leaves cores idle while it starts; the longest first, so that none of them ends alone.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=20
+SUITE := tests/smoke tests/workflow tests/cluster tests/unit
+
+.PHONY: run test test-all test-transformers check campaign format docs lock lock-models
 
 run: $(READY)  ## the demo grid on all cores
 	$(BIN)/snakemake --cores all
 
-test: $(READY)  ## the whole suite; MEDBENCH_REAL_DATA names the folder of real images
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto tests/unit
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/workflow tests/cluster tests/smoke
+test: $(READY)  ## every behaviour once; MEDBENCH_REAL_DATA names the folder of real images
+	$(PYTEST) -m 'not full' $(SUITE)
+
+test-all: $(READY)  ## every behaviour of every family and at every moment: before an issue is closed
+	$(PYTEST) $(SUITE)
 
 test-transformers: $(TRANSFORMERS:%=.venv-transformers/%/.ready)  ## every study model loads on both ends of the admitted versions of transformers
 	for version in $(TRANSFORMERS); do \

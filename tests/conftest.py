@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,9 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ("Snakefile", "workflow", "medbench", "config", "profiles", "slurm", "resources")
+SNAKEMAKE = str(Path(sys.executable).with_name("snakemake"))
+SOURCES = ("Snakefile", "workflow", "medbench", "config", "profiles", "slurm", "now", "resources")
 
 
 class Outcome(NamedTuple):
@@ -31,13 +34,31 @@ class Clone:
         self.folder = folder
 
     def snakemake(self, *arguments: str, configfile: str = "config/nano.yaml") -> Outcome:
-        """Run Snakemake in the clone as a user does."""
+        """Run Snakemake in the clone as a user does; `configfile` may be several words."""
         before = self.records()
-        command = [str(Path(sys.executable).with_name("snakemake")), *arguments, "--cores", "all", "--configfile", configfile]
+        command = [SNAKEMAKE, *arguments, "--cores", "all", "--configfile", *configfile.split()]
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=3600)
         after = self.records()
         executed = {name for name, record in after.items() if before.get(name) != record}
         return Outcome(done.returncode, done.stdout + done.stderr, executed)
+
+    def plan(self, *targets: str, configfile: str = "config/nano.yaml") -> list[str]:
+        """Jobs that Snakemake would run, as `Outcome.executed` names them, each after those that it needs."""
+        outcome = self.snakemake("--dry-run", *targets, configfile=configfile)
+        assert outcome.code == 0, outcome.output
+        blocks = re.findall(r"^ *(?:local)?rule (\w+):$(.*?)(?=^ *(?:local)?rule|\Z)", outcome.output, re.MULTILINE | re.DOTALL)
+        wildcards = [(stage, re.search(r"^ +wildcards: (.*)$", block, re.MULTILINE)) for stage, block in blocks]
+        found = [f"{stage} {'/'.join(pair.split('=')[1] for pair in names[1].split(', '))}" for stage, names in wildcards if names]
+        assert found or "Nothing to be done" in outcome.output, outcome.output
+        return found
+
+    def compute(self, *targets: str, configfile: str = "config/nano.yaml") -> None:
+        """Run what Snakemake plans in one process: for what is about the stages' results. Snakemake keeps no record of these jobs."""
+        jobs = [job.replace(" ", "/").split("/") for job in self.plan(*targets, configfile=configfile)]
+        command = [sys.executable, str(ROOT / "tests/one_process.py"), configfile, json.dumps(jobs)]
+        environment = {**os.environ, "PYTHONPATH": str(self.folder)}
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=3600, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
 
     def records(self) -> dict[str, str]:
         """Job -> the text of its run record."""
@@ -88,13 +109,27 @@ def until(found: Callable[[], bool], seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What stays on one worker: a unit file, which prepares once; `smoke` and `cluster`, whose tests share a run and a SLURM."""
+    for item in items:
+        folder = item.path.parent.name
+        if folder != "workflow":
+            item.add_marker(pytest.mark.xdist_group(item.path.stem if folder == "unit" else folder))
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """One finished nano run; never changed, only copied."""
-    clone = make_clone(tmp_path_factory.mktemp("nano") / "clone")
-    outcome = clone.snakemake()
-    assert outcome.code == 0, outcome.output
-    return clone
+    """One finished nano run of all workers of this session; never changed, only copied."""
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "nano"
+    with FileLock(f"{place}.lock"):
+        if not place.exists():
+            clone = make_clone(place.with_name("nano-unfinished"))
+            outcome = clone.snakemake()
+            assert outcome.code == 0, outcome.output
+            clone.folder.rename(place)
+    return Clone(place)
 
 
 @pytest.fixture

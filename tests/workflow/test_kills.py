@@ -7,21 +7,20 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
 
 from medbench import warm
 from medbench.stages import STAGES
-from tests.conftest import Clone, Outcome, until
+from tests.conftest import SNAKEMAKE, Clone, Outcome, until
 
 CELL = "nano-radiology/nano-medclip/lora"
 
 
 def start(clone: Clone, *arguments: str, **variables: str) -> "subprocess.Popen[bytes]":
     """Snakemake in the background, its output in `out.txt`."""
-    command = [str(Path(sys.executable).with_name("snakemake")), *arguments, "--cores", "all", "--configfile", "config/nano.yaml"]
+    command = [SNAKEMAKE, *arguments, "--cores", "all", "--configfile", "config/nano.yaml"]
     with (clone.folder / "out.txt").open("wb") as out:
         return subprocess.Popen(command, cwd=clone.folder, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **variables})
 
@@ -53,7 +52,7 @@ def unfinished(clone: Clone) -> Clone:
     return clone
 
 
-def test_two_at_once_and_a_kill(unfinished: Clone) -> None:
+def test_two_at_once_and_a_kill(unfinished: Clone, finished: Clone) -> None:
     clone = unfinished
     first = start(clone)
     try:
@@ -84,9 +83,12 @@ def test_two_at_once_and_a_kill(unfinished: Clone) -> None:
     assert whole.code == 0, whole.output
     assert {f"predict {CELL}", "report nano"} <= whole.executed
     assert {job for job in whole.executed if job.startswith(("adapt", "predict"))} <= {f"adapt {CELL}", f"predict {CELL}"}
+    assert clone.tables() == finished.tables()
+    assert not list((clone.folder / "results/.partial").iterdir())
 
 
-def test_a_rerun_after_the_kill_ends_in_equal_tables_and_leaves_nothing_aside(unfinished: Clone, finished: Clone) -> None:
+@pytest.mark.full  # `test_campaign` kills a training, too
+def test_a_rerun_after_a_kill_in_training_ends_in_equal_tables_and_leaves_nothing_aside(unfinished: Clone, finished: Clone) -> None:
     first = start(unfinished)
     try:
         until(lambda: bool(list((unfinished.folder / "results/.partial").glob("*/training.pt"))))
@@ -124,15 +126,11 @@ def command_line(process: psutil.Process) -> list[str]:
 @pytest.mark.parametrize("n", [1, 2])
 def test_a_workstation_runs_as_many_gpu_jobs_at_once_as_it_has_gpus(clone: Clone, n: int) -> None:
     """Jobs see the device that they claimed (there is none behind it, so they compute on the CPU)."""
-    for file in sorted(clone.folder.glob("results/*/nano-radiology/*/lora.parquet")):  # predictions, scores, intervals
-        file.unlink()
-    for folder in (
-        *clone.folder.glob("results/adapters/nano-radiology/*/lora"),
-        clone.folder / "results/gaps",
-        clone.folder / "results/report",
-    ):
-        shutil.rmtree(folder)
-    first, most = start(clone, PATH=fake_gpus(clone, n)), 0
+    trained = "results/adapters/nano-radiology/nano-clip/lora"
+    predicted = "results/predictions/nano-radiology/nano-medclip/lora.parquet"
+    shutil.rmtree(clone.folder / trained)
+    (clone.folder / predicted).unlink()
+    first, most = start(clone, f"{trained}/certificate.json", predicted, PATH=fake_gpus(clone, n)), 0
     try:
         while first.poll() is None and (most < 2 or n == 1):
             most = max(most, len({*gpu_jobs(clone)}))

@@ -43,3 +43,11 @@ def test_now_without_any_cell_says_so(clone: Clone) -> None:
     outcome = clone.snakemake("now")
     assert outcome.code != 0
     assert "no cell of run nano exists yet" in outcome.output
+
+
+def test_now_behind_a_configuration_is_the_target_all_the_same(clone: Clone) -> None:
+    """Snakemake reads every word behind `--configfile` as a file: the root link `now` is one."""
+    (clone.folder / LORA).unlink()
+    outcome = clone.snakemake(configfile="config/nano.yaml now")
+    assert outcome.code == 0, outcome.output
+    assert outcome.executed == {"gaps nano", "report nano"}

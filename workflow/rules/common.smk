@@ -13,6 +13,20 @@ from medbench.errors import MedbenchError
 BASE = Path(workflow.basedir)
 gc.set_threshold(100_000, 50, 100)  # a large grid makes millions of objects that stay: looking through them is a sixth of a start
 
+# `snakemake now` makes scores, intervals, gaps and the report of the cells that exist, and starts no model job: the rules
+# that make cells are left out, and so are the cells that are not there. Only the command line tells this early. A job on a cluster
+# reads these rules again with another command line, so the start hands the answer on in the environment. Behind `--configfile`
+# Snakemake takes `now` for one more configuration: that is the root link of this name.
+ASKED_NOW = config.pop("now", False) or "now" in sys.argv[1:]
+if workflow.is_main_process:
+    os.environ["MEDBENCH_NOW"] = "1" if ASKED_NOW else ""
+NOW = bool(os.environ["MEDBENCH_NOW"])
+
+
+envvars:
+    "MEDBENCH_NOW",
+
+
 try:
     if workflow.is_main_process:
         exclusive.enter(dry_run=workflow.output_settings.dryrun)
@@ -24,9 +38,6 @@ except MedbenchError as error:
 
 RUN = CONFIG.run.run
 
-# `snakemake now` makes scores, intervals, gaps and the report of the cells that exist, and starts no model job: the rules
-# that make cells are left out, and so are the cells that are not there. Only the command line tells this early.
-NOW = "now" in sys.argv[1:]
 if NOW:
     CELLS = [cell for cell in CELLS if paths.predictions(*cell).exists()]
     if not CELLS:
@@ -155,7 +166,9 @@ def get_gpus(stage, *keys):
 
 def get_memory(stage, *keys):
     """Function for `resources: mem_mb`: by the size of the checkpoint, twice as much at a retry."""
-    return quickly(lambda wildcards, attempt: clearly(lambda: needs.memory_mb(CONFIG, stage, {key: wildcards[key] for key in keys}, attempt)))
+    return quickly(
+        lambda wildcards, attempt: clearly(lambda: needs.memory_mb(CONFIG, stage, {key: wildcards[key] for key in keys}, attempt))
+    )
 
 
 def get_runtime(stage, *keys):
