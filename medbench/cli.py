@@ -241,6 +241,8 @@ def _run_stage(name: str, names: tuple[str, ...], args: argparse.Namespace) -> N
 
 def write_resolved(config: "configuration.Config") -> Path:
     """Write the validated run and registries as one file named by its digest: all jobs of a start read it, so no two can disagree."""
+    from medbench import config as configuration
+
     text = provenance.canonical(configuration.dump(config))
     path = paths.RESULTS / ".config" / f"{provenance.digest(text)}.json"
     if not path.exists():
