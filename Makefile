@@ -55,7 +55,8 @@ docs: $(READY)  ## INTERFACE.md and config/schema.json from the code
 $(READY): requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "medbench needs Python 3.11 or newer; try: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	if command -v uv > /dev/null; then uv pip install --python $(BIN)/python --require-hashes --requirement requirements.lock; \
+	else $(BIN)/python -m pip install --requirement requirements.lock; fi
 	touch $@
 
 lock-models: $(READY)  ## write the hub's present commit into every model of the registry that has none; needs the network

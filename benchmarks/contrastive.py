@@ -147,7 +147,7 @@ def probe(n: int) -> list[str]:
     with torch.inference_mode():
         model.encode_images(model.to_device(batches[0]))  # warm
     of_bare = seconds(bare)
-    embedding = seconds(lambda: embed.run(embed.Params(MODULE, folder, None, 64), "toy", "m"))
+    embedding = seconds(lambda: embed.run(embed.Params(Source(MODULE, folder)._asdict(), 64), "toy", "m"))
     recipe = {"c_values": [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0], "n_splits": 5, "max_iter": 1000}
     fitting = seconds(lambda: adapt.run(adapt.Params("medbench.adapt.probe", None, recipe, ("a", "b"), 0), "toy", "m", "lp"))
     studys = seconds(lambda: published(model, held, TIMED)) * EPOCHS / TIMED
@@ -189,7 +189,7 @@ def child(n: int) -> str:
     """Write the tables in a process that ends before, then embed."""
     subprocess.run([sys.executable, "-c", f"from benchmarks.contrastive import dataset; dataset(200, {n // 200})"], check=True)
     folder = checkpoint(Path("mini"), "mini")
-    took = seconds(lambda: embed.run(embed.Params(MODULE, folder, None, 64), "toy", "m"))
+    took = seconds(lambda: embed.run(embed.Params(Source(MODULE, folder)._asdict(), 64), "toy", "m"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return f"embed, {n} images of 320x390 with the mini CLIP: {took:.0f} s, peak {peak:.0f} MB"
 

@@ -26,7 +26,7 @@ import polars as pl
 from medbench.metrics.scored import PRIMARY, Task
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ("Snakefile", "workflow", "medbench", "config", "profiles")
+SOURCES = ("Snakefile", "workflow", "medbench", "config", "profiles", "resources")
 FAMILIES = {
     "diagnosis": {"clip": ("mini-clip", "mini-medclip"), "siglip": ("mini-siglip", "mini-medsiglip")},
     "vqa": {"llava": ("mini-llava", "mini-llava-med")},

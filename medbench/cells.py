@@ -1,10 +1,12 @@
 """Cell, the grid, in-domain: which model meets which data set in which mode, and who may be compared with whom."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from medbench.config import Config, can_run, require_architecture, require_layout
 from medbench.errors import MedbenchError
+
+if TYPE_CHECKING:
+    from medbench.config import Config
 
 TASKS = {"contrastive": ("diagnosis",), "generative": ("vqa",)}
 BASELINES = {
@@ -33,23 +35,27 @@ class Entrant(NamedTuple):
     in_domain: frozenset[str]
 
 
-def possible(config: Config, cell: Cell) -> bool:
+def possible(config: "Config", cell: Cell) -> bool:
     """Whether the registries admit a cell: task fits the model's kind, and the model can run the mode."""
+    from medbench.config import can_run
+
     model, dataset = config.models[cell.model], config.datasets[cell.dataset]
     if model.kind == "baseline":
         return (cell.model, cell.mode) in BASELINES[dataset.task]
     return dataset.task in TASKS[model.kind] and can_run(model, cell.mode, config.modes[cell.mode])
 
 
-def known(config: Config, where: str, names: Mapping[str, str]) -> None:
+def known(config: "Config", where: str, names: Mapping[str, str]) -> None:
     """Raise MedbenchError, said of `where`, for a `dataset`, `model` or `mode` of `names` that is in no registry; other keys have none."""
     for key, word in (("dataset", "data set"), ("model", "model"), ("mode", "mode")):
         if key in names and names[key] not in (entries := getattr(config, f"{key}s")):
             raise MedbenchError(where, f"{word} {names[key]!r} is in no registry", f"choose from {', '.join(sorted(entries))}")
 
 
-def check(config: Config, cell: Cell) -> None:
+def check(config: "Config", cell: Cell) -> None:
     """Raise MedbenchError naming the part of a cell that the registries lack or refuse."""
+    from medbench.config import require_architecture, require_layout
+
     known(config, f"cell {cell}", cell._asdict())
     require_architecture(config, cell.model, f"cell {cell}", planned=True)
     require_layout(config, cell.dataset, f"cell {cell}")
@@ -60,7 +66,7 @@ def check(config: Config, cell: Cell) -> None:
         )
 
 
-def grid(config: Config) -> list[Cell]:
+def grid(config: "Config") -> list[Cell]:
     """The run's cells in the order of its lists, baselines last. Raises MedbenchError when a data set has none."""
     run, cells = config.run, []
     for dataset in run.datasets:
@@ -75,19 +81,19 @@ def grid(config: Config) -> list[Cell]:
     return cells
 
 
-def domain(config: Config, model: str) -> tuple[str, ...]:
+def domain(config: "Config", model: str) -> tuple[str, ...]:
     """The run's data sets that are in-domain for a model and whose task it can do, in the order of the run."""
     tasks = TASKS.get(config.models[model].kind, ())
     return tuple(name for name in config.run.datasets if config.datasets[name].task in tasks and is_in_domain(config, model, name))
 
 
-def is_in_domain(config: Config, model: str, dataset: str) -> bool:
+def is_in_domain(config: "Config", model: str, dataset: str) -> bool:
     """True where the data set's modality is among a specialist's pretraining; every medical data set is out of domain for a generalist."""
     entry = config.models[model]
     return entry.role == "specialist" and config.datasets[dataset].modality in entry.pretrained_on
 
 
-def entrants(config: Config) -> list[Entrant]:
+def entrants(config: "Config") -> list[Entrant]:
     """The run's models, baselines left out, as the gaps need them."""
     return [
         Entrant(name, entry.family, entry.role, frozenset(domain(config, name)))

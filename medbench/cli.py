@@ -3,21 +3,24 @@
 import argparse
 import errno
 import importlib
+import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from medbench import config as configuration
 from medbench import devices, paths, provenance, runtime
-from medbench.cells import known
 from medbench.errors import MedbenchError
-from medbench.models.checkpoint import is_pinned
 from medbench.stages import STAGES
 
+if TYPE_CHECKING:
+    from medbench import config as configuration
+
 RESOLVED = "MEDBENCH_RESOLVED"  # variable by which the rules name the resolved configuration
+HANDED = frozenset(("spread", "score", "twins", "interval", "ledger", "gaps"))
+"""Short stages without a model: their rules hand a job its parameters, since reading a configuration would take as long as the work."""
 ROOT = Path(__file__).parent.parent  # the clone: registries are found there from any working directory
 
 
@@ -54,8 +57,10 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--configfile", type=Path, nargs="+", default=[], help="laid over config/config.yaml; later files win")
 
 
-def read_config(args: argparse.Namespace) -> configuration.Config:
+def read_config(args: argparse.Namespace) -> "configuration.Config":
     """The configuration a verb was called with; under Snakemake the one that the start of the workflow resolved."""
+    from medbench import config as configuration  # with Pydantic, as long as most jobs without a model take
+
     if resolved := os.environ.get(RESOLVED):
         return configuration.from_resolved(Path(resolved))
     return configuration.from_files([ROOT / "config" / "config.yaml", *args.configfile], ROOT)
@@ -67,14 +72,14 @@ def stage_module(name: str) -> Any:
     return importlib.import_module(f"medbench.stages.{name}")
 
 
-def job(config: configuration.Config, stage: str, names: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
+def job(config: "configuration.Config", stage: str, names: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
     """Parameters of one job, and the names of the modules that are its code."""
     module = stage_module(stage)
     params = module.params(config, *names)
     return params, (module.__name__, *(module.modules(params) if hasattr(module, "modules") else ()))
 
 
-def watched(config: configuration.Config, stage: str, names: tuple[str, ...]) -> str:
+def watched(config: "configuration.Config", stage: str, names: tuple[str, ...]) -> str:
     """The text that must stay equal for a finished job to stay finished: parameters, code and library versions.
 
     The versions are those that made the result, so that an upgrade alone reruns nothing; with `rerun_on_versions`, those of now.
@@ -85,7 +90,7 @@ def watched(config: configuration.Config, stage: str, names: tuple[str, ...]) ->
     return f"{provenance.tracked(params, modules)} {provenance.canonical(versions)}"
 
 
-def stale(config: configuration.Config, cells: Iterable[tuple[str, str, str]]) -> list[str]:
+def stale(config: "configuration.Config", cells: Iterable[tuple[str, str, str]]) -> list[str]:
     """Of finished cells, those whose predictions were made with other library versions than the installed ones: `cell: changes`."""
     found = []
     for cell in cells:
@@ -97,7 +102,7 @@ def stale(config: configuration.Config, cells: Iterable[tuple[str, str, str]]) -
     return found
 
 
-def summary(config: configuration.Config, cells: Iterable[tuple[str, str, str]]) -> str:
+def summary(config: "configuration.Config", cells: Iterable[tuple[str, str, str]]) -> str:
     """How many cells a run has, baselines apart."""
     baselines, tasks = 0, dict[str, int]()
     for dataset, model, _ in cells:
@@ -110,8 +115,10 @@ def summary(config: configuration.Config, cells: Iterable[tuple[str, str, str]])
     return f"run {config.run.run}: {sum(tasks.values())} cells ({parts}), {baselines} of baselines"
 
 
-def unready(config: configuration.Config) -> list[str]:
+def unready(config: "configuration.Config") -> list[str]:
     """What of a run cannot run yet, a line each: data sets whose files need an application, models whose architecture has no file."""
+    from medbench import config as configuration
+
     found = []
     for dataset in config.run.datasets:
         entry = config.datasets[dataset]
@@ -125,8 +132,11 @@ def unready(config: configuration.Config) -> list[str]:
     return found + [f"{model}: architecture {config.models[model].architecture!r} has no file yet, its cells will fail" for model in absent]
 
 
-def unpinned(config: configuration.Config) -> list[str]:
+def unpinned(config: "configuration.Config") -> list[str]:
     """Models of a run whose weights may change from one day to the next, a line each: what is not pinned, and why."""
+    from medbench import config as configuration
+    from medbench.models.checkpoint import is_pinned
+
     found = []
     for name in config.run.models:
         entry = config.models[name]
@@ -141,7 +151,18 @@ def unpinned(config: configuration.Config) -> list[str]:
     return found
 
 
-def gpus(config: configuration.Config, stage: str, names: tuple[str, ...]) -> int:
+def warnings(config: "configuration.Config", cells: Sequence[tuple[str, str, str]], now: bool) -> list[str]:
+    """What the start of a run should say: cells made with other library versions; not for `now`, what cannot run yet or is not pinned."""
+    found = []
+    if not config.run.rerun_on_versions and (changed := stale(config, cells)):
+        which = f"{len(changed)} of {len(cells)} cells were made with other library versions ({changed[0]})"
+        found.append(f"STALE: {which}; with `rerun_on_versions: true` they run again")
+    if now:
+        return found
+    return [*found, *(f"NOT READY: {line}" for line in unready(config)), *(f"UNPINNED: {line}" for line in unpinned(config))]
+
+
+def gpus(config: "configuration.Config", stage: str, names: tuple[str, ...]) -> int:
     """GPUs that one job asks for: those of the registry's entry where the stage loads the model at all."""
     module = stage_module(stage)
     if not hasattr(module, "gpus"):
@@ -157,35 +178,71 @@ def _add_stage(verbs: Any, name: str) -> None:
     for key in module.KEYS:
         parser.add_argument(key, type=_slug)
     add_config_options(parser)
+    parser.set_defaults(tracked=None)
+    if name in HANDED:
+        parser.add_argument("--tracked", help="what the rule tracks of the job: it runs with these parameters and reads no configuration")
     parser.set_defaults(execute=lambda args: _run_stage(name, tuple(getattr(args, key) for key in module.KEYS), args))
 
 
 def _slug(value: str) -> str:
     try:
-        return configuration.Slug.__metadata__[0].func(value)  # type: ignore[attr-defined,no-any-return]
+        return paths.slug(value)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+class _Job(NamedTuple):
+    """What a stage runs with, and what its record says of it."""
+
+    params: Any
+    tracked: str
+    libraries: tuple[str, ...]
+    gpus: int = 0
+
+
+def _configured(name: str, names: tuple[str, ...], args: argparse.Namespace) -> _Job:
+    """The job as the configuration has it. Raises MedbenchError for a name that is in no registry."""
+    from medbench.cells import known
+    from medbench.config import require_architecture
+
+    config, keys, where = read_config(args), stage_module(name).KEYS, f"{name} {'/'.join(names)}"
+    known(config, where, dict(zip(keys, names, strict=True)))
+    if "model" in keys:
+        require_architecture(config, names[keys.index("model")], where)
+    params, modules = job(config, name, names)
+    return _Job(params, provenance.tracked(params, modules), provenance.libraries(modules), gpus(config, name, names))
+
+
+def _handed(name: str, text: str) -> _Job:
+    """The job as `watched` described it to the rule, for a stage that loads nothing by name."""
+    tracked, end = json.JSONDecoder().raw_decode(text)
+    params = stage_module(name).Params(**{key: _tuples(value) for key, value in tracked["params"].items()})
+    return _Job(params, text[:end], tuple(sorted(json.loads(text[end:]))))
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as the tuples that they were."""
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _run_stage(name: str, names: tuple[str, ...], args: argparse.Namespace) -> None:
     runtime.die_with_parent()
     started = provenance.process_start()
-    config = read_config(args)
-    keys = stage_module(name).KEYS
-    known(config, f"{name} {'/'.join(names)}", dict(zip(keys, names, strict=True)))
-    if "model" in keys:
-        configuration.require_architecture(config, names[keys.index("model")], f"{name} {'/'.join(names)}")
-    params, modules = job(config, name, names)
-    tracked = provenance.tracked(params, modules)
-    devices.claim(gpus(config, name, names))
-    facts = stage_module(name).run(params, *names) or {}
+    given = _handed(name, args.tracked) if args.tracked else _configured(name, names, args)
+    devices.claim(given.gpus)
+    facts = stage_module(name).run(given.params, *names) or {}
     device = str(runtime.device()) if "torch" in sys.modules else "cpu"
     record = paths.run_record(paths.main_output(name, names))
-    provenance.write_run_record(record, name, names, modules, tracked, started, {"device": device, **runtime.gpu_facts(), **facts})
+    found = {"device": device, **runtime.gpu_facts(), **facts}
+    provenance.write_run_record(record, name, names, given.libraries, given.tracked, started, found)
 
 
-def write_resolved(config: configuration.Config) -> Path:
+def write_resolved(config: "configuration.Config") -> Path:
     """Write the validated run and registries as one file named by its digest: all jobs of a start read it, so no two can disagree."""
+    from medbench import config as configuration
+
     text = provenance.canonical(configuration.dump(config))
     path = paths.RESULTS / ".config" / f"{provenance.digest(text)}.json"
     if not path.exists():

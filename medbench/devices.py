@@ -13,14 +13,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from filelock import FileLock, Timeout
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 POLL_SECONDS = 0.5
 _LINE = re.compile(r"GPU (\d+): .*\(UUID: (GPU-[^)]+)\)|\s+MIG .*\(UUID: (MIG-[^)]+)\)")
-_held: list[FileLock] = []  # until this process ends
+_held: list["FileLock"] = []  # until this process ends
 
 
 class Device(NamedTuple):
@@ -90,6 +91,8 @@ def _wait(devices: list[Device], n: int, job: str) -> list[Device]:
 
 def _try(devices: list[Device], n: int, job: str) -> list[Device]:
     """As many as are wanted, or none."""
+    from filelock import FileLock, Timeout  # with asyncio, which most jobs need not
+
     taken: list[Device] = []
     locks: list[FileLock] = []
     for device in devices:

@@ -2,17 +2,19 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from medbench import paths, tables
-from medbench.adapt.asked import Asked
 from medbench.adapt.base import Samples
-from medbench.datasets.images import ImageRow, read_images
 from medbench.errors import MedbenchError
+
+if TYPE_CHECKING:
+    from medbench.adapt.asked import Asked
+    from medbench.datasets.images import ImageRow
 
 
 def samples(dataset: str, split: str, n_classes: int, left_out: Collection[str] = ()) -> Samples:
@@ -29,8 +31,10 @@ def samples(dataset: str, split: str, n_classes: int, left_out: Collection[str] 
     return Samples(frame["sample_id"].to_list(), frame["group_id"].to_list(), labels, frame["image_id"].to_list())
 
 
-def asked(dataset: str, split: str, left_out: Collection[str] = ()) -> Asked:
+def asked(dataset: str, split: str, left_out: Collection[str] = ()) -> "Asked":
     """One split of a question-answering data set, without the samples `left_out`. Raises MedbenchError when nothing is left of it."""
+    from medbench.adapt.asked import Asked  # with Pillow
+
     path = paths.samples(dataset, split)
     frame = _without(tables.read(tables.SamplesVqa, path), path, left_out)
     return Asked(*(frame[column].to_list() for column in ("sample_id", "question", "answer", "image_id")))
@@ -87,8 +91,10 @@ def _vectors(dataset: str, model: str, image_ids: Sequence[str], column: str) ->
     return joined
 
 
-def images(dataset: str, image_ids: Sequence[str], batch_size: int) -> Iterator[list[ImageRow]]:
+def images(dataset: str, image_ids: Sequence[str], batch_size: int) -> Iterator[list["ImageRow"]]:
     """Batches of the images named, each once, in the order of the images table. Raises MedbenchError when one is absent."""
+    from medbench.datasets.images import read_images  # with pyarrow
+
     path, wanted, found = paths.images(dataset), frozenset(image_ids), 0
     for rows in read_images(path, wanted, batch_size):
         found += len(rows)

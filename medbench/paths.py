@@ -4,6 +4,7 @@ The functions take names or Snakemake's wildcards (`"{dataset}"`), so rules and 
 """
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,14 @@ RESULTS = Path("results")
 SPLITS = ("train", "val", "test")
 ADAPTER_FILES = ("weights.safetensors", "certificate.json")
 GAP_TABLES = ("rq1", "rq2", "rq3", "global", "pooled")
+SLUG = re.compile(r"[a-z0-9][a-z0-9.-]*")
+
+
+def slug(name: str) -> str:
+    """A name that may stand in a path, as it is. Raises ValueError for another."""
+    if not SLUG.fullmatch(name) or ".." in name:
+        raise ValueError(f"{name!r} is no slug: lower-case letters, digits, dots and dashes only")
+    return name
 
 
 def model_folder(model: str) -> Path:
@@ -93,9 +102,13 @@ def intervals(dataset: str, model: str, mode: str) -> Path:
     return RESULTS / "intervals" / dataset / model / f"{mode}.parquet"
 
 
-def is_finished(dataset: str, model: str, mode: str) -> bool:
-    """Whether a cell counts: an interval whose predictions are gone is left over from an earlier state."""
-    return all(table(dataset, model, mode).exists() for table in (predictions, scores, intervals))
+def is_finished(dataset: str, model: str, mode: str, task: str) -> bool:
+    """Whether a cell counts: an interval without what it was made of is left over from an earlier state.
+
+    Metrics of a diagnosis follow from the predictions; its scores are made on demand.
+    """
+    made = (predictions, scores, intervals) if task == "vqa" else (predictions, intervals)
+    return all(table(dataset, model, mode).exists() for table in made)
 
 
 def gaps(run: str) -> list[Path]:
@@ -111,6 +124,11 @@ def ledger(run: str) -> Path:
 def report(run: str) -> Path:
     """Folder of the run's report; `index.html` stands in it."""
     return RESULTS / "report" / run
+
+
+def answer(run: str) -> Path:
+    """The run's verdicts in a few lines of text, as the page has them at its top."""
+    return report(run) / "answer.txt"
 
 
 def main_output(stage: str, names: tuple[str, ...]) -> Path:

@@ -8,10 +8,12 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 
-LINE_SECONDS = 30.0
-"""Plain lines come at most this often..."""
+LINE_SECONDS = 10.0
+"""Plain lines of a process come at most this often..."""
 LINES = 20
 """...and at most about this many times a loop: a failed job's log is shown whole."""
+
+_said: list[float] = []  # when this process wrote its last line, or began its first loop: short loops, one after another, say something too
 
 A = TypeVar("A")
 
@@ -39,7 +41,9 @@ def _bar(items: Iterable[A], what: str, total: int, done: int, size: Callable[[A
 def _lines(items: Iterable[A], what: str, total: int, done: int, size: Callable[[A], int]) -> Iterator[A]:
     if done:
         print(f"{what}: going on after {done} of {total}", file=sys.stderr)
-    begun = said = time.monotonic()
+    begun = time.monotonic()
+    said = min(begun, *_said) if _said else begun
+    _said[:] = [said]
     count = 0
     for item in items:
         yield item
@@ -49,6 +53,7 @@ def _lines(items: Iterable[A], what: str, total: int, done: int, size: Callable[
         left = (total - done - count) / max(rate, 1e-9)
         if now - said >= max(LINE_SECONDS, (now - begun + left) / LINES):
             said = now
+            _said[:] = [now]
             print(line(what, done + count, total, rate, left), file=sys.stderr, flush=True)
 
 

@@ -19,8 +19,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
-
 from medbench import paths, runtime, warm
 
 PACKAGE = Path(__file__).parent
@@ -30,7 +28,7 @@ PACKAGE = Path(__file__).parent
 UNTRACKED = frozenset(
     f"medbench{name}"
     for name in (
-        "", ".__main__", ".cells", ".cli", ".config", ".devices", ".digests", ".errors", ".exclusive", ".hubs",
+        "", ".__main__", ".cells", ".cli", ".config", ".console", ".devices", ".digests", ".errors", ".exclusive", ".hubs",
         ".models.checkpoint", ".models.fitting", ".partial", ".progress",
         ".provenance", ".runtime", ".sources", ".stages", ".warm",
     )
@@ -75,7 +73,7 @@ def tracked(params: Any, modules: tuple[str, ...]) -> str:
 @cache
 def code_digest(modules: tuple[str, ...]) -> str:
     """Digest over the static import closure of some modules of medbench."""
-    return digest("".join(f"{name}\n{_normalised(name)}\n" for name in closure(modules)))
+    return digest("".join(f"{name}\n{_parsed(name).code}\n" for name in closure(modules)))
 
 
 @cache
@@ -87,7 +85,7 @@ def closure(modules: tuple[str, ...]) -> tuple[str, ...]:
         name = waiting.pop()
         if name not in found and name not in UNTRACKED and not _is_planned(name):
             found.add(name)
-            waiting += _imports(name)
+            waiting += _parsed(name).own
     return tuple(sorted(found))
 
 
@@ -105,60 +103,44 @@ def _source(module: str) -> Path | None:
     return None
 
 
+class _Parsed(NamedTuple):
+    """A module's code without comments and docstrings, the modules of medbench that it imports, inside functions too, and what else."""
+
+    code: str
+    own: tuple[str, ...]
+    outside: frozenset[str]  # top-level names
+
+
 @cache
-def _tree(module: str) -> ast.Module:
-    """The module's code without docstrings; the parser leaves out comments."""
+def _parsed(module: str) -> _Parsed:
     path = _source(module)
     if path is None:
         raise ModuleNotFoundError(module)
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree, names, packages = ast.parse(path.read_text(encoding="utf-8")), set[str](), set[str]()
     for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            and ast.get_docstring(node, clean=False) is not None
-        ):
-            node.body = node.body[1:] or [ast.Pass()]
-    return tree
-
-
-@cache
-def _imports(module: str) -> tuple[str, ...]:
-    names: set[str] = set()
-    for node in ast.walk(_tree(module)):
-        if isinstance(node, ast.Import):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if ast.get_docstring(node, clean=False) is not None:
+                node.body = node.body[1:] or [ast.Pass()]
+        elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
+            packages |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return tuple(name for name in names if name.split(".")[0] == "medbench" and _source(name) is not None)
-
-
-@cache
-def _normalised(module: str) -> str:
-    return ast.unparse(_tree(module))
+            packages.add(node.module.split(".")[0])
+    own = tuple(name for name in names if name.split(".")[0] == "medbench" and _source(name) is not None)
+    return _Parsed(ast.unparse(tree), own, frozenset(packages))
 
 
 def has_code(module: str) -> bool:
     """False for a package whose `__init__` only carries a docstring."""
-    return bool(_normalised(module).strip().removesuffix("pass"))
+    return bool(_parsed(module).code.strip().removesuffix("pass"))
 
 
 @cache
 def libraries(modules: tuple[str, ...]) -> tuple[str, ...]:
     """Sorted distributions of `LIBRARIES` that the closure of `modules` imports."""
-    outside = {name for module in closure(modules) for name in _outside(module)}
+    outside = {name for module in closure(modules) for name in _parsed(module).outside}
     return tuple(sorted({library for name in outside for library in LIBRARIES.get(name, ())}))
-
-
-@cache
-def _outside(module: str) -> frozenset[str]:
-    """Top-level names that a module imports from elsewhere, inside functions too."""
-    names: set[str] = set()
-    for node in ast.walk(_tree(module)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module.split(".")[0])
-    return frozenset(names)
 
 
 @cache
@@ -208,6 +190,8 @@ def process_start() -> float:
     if (handed_over := warm.began()) is not None:
         return handed_over
     if sys.platform != "linux":
+        import psutil
+
         return psutil.Process().create_time()
     after_name = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     since_boot = int(after_name[19]) / os.sysconf("SC_CLK_TCK")  # field 22, proc(5)
@@ -215,23 +199,22 @@ def process_start() -> float:
 
 
 def write_run_record(
-    path: Path, stage: str, names: tuple[str, ...], modules: tuple[str, ...], tracked_params: str, started: float, facts: dict[str, Any]
+    path: Path, stage: str, names: tuple[str, ...], used: tuple[str, ...], tracked_params: str, started: float, facts: dict[str, Any]
 ) -> None:
     """Times, host and versions of a finished job, beside its first output; `seconds` is wall time, memory in MB.
 
-    `modules`: those whose closure is the job's code. `facts`: what the job itself adds (device, number of images, parameters trained, ...).
+    `used`: the libraries that its code imports. `facts`: what the job itself adds (device, number of images, parameters trained, ...).
     """
-    usage = psutil.Process().memory_info()
     record = {
         "stage": stage,
         "names": list(names),
         "command": f"python -m medbench {stage} {' '.join(names)}",
         "params": json.loads(tracked_params),
         "versions": versions(),
-        "libraries": list(libraries(modules)),
+        "libraries": list(used),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "seconds": round(time.time() - started, 3),
-        "peak_rss_mb": round(_peak_rss_mb(usage.rss)),
+        "peak_rss_mb": round(_peak_rss_mb()),
         "host": socket.gethostname(),
         "torch": "torch" in sys.modules,
         "forked": warm.began() is not None,  # of a process that had torch in its memory
@@ -243,10 +226,12 @@ def write_run_record(
         aside.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _peak_rss_mb(now: int) -> float:
+def _peak_rss_mb() -> float:
     try:
         import resource
     except ImportError:  # Windows
-        return now / 2**20
+        import psutil
+
+        return float(psutil.Process().memory_info().rss / 2**20)
     unit = 1 if sys.platform == "darwin" else 1024
-    return max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, now) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

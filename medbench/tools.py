@@ -51,7 +51,8 @@ def generated() -> dict[str, str]:
     readme = (cli.ROOT / "README.md").read_text(encoding="utf-8")
     for name, table in (("datasets", listing.datasets(registry, state=False)), ("models", listing.models(registry))):
         readme = _between_markers(readme, name, table.markdown())
-    return {"INTERFACE.md": interface(), "config/schema.json": config.schema(), "README.md": readme}
+    pages = {"docs/models.md": listing.models_page(registry)}
+    return {"INTERFACE.md": interface(), "config/schema.json": config.schema(), "README.md": readme, **pages}
 
 
 def _between_markers(text: str, name: str, body: str) -> str:
@@ -75,7 +76,7 @@ def interface() -> str:
         keys = table.primary_key()
         parts += [f"\n## {name}\n", (table.__doc__ or "").strip(), "", "| column | type | null | key | meaning |", "|---|---|---|---|---|"]
         for column, definition in table.columns().items():
-            null = "yes" if definition.nullable else ""
+            null = "yes" if definition.null else ""
             meaning = comments.get((table.__name__, column), "").replace("|", "\\|")
             parts.append(f"| `{column}` | {_type(definition.dtype)} | {null} | {'yes' if column in keys else ''} | {meaning} |")
     return "\n".join(parts) + "\n"
@@ -92,7 +93,7 @@ def _column_comments(source: str) -> dict[tuple[str, str], str]:
     for line in source.splitlines():
         if line.startswith("class "):
             current = line.removeprefix("class ").split("(")[0]
-        elif " = dy." in line and "#" in line:
+        elif " = Column(" in line and "#" in line:
             found[current, line.split(" = ")[0].strip()] = line.split("#", 1)[1].strip()
     return found
 

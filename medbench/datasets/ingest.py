@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
@@ -212,7 +213,11 @@ def write_spool(path: Path, images: Iterable[Checked]) -> None:
 
 
 def _batch(rows: list[Checked]) -> pa.RecordBatch:
-    return pa.record_batch([pa.array([getattr(row, field.name) for row in rows], field.type) for field in SPOOL], SPOOL)
+    """Made by polars: handed lists, pyarrow imports pandas."""
+    columns = {name: [getattr(row, name) for row in rows] for name in SPOOL.names}
+    table = pl.DataFrame(columns, schema_overrides={"perceptual_hash": pl.UInt64}).to_arrow().cast(SPOOL)
+    (batch,) = table.combine_chunks().to_batches()
+    return batch
 
 
 def read_spool(path: Path, columns: Collection[str]) -> pa.Table:
@@ -235,5 +240,5 @@ def write_table(path: Path, spool: Path, evaluated: Collection[str]) -> None:
     ):
         for index in range(file.num_record_batches):
             group = pa.Table.from_batches([file.get_batch(index)])
-            flags = pa.array([image_id.as_py() in evaluated for image_id in group.column("image_id")], pa.bool_())
+            flags = pl.Series([image_id.as_py() in evaluated for image_id in group.column("image_id")]).to_arrow()
             writer.write_table(group.append_column("evaluated", flags))

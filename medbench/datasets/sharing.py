@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import polars as pl
 
 from medbench import tables
-from medbench.datasets.near import close_pairs
 
 IMAGE_KINDS = {"exact-image": "image_id", "exact-pixels": "pixel_digest"}  # kind -> column that is equal, the closest likeness first
 KINDS = {**IMAGE_KINDS, "group": "group_id"}
@@ -66,6 +65,8 @@ def _near_twins(joined: pl.DataFrame, threshold: int) -> pl.DataFrame:
 
 def close(hashes: pl.Series, threshold: int) -> pl.DataFrame:
     """Columns hash, other_hash: every pair of hashes within the threshold, in both directions, each hash with itself too."""
+    from medbench.datasets.near import close_pairs  # with numpy
+
     distinct = hashes.drop_nulls().unique().sort().to_numpy()
     pairs = close_pairs(distinct, threshold)
     first, second = distinct[pairs.first], distinct[pairs.second]

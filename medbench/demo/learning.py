@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from medbench.progress import track
+
 OUTER = ("embed", "lm_head", "projection")
 """In the names of matrices that Muon is not made for: they map words, places or pixels to vectors, or vectors into the shared space."""
 MATRIX_RATE = 3.0
@@ -59,7 +61,7 @@ def train(parts: Iterable[nn.Module], loss_of: Callable[[], torch.Tensor], steps
         (torch.optim.AdamW(others, betas=(0.9, 0.98), weight_decay=0.05, fused=True), rate),
     ]
     warmup, losses = max(1, steps // 10), []
-    for step in range(steps):
+    for step in track(range(steps), "pretrain, steps", steps):
         factor = min((step + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * step / steps))
         loss = loss_of()
         for optimizer, _ in optimizers:

@@ -6,7 +6,7 @@ since the pixel baseline has none.
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -20,6 +20,10 @@ from medbench.models.fitting import Fitting
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+
+QUANTISED = "medbench.models.quantised"
+"""Loaded by name: only models of few bits depend on what it imports."""
 
 
 class ImageOutput(NamedTuple):
@@ -148,6 +152,11 @@ def costs(model: Any) -> dict[str, int]:
 def module_name(kind: str, architecture: str) -> str:
     """Module of an architecture."""
     return f"medbench.models.{kind}.{architecture.replace('-', '_')}"
+
+
+def modules(source: Mapping[str, Any]) -> tuple[str, ...]:
+    """Modules that loading a model of these fields of a Source loads by name: the architecture's file, and what few bits need."""
+    return (source["module"], QUANTISED) if source["bits"] else (source["module"],)
 
 
 def checkpoint_files(checkpoint: str | None) -> list[Path]:

@@ -4,7 +4,7 @@ Everything is loaded from the folder that `medbench.models.checkpoint` finds. We
 `weights_only=True`, and code from a checkpoint is never run.
 """
 
-import importlib.util
+import importlib
 import json
 import pickle
 import re
@@ -25,7 +25,7 @@ from transformers.utils import logging
 
 from medbench import runtime
 from medbench.errors import Interrupted, MedbenchError
-from medbench.models.base import Contrastive
+from medbench.models.base import QUANTISED, Contrastive
 from medbench.models.checkpoint import weight_files
 from medbench.models.fitting import exhausted
 
@@ -40,8 +40,6 @@ ORIGINAL = {
 LARGER = "raise `gpus` or set `bits` of the model's entry"
 DECODER = ".language_model."
 """Part of the names of all that is in a generative model's decoder."""
-NOT_IN_DECODER = rf"(?!.*{re.escape(DECODER)}).*"
-"""Regular expression over names of layers, from their start."""
 
 
 class Placement(NamedTuple):
@@ -81,13 +79,13 @@ def load_weights(
     check_names(file, missing, unexpected, model)
 
 
-def check_names(file: Path, missing: Iterable[str], unexpected: Iterable[str], model: nn.Module) -> None:
-    """Raise MedbenchError when weights lack a tensor of the model or hold one too many that is no buffer."""
+def check_names(file: Path, missing: Iterable[str], unexpected: Iterable[str], model: nn.Module, unused: str = "") -> None:
+    """Raise MedbenchError when weights lack a tensor of the model or hold one too many: no buffer, nor one of the `unused` (full match)."""
     if absent := sorted(missing):
         found = f"{len(absent)} tensors are missing or of another shape, {absent[0]} first"
         raise MedbenchError(file, found, "fetch the whole checkpoint")
     buffers = BUFFERS | {name.rpartition(".")[2] for name, _ in model.named_buffers()}
-    if unknown := sorted(name for name in unexpected if name.rpartition(".")[2] not in buffers):
+    if unknown := sorted(name for name in unexpected if name.rpartition(".")[2] not in buffers and not re.fullmatch(unused, name)):
         found = f"{len(unknown)} tensors are unknown to {type(model).__name__}, {unknown[0]} first"
         raise MedbenchError(file, found, "give a checkpoint of this architecture")
 
@@ -122,8 +120,8 @@ def _unreadable(path: Path, error: Exception) -> MedbenchError:
     return MedbenchError(path, f"the weights cannot be read safely ({reason})", "fetch them again, as safetensors")
 
 
-def load_model(model_class: type[Any], path: Path, model_type: str, place: Placement) -> Any:
-    """The model of a folder, frozen and in evaluation mode.
+def load_model(model_class: type[Any], path: Path, model_type: str, place: Placement, unused: str = "") -> Any:
+    """The model of a folder, frozen and in evaluation mode. `unused`: regular expression of tensors that may be there and are not read.
 
     Raises MedbenchError when `config.json` is missing or names another `model_type`, when there are no weights, not all of them or some
     of another model, and when they are damaged or would run code.
@@ -131,7 +129,7 @@ def load_model(model_class: type[Any], path: Path, model_type: str, place: Place
     check_type(path, model_type)
     safe = weight_files(path)[0].suffix == ".safetensors"
     given: dict[str, Any] = {"local_files_only": True, "use_safetensors": safe, "weights_only": True}
-    return _built(lambda more: model_class.from_pretrained(path, **given, **more), path, place)
+    return _built(lambda more: model_class.from_pretrained(path, **given, **more), path, place, unused)
 
 
 def from_tensors(model_class: type[Any], config: Any, tensors: dict[str, torch.Tensor], path: Path, place: Placement) -> Any:
@@ -139,7 +137,7 @@ def from_tensors(model_class: type[Any], config: Any, tensors: dict[str, torch.T
     return _built(lambda more: model_class.from_pretrained(None, config=config, state_dict=tensors, **more), path, place)
 
 
-def _built(make: Callable[[dict[str, Any]], Any], path: Path, place: Placement) -> Any:
+def _built(make: Callable[[dict[str, Any]], Any], path: Path, place: Placement, unused: str = "") -> Any:
     """Weights go to their device one by one: host memory never holds a second copy of them.
 
     What matters of transformers' warnings is checked here: the type, tensors that are missing, misshapen or unknown.
@@ -147,9 +145,10 @@ def _built(make: Callable[[dict[str, Any]], Any], path: Path, place: Placement) 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     more: dict[str, Any] = {"dtype": place.dtype, "attn_implementation": "sdpa", "output_loading_info": True}
+    more["ignore_mismatched_sizes"] = True  # they are refused below, by name
     more["device_map"] = "auto" if place.spread else {"": place.device}
     if place.bits:
-        more |= {"quantization_config": _quantisation(path, place)}
+        more["quantization_config"] = importlib.import_module(QUANTISED).settings(path, place.bits, place.dtype)
     try:
         model, report = make(more)
     except (SafetensorError, pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError) as error:
@@ -161,7 +160,7 @@ def _built(make: Callable[[dict[str, Any]], Any], path: Path, place: Placement) 
             raise MedbenchError(path, f"does not load with {place.bits} bits ({' '.join(str(error).split())[:200]})", LARGER) from None
         raise _unreadable(path, error) from None
     missing = map(str, [*report["missing_keys"], *report["mismatched_keys"]])
-    check_names(path, missing, map(str, report["unexpected_keys"]), model)
+    check_names(path, missing, map(str, report["unexpected_keys"]), model, unused)
     if place.device.type == "cuda":
         _refuse_offload(getattr(model, "hf_device_map", {}), path)
     return model.requires_grad_(False).eval()
@@ -172,18 +171,6 @@ def _refuse_offload(device_map: dict[str, Any], path: Path) -> None:
     if elsewhere := sorted(name for name, device in device_map.items() if str(device) in ("cpu", "disk")):
         found = f"their memory does not hold {path}: {len(elsewhere)} parts are left over ({elsewhere[0]})"
         raise Interrupted("the GPUs", found, LARGER)
-
-
-def _quantisation(path: Path, place: Placement) -> Any:
-    """4 bits as QLoRA has them (NF4), 8 bits as LLM.int8(); all that is not in the decoder's layers keeps its numbers."""
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise MedbenchError(path, f"{place.bits}-bit weights need bitsandbytes, which is not installed", "pip install bitsandbytes")
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
-        load_in_4bit=place.bits == 4, load_in_8bit=place.bits == 8, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=place.dtype,
-        llm_int8_skip_modules=[NOT_IN_DECODER],
-    )  # fmt: skip
 
 
 def check_type(path: Path, model_type: str) -> None:

@@ -4,7 +4,6 @@ from itertools import islice
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 import torch
 
 from medbench import material, paths, runtime
@@ -34,7 +33,7 @@ def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> 
         done = min(len(journal) * source.batch_size, total)
         for batch in track(batches, f"predict {dataset}/{model}/{mode}, images", total, done, lambda one: len(one.image_ids)):
             logits = classifier.logits([batch.pixels], work.fitting)
-            journal.append(pa.table({"image": batch.image_ids, "logits": list(logits)}))
+            journal.append(pl.DataFrame({"image": batch.image_ids, "logits": logits}).to_arrow())  # pyarrow, handed lists, imports pandas
         answered = {image: logits for table in journal for image, logits in zip(*table.to_pydict().values(), strict=True)}
     logits = np.array([answered[image] for image in test.image_ids], dtype=np.float32)
     return material.predictions(test, np.exp(log_softmax(logits)))

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 import torch
 from PIL import Image
 
@@ -70,7 +69,8 @@ def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> 
         made_ready, what = ahead(prepare, left, runtime.overlaps()), f"predict {dataset}/{model}/{mode}, questions"
         for batch, prepared in track(made_ready, what, total, len(done), lambda one: len(one[0].places)):
             made = zip(*answers(prepared), strict=True)
-            journal.append(pa.table({"place": batch.places, **dict(zip(Answer._fields, map(list, made), strict=True))}))
+            columns = {"place": batch.places, **dict(zip(Answer._fields, map(list, made), strict=True))}
+            journal.append(pl.DataFrame(columns).to_arrow())  # pyarrow, handed lists, imports pandas
         found = {row.pop("place"): Answer(**row) for kept in journal for row in kept.to_pylist()}
     if loaded.model.dtype != torch.float32:
         work.found |= alone(loaded, dataset, test, found, put, look)

@@ -77,6 +77,11 @@ def overview(found: list[Part]) -> Overview:
     )
 
 
+def text(found: list[Part]) -> str:
+    """What a start ends with: a line a question and adaptation."""
+    return "".join(f"{part.title}: {part.summary}\n" for part in found)
+
+
 def _part(material: Material, question: str, adaptation: str, rows: pl.DataFrame) -> Part:
     lines = [_line(material, row) for row in rows.to_dicts()]
     key = f"{question}-{adaptation}"

@@ -74,7 +74,7 @@ class Material(NamedTuple):
 
 def read(params: Params, run: str) -> Material:
     """Read the run's files, relative to the working directory. Raises MedbenchError for a table that breaks its contract."""
-    missing = {cell: absent for cell in params.cells if (absent := _absent(cell))}
+    missing = {cell: absent for cell in params.cells if (absent := _absent(cell, params.datasets[cell.dataset].task))}
     present = tuple(cell for cell in params.cells if cell not in missing)
     *questions, pooled = paths.gaps(run)
     return Material(
@@ -195,9 +195,9 @@ def _chain(cell: Cell) -> Iterator[tuple[str, tuple[str, ...], Path]]:
     yield "interval", cell, paths.intervals(*cell)
 
 
-def _absent(cell: Cell) -> Absent | None:
+def _absent(cell: Cell, task: str) -> Absent | None:
     """Why a cell is not there, or None for one that is. The first stage that ran (left a log) without its output is to blame."""
-    if paths.is_finished(*cell):
+    if paths.is_finished(*cell, task):
         return None
     for stage, names, output in _chain(cell):
         log = paths.log(stage, *names)

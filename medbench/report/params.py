@@ -72,7 +72,7 @@ def _distinct(entries: dict[str, F]) -> dict[str, F]:
 
 def _model(settings: config.Config, name: str) -> ModelFacts:
     entry = settings.models[name]
-    weights = entry.checkpoint or ("pretrained by this workflow" if entry.pretrain else "none")
+    weights = entry.checkpoint or ("pretrained by medbench" if entry.pretrain else "none")
     label, in_domain = entry.about.label or name, cells.domain(settings, name)
     return ModelFacts(label, entry.family, entry.role, weights, entry.revision, entry.about.licence, in_domain)
 

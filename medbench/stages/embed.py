@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -103,10 +104,14 @@ def _check(batch: base.Batch, vectors: base.Vectors, cell: str) -> None:
 
 
 def _table(batch: base.Batch, vectors: base.Vectors) -> pa.Table:
-    embeddings: list[Any] = [None] * len(batch.image_ids)
+    """Made by polars: handed lists or arrays, pyarrow imports pandas."""
+    embeddings = pl.Series([None] * len(batch.image_ids), dtype=pl.List(pl.List(pl.Float32)))
     if vectors.embeddings is not None:
-        embeddings = [vector.tolist() if wanted else None for vector, wanted in zip(vectors.embeddings, batch.evaluated, strict=True)]
-    return pa.table([batch.image_ids, list(vectors.features), embeddings], schema=SCHEMA)
+        embeddings = pl.Series(vectors.embeddings).cast(embeddings.dtype)
+    columns = {"image_id": batch.image_ids, "features": pl.Series(vectors.features).cast(pl.List(pl.Float32)), "embeddings": embeddings}
+    evaluated = pl.Series(batch.evaluated, dtype=pl.Boolean)
+    frame = pl.DataFrame(columns).with_columns(pl.when(evaluated).then(pl.col("embeddings")))
+    return frame.to_arrow().cast(SCHEMA)
 
 
 def _write(tables: Iterable[pa.Table], path: Path) -> int:
@@ -120,7 +125,7 @@ def _write(tables: Iterable[pa.Table], path: Path) -> int:
 
 
 def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    waiting = SCHEMA.empty_table()
+    waiting = pa.Table.from_batches([], SCHEMA)
     for table in tables:
         waiting = pa.concat_tables([waiting, table])
         while waiting.num_rows >= ROW_GROUP:

@@ -1,7 +1,7 @@
 """Gaps of a run: RQ1-RQ3 per family, the global view, and pooled over data sets, from the intervals of its cells."""
 
 import sys
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from medbench import paths, tables
 from medbench.analysis.gaps import Estimate, Pair, Study, Unpaired, global_table, pooled_table, rq_table
 from medbench.cells import Cell, Entrant, entrants, grid
-from medbench.config import Config
 from medbench.errors import MedbenchError
 from medbench.metrics.scored import PRIMARY, Measure, Scored, Task
 from medbench.stages import interval
 from medbench.stats.resamples import Resamples
 from medbench.stats.table import estimates, replicates
+
+if TYPE_CHECKING:
+    from medbench.config import Config
 
 KEYS = ("run",)
 
@@ -36,7 +38,7 @@ class Params(NamedTuple):
     min_groups: int
 
 
-def params(config: Config, run: str) -> Params:
+def params(config: "Config", run: str) -> Params:
     """Parameters of a run. Raises MedbenchError for the name of another run."""
     if run != config.run.run:
         raise MedbenchError(f"run {run}", f"the configuration is of run {config.run.run!r}", "give the run's own --configfile")
@@ -122,9 +124,11 @@ class Stored:
     def _rows(self, cell: Cell) -> dict[Measure, _Row]:
         if cell not in self._intervals:
             rows: dict[Measure, _Row] = {}
-            if paths.is_finished(*cell):
+            if paths.is_finished(*cell, self.params.tasks[cell.dataset]):
                 frame = tables.read(tables.Intervals, paths.intervals(*cell)).filter(pl.col("method") == "percentile")
-                arrays = [series.fill_null(np.nan).to_numpy() for series in frame["replicates"]]
+                drawn = frame["replicates"]
+                flat = drawn.explode(empty_as_null=False).fill_null(np.nan).to_numpy()
+                arrays = np.split(flat, drawn.list.len().cum_sum().to_numpy())[:-1]
                 names, fields = frame.select(Measure._fields), frame.select(_Row._fields[:-1])
                 for name, values, array in zip(names.iter_rows(), fields.iter_rows(), arrays, strict=True):
                     rows[Measure(*name)] = _Row._make([*values, array])

@@ -1,18 +1,20 @@
 """Intervals of every metric of a cell, from a grouped bootstrap that all cells of a data set share."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from medbench import paths, tables
-from medbench.config import Config
 from medbench.metrics.scored import PRIMARY, Scored, ScoredDiagnosis, ScoredVqa, Task, with_clean
 from medbench.provenance import digest
 from medbench.stages.score import score_matrix
 from medbench.stats.resamples import Groups, Resamples
 from medbench.stats.table import Plan, Row, rows
+
+if TYPE_CHECKING:
+    from medbench.config import Config
 
 KEYS = ("dataset", "model", "mode")
 
@@ -29,7 +31,7 @@ class Params(NamedTuple):
     min_groups: int
 
 
-def params(config: Config, dataset: str, model: str, mode: str) -> Params:
+def params(config: "Config", dataset: str, model: str, mode: str) -> Params:
     """Parameters of one cell. The margin is none: only gaps use it."""
     chosen = config.run.statistics
     return Params(

@@ -1,12 +1,14 @@
 """ledger: which images, pictures and groups the data sets and splits of a run share."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
 from medbench import paths, tables
-from medbench.config import Config
 from medbench.datasets import sharing
+
+if TYPE_CHECKING:
+    from medbench.config import Config
 
 KEYS = ("run",)
 
@@ -18,7 +20,7 @@ class Params(NamedTuple):
     threshold: int
 
 
-def params(config: Config, name: str) -> Params:
+def params(config: "Config", name: str) -> Params:
     """`name` is the configuration's own: a run is known by its lists alone."""
     return Params(config.run.datasets, config.run.near_duplicates.threshold)
 

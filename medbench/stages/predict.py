@@ -53,8 +53,8 @@ def params(config: Config, dataset: str, model: str, mode: str) -> Params:
 
 
 def modules(params: Params) -> tuple[str, ...]:
-    """The method, and the architecture's file where it loads the model."""
-    return (params.method, params.source["module"]) if params.source else (params.method,)
+    """The method, and where it loads the model, what `base.modules` names."""
+    return (params.method, *base.modules(params.source)) if params.source else (params.method,)
 
 
 def gpus(params: Params) -> int:

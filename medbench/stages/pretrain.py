@@ -1,28 +1,31 @@
-"""Pretrain a mini model of the demo and save it in hub format."""
+"""A mini model of the demo in hub format: copied where one comes with medbench by the same recipe, else pretrained."""
 
-import importlib
 import shutil
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from medbench import partial, paths
 from medbench.config import Config
+from medbench.demo import shipped
 from medbench.errors import MedbenchError
 
 KEYS = ("model",)
-_MAKERS = {"llava": "medbench.demo.minillava"}
-_CONTRASTIVE = "medbench.demo.minimodels"
 
 
 class Params(NamedTuple):
-    """What the weights follow from."""
+    """What the weights follow from. `files`: name -> SHA-256 of the model that comes with medbench; None where it is trained."""
 
-    module: str
     architecture: str
     corpus: tuple[str, ...]
     steps: int
     batch_size: int
     pool_size: int
     seed: int
+    files: dict[str, str] | None
+
+    @property
+    def recipe(self) -> shipped.Recipe:
+        """As it stands in the folder of a model that comes with medbench."""
+        return shipped.Recipe(*self[:-1])
 
 
 def params(config: Config, model: str) -> Params:
@@ -30,29 +33,34 @@ def params(config: Config, model: str) -> Params:
     entry = config.models[model]
     if entry.pretrain is None:
         raise MedbenchError(f"model {model}", "is not pretrained by the workflow", "give it `pretrain` instead of `checkpoint`")
-    made = entry.pretrain
-    module = _MAKERS.get(entry.architecture, _CONTRASTIVE)
-    seed = config.run.seed + made.seed_offset
-    return Params(module, entry.architecture, made.corpus, made.steps, made.batch_size, made.pool_size, seed)
+    made, seed = entry.pretrain, config.run.seed + entry.pretrain.seed_offset
+    recipe = shipped.Recipe(entry.architecture, made.corpus, made.steps, made.batch_size, made.pool_size, seed)
+    return Params(*recipe, shipped.find(model, recipe))
 
 
 def modules(params: Params) -> tuple[str, ...]:
-    """The code that makes the model."""
-    return (params.module,)
+    """The code that trains the model; none where it is copied."""
+    return () if params.files else (shipped.maker(params.architecture),)
 
 
-def run(params: Params, model: str) -> None:
-    """Write the folder of the model: made aside, then put in place whole."""
+def run(params: Params, model: str) -> dict[str, Any]:
+    """Write the folder of the model: made aside, then put in place whole. Whether it was copied."""
     target = paths.model_folder(model)
     with partial.hold(paths.partial(f"pretrain-{model}"), f"pretrain {model}") as held:
         aside = held / "model"
         shutil.rmtree(aside, ignore_errors=True)
-        try:
-            maker = importlib.import_module(params.module)
-            sizes = {"steps": params.steps, "batch_size": params.batch_size, "pool_size": params.pool_size}
-            maker.pretrain(params.architecture, list(params.corpus), aside, params.seed, **sizes)
-        except ValueError as error:
-            raise MedbenchError(f"model {model}", str(error), "mend its `pretrain` entry") from None
+        if params.files:
+            shipped.copy(model, params.files, aside)
+        else:
+            _train(params, model, aside)
         shutil.rmtree(target, ignore_errors=True)  # an older result, or the empty folder that Snakemake made
         target.parent.mkdir(parents=True, exist_ok=True)
         aside.rename(target)
+    return {"shipped": params.files is not None}
+
+
+def _train(params: Params, model: str, folder: Any) -> None:
+    try:
+        shipped.train(params.recipe, folder)
+    except ValueError as error:
+        raise MedbenchError(f"model {model}", str(error), "mend its `pretrain` entry") from None

@@ -25,7 +25,7 @@ def run(params: Params, run: str) -> None:
 
     Raises MedbenchError for a table that is missing or breaks its contract. A cell that does not exist is no error: it is listed.
     """
-    from medbench.report import cautions, contact, export, figures, material, page, panels
+    from medbench.report import answer, cautions, contact, export, figures, material, page, panels
 
     folder = paths.report(run)
     for part in ("figures", "tables", "contact"):  # nothing of an earlier run with other models or data sets may stay
@@ -41,6 +41,7 @@ def run(params: Params, run: str) -> None:
     for sheet in sheets:
         contact.write(sheet, folder / "contact" / f"{sheet.dataset}.png")
     export.write_facts(found, folder / "facts.json")
+    paths.answer(run).write_text(answer.text(answer.parts(found)), encoding="utf-8")
     html = page.render(found, page.Parts(gaps, heatmaps, warned, sheets, list(tables)))
     partial = folder / ".index.html.partial"
     partial.write_text(html, encoding="utf-8")

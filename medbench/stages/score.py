@@ -1,15 +1,17 @@
 """Score every sample of a cell from its stored predictions: no model is asked again."""
 
 import sys
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from medbench import paths, tables
-from medbench.config import Config, Task
 from medbench.errors import MedbenchError
+
+if TYPE_CHECKING:
+    from medbench.config import Config, Task
 
 KEYS = ("dataset", "model", "mode")
 
@@ -17,10 +19,10 @@ KEYS = ("dataset", "model", "mode")
 class Params(NamedTuple):
     """What changes the scores besides the predictions."""
 
-    task: Task
+    task: "Task"
 
 
-def params(config: Config, dataset: str, model: str, mode: str) -> Params:
+def params(config: "Config", dataset: str, model: str, mode: str) -> Params:
     """Parameters of one cell."""
     return Params(config.datasets[dataset].task)
 

@@ -1,12 +1,14 @@
 """How far zero-shot AUROC moves over the prompt sets of a data set: wording decides much, and only set `main` counts elsewhere."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from medbench import material, paths, tables
-from medbench.config import Config
+
+if TYPE_CHECKING:
+    from medbench.config import Config
 
 KEYS = ("dataset", "model")
 
@@ -17,7 +19,7 @@ class Params(NamedTuple):
     classes: tuple[str, ...]
 
 
-def params(config: Config, dataset: str, model: str) -> Params:
+def params(config: "Config", dataset: str, model: str) -> Params:
     """Parameters of one model on one data set."""
     return Params(config.datasets[dataset].classes)
 

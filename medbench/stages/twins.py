@@ -3,11 +3,13 @@
 A stage of its own, and no column of the test split: what counts as a twin may change, and then no model job runs again.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from medbench import paths, tables
-from medbench.config import Config
 from medbench.datasets import sharing
+
+if TYPE_CHECKING:
+    from medbench.config import Config
 
 KEYS = ("dataset",)
 
@@ -18,7 +20,7 @@ class Params(NamedTuple):
     threshold: int | None
 
 
-def params(config: Config, dataset: str) -> Params:
+def params(config: "Config", dataset: str) -> Params:
     """Parameters of one data set."""
     near = config.run.near_duplicates
     return Params(near.threshold if near.in_clean else None)

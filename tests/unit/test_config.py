@@ -134,6 +134,45 @@ def test_duplicate_keys_are_refused(tmp_path: Path) -> None:
     assert "stands twice" in complaint(RUN, root)
 
 
+@pytest.mark.parametrize(
+    ("text", "held"),
+    [
+        ("a: &x {p: 1, q: 2}\nb: {<<: *x, q: 3}", {"a": {"p": 1, "q": 2}, "b": {"p": 1, "q": 3}}),
+        # the inner merge is met from outside first, since mappings are put together from the top down
+        ("a: {b: &y {<<: &z {k: 1, l: 1}, k: 2}}\nt: {<<: *y, l: 5}", {"a": {"b": {"k": 2, "l": 1}}, "t": {"k": 2, "l": 5}}),
+        (
+            "a: &x {p: 1}\nb: &y {p: 2, r: 1}\nc: {<<: [*x, *y], z: 1}",
+            {"a": {"p": 1}, "b": {"p": 2, "r": 1}, "c": {"p": 1, "r": 1}},
+        ),
+    ],
+)
+def test_merge_keys_work_and_an_overridden_key_is_no_duplicate(tmp_path: Path, text: str, held: dict[str, Any]) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    assert config.read_yaml(tmp_path / "x.yaml", "x.yaml") == held
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("a: &x {p: 1}\nb: {<<: *x, q: 1, q: 2}", "q"),
+        ("a: {b: &x {p: 1, p: 2}}\nc: {<<: *x}", "p"),
+        ("a: &x {p: 1}\nb: {<<: *x, <<: *x}", "<<"),
+    ],
+)
+def test_duplicate_keys_beside_a_merge_are_refused(tmp_path: Path, text: str, key: str) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(MedbenchError, match=f"key '{key}' stands twice"):
+        config.read_yaml(tmp_path / "x.yaml", "x.yaml")
+
+
+def test_a_registry_with_merge_keys_is_read(tmp_path: Path) -> None:
+    root = registries(tmp_path)
+    with (root / "config" / "modes.yaml").open("a") as file:
+        file.write("base: &base {kind: probe, n_splits: 3}\nmore: {<<: *base, n_splits: 4}\n")
+    loaded = config.load(RUN, root).modes
+    assert [loaded[name].model_dump()["n_splits"] for name in ("base", "more")] == [3, 4]
+
+
 def test_second_file_replaces_lists(tmp_path: Path) -> None:
     first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
     first.write_text(yaml.safe_dump({**RUN, "models": ["mini-clip", "mini-siglip"], "statistics": {"n_resamples": 500}}))

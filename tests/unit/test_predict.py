@@ -15,6 +15,7 @@ from medbench.adapt import linear
 from medbench.datasets.images import decode
 from medbench.errors import MedbenchError
 from medbench.models import base, similarity
+from medbench.models.checkpoint import Source
 from medbench.models.fitting import Fitting
 from medbench.stages import adapt, embed, predict, prompts
 from tests.unit import tiny
@@ -31,8 +32,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tiny.dataset()
         for architecture in tiny.ARCHITECTURES:
             checkpoint, module = str(tiny.checkpoint(architecture, Path(architecture))), base.module_name("contrastive", architecture)
-            embed.run(embed.Params(module, checkpoint, None, 8), "tiny", architecture)
-            prompts.run(prompts.Params(module, checkpoint, None, tiny.CLASSES, tiny.PROMPTS), "tiny", architecture)
+            source = Source(module, checkpoint)._asdict()
+            embed.run(embed.Params(source, 8), "tiny", architecture)
+            prompts.run(prompts.Params(source, tiny.CLASSES, tiny.PROMPTS), "tiny", architecture)
     return folder
 
 

@@ -20,6 +20,7 @@ from medbench.adapt.few_shot import draw_samples
 from medbench.errors import MedbenchError
 from medbench.metrics.scored import Measure, ScoredDiagnosis
 from medbench.models import base
+from medbench.models.checkpoint import Source
 from medbench.stages import adapt, embed, interval, predict, prompts, score, spread
 from medbench.stats.resamples import Groups
 from tests.unit import tiny
@@ -158,8 +159,12 @@ def test_adapters_against_the_prompts_tune_zero_shot_classification(data: Path, 
     chosen = predict.Params("medbench.predict.contrastive_lora", "diagnosis", source, tiny.CLASSES, True)
     predict.run(chosen, "tiny", "m", "lora-text")
     found = np.array(tables.read(tables.PredictionsDiagnosis, paths.predictions("tiny", "m", "lora-text"))["scores"].to_list())
-    embed.run(embed.Params(base.module_name("contrastive", architecture), str(folder), None, 8), "tiny", "m")
-    prompts.run(prompts.Params(base.module_name("contrastive", architecture), str(folder), None, tiny.CLASSES, tiny.PROMPTS), "tiny", "m")
+    embed.run(embed.Params(Source(base.module_name("contrastive", architecture), str(folder))._asdict(), 8), "tiny", "m")
+    prompts.run(
+        prompts.Params(Source(base.module_name("contrastive", architecture), str(folder))._asdict(), tiny.CLASSES, tiny.PROMPTS),
+        "tiny",
+        "m",
+    )
     predict.run(predict.Params("medbench.predict.zero_shot", "diagnosis", None, tiny.CLASSES), "tiny", "m", "ots")
     untuned = np.array(tables.read(tables.PredictionsDiagnosis, paths.predictions("tiny", "m", "ots"))["scores"].to_list())
     assert np.abs(found - untuned).max() > 1e-9
@@ -179,8 +184,8 @@ def test_adapters_against_the_prompts_tune_zero_shot_classification(data: Path, 
 def test_the_spread_has_every_prompt_set(data: Path) -> None:
     folder = str(tiny.checkpoint("clip", data / "model"))
     module = base.module_name("contrastive", "clip")
-    embed.run(embed.Params(module, folder, None, 8), "tiny", "m")
-    prompts.run(prompts.Params(module, folder, None, tiny.CLASSES, tiny.PROMPTS), "tiny", "m")
+    embed.run(embed.Params(Source(module, folder)._asdict(), 8), "tiny", "m")
+    prompts.run(prompts.Params(Source(module, folder)._asdict(), tiny.CLASSES, tiny.PROMPTS), "tiny", "m")
     spread.run(spread.Params(tiny.CLASSES), "tiny", "m")
     found = tables.read(tables.Spread, paths.spread("tiny", "m"))
     assert found.select("prompt_set", "prompts", "n").rows() == [("main", 3, 24), ("other", 2, 24)]
@@ -194,7 +199,7 @@ def test_the_spread_has_every_prompt_set(data: Path) -> None:
 
 def test_embedding_says_what_it_cost(data: Path) -> None:
     folder = str(tiny.checkpoint("clip", data / "model"))
-    facts = embed.run(embed.Params(base.module_name("contrastive", "clip"), folder, None, 8), "tiny", "m")
+    facts = embed.run(embed.Params(Source(base.module_name("contrastive", "clip"), folder)._asdict(), 8), "tiny", "m")
     loaded = tiny.load("clip", Path(folder))
     assert facts["parameters"] == sum(value.numel() for value in loaded.model.parameters())
     layers = loaded.model.config.vision_config

@@ -26,10 +26,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def forget() -> None:
-    for function in (
-        provenance.code_digest, provenance.closure, provenance.libraries,
-        provenance._tree, provenance._imports, provenance._outside, provenance._normalised,
-    ):  # fmt: skip
+    for function in (provenance.code_digest, provenance.closure, provenance.libraries, provenance._parsed):
         function.cache_clear()
 
 

@@ -70,7 +70,7 @@ def test_writes_every_file(folder: Path) -> None:
     listed = ["metrics", "verdicts", "gaps", "pooled", "baselines", "cells", "absent", "cautions", "ledger", "spread"]
     expected = {f"figures/{name}.{kind}" for name in plots for kind in ("svg", "png")}
     expected |= {f"tables/{name}.{kind}" for name in listed for kind in ("parquet", "csv")}
-    expected |= {f"contact/{name}.png" for name in (*report_run.DIAGNOSIS, "vqa")} | {"index.html", "facts.json", "cost.csv"}
+    expected |= {f"contact/{name}.png" for name in (*report_run.DIAGNOSIS, "vqa")} | {"index.html", "answer.txt", "facts.json", "cost.csv"}
     assert names == expected
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from medbench import cli
+from medbench import cli, paths
 from medbench import config as configuration
 from medbench.config import Config, Run
 from medbench.errors import MedbenchError
@@ -45,15 +45,17 @@ def test_nothing_is_unpickled_and_no_code_of_a_checkpoint_runs() -> None:
         assert not name.endswith((".extractall", "unpack_archive")), f"{where}: archives are read member by member"
 
 
-def test_a_rules_command_holds_wildcards_of_the_slugs_alphabet_and_its_log_alone() -> None:
+def test_a_rules_command_holds_wildcards_of_the_slugs_alphabet_its_log_and_what_is_quoted() -> None:
     commands = [match for file in RULES for match in re.findall(r'shell:\s*"(.*)"', file.read_text())]
     assert len(commands) == len(STAGES)
+    names = {"wildcards.dataset", "wildcards.model", "wildcards.mode", "wildcards.run", "log"}
     for command in commands:
-        assert set(re.findall(r"{(.*?)}", command)) <= {"wildcards.dataset", "wildcards.model", "wildcards.mode", "wildcards.run", "log"}
+        assert set(re.findall(r"{(.*?)}", command)) <= {*names, "params.tracked:q", "params.handed"}
     common = (ROOT / "workflow/rules/common.smk").read_text()
+    assert 'f"--tracked {shlex.quote(text)}"' in common
     for name in ("dataset", "model", "mode", "run"):
-        assert f"{name}=configuration.SLUG.pattern" in common
-    assert not [value for value in OUTSIDE if value != "a..b" and configuration.SLUG.fullmatch(value)]
+        assert f"{name}=paths.SLUG.pattern" in common
+    assert not [value for value in OUTSIDE if value != "a..b" and paths.SLUG.fullmatch(value)]
 
 
 @pytest.mark.parametrize("name", OUTSIDE)

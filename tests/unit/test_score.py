@@ -85,7 +85,7 @@ def test_no_sample_and_no_table_are_errors() -> None:
 
 def test_a_duplicate_sample_breaks_the_contract() -> None:
     frame = diagnosis([[0.5, 0.5], [0.2, 0.8]], [0, 1]).with_columns(sample_id=pl.lit("s0"))
-    with pytest.raises(MedbenchError, match="primary_key"):
+    with pytest.raises(MedbenchError, match=r"sample_id .the primary key. is duplicated in 2 of 2 rows"):
         tables.write(tables.PredictionsDiagnosis, frame, paths.predictions(*CELL))
 
 

@@ -17,7 +17,8 @@ from medbench import runtime, warm
 from tests.conftest import until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are kept warm on Linux alone")
-LONG = ("pretrain", "nano-clip", "--configfile", str(Path(__file__).parents[2] / "config/nano.yaml"))
+ROOT = Path(__file__).parents[2]
+LONG = ("pretrain", "nano-clip", "--configfile", str(ROOT / "config/nano.yaml"), str(ROOT / "tests/unit/seed.yaml"))
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,16 @@
 """What reruns, on finished nano runs: by Snakemake's plan, and by what was really executed."""
 
 import json
+import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from medbench import digests
 from medbench.stages import STAGES
 from tests.conftest import Clone
 
@@ -47,17 +51,59 @@ def test_added_model_runs_its_own_cells_and_the_aggregates(clone: Clone, rerun: 
         "  pretrain: {corpus: [natural], steps: 5, batch_size: 16}\n",
     )
     clone.edit("config/nano.yaml", "models: [nano-clip, nano-medclip", "models: [nano-clip, nano-medclip, ninth")
-    cells = {f"{stage} nano-radiology/ninth/{mode}" for stage in ("predict", "score", "interval") for mode in ("ots", "lp", "lora")}
+    cells = {f"{stage} nano-radiology/ninth/{mode}" for stage in ("predict", "interval") for mode in ("ots", "lp", "lora")}
     own = {"pretrain ninth", *(f"{stage} nano-radiology/ninth" for stage in ("embed", "prompts", "spread"))}
     adapted = {f"adapt nano-radiology/ninth/{mode}" for mode in ("lp", "lora")}
     assert rerun() == cells | own | adapted | AGGREGATES
+
+
+def test_another_recipe_of_a_model_trains_it_anew(clone: Clone) -> None:
+    clone.edit("config/models.yaml", "corpus: [natural], steps: 120, pool_size: 500", "corpus: [natural], steps: 5, pool_size: 500")
+    outcome = clone.snakemake("results/models/nano-clip")
+    assert outcome.code == 0, outcome.output
+    assert outcome.executed == {"pretrain nano-clip"}
+    assert json.loads(clone.records()["pretrain nano-clip"])["shipped"] is False
+
+
+def test_replaced_weights_rerun_exactly_their_model(clone: Clone) -> None:
+    """A folder of weights is known by its files' bytes: other bytes of equal size and time rerun its cells, a touched file nothing."""
+    folder = clone.folder / "my-weights"
+    shutil.copytree(clone.folder / "results/models/nano-clip", folder)
+    clone.append(
+        "config/models.yaml",
+        "\nmine:\n  family: clip\n  role: specialist\n  architecture: clip\n  pretrained_on: [everyday]\n  checkpoint: ./my-weights\n",
+    )
+    clone.edit("config/nano.yaml", "models: [nano-clip, nano-medclip", "models: [nano-clip, nano-medclip, mine")
+    outcome = clone.snakemake()
+    assert outcome.code == 0, outcome.output
+    cells = {f"{stage} nano-radiology/mine/{mode}" for stage in ("predict", "interval") for mode in ("ots", "lp", "lora")}
+    own = {f"{stage} nano-radiology/mine" for stage in ("embed", "prompts", "spread")}
+    own |= {f"adapt nano-radiology/mine/{mode}" for mode in ("lp", "lora")} | cells
+    assert outcome.executed == own | AGGREGATES
+    record = json.loads(clone.records()["predict nano-radiology/mine/lora"])
+    assert record["weights"] == {"checkpoint": f"sha256 {digests.tree(folder)}"} == certificate(clone, "mine")["weights"]
+    file = folder / "model.safetensors"
+    os.utime(file)
+    assert clone.plan() == []
+    before, content = file.stat(), bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.unlink()
+    file.write_bytes(content)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert set(clone.plan()) == own | AGGREGATES
+
+
+def certificate(clone: Clone, model: str) -> dict[str, Any]:
+    """Of its LoRA cell."""
+    found: dict[str, Any] = json.loads((clone.folder / f"results/adapters/nano-radiology/{model}/lora/certificate.json").read_text())
+    return found
 
 
 def test_comments_docstrings_and_resources_rerun_nothing(clone: Clone) -> None:
     clone.append("config/models.yaml", "\n# a comment\n")
     clone.append("medbench/stages/predict.py", "\n# a comment\n")
     clone.append("medbench/models/contrastive/clip.py", "\n# a comment\n")
-    clone.edit("workflow/rules/predict.smk", "mem_mb=3000", "mem_mb=4000")
+    clone.edit("medbench/needs.py", "BASE_MB = 4000", "BASE_MB = 5000")
     assert clone.snakemake().executed == set()
 
 
@@ -155,6 +201,14 @@ def test_one_cell_by_its_path(clone: Clone) -> None:
     (clone.folder / cell).unlink()
     outcome = clone.snakemake(cell)
     assert outcome.executed == {"predict nano-radiology/nano-clip/lp"}
+
+
+def test_the_scores_of_a_diagnosis_are_made_on_demand(clone: Clone) -> None:
+    cell = "nano-radiology/nano-clip/lp"
+    made = {path.parts[-3] for path in (clone.folder / "results/scores").rglob("*.parquet")}
+    assert made == {"nano-vqa-radiology"}, "no job reads the others"
+    outcome = clone.snakemake(f"results/scores/{cell}.parquet")
+    assert outcome.executed == {f"score {cell}"}, outcome.output
 
 
 def test_tracked_code_covers_what_is_really_imported(finished: Clone) -> None:

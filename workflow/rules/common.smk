@@ -7,7 +7,7 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 
-from medbench import cells, cli, config as configuration, devices, exclusive, needs, paths, warm
+from medbench import cells, cli, config as configuration, console, devices, exclusive, needs, paths, warm
 from medbench.errors import MedbenchError
 
 BASE = Path(workflow.basedir)
@@ -44,17 +44,10 @@ if NOW:
         sys.exit(f"ERROR: no cell of run {RUN} exists yet; run `snakemake --cores all` first")
 
 
-if not CONFIG.run.rerun_on_versions and (stale := cli.stale(CONFIG, CELLS)):
-    found = f"{len(stale)} of {len(CELLS)} cells were made with other library versions ({stale[0]})"
-    logger.warning(f"STALE: {found}; with `rerun_on_versions: true` they run again")
-
-
-if workflow.is_main_process:
+if workflow.is_main_process:  # once a start, not in each job of a cluster
     logger.info(cli.summary(CONFIG, CELLS))
-    for line in [] if NOW else cli.unready(CONFIG):
-        logger.warning(f"NOT READY: {line}")
-    for line in [] if NOW else cli.unpinned(CONFIG):
-        logger.warning(f"UNPINNED: {line}")
+    for line in cli.warnings(CONFIG, CELLS, NOW):
+        logger.warning(line)
 
 
 # A job replaces its shell, so that it is a child of Snakemake itself and dies with it (medbench.runtime). It finds this
@@ -70,6 +63,25 @@ def get_shell_prefix():
 
 
 shell.prefix(get_shell_prefix())
+
+
+def get_answer():
+    """The last lines of a start that made the report, or found it made: its verdicts and its page."""
+    asked = any(job.rule.name == "report" for job in workflow.dag.jobs)
+    return [*paths.answer(RUN).read_text().splitlines(), f"Page: {paths.report(RUN) / 'index.html'}"] if asked else []
+
+
+SAID = console.install(logger, workflow.output_settings, get_answer) if workflow.is_main_process else None
+
+
+onsuccess:
+    if SAID:
+        SAID.succeeded(log)
+
+
+onerror:
+    if SAID:
+        SAID.gave_up(log)
 
 
 # On CPUs, what models need is imported once for all jobs of this start, if any loads a model.
@@ -90,10 +102,10 @@ if workflow.is_main_process and "gpu" not in workflow.global_resources and (foun
 
 
 wildcard_constraints:
-    dataset=configuration.SLUG.pattern,
-    model=configuration.SLUG.pattern,
-    mode=configuration.SLUG.pattern,
-    run=configuration.SLUG.pattern,
+    dataset=paths.SLUG.pattern,
+    model=paths.SLUG.pattern,
+    mode=paths.SLUG.pattern,
+    run=paths.SLUG.pattern,
 
 
 def quickly(function):
@@ -110,6 +122,17 @@ def get_params(stage, *keys):
         return clearly(lambda: cli.watched(CONFIG, stage, names))
 
     return quickly(tracked)
+
+
+def get_handed(stage, *keys):
+    """Function for `params`: those of a run, quoted for the command line; nothing for a large run, since a command has a bound."""
+    tracked = get_params(stage, *keys)
+
+    def handed(wildcards):
+        text = tracked(wildcards)
+        return f"--tracked {shlex.quote(text)}" if len(text) < 50_000 else ""
+
+    return quickly(handed)
 
 
 def clearly(action):
@@ -184,6 +207,14 @@ def get_predict_input(wildcards):
         files.append(paths.embeddings(cell.dataset, cell.model))
         return [*files, paths.prompts(cell.dataset, cell.model)] if mode == "zero-shot" else files
     return [*files, paths.images(cell.dataset), *get_checkpoint(wildcards)]
+
+
+@quickly
+def get_interval_input(wildcards):
+    """What a cell's metrics follow from: of a diagnosis its predictions, of questions their scores too."""
+    cell = get_cell(wildcards)
+    files = [paths.twins(cell.dataset), paths.predictions(*cell)]
+    return [*files, paths.scores(*cell)] if CONFIG.datasets[cell.dataset].task == "vqa" else files
 
 
 def get_run_twins(wildcards):

@@ -29,6 +29,7 @@ rule prepare:
         paths.data("{dataset}"),
     log:
         paths.log("prepare", "{dataset}"),
+    priority: 3  # everything of a data set waits for it
     conda:
         "../envs/data.yaml"
     resources:

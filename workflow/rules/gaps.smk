@@ -16,8 +16,9 @@ rule gaps:
         runtime=60,
     params:
         tracked=get_params("gaps", "run"),
+        handed=get_handed("gaps", "run"),
     shell:
-        "python -m medbench gaps {wildcards.run} > {log} 2>&1"
+        "python -m medbench gaps {wildcards.run} {params.handed} > {log} 2>&1"
 
 
 rule ledger:
@@ -35,4 +36,4 @@ rule ledger:
     params:
         tracked=get_params("ledger", "run"),
     shell:
-        "python -m medbench ledger {wildcards.run} > {log} 2>&1"
+        "python -m medbench ledger {wildcards.run} --tracked {params.tracked:q} > {log} 2>&1"

@@ -1,4 +1,4 @@
-# models: the mini models of the demo, pretrained by the workflow itself.
+# models: the mini models of the demo: those that come with medbench, for another seed or recipe pretrained here.
 # REQUIRED INPUTS: none    OUTPUTS: results/models/{model}/
 
 

@@ -12,6 +12,7 @@ rule report:
         ledger=paths.ledger("{run}"),
     output:
         page=paths.report("{run}") / "index.html",
+        answer=paths.answer("{run}"),
     log:
         paths.log("report", "{run}"),
     conda:

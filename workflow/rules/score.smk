@@ -19,7 +19,7 @@ rule spread:
     params:
         tracked=get_params("spread", "dataset", "model"),
     shell:
-        "python -m medbench spread {wildcards.dataset} {wildcards.model} > {log} 2>&1"
+        "python -m medbench spread {wildcards.dataset} {wildcards.model} --tracked {params.tracked:q} > {log} 2>&1"
 
 
 rule score:
@@ -37,7 +37,7 @@ rule score:
     params:
         tracked=get_params("score", "dataset", "model", "mode"),
     shell:
-        "python -m medbench score {wildcards.dataset} {wildcards.model} {wildcards.mode} > {log} 2>&1"
+        "python -m medbench score {wildcards.dataset} {wildcards.model} {wildcards.mode} --tracked {params.tracked:q} > {log} 2>&1"
 
 
 rule twins:
@@ -56,14 +56,12 @@ rule twins:
     params:
         tracked=get_params("twins", "dataset"),
     shell:
-        "python -m medbench twins {wildcards.dataset} > {log} 2>&1"
+        "python -m medbench twins {wildcards.dataset} --tracked {params.tracked:q} > {log} 2>&1"
 
 
 rule interval:
     input:
-        twins=paths.twins("{dataset}"),
-        predictions=paths.predictions("{dataset}", "{model}", "{mode}"),
-        scores=paths.scores("{dataset}", "{model}", "{mode}"),
+        get_interval_input,
     output:
         paths.intervals("{dataset}", "{model}", "{mode}"),
     log:
@@ -76,4 +74,4 @@ rule interval:
     params:
         tracked=get_params("interval", "dataset", "model", "mode"),
     shell:
-        "python -m medbench interval {wildcards.dataset} {wildcards.model} {wildcards.mode} > {log} 2>&1"
+        "python -m medbench interval {wildcards.dataset} {wildcards.model} {wildcards.mode} --tracked {params.tracked:q} > {log} 2>&1"

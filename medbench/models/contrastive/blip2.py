@@ -15,6 +15,9 @@ from medbench.models import hub
 from medbench.models.base import ImageOutput
 from medbench.models.checkpoint import Checkpoint
 
+LANGUAGE_HEAD = r"(.*\.)?cls\..*"
+"""Of the Q-Former, which retrieval has no use for. The published sizes of the hub's files leave room for it in one of the two formats."""
+
 
 class Blip2(hub.HubContrastive):
     """Features are the vision tower's class token, as in the study; embeddings those of the 32 queries, the best of which counts."""
@@ -45,7 +48,7 @@ def load(checkpoint: Checkpoint, device: torch.device | None = None, dtype: torc
     The published logit is the cosine itself, without a scale: class scores are close to each other, their order is the model's.
     """
     path = checkpoint.folder()
-    model = hub.load_model(Blip2ForImageTextRetrieval, path, "blip-2", hub.placement(device, dtype))
+    model = hub.load_model(Blip2ForImageTextRetrieval, path, "blip-2", hub.placement(device, dtype), LANGUAGE_HEAD)
     return Blip2(model, hub.HubPixels(path), hub.load_tokenizer(path, model.config.qformer_config.vocab_size), scale=1.0)
 
 
