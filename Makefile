@@ -7,7 +7,7 @@ CODE := medbench tests benchmarks
 TRANSFORMERS := 5.17.0 5.24.0
 
 # Two workers, since one Snakemake leaves cores idle while it starts; the longest first, so that none of them ends alone.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=20
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations=20
 SUITE := tests/smoke tests/workflow tests/cluster tests/unit
 
 .PHONY: run test test-all test-transformers check campaign format docs lock lock-models

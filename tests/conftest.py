@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 from filelock import FileLock
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parents[1]
 SNAKEMAKE = str(Path(sys.executable).with_name("snakemake"))
@@ -109,13 +110,19 @@ def until(found: Callable[[], bool], seconds: float = 300) -> None:
         time.sleep(0.05)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What stays on one worker: a unit file, which prepares once; `smoke` and `cluster`, whose tests share a run and a SLURM."""
-    for item in items:
-        folder = item.path.parent.name
-        if folder != "workflow":
-            item.add_marker(pytest.mark.xdist_group(item.path.stem if folder == "unit" else folder))
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+    """A file's tests stay on one worker, where they share what was made once; of `workflow`, whose tests are long, each goes by itself.
+
+    xdist's own groups (`--dist loadgroup`) are lost on pytest 9.2: they are written into an attribute that it no longer reads.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if nodeid.startswith("tests/workflow/") else nodeid.split("::", 1)[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile:
+    """The hook of pytest-xdist."""
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""One folder for the demo and the run on real data, as a user has: the mini models are pretrained once."""
+"""The folder of the demo and of the run on real data; one for both where one worker runs both."""
 
 import pytest
 
