@@ -5,6 +5,7 @@ Weights of many gigabytes are read once for their digest; a start of the workflo
 
 import hashlib
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from medbench import runtime
 
 READ = frozenset((".bin", ".jinja", ".json", ".model", ".safetensors", ".txt"))
 """Endings of the files that loaders read of a checkpoint's folder: READMEs and weights for other libraries change nothing."""
+_LARGE = 2 * 10**9  # bytes: what takes seconds to read is said
 _SETTLED = 2.0  # s: a file that changed a moment ago may change again within the clock's resolution
 
 
@@ -26,6 +28,8 @@ def sha256(path: Path) -> str:
             return str(known["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
+    if before.st_size >= _LARGE:
+        print(f"reading {path} ({before.st_size / 1e9:.1f} GB) for its SHA-256, this once", file=sys.stderr, flush=True)
     with path.open("rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
     if time.time() - before.st_mtime > _SETTLED:

@@ -195,6 +195,14 @@ def test_a_run_without_twins_says_so_in_one_sentence(found: material.Material) -
     assert clean.lines(none) == [] and [count.clean for count in clean.counts(none)] == [24] * 5
 
 
+def test_equal_scores_are_cautioned(found: material.Material) -> None:
+    assert cautions.equal_scores(found).places == []
+    place = (pl.col("dataset") == "radio") & (pl.col("model") == "clip") & (pl.col("mode") == "ots")
+    half = [pl.when(place).then(0.5).otherwise(pl.col(name)).alias(name) for name in ("estimate", "low", "high")]
+    (said,) = cautions.equal_scores(found._replace(metrics=found.metrics.with_columns(half))).places
+    assert said == "Chest X-ray phantom: Mini clip, off the shelf"
+
+
 def test_a_sound_data_set_is_not_cautioned(found: material.Material) -> None:
     assert [caution.kind for caution in cautions.collect(found) if any("Chest X-ray" in place for place in caution.places)] == [
         "shared-test"
