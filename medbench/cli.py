@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from medbench import devices, paths, provenance, runtime
+from medbench import devices, paths, provenance, runtime, warm
 from medbench.errors import MedbenchError
 from medbench.stages import STAGES
 
@@ -232,6 +232,10 @@ def _run_stage(name: str, names: tuple[str, ...], args: argparse.Namespace) -> N
     started = provenance.process_start()
     given = _handed(name, args.tracked) if args.tracked else _configured(name, names, args)
     devices.claim(given.gpus)
+    if name in warm.STAGES:
+        from medbench.models import lazy
+
+        lazy.without_compiler()
     facts = stage_module(name).run(given.params, *names) or {}
     device = str(runtime.device()) if "torch" in sys.modules else "cpu"
     record = paths.run_record(paths.main_output(name, names))

@@ -24,13 +24,14 @@ from medbench import paths, runtime, warm
 PACKAGE = Path(__file__).parent
 # What these modules decide reaches a job only through its params, which are tracked by value.
 # checkpoint, digests, hubs: the params say by commit or digest which weights are read. errors: the wording of a message is no result;
-# devices, partial, progress, fitting: neither is where and how far a job is, nor in what pieces a batch goes through a device.
+# devices, partial, progress, fitting, lazy: neither is where and how far a job is, nor in what pieces a batch goes through a device,
+# nor when a library is imported.
 UNTRACKED = frozenset(
     f"medbench{name}"
     for name in (
         "", ".__main__", ".cells", ".cli", ".config", ".console", ".devices", ".digests", ".errors", ".exclusive", ".hubs",
-        ".models.checkpoint", ".models.fitting", ".partial", ".progress",
-        ".provenance", ".runtime", ".sources", ".stages", ".warm",
+        ".models.checkpoint", ".models.fitting", ".models.lazy", ".partial", ".progress", ".provenance", ".runtime", ".sources", ".stages",
+        ".warm",
     )
 )  # fmt: skip
 # Import name -> the distributions whose versions can change what is computed through it.

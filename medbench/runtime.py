@@ -73,7 +73,7 @@ def seed_everything(seed: int) -> None:
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
     if not torch.cuda.is_available():
-        torch.use_deterministic_algorithms(True)
+        _refuse_undetermined()
 
 
 def deterministic_kernels() -> None:
@@ -82,7 +82,14 @@ def deterministic_kernels() -> None:
 
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # what cuBLAS needs for it
     torch.backends.cudnn.benchmark = False
-    torch.use_deterministic_algorithms(True)
+    _refuse_undetermined()
+
+
+def _refuse_undetermined() -> None:
+    """As `torch.use_deterministic_algorithms(True)`, which sets the compiler too, and imports it for that: longer than torch itself."""
+    import torch
+
+    torch.set_deterministic_debug_mode("error")
 
 
 def device() -> "torch.device":

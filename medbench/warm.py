@@ -105,6 +105,9 @@ def serve(listener: socket.socket, parent: int) -> socket.socket:
     own = os.getpid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the jobs
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # jobs answer for themselves
+    from medbench.models import lazy
+
+    lazy.without_compiler()
     for name in _IMPORTS:
         importlib.import_module(name)
     gc.freeze()  # what is shared with the forks stays shared

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from peft import LoraConfig, inject_adapter_in_model
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn.functional import normalize
 
 from medbench.errors import MedbenchError
+from medbench.models import lazy
 from medbench.models.base import Contrastive
 from medbench.models.checkpoint import require_weights
 from medbench.models.fitting import Fitting
@@ -127,9 +127,12 @@ def build(model: Contrastive, n_features: int, k: int, r: int, alpha: int, dropo
 
     Raises MedbenchError when the architecture's target names match no layer.
     """
-    config = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=model.lora_targets)
     try:
-        inject_adapter_in_model(config, model.vision)
+        with lazy.bitsandbytes_where_used():
+            from peft import LoraConfig, inject_adapter_in_model
+
+            config = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=model.lora_targets)
+            inject_adapter_in_model(config, model.vision)
     except ValueError as error:
         found = f"no layer of the vision tower fits lora_targets {model.lora_targets!r} ({str(error).split('.')[0]})"
         raise MedbenchError(f"architecture {type(model).__name__}", found, "mend its file") from None

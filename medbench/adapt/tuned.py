@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from peft import LoraConfig, get_peft_model
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from medbench.errors import MedbenchError
+from medbench.models import lazy
 from medbench.models.checkpoint import Source, require_weights
 from medbench.models.generative_base import Generative
 from medbench.models.hub import DECODER
@@ -44,11 +44,13 @@ def build(model: Generative, r: int, alpha: int, dropout: float) -> None:
 
     Raises MedbenchError when the architecture's names match nothing.
     """
-    config = LoraConfig(
-        r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=model.lora_targets, modules_to_save=list(model.projector)
-    )
+    targets, whole = model.lora_targets, list(model.projector)
     try:
-        model.model = get_peft_model(model.model, config)
+        with lazy.bitsandbytes_where_used():
+            from peft import LoraConfig, get_peft_model
+
+            config = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, modules_to_save=whole)
+            model.model = get_peft_model(model.model, config)
     except ValueError as error:
         found = f"no layer of the decoder fits lora_targets {model.lora_targets!r} ({str(error).split('.')[0]})"
         raise MedbenchError(f"architecture {type(model).__name__}", found, "mend its file") from None
