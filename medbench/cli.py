@@ -215,7 +215,9 @@ def _run_stage(name: str, names: tuple[str, ...], args: argparse.Namespace) -> N
 
 def write_resolved(config: "configuration.Config") -> Path:
     """Write the validated run and registries as one file named by its digest: all jobs of a start read it, so no two can disagree."""
-    text = provenance.canonical(configuration.dump(config))
+    from medbench.config import dump
+
+    text = provenance.canonical(dump(config))
     path = paths.RESULTS / ".config" / f"{provenance.digest(text)}.json"
     if not path.exists():
         with runtime.whole(path) as aside:
