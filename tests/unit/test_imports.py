@@ -1,0 +1,122 @@
+"""What a job imports: no pandas and no sqlalchemy, no torch without a model, no compiler and no bitsandbytes that it does not use."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from medbench import cli, paths, provenance, tables
+from medbench.stages import STAGES, interval, ledger, score, spread, twins
+
+ROOT = Path(__file__).parents[2]
+WITHOUT_MODEL = ("fetch", "prepare", "spread", "score", "twins", "interval", "gaps", "ledger", "report")
+LOOKED_FOR = ("bitsandbytes", "pandas", "pydantic", "sqlalchemy", "torch")
+FOUND = f"print([name for name in {LOOKED_FOR} if name in sys.modules])"
+
+
+def run(code: str, folder: Path = ROOT) -> str:
+    """What a fresh process prints at last."""
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().splitlines()[-1]
+
+
+def test_stages_without_a_model_import_no_torch_at_any_depth() -> None:
+    modules = provenance.closure(tuple(f"medbench.stages.{stage}" for stage in WITHOUT_MODEL))
+    imported = [
+        name for name in modules if not name.startswith(("medbench.metrics.evaluate_modules.vqa", "medbench.models", "medbench.adapt"))
+    ]
+    assert run(f"import importlib\nfor name in {imported}: importlib.import_module(name)\n{FOUND}") == "['pydantic']"
+
+
+def test_tables_made_from_batches_import_no_pandas() -> None:
+    code = (
+        "import numpy as np\nfrom medbench.datasets import ingest\nfrom medbench.models.base import Batch, Vectors\n"
+        "from medbench.stages import embed\n"
+        "ingest.write_spool('spool', [ingest.Checked('a', 'b', 2**63, b'image', None)])\n"
+        "ingest.write_table('images.parquet', 'spool', {'a'})\n"
+        "vectors = Vectors(np.ones((2, 3), np.float32), np.ones((2, 1, 4), np.float32))\n"
+        "from pathlib import Path\n"
+        "embed._write([embed._table(Batch(['a', 'b'], [True, False], None), vectors)], Path('embeddings.parquet'))\n"
+    )
+    assert run(code + FOUND) == "['pydantic']"
+
+
+@pytest.fixture
+def cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str, str]:
+    """A cell with predictions in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    columns = {"sample_id": ["a", "b"], "group_id": ["a", "b"], "label": [0, 1], "scores": [[0.9, 0.1], [0.6, 0.4]], "draws": [None, None]}
+    frame = pl.DataFrame(columns, schema=tables.columns(tables.PredictionsDiagnosis))
+    tables.write(tables.PredictionsDiagnosis, frame, paths.predictions("d", "m", "ots"))
+    return "d", "m", "ots"
+
+
+def test_a_handed_job_reads_no_configuration_and_records_the_same(cell: tuple[str, str, str]) -> None:
+    tracked = provenance.tracked(score.Params("diagnosis"), ("medbench.stages.score",))
+    text = f'{tracked} {{"numpy":"2.0","polars":"2.0"}}'
+    code = f"from medbench import cli\nassert cli.main(['score', *{cell}, '--tracked', {text!r}]) == 0\n{FOUND}"
+    assert run(code, Path()) == "[]"
+    record = json.loads(paths.run_record(paths.scores(*cell)).read_text())
+    assert record["params"] == json.loads(tracked) and record["libraries"] == ["numpy", "polars"]
+    assert tables.read(tables.ScoresDiagnosis, paths.scores(*cell))["correct"].to_list() == [1.0, 0.0]
+
+
+HANDED: list[tuple[Any, Any]] = [
+    (score, score.Params("vqa")),
+    (interval, interval.Params("diagnosis", 0, 1000, 10_000, 0.95, False, 30)),
+    (twins, twins.Params(None)),
+    (spread, spread.Params(("a b's", '"quoted" $(touch x)', "ü{}"))),
+    (ledger, ledger.Params(("one", "two"), 4)),
+]
+
+
+@pytest.mark.parametrize(("module", "params"), HANDED)
+def test_parameters_come_back_as_they_were(module: Any, params: Any) -> None:
+    tracked = provenance.tracked(params, (module.__name__,))
+    given = cli._handed(module.__name__.rpartition(".")[2], f"{tracked} {{}}")
+    assert (given.params, given.tracked, given.libraries) == (params, tracked, ())
+
+
+def test_every_handed_stage_is_tested() -> None:
+    assert {module.__name__.rpartition(".")[2] for module, _ in HANDED} | {"gaps"} == cli.HANDED < set(STAGES)
+
+
+MODEL_JOB = """
+from medbench.models import lazy
+lazy.without_compiler()
+import torch
+from transformers import CLIPVisionConfig, CLIPVisionModel
+from medbench import runtime
+from medbench.adapt import classifier, contrastive_lora, generative_lora, tuned
+from medbench.models.contrastive import clip
+from medbench.models.generative import llava
+from medbench.predict import contrastive_lora, generative
+runtime.seed_everything(0)
+assert torch.are_deterministic_algorithms_enabled()
+sizes = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, image_size=8, patch_size=4)
+class Tiny:
+    vision = CLIPVisionModel(CLIPVisionConfig(**sizes))
+    lora_targets, device = clip.Clip.lora_targets, torch.device("cpu")
+model = classifier.build(Tiny, 8, 2, 2, 4, 0.0)
+optimiser = torch.optim.AdamW(model.adapters().values())
+Tiny.vision(torch.zeros(1, 3, 8, 8)).pooler_output.sum().backward()
+optimiser.step()
+UNUSED = "torch._dynamo.convert_frame", "torch._inductor", "bitsandbytes", "pandas", "sqlalchemy"
+def imported(): return [name for name in UNUSED if name in sys.modules]
+before = imported()
+from torch._dynamo.utils import counters
+import torch._dynamo.utils
+assert torch._dynamo.utils.counters is counters
+assert torch.compile(lambda x: x + 1, backend="eager")(torch.ones(1)).item() == 2
+print(before, imported()[0])
+"""
+
+
+def test_a_model_job_imports_the_compiler_only_when_it_is_used() -> None:
+    assert run(MODEL_JOB) == "[] torch._dynamo.convert_frame"
