@@ -34,7 +34,7 @@ def test_stages_without_a_model_import_no_torch_at_any_depth() -> None:
     assert run(f"import importlib\nfor name in {imported}: importlib.import_module(name)\n{FOUND}") == "['pydantic']"
 
 
-def test_tables_made_from_batches_import_no_pandas() -> None:
+def test_tables_made_from_batches_import_no_pandas(tmp_path: Path) -> None:
     code = (
         "import numpy as np\nfrom medbench.datasets import ingest\nfrom medbench.models.base import Batch, Vectors\n"
         "from medbench.stages import embed\n"
@@ -44,7 +44,7 @@ def test_tables_made_from_batches_import_no_pandas() -> None:
         "from pathlib import Path\n"
         "embed._write([embed._table(Batch(['a', 'b'], [True, False], None), vectors)], Path('embeddings.parquet'))\n"
     )
-    assert run(code + FOUND) == "['pydantic']"
+    assert run(code + FOUND, tmp_path) == "['pydantic']"
 
 
 @pytest.fixture
