@@ -25,6 +25,8 @@ def prepared(clone: Clone) -> None:
         if not folder.exists():
             tiny.checkpoint(architecture, folder)
         entries[name]["checkpoint"] = f"./checkpoints/{architecture}"
+        for pin in ("revision", "checksums", "companions"):  # of the published weights
+            entries[name].pop(pin, None)
         quick = {"epochs": 8, "learning_rate": 1.0e-3, "head_learning_rate": 3.0e-3, "dropout": 0.0}
         entries[name]["overrides"] = dict.fromkeys(("lora", "lora-text", "lora-clean"), quick)
     path.write_text(yaml.safe_dump(entries, sort_keys=False))
