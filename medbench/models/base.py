@@ -156,7 +156,7 @@ def module_name(kind: str, architecture: str) -> str:
 
 def modules(source: Mapping[str, Any]) -> tuple[str, ...]:
     """Modules that loading a model of these fields of a Source loads by name: the architecture's file, and what few bits need."""
-    return (source["module"], QUANTISED) if source["bits"] else (source["module"],)
+    return (source["module"], QUANTISED) if source.get("bits") else (source["module"],)
 
 
 def checkpoint_files(checkpoint: str | None) -> list[Path]:

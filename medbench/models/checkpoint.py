@@ -69,7 +69,7 @@ class Checkpoint:
         """Note what a folder holds, once it is what the registry pins. Raises MedbenchError where it is not."""
         self.loaded[MAIN] = _identity(path, self.source.revision, f"checkpoint {self.name}")
         for name, expected in self.source.checksums.items():
-            if name != self.name.rpartition("/")[2]:  # an archive is checked when it is downloaded, and does not stay
+            if Path(name).suffix in digests.READ:  # an archive is checked when it is downloaded, and does not stay
                 _verify(path / name, expected)
 
     def companion(self, named: str, path: Path, files: Sequence[str]) -> Path:
