@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from filelock import FileLock
 
 from medbench import runtime
 
@@ -52,17 +53,22 @@ class Slurm(NamedTuple):
     folder: Path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     """One node with two GPUs that are none."""
     if missing := [name for name in PROGRAMS if not find(name)]:
         pytest.skip(f"no SLURM here: {', '.join(missing)} is not installed (Debian: slurm-wlm, munge)")
     if os.getuid():
         pytest.skip("starting a SLURM of one's own needs root")
+    with FileLock(CONFIGURATION / "medbench-test.lock"):  # its place and ports are the machine's: another suite waits
+        yield from _started(tmp_path_factory)
+
+
+def _started(factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     written = CONFIGURATION / "slurm.conf"
     if written.exists() and "ClusterName=medbench-test" not in written.read_text():  # ours is what a killed test left
         pytest.skip("this machine has a SLURM of its own, which tests leave alone")
-    folder = tmp_path_factory.mktemp("slurm")
+    folder = factory.mktemp("slurm")
     os.chmod(folder, 0o755)
     host = socket.gethostname()
     for name, text in (("slurm.conf", CONF.format(host=host, folder=folder, cpus=os.cpu_count())), ("gres.conf", GRES)):
