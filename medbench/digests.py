@@ -1,4 +1,7 @@
-"""SHA-256 of large files, computed once: a digest is kept until size, time of change or inode of its file differ.
+"""SHA-256 of large files, computed once: a digest is kept until size, times or inode of its file differ.
+
+The time of modification can be set back, and a disk gives a new file the inode of one that was just removed; the time of the last change of
+the entry itself (ctime) nobody sets.
 
 Weights of many gigabytes are read once for their digest; a start of the workflow and its jobs then look at the disk's entry alone.
 """
@@ -20,7 +23,7 @@ _SETTLED = 2.0  # s: a file that changed a moment ago may change again within th
 def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes. Raises OSError for a file that cannot be read."""
     before = path.stat()
-    stamp = [before.st_size, before.st_mtime_ns, before.st_ino]
+    stamp = [before.st_size, before.st_mtime_ns, before.st_ctime_ns, before.st_ino]
     note = runtime.cache() / "digests" / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()}.json"
     try:
         known = json.loads(note.read_bytes())
@@ -32,7 +35,7 @@ def sha256(path: Path) -> str:
         print(f"reading {path} ({before.st_size / 1e9:.1f} GB) for its SHA-256, this once", file=sys.stderr, flush=True)
     with path.open("rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if time.time() - before.st_mtime > _SETTLED:
+    if time.time() - max(before.st_mtime, before.st_ctime) > _SETTLED:
         try:
             with runtime.whole(note) as aside:
                 aside.write_text(json.dumps({"stamp": stamp, "sha256": found}), encoding="utf-8")

@@ -57,8 +57,10 @@ def test_a_folder_is_known_by_the_digest_of_what_is_read(folder: Path) -> None:
 
 
 def test_equal_sizes_and_times_do_not_hide_other_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A digest is kept by size, time of change and inode; a file that is put in another's place has another inode."""
+    """A digest is kept by size, times and inode: what is put in another file's place differs in one of them, whatever times it is given."""
     monkeypatch.setenv("MEDBENCH_CACHE", str(tmp_path / "cache"))
+    assert digests._SETTLED > 0, "what changed a moment ago is not kept"
+    monkeypatch.setattr(digests, "_SETTLED", -1.0)
     file, other = tmp_path / "w.safetensors", tmp_path / "other"
     for path, text in ((file, b"one"), (other, b"two")):
         path.write_bytes(text)
@@ -67,6 +69,11 @@ def test_equal_sizes_and_times_do_not_hide_other_bytes(tmp_path: Path, monkeypat
     assert digests.sha256(file) == first and len(list((tmp_path / "cache/digests").iterdir())) == 1
     shutil.move(other, file)
     assert digests.sha256(file) != first
+    second = digests.sha256(file)
+    with file.open("r+b") as stream:
+        stream.write(b"six")  # in place: the inode stays
+    os.utime(file, (1_000_000, 1_000_000))
+    assert digests.sha256(file) not in (first, second)
     for note in (tmp_path / "cache/digests").iterdir():
         note.write_text("half a no")
     assert digests.sha256(file) != first, "a damaged note is computed anew"
