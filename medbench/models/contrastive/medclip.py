@@ -70,11 +70,7 @@ class MedClip(Contrastive):
 
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
         """Grey, in the middle of a black square of at least 224 pixels, then bicubic: a small image is not enlarged (its `pad_img`)."""
-        width, height = image.size
-        side = max(SIDE, width, height)
-        square = Image.new("L", (side, side))
-        square.paste(image.convert("L"), ((side - width) // 2, (side - height) // 2))
-        return np.repeat(np.asarray(square.resize((SIDE, SIDE), Image.Resampling.BICUBIC))[None], 3, axis=0)
+        return np.repeat(np.asarray(squared(image, "L", SIDE, Image.Resampling.BICUBIC))[None], 3, axis=0)
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """By the published mean and deviation of chest radiographs."""
@@ -103,6 +99,15 @@ class MedClip(Contrastive):
         swin = self.model.vision_model.model
         enable = getattr(swin, "activation_checkpointing_enable", None) or swin.gradient_checkpointing_enable  # the older name
         enable({"use_reentrant": False})
+
+
+def squared(image: Image.Image, mode: str, least: int, method: Image.Resampling) -> Image.Image:
+    """The image in the middle of a black square of at least `least` pixels, resized to the model's side."""
+    width, height = image.size
+    side = max(least, width, height)
+    square = Image.new(mode, (side, side))
+    square.paste(image.convert(mode), ((side - width) // 2, (side - height) // 2))
+    return square.resize((SIDE, SIDE), method)
 
 
 def load(checkpoint: Checkpoint, device: torch.device | None = None, dtype: torch.dtype | None = None) -> MedClip:

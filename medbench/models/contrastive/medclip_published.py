@@ -19,11 +19,7 @@ class MedClipPublished(medclip.MedClip):
 
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
         """RGB, padded to a square with black, bilinear to 224."""
-        side = max(image.size)
-        square = Image.new("RGB", (side, side))
-        square.paste(image.convert("RGB"), ((side - image.width) // 2, (side - image.height) // 2))
-        resized = square.resize((medclip.SIDE, medclip.SIDE), Image.Resampling.BILINEAR)
-        return np.asarray(resized).transpose(2, 0, 1)
+        return np.asarray(medclip.squared(image, "RGB", 0, Image.Resampling.BILINEAR)).transpose(2, 0, 1)
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """0..1 times the factor, mean 0, CLIP's deviation: the largest value is 2.24 (of green)."""
