@@ -82,6 +82,7 @@ class Generative(ABC):
 
     def __init__(self, model: Any, processor: Any) -> None:
         self.model, self.processor = model, processor
+        hub.check_vocabulary(self.tokenizer, model.get_input_embeddings().num_embeddings, Path(model.name_or_path))
         self.ends = self._ends()
         """Ids that end an answer."""
         model.generation_config = self._greedy(model.generation_config)
@@ -293,8 +294,12 @@ class ChatEnded(Generative):
 
 
 def load_processor(path: Path, model_type: str) -> Any:
-    """The processor of a folder. Raises MedbenchError when the folder is of another model type, has no processor, or no chat template."""
+    """The processor of a folder.
+
+    Raises MedbenchError when the folder is of another model type, has no tokenizer, no processor, or no chat template.
+    """
     hub.check_type(path, model_type)
+    hub.check_tokenizer_files(path)
     try:
         processor = AutoProcessor.from_pretrained(path, local_files_only=True)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TypeError, KeyError) as error:

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from medbench import cli, config, digests, needs, sources
 from medbench.errors import MedbenchError
 from medbench.lock import lock
-from medbench.models import base, checkpoint
+from medbench.models import base, checkpoint, hub
 from medbench.models.checkpoint import Source
-from tests.unit import tiny
+from tests.unit import tiny, tiny_generative
 from tests.unit.hubserver import COMMIT, Hub, serving
 
 ROOT = Path(__file__).parents[2]
@@ -234,6 +234,24 @@ def test_a_spoilt_checkpoint_is_one_line(folder: Path, spoil: Callable[[Path], s
     with pytest.raises(MedbenchError, match=expected) as error:
         load(folder)
     assert "\n" not in str(error.value) and str(folder) in str(error.value)
+
+
+@pytest.mark.parametrize("family", tiny_generative.ALL)
+def test_no_family_answers_without_its_own_tokenizer(family: str, tmp_path: Path) -> None:
+    folder = tiny_generative.checkpoint(family, tmp_path / "m")
+    for name in (*hub.VOCABULARIES, "merges.txt"):
+        for file in folder.rglob(name):
+            file.unlink()
+    with pytest.raises(MedbenchError, match="holds no tokenizer; add the tokenizer's files"):
+        tiny_generative.load(family, folder)
+
+
+def test_tokens_that_a_decoder_does_not_know_are_refused(tmp_path: Path) -> None:
+    folder = tiny_generative.checkpoint("qwen2-5-vl", tmp_path / "m")
+    loaded = tiny_generative.load("qwen2-5-vl", folder)
+    loaded.tokenizer.add_tokens([f"another{number}" for number in range(1000)])
+    with pytest.raises(MedbenchError, match=r"its tokenizer gives tokens up to \d+, the model knows \d+; give its own tokenizer"):
+        type(loaded)(loaded.model, loaded.processor)
 
 
 def test_shards_are_one_checkpoint(folder: Path) -> None:
