@@ -35,7 +35,6 @@ JOBS = (
     Job("score", (DATASET, MODEL, "lora")),
     Job("interval", (DATASET, MODEL, "lora")),
     Job("twins", (DATASET,)),
-    Job("spread", (DATASET, MODEL)),
     Job("gaps", ("nano",)),
     Job("ledger", ("nano",)),
     Job("prompts", (DATASET, MODEL), model=True),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from medbench import config as configuration
 
 RESOLVED = "MEDBENCH_RESOLVED"  # variable by which the rules name the resolved configuration
-HANDED = frozenset(("spread", "score", "twins", "interval", "ledger", "gaps"))
+HANDED = frozenset(("score", "twins", "interval", "ledger", "gaps"))
 """Short stages without a model: their rules hand a job its parameters, since reading a configuration would take as long as the work."""
 ROOT = Path(__file__).parent.parent  # the clone: registries are found there from any working directory
 

@@ -103,8 +103,13 @@ def images(dataset: str, image_ids: Sequence[str], batch_size: int) -> Iterator[
         raise MedbenchError(path, f"lacks {len(wanted) - found} of {len(wanted)} images", "delete it and run `prepare` again")
 
 
-def predictions(test: Samples, scores: NDArray[Any], draws: NDArray[Any] | None = None) -> pl.DataFrame:
-    """Table `predictions-diagnosis` of class scores [n, k] in the order of `test`; `draws` [n, draws, k] of a few-shot cell."""
+def predictions(
+    test: Samples, scores: NDArray[Any], draws: NDArray[Any] | None = None, by_prompts: NDArray[Any] | None = None
+) -> pl.DataFrame:
+    """Table `predictions-diagnosis` of class scores [n, k] in the order of `test`.
+
+    `draws` [n, draws, k]: of a few-shot cell; `by_prompts` [n, sets, k]: off the shelf, prompt sets in the order of their names.
+    """
     return pl.DataFrame(
         {
             "sample_id": test.sample_ids,
@@ -112,6 +117,7 @@ def predictions(test: Samples, scores: NDArray[Any], draws: NDArray[Any] | None 
             "label": test.labels,
             "scores": scores.astype(np.float64).tolist(),
             "draws": None if draws is None else draws.astype(np.float64).tolist(),
+            "by_prompts": None if by_prompts is None else by_prompts.astype(np.float64).tolist(),
         },
         schema=tables.columns(tables.PredictionsDiagnosis),
     )

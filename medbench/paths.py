@@ -67,11 +67,6 @@ def embeddings(dataset: str, model: str) -> Path:
     return RESULTS / "embeddings" / dataset / f"{model}.parquet"
 
 
-def spread(dataset: str, model: str) -> Path:
-    """Zero-shot AUROC of every prompt set."""
-    return RESULTS / "spread" / dataset / f"{model}.parquet"
-
-
 def prompts(dataset: str, model: str) -> Path:
     """Table `prompts`."""
     return RESULTS / "prompts" / dataset / f"{model}.parquet"
@@ -142,7 +137,6 @@ def main_output(stage: str, names: tuple[str, ...]) -> Path:
         "prompts": prompts,
         "adapt": lambda *cell: adapter_files(*cell)[0],
         "predict": predictions,
-        "spread": spread,
         "score": scores,
         "interval": intervals,
         "gaps": lambda run: gaps(run)[0],

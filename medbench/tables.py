@@ -78,22 +78,13 @@ class Embeddings(Table):
 class Prompts(Table):
     """prompts/{dataset}/{model}.parquet: one row a class prompt."""
 
-    prompt_set = Column(pl.String, key=True)  # `main` decides zero-shot; others feed the spread
+    prompt_set = Column(pl.String, key=True)  # `main` decides zero-shot; others show how much wording matters
     label = Column(pl.Int16, key=True, low=0)
     position = Column(pl.Int16, key=True, low=0)  # several prompts of a class are ensembled
     prompt = Column(pl.String)
     embedding = Column(pl.List(pl.Float32))  # [e], unnormalised
     scale = Column(pl.Float32)  # logit = scale * cosine + bias, the model's own
     bias = Column(pl.Float32)
-
-
-class Spread(Table):
-    """spread/{dataset}/{model}.parquet: zero-shot AUROC on the test split by every prompt set; the spread over sets is a result."""
-
-    prompt_set = Column(pl.String, key=True)  # `main` is the one that counts elsewhere
-    prompts = Column(pl.Int32, low=1)  # of all classes together; several of a class are ensembled
-    auroc = Column(pl.Float64, null=True, low=0, high=1)  # macro one-vs-rest; null where a class is absent
-    n = Column(pl.Int32, low=0)  # samples
 
 
 class PredictionsDiagnosis(Table):
@@ -104,6 +95,7 @@ class PredictionsDiagnosis(Table):
     label = Column(pl.Int16, low=0)
     scores = Column(pl.List(pl.Float64), finite=False)  # [classes] softmax over class logits; not finite: unscored
     draws = Column(pl.List(pl.List(pl.Float64)), null=True)  # [draws, classes] of a few-shot cell, whose `scores` are their mean
+    by_prompts = Column(pl.List(pl.List(pl.Float64)), null=True)  # [prompt sets, classes] off the shelf, sets in the order of their names
 
 
 class PredictionsVqa(Table):
@@ -159,7 +151,7 @@ class Intervals(Table):
     """intervals/{dataset}/{model}/{mode}.parquet: one row a metric, scoring, subset and method."""
 
     metric = Column(pl.String, key=True)
-    scoring = Column(pl.String, key=True)  # `standard` for diagnosis; `strict` or `published` for answers
+    scoring = Column(pl.String, key=True)  # `standard` for diagnosis, `prompts-{set}` by that wording; answers: `strict` | `published`
     subset = Column(pl.String, key=True)  # all | open | closed | clean | clean-open | clean-closed; clean: without a twin in train or val
     method = Column(pl.String, key=True)  # percentile | logit | bca
     unit = Column(pl.String)  # what is resampled: group or sample
@@ -247,7 +239,6 @@ TABLES: dict[str, type[Table]] = {
     "twins": Twins,
     "embeddings": Embeddings,
     "prompts": Prompts,
-    "spread": Spread,
     "predictions-diagnosis": PredictionsDiagnosis,
     "predictions-vqa": PredictionsVqa,
     "scores-diagnosis": ScoresDiagnosis,

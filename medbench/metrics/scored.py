@@ -6,7 +6,7 @@ NaN where undefined; `why_undefined(measure)`; `without(dropped)`, the cell with
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -17,6 +17,8 @@ from medbench.metrics.diagnosis import STEP, Diagnosis
 from medbench.stats.resamples import Groups
 
 Task = Literal["diagnosis", "vqa"]
+PROMPTS = "prompts-"
+"""What the scoring by another prompt set than `main` begins with."""
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
@@ -25,8 +27,13 @@ class Measure(NamedTuple):
     """What is measured, how, and on which part of the test set."""
 
     metric: str
-    scoring: str  # standard | strict | published
+    scoring: str  # standard | prompts-{set} | strict | published
     subset: str  # all | open | closed, and the clean part of each: clean | clean-open | clean-closed
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether models are compared by it: how one of them does by another wording is a fact about that model alone."""
+        return not self.scoring.startswith(PROMPTS)
 
     @property
     def clean(self) -> "Measure":
@@ -68,7 +75,8 @@ def shortage(subset: str, thing: str, used: Bools) -> str:
 class ScoredDiagnosis:
     """`labels` [n] in 0..k-1, `scores` [n, k] (rows that are not finite are null).
 
-    `draws` [draws, n, k]: of a few-shot cell; every measure is then the mean of what it is in each draw.
+    `draws` [draws, n, k]: of a few-shot cell; every measure is then the mean of what it is in each draw. `by_prompts`: the scores [n, k]
+    off the shelf by every prompt set, of which AUROC is reported.
     """
 
     ids: list[str]
@@ -77,9 +85,11 @@ class ScoredDiagnosis:
     labels: NDArray[np.int64]
     scores: Floats
     draws: Floats | None = None
+    by_prompts: dict[str, Floats] = field(default_factory=dict)
 
     def measures(self) -> list[Measure]:
-        return [Measure(metric, "standard", subset) for subset in self.subsets for metric in Diagnosis._fields]
+        made = [Measure(metric, "standard", subset) for subset in self.subsets for metric in Diagnosis._fields]
+        return [*made, *(Measure("auroc", f"{PROMPTS}{name}", "all") for name in self.by_prompts)]
 
     def used(self, measure: Measure) -> Bools:
         return self.subsets[measure.subset] & np.isfinite(self.scores).all(axis=1)
@@ -89,6 +99,11 @@ class ScoredDiagnosis:
             each = [replace(self, scores=scores, draws=None).evaluate(measures, weights) for scores in self.draws]
             return {measure: np.mean([one[measure] for one in each], axis=0) for measure in measures}
         results: dict[Measure, Floats] = {}
+        for measure in [one for one in measures if not one.is_compared]:
+            of_set = replace(self, scores=self.by_prompts[measure.scoring.removeprefix(PROMPTS)])
+            standard = measure._replace(scoring="standard")
+            results[measure] = of_set.evaluate([standard], weights)[standard]
+        measures = [measure for measure in measures if measure.is_compared]
         made: dict[bytes, Diagnosis] = {}  # without a twin the clean samples are all of them: computed once
         for subset in dict.fromkeys(measure.subset for measure in measures):
             wanted = [measure for measure in measures if measure.subset == subset]

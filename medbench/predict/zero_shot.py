@@ -2,6 +2,7 @@
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from medbench import material, paths, tables
 from medbench.errors import MedbenchError
@@ -9,16 +10,21 @@ from medbench.models.similarity import class_embeddings, scores
 from medbench.partial import Work
 from medbench.stages.predict import Params
 
-MAIN = "main"  # the prompt set that decides; others feed the prompt spread
+MAIN = "main"  # the prompt set that decides; others show how much wording matters
 
 
 def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> pl.DataFrame:
-    """Table `predictions-diagnosis` of the test split, by prompt set `main`."""
+    """Table `predictions-diagnosis` of the test split, by prompt set `main`, with the scores of every set."""
     test = material.samples(dataset, "test", len(params.classes))
     images = material.embeddings(dataset, model, test.image_ids)
     path = paths.prompts(dataset, model)
-    table = tables.read(tables.Prompts, path).filter(pl.col("prompt_set") == MAIN).sort("label", "position")
-    if table["label"].unique().sort().to_list() != list(range(len(params.classes))):
-        raise MedbenchError(path, f"prompt set {MAIN!r} lacks a class", "delete it and run `prompts` again")
-    texts = class_embeddings(np.array(table["embedding"].to_list(), dtype=np.float64), table["label"].to_numpy())
-    return material.predictions(test, scores(images, texts, float(table["scale"][0]), float(table["bias"][0])))
+    by_set: dict[str, NDArray[np.float64]] = {}
+    prompts = tables.read(tables.Prompts, path).sort("prompt_set", "label", "position")
+    for (name,), table in prompts.group_by("prompt_set", maintain_order=True):
+        if table["label"].unique().sort().to_list() != list(range(len(params.classes))):
+            raise MedbenchError(path, f"prompt set {name!r} lacks a class", "delete it and run `prompts` again")
+        texts = class_embeddings(np.array(table["embedding"].to_list(), dtype=np.float64), table["label"].to_numpy())
+        by_set[str(name)] = scores(images, texts, float(table["scale"][0]), float(table["bias"][0]))
+    if MAIN not in by_set:
+        raise MedbenchError(path, f"holds no prompt set {MAIN!r}", "delete it and run `prompts` again")
+    return material.predictions(test, by_set[MAIN], by_prompts=np.stack([by_set[name] for name in sorted(by_set)], axis=1))

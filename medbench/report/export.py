@@ -29,7 +29,7 @@ def frames(material: Material, cautions: list[Caution]) -> dict[str, pl.DataFram
             orient="row",
         ),
         "ledger": material.ledger,
-        "spread": material.spread,
+        "prompt-sensitivity": material.wording,
     }
 
 

@@ -69,7 +69,7 @@ class Material(NamedTuple):
     certificates: dict[Cell, dict[str, Any]]
     records: dict[Cell, dict[str, Any]]
     answers: pl.DataFrame  # one row a cell of questions: ANSWERS
-    spread: pl.DataFrame  # table `spread` with data set and model in front
+    wording: pl.DataFrame  # zero-shot AUROC by every prompt set, as in `metrics`
 
 
 def read(params: Params, run: str) -> Material:
@@ -77,12 +77,13 @@ def read(params: Params, run: str) -> Material:
     missing = {cell: absent for cell in params.cells if (absent := _absent(cell, params.datasets[cell.dataset].task))}
     present = tuple(cell for cell in params.cells if cell not in missing)
     *questions, pooled = paths.gaps(run)
+    metrics = _metrics(params, present)
     return Material(
         run,
         params,
         present,
         tuple(missing.values()),
-        _metrics(params, present),
+        metrics,
         pl.concat([tables.read(tables.Gaps, path) for path in questions]),
         tables.read(tables.PooledGaps, pooled),
         tables.read(tables.Ledger, paths.ledger(run)),
@@ -91,7 +92,7 @@ def read(params: Params, run: str) -> Material:
         {cell: _json(path) for cell in present if (path := paths.adapter(*cell) / "certificate.json").exists()},
         {cell: _json(path) for cell in present if (path := paths.run_record(paths.predictions(*cell))).exists()},
         _answers(params, present),
-        _spread(present),
+        _wording(metrics),
     )
 
 
@@ -110,15 +111,10 @@ def _of(material: Material, task: str, measure: scored.Measure) -> pl.DataFrame:
     return material.metrics.filter(*(pl.col(name) == value for name, value in chosen.items()))
 
 
-def _spread(present: tuple[Cell, ...]) -> pl.DataFrame:
-    types = tables.columns(tables.Spread)
-    pairs = dict.fromkeys((cell.dataset, cell.model) for cell in present)
-    frames = [
-        tables.read(tables.Spread, path).select(pl.lit(dataset).alias("dataset"), pl.lit(model).alias("model"), *types)
-        for dataset, model in pairs
-        if (path := paths.spread(dataset, model)).exists()
-    ]
-    return pl.concat(frames) if frames else pl.DataFrame(schema={"dataset": pl.String, "model": pl.String, **types})
+def _wording(metrics: pl.DataFrame) -> pl.DataFrame:
+    chosen = metrics.filter(pl.col("scoring").str.starts_with(scored.PROMPTS), pl.col("method") == "percentile")
+    set_of = pl.col("scoring").str.strip_prefix(scored.PROMPTS).alias("prompt_set")
+    return chosen.select("dataset", "dataset_label", "model", "model_label", "mode", set_of, "estimate", "sd", "low", "high", "n")
 
 
 ANSWERS = {

@@ -65,7 +65,7 @@ def render(material: Material, parts: Parts) -> str:
         sheets=[_sheet(material, sheet) for sheet in parts.sheets],
         clean_counts=clean.counts(material),
         clean_lines=clean.lines(material),
-        spread=_spread(material),
+        wording=_wording(material),
         ledger=[_shared(material, row) for row in material.ledger.to_dicts()],
         absent=[{**gone._asdict(), "cell": str(gone.cell), "command": export.command(gone.cell)} for gone in material.absent],
         facts=_facts(material),
@@ -79,7 +79,7 @@ def render(material: Material, parts: Parts) -> str:
     )
 
 
-class SpreadLine(NamedTuple):
+class WordingLine(NamedTuple):
     """Zero-shot AUROC of one model on one data set over the prompt sets, as text."""
 
     label: str
@@ -89,16 +89,16 @@ class SpreadLine(NamedTuple):
     width: str
 
 
-def _spread(material: Material) -> list[SpreadLine]:
+def _wording(material: Material) -> list[WordingLine]:
     """Where there is more than one prompt set."""
     lines = []
-    for (dataset, model), frame in material.spread.drop_nulls("auroc").group_by("dataset", "model", maintain_order=True):
-        values = dict(zip(frame["prompt_set"], frame["auroc"], strict=True))
+    key = ["dataset_label", "model_label", "mode"]
+    for (dataset, model, _), frame in material.wording.drop_nulls("estimate").group_by(key, maintain_order=True):
+        values = dict(zip(frame["prompt_set"], frame["estimate"], strict=True))
         if len(values) > 1 and "main" in values:
-            names = material.params.datasets[str(dataset)].label, material.params.models[str(model)].label
             others = ", ".join(f"{name} {number(value)}" for name, value in values.items() if name != "main")
             width = max(values.values()) - min(values.values())
-            lines.append(SpreadLine(*names, number(values["main"]), others, number(width)))
+            lines.append(WordingLine(str(dataset), str(model), number(values["main"]), others, number(width)))
     return lines
 
 

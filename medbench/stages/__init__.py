@@ -17,5 +17,5 @@ Importing a stage is cheap: torch, transformers, scikit-learn and altair are imp
 
 STAGES = (
     "pretrain", "fetch", "prepare", "embed", "prompts", "adapt", "predict",
-    "spread", "score", "twins", "interval", "gaps", "ledger", "report",
+    "score", "twins", "interval", "gaps", "ledger", "report",
 )  # fmt: skip

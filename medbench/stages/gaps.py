@@ -105,7 +105,7 @@ class Stored:
 
     def measures(self, cell: Cell) -> list[Measure]:
         """As `analysis.gaps.Results`."""
-        return list(self._rows(cell))
+        return [measure for measure in self._rows(cell) if measure.is_compared]
 
     def estimate(self, cell: Cell, measure: Measure) -> Estimate:
         """As `analysis.gaps.Results`."""

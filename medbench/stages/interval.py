@@ -1,5 +1,6 @@
 """Intervals of every metric of a cell, from a grouped bootstrap that all cells of a data set share."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -29,37 +30,42 @@ class Params(NamedTuple):
     level: float
     bca: bool
     min_groups: int
+    prompt_sets: tuple[str, ...] = ()  # of a diagnosis off the shelf, in the order of their names
 
 
 def params(config: "Config", dataset: str, model: str, mode: str) -> Params:
     """Parameters of one cell. The margin is none: only gaps use it."""
-    chosen = config.run.statistics
+    chosen, data = config.run.statistics, config.datasets[dataset]
+    worded = config.modes[mode].kind == "zero-shot" and config.models[model].kind == "contrastive"
     return Params(
-        config.datasets[dataset].task, config.run.seed,
-        chosen.n_resamples, chosen.n_test_resamples, chosen.level, chosen.bca, chosen.min_groups,
+        data.task, config.run.seed, chosen.n_resamples, chosen.n_test_resamples, chosen.level, chosen.bca, chosen.min_groups,
+        tuple(sorted(data.prompts)) if worded else (),
     )  # fmt: skip
 
 
 def run(params: Params, dataset: str, model: str, mode: str) -> None:
     """Write `intervals/{dataset}/{model}/{mode}.parquet`."""
-    cell = read(params.task, dataset, model, mode)
+    cell = read(params.task, dataset, model, mode, params.prompt_sets)
     resamples = Resamples(params.seed, dataset, len(cell.groups))
     plan = Plan(params.n_resamples, params.n_test_resamples, params.level, params.bca, params.min_groups)
     frame = table(cell, rows(cell, PRIMARY[params.task], resamples, plan), plan)
     tables.write(tables.Intervals, frame, paths.intervals(dataset, model, mode))
 
 
-def read(task: Task, dataset: str, model: str, mode: str) -> Scored:
+def read(task: Task, dataset: str, model: str, mode: str, prompt_sets: Sequence[str] = ()) -> Scored:
     """A cell as arrays: of diagnosis from its predictions, since AUROC needs the scores; of questions from its scores."""
     twins = tables.read(tables.Twins, paths.twins(dataset)).filter(pl.col("split") == "test")["sample_id"].unique()
     if task == "diagnosis":
         path = paths.predictions(dataset, model, mode)
-        return scored_diagnosis(tables.read(tables.PredictionsDiagnosis, path), twins, path)
+        return scored_diagnosis(tables.read(tables.PredictionsDiagnosis, path), twins, path, prompt_sets)
     return scored_vqa(tables.read(tables.ScoresVqa, paths.scores(dataset, model, mode)), twins)
 
 
-def scored_diagnosis(predictions: pl.DataFrame, twins: pl.Series, where: object) -> ScoredDiagnosis:
-    """From table `predictions-diagnosis` and the ids of samples that train or val holds too; `where` names the table in errors."""
+def scored_diagnosis(predictions: pl.DataFrame, twins: pl.Series, where: object, prompt_sets: Sequence[str] = ()) -> ScoredDiagnosis:
+    """From table `predictions-diagnosis` and the ids of samples that train or val holds too; `where` names the table in errors.
+
+    `prompt_sets`: those of a cell off the shelf, by name.
+    """
     everything = np.ones(len(predictions), dtype=bool)
     return ScoredDiagnosis(
         predictions["sample_id"].to_list(),
@@ -68,6 +74,9 @@ def scored_diagnosis(predictions: pl.DataFrame, twins: pl.Series, where: object)
         predictions["label"].to_numpy().astype(np.int64),
         score_matrix(predictions, where),
         None if predictions["draws"].null_count() else np.array(predictions["draws"].to_list(), dtype=np.float64).transpose(1, 0, 2),
+        dict(zip(prompt_sets, np.array(predictions["by_prompts"].to_list(), dtype=np.float64).swapaxes(0, 1), strict=True))
+        if prompt_sets
+        else {},
     )
 
 

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from medbench.stats.intervals import percentile
+from medbench.stats.intervals import percentiles
 
 Floats = NDArray[np.float64]
 Verdict = Literal["generalist", "specialist", "equivalent", "undecided"]
@@ -41,10 +41,9 @@ class SetTest(NamedTuple):
 
 def paired_gap(differences: Floats, n_resamples: int, level: float) -> PairedGap:
     """Interval and sd of a gap from the first `n_resamples` differences [B], p from all of them (NaN: undefined in one cell)."""
-    interval = percentile(differences[:n_resamples], level)
+    interval, inner = percentiles(differences[:n_resamples], [level, 2 * level - 1])
     if interval.sd is None:
         return PairedGap(None, None, None, None, None, None, None, interval.reason)
-    inner = percentile(differences[:n_resamples], 2 * level - 1)
     p = min(1.0, 2 * min(p_above(differences), p_above(-differences)))
     smallest = smallest_gap(interval.sd, level)
     return PairedGap(interval.sd, interval.low, interval.high, inner.low, inner.high, p, smallest, None)

@@ -170,7 +170,14 @@ def test_tables_are_byte_equal_for_any_thread_count(tmp_path: Path, monkeypatch:
         scored = cell(300, 300, seed=number)
         names = [scored.groups.names[g] for g in scored.groups.index]
         labels = cell(300, 300).labels
-        columns = {"sample_id": scored.ids, "group_id": names, "label": labels, "scores": scored.scores.tolist(), "draws": None}
+        columns = {
+            "sample_id": scored.ids,
+            "group_id": names,
+            "label": labels,
+            "scores": scored.scores.tolist(),
+            "draws": None,
+            "by_prompts": None,
+        }
         frame = pl.DataFrame(columns, schema=tables.columns(tables.PredictionsDiagnosis))
         tables.write(tables.PredictionsDiagnosis, frame, paths.predictions("data", model, "ots"))
         n = 200

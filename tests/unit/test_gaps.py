@@ -194,6 +194,7 @@ def predict(cell: Cell, quality: float, spoil: dict[int, float] | None = None, i
         "label": labels,
         "scores": scores.tolist(),
         "draws": None,
+        "by_prompts": None,
     }
     frame = pl.DataFrame(columns, schema=tables.columns(tables.PredictionsDiagnosis))
     tables.write(tables.PredictionsDiagnosis, frame, paths.predictions(*cell))

@@ -10,10 +10,10 @@ import polars as pl
 import pytest
 
 from medbench import cli, paths, provenance, tables
-from medbench.stages import STAGES, interval, ledger, score, spread, twins
+from medbench.stages import STAGES, interval, ledger, score, twins
 
 ROOT = Path(__file__).parents[2]
-WITHOUT_MODEL = ("fetch", "prepare", "spread", "score", "twins", "interval", "gaps", "ledger", "report")
+WITHOUT_MODEL = ("fetch", "prepare", "score", "twins", "interval", "gaps", "ledger", "report")
 LOOKED_FOR = ("bitsandbytes", "pandas", "pydantic", "sqlalchemy", "torch")
 FOUND = f"print([name for name in {LOOKED_FOR} if name in sys.modules])"
 
@@ -51,7 +51,14 @@ def test_tables_made_from_batches_import_no_pandas(tmp_path: Path) -> None:
 def cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str, str]:
     """A cell with predictions in the working directory."""
     monkeypatch.chdir(tmp_path)
-    columns = {"sample_id": ["a", "b"], "group_id": ["a", "b"], "label": [0, 1], "scores": [[0.9, 0.1], [0.6, 0.4]], "draws": [None, None]}
+    columns = {
+        "sample_id": ["a", "b"],
+        "group_id": ["a", "b"],
+        "label": [0, 1],
+        "scores": [[0.9, 0.1], [0.6, 0.4]],
+        "draws": [None, None],
+        "by_prompts": [None, None],
+    }
     frame = pl.DataFrame(columns, schema=tables.columns(tables.PredictionsDiagnosis))
     tables.write(tables.PredictionsDiagnosis, frame, paths.predictions("d", "m", "ots"))
     return "d", "m", "ots"
@@ -71,7 +78,6 @@ HANDED: list[tuple[Any, Any]] = [
     (score, score.Params("vqa")),
     (interval, interval.Params("diagnosis", 0, 1000, 10_000, 0.95, False, 30)),
     (twins, twins.Params(None)),
-    (spread, spread.Params(("a b's", '"quoted" $(touch x)', "ü{}"))),
     (ledger, ledger.Params(("one", "two"), 4)),
 ]
 

@@ -64,6 +64,7 @@ def predictions(
         "label": labels,
         "scores": (raw / raw.sum(axis=1, keepdims=True)).tolist(),
         "draws": None,
+        "by_prompts": None,
     }
     return pl.DataFrame(columns, schema=tables.columns(tables.PredictionsDiagnosis))
 

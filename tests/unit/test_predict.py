@@ -67,7 +67,7 @@ def test_zero_shot_is_the_models_own_classification(architecture: str) -> None:
     predict.run(params("zero_shot"), "tiny", architecture, "ots")
     table, scores = predictions(architecture, "ots")
     test = tables.read(tables.SamplesDiagnosis, paths.samples("tiny", "test"))
-    assert table.drop("scores", "draws").equals(test.select("sample_id", "group_id", "label"))
+    assert table.drop("scores", "draws", "by_prompts").equals(test.select("sample_id", "group_id", "label"))
     model = tiny.load(architecture, Path(architecture))
     texts = model.encode_texts(["a dark square", "a bright square", "a white square"])
     unit = texts / texts.norm(dim=1, keepdim=True)
@@ -91,14 +91,14 @@ def test_the_best_query_counts_and_prompts_are_averaged_after_normalising() -> N
 
 def test_only_the_main_prompt_set_decides() -> None:
     predict.run(params("zero_shot"), "tiny", "clip", "ots")
-    before = paths.predictions("tiny", "clip", "ots").read_bytes()
+    before = tables.read(tables.PredictionsDiagnosis, paths.predictions("tiny", "clip", "ots"))["scores"]
     path = paths.prompts("tiny", "clip")
     table = tables.read(tables.Prompts, path)
     try:
         tables.write(tables.Prompts, table.filter(pl.col("prompt_set") == "main"), path)
         predict.run(params("zero_shot"), "tiny", "clip", "ots")
-        assert paths.predictions("tiny", "clip", "ots").read_bytes() == before
-        tables.write(tables.Prompts, table.filter((pl.col("prompt_set") == "other") | (pl.col("label") == 0)), path)
+        assert tables.read(tables.PredictionsDiagnosis, paths.predictions("tiny", "clip", "ots"))["scores"].equals(before)
+        tables.write(tables.Prompts, table.filter((pl.col("prompt_set") != "main") | (pl.col("label") == 0)), path)
         with pytest.raises(MedbenchError, match="prompt set 'main' lacks a class"):
             predict.run(params("zero_shot"), "tiny", "clip", "ots")
     finally:

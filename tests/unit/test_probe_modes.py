@@ -21,8 +21,9 @@ from medbench.errors import MedbenchError
 from medbench.metrics.scored import Measure, ScoredDiagnosis
 from medbench.models import base
 from medbench.models.checkpoint import Source
-from medbench.stages import adapt, embed, interval, predict, prompts, score, spread
+from medbench.stages import adapt, embed, interval, predict, prompts, score
 from medbench.stats.resamples import Groups
+from medbench.stats.table import estimates
 from tests.unit import tiny
 from tests.unit.test_adapt import certificate, vectors
 
@@ -178,20 +179,23 @@ def test_adapters_against_the_prompts_tune_zero_shot_classification(data: Path, 
     np.testing.assert_allclose(again, untuned, atol=1e-5, err_msg="without adapters it is zero-shot classification itself")
 
 
-# --- the spread over prompt sets
+# --- sensitivity to the wording of prompts
 
 
-def test_the_spread_has_every_prompt_set(data: Path) -> None:
+def test_a_cell_off_the_shelf_has_every_prompt_set(data: Path) -> None:
     folder = str(tiny.checkpoint("clip", data / "model"))
     module = base.module_name("contrastive", "clip")
     embed.run(embed.Params(Source(module, folder)._asdict(), 8), "tiny", "m")
     prompts.run(prompts.Params(Source(module, folder)._asdict(), tiny.CLASSES, tiny.PROMPTS), "tiny", "m")
-    spread.run(spread.Params(tiny.CLASSES), "tiny", "m")
-    found = tables.read(tables.Spread, paths.spread("tiny", "m"))
-    assert found.select("prompt_set", "prompts", "n").rows() == [("main", 3, 24), ("other", 2, 24)]
     predict.run(predict.Params("medbench.predict.zero_shot", "diagnosis", None, tiny.CLASSES), "tiny", "m", "ots")
     table = tables.read(tables.PredictionsDiagnosis, paths.predictions("tiny", "m", "ots"))
-    assert found["auroc"][0] == pytest.approx(roc_auc_score(table["label"], [scores[1] for scores in table["scores"]]))
+    cell = interval.scored_diagnosis(table, pl.Series([], dtype=pl.String), "here", ("main", "other"))
+    found = estimates(cell, cell.measures())
+    for place, name in enumerate(("main", "other")):
+        expected = roc_auc_score(table["label"], [scores[place][1] for scores in table["by_prompts"]])
+        assert found[Measure("auroc", f"prompts-{name}", "all")] == pytest.approx(expected)
+    assert found[Measure("auroc", "prompts-main", "all")] == found[Measure("auroc", "standard", "all")]
+    assert [measure.is_compared for measure in cell.measures()].count(False) == 2
 
 
 # --- costs

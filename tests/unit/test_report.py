@@ -67,7 +67,7 @@ def test_writes_every_file(folder: Path) -> None:
     names = set(digests(folder))
     plots = ["gaps-auroc", "gaps-closed-accuracy", *(f"heatmap-auroc-{mode}" for mode in ("ots", "lp", "lora"))]
     plots += [f"heatmap-closed-accuracy-{mode}" for mode in ("ots", "lora")]
-    listed = ["metrics", "verdicts", "gaps", "pooled", "baselines", "cells", "absent", "cautions", "ledger", "spread"]
+    listed = ["metrics", "verdicts", "gaps", "pooled", "baselines", "cells", "absent", "cautions", "ledger", "prompt-sensitivity"]
     expected = {f"figures/{name}.{kind}" for name in plots for kind in ("svg", "png")}
     expected |= {f"tables/{name}.{kind}" for name in listed for kind in ("parquet", "csv")}
     expected |= {f"contact/{name}.png" for name in (*report_run.DIAGNOSIS, "vqa")} | {"index.html", "answer.txt", "facts.json", "cost.csv"}

@@ -20,7 +20,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def diagnosis(scores: list[list[float]], labels: list[int]) -> pl.DataFrame:
     names = [f"s{i}" for i in range(len(labels))]
-    columns = {"sample_id": names, "group_id": names, "label": labels, "scores": scores, "draws": None}
+    columns = {"sample_id": names, "group_id": names, "label": labels, "scores": scores, "draws": None, "by_prompts": None}
     return pl.DataFrame(columns, schema=tables.columns(tables.PredictionsDiagnosis))
 
 

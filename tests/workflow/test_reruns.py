@@ -52,7 +52,7 @@ def test_added_model_runs_its_own_cells_and_the_aggregates(clone: Clone, rerun: 
     )
     clone.edit("config/nano.yaml", "models: [nano-clip, nano-medclip", "models: [nano-clip, nano-medclip, ninth")
     cells = {f"{stage} nano-radiology/ninth/{mode}" for stage in ("predict", "interval") for mode in ("ots", "lp", "lora")}
-    own = {"pretrain ninth", *(f"{stage} nano-radiology/ninth" for stage in ("embed", "prompts", "spread"))}
+    own = {"pretrain ninth", *(f"{stage} nano-radiology/ninth" for stage in ("embed", "prompts"))}
     adapted = {f"adapt nano-radiology/ninth/{mode}" for mode in ("lp", "lora")}
     assert rerun() == cells | own | adapted | AGGREGATES
 
@@ -77,7 +77,7 @@ def test_replaced_weights_rerun_exactly_their_model(clone: Clone) -> None:
     outcome = clone.snakemake()
     assert outcome.code == 0, outcome.output
     cells = {f"{stage} nano-radiology/mine/{mode}" for stage in ("predict", "interval") for mode in ("ots", "lp", "lora")}
-    own = {f"{stage} nano-radiology/mine" for stage in ("embed", "prompts", "spread")}
+    own = {f"{stage} nano-radiology/mine" for stage in ("embed", "prompts")}
     own |= {f"adapt nano-radiology/mine/{mode}" for mode in ("lp", "lora")} | cells
     assert outcome.executed == own | AGGREGATES
     record = json.loads(clone.records()["predict nano-radiology/mine/lora"])

@@ -61,7 +61,8 @@ def test_all_eight_go_through_every_mode_with_their_certificates(eight: Clone) -
             said = json.loads((eight.folder / f"results/adapters/{place}/certificate.json").read_text())
             assert said["failures"] == [] and said["n_trainable"] == said["n_with_gradient"] > 0, place
     for model in MODELS:
-        assert tables.read(tables.Spread, eight.folder / f"results/spread/nano-radiology/{model}.parquet").height == 3
+        scorings = tables.read(tables.Intervals, eight.folder / f"results/intervals/nano-radiology/{model}/ots.parquet")["scoring"]
+        assert scorings.unique().str.starts_with("prompts-").sum() == 3
     report = (eight.folder / "results/report/eight/index.html").read_text()
     assert "How far the wording moves zero-shot AUROC" in report
     cost = (eight.folder / "results/report/eight/cost.csv").read_text().splitlines()

@@ -222,12 +222,6 @@ def get_run_twins(wildcards):
     return [paths.twins(dataset) for dataset in dict.fromkeys(cell.dataset for cell in CELLS)]
 
 
-def get_run_spread(wildcards):
-    """Table `spread` of the run's contrastive models off the shelf."""
-    pairs = [(cell.dataset, cell.model) for cell in CELLS if CONFIG.modes[cell.mode].kind == "zero-shot"]
-    return [paths.spread(*pair) for pair in dict.fromkeys(pairs) if CONFIG.models[pair[1]].kind == "contrastive"]
-
-
 def get_run_data(wildcards):
     """All tables of the run's data sets."""
     return [file for dataset in dict.fromkeys(cell.dataset for cell in CELLS) for file in paths.data(dataset)]

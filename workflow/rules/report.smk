@@ -7,7 +7,6 @@ rule report:
         intervals=[paths.intervals(*cell) for cell in CELLS],
         data=get_run_data,
         twins=get_run_twins,
-        spread=get_run_spread,
         gaps=paths.gaps("{run}"),
         ledger=paths.ledger("{run}"),
     output:

@@ -1,25 +1,5 @@
-# spread, score, twins, interval: embeddings, answers and scores -> metrics with intervals, without a model.
-# REQUIRED INPUTS: results/predictions/, results/data/    OUTPUTS: results/spread/, results/scores/, results/twins/, results/intervals/
-
-
-rule spread:
-    input:
-        paths.samples("{dataset}", "test"),
-        paths.embeddings("{dataset}", "{model}"),
-        paths.prompts("{dataset}", "{model}"),
-    output:
-        paths.spread("{dataset}", "{model}"),
-    log:
-        paths.log("spread", "{dataset}", "{model}"),
-    conda:
-        "../envs/data.yaml"
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    params:
-        tracked=get_params("spread", "dataset", "model"),
-    shell:
-        "python -m medbench spread {wildcards.dataset} {wildcards.model} --tracked {params.tracked:q} > {log} 2>&1"
+# score, twins, interval: answers and scores -> metrics with intervals, without a model.
+# REQUIRED INPUTS: results/predictions/, results/data/    OUTPUTS: results/scores/, results/twins/, results/intervals/
 
 
 rule score:
