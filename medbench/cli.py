@@ -235,7 +235,7 @@ def _run_stage(name: str, names: tuple[str, ...], args: argparse.Namespace) -> N
     if name in warm.STAGES:
         from medbench.models import lazy
 
-        lazy.without_compiler()
+        lazy.without_unused()
     facts = stage_module(name).run(given.params, *names) or {}
     device = str(runtime.device()) if "torch" in sys.modules else "cpu"
     record = paths.run_record(paths.main_output(name, names))

@@ -107,7 +107,7 @@ def serve(listener: socket.socket, parent: int) -> socket.socket:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # jobs answer for themselves
     from medbench.models import lazy
 
-    lazy.without_compiler()
+    lazy.without_unused()
     for name in _IMPORTS:
         importlib.import_module(name)
     gc.freeze()  # what is shared with the forks stays shared
