@@ -113,7 +113,8 @@ model = classifier.build(Tiny, 8, 2, 2, 4, 0.0)
 optimiser = torch.optim.AdamW(model.adapters().values())
 Tiny.vision(torch.zeros(1, 3, 8, 8)).pooler_output.sum().backward()
 optimiser.step()
-UNUSED = "torch._dynamo.convert_frame", "torch._inductor", "bitsandbytes", "pandas", "sqlalchemy", "scipy.optimize._optimize", "torch.distributed.tensor"
+UNUSED = "torch._dynamo.convert_frame", "torch._inductor", "bitsandbytes", "pandas", "sqlalchemy"
+UNUSED += "scipy.optimize._optimize", "torch.distributed.tensor"
 def imported(): return [name for name in UNUSED if name in sys.modules]
 before = imported()
 from torch._dynamo.utils import counters
