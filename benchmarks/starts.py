@@ -8,6 +8,7 @@ system, of all processes) of each side and the median ratio of the pairs. Byteco
 import argparse
 import json
 import os
+import re
 import resource
 import statistics
 import subprocess
@@ -21,6 +22,7 @@ from medbench import paths, warm
 
 COMMIT = "95cb2d0"
 DATASET, QUESTIONS, MODEL, ANSWERER = "nano-radiology", "nano-vqa-radiology", "nano-clip", "nano-llava"
+DROPPED = ".dropped"  # libraries that `COMMIT` uses and this version does not
 
 
 class Job(NamedTuple):
@@ -45,10 +47,15 @@ JOBS = (
 )
 
 
+def surroundings(folder: Path) -> dict[str, str]:
+    """Environment of a side's processes: bytecode is kept, and libraries that only the older version uses are found."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH")}
+    return {**kept, "PYTHONPATH": str(folder / DROPPED)} if (folder / DROPPED).is_dir() else kept
+
+
 def finished(folder: Path) -> Path:
     """The folder, after a nano run in it."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    subprocess.run(COMMAND, cwd=folder, check=True, capture_output=True, env=environment)
+    subprocess.run(COMMAND, cwd=folder, check=True, capture_output=True, env=surroundings(folder))
     return folder
 
 
@@ -57,6 +64,9 @@ def checkout(folder: Path) -> Path:
     folder.mkdir(parents=True)
     packed = subprocess.run(["git", "archive", COMMIT], cwd=ROOT, check=True, capture_output=True).stdout
     subprocess.run(["tar", "-x"], cwd=folder, check=True, input=packed)
+    wanted = re.findall(r"^dataframely==\S+", (folder / "requirements.lock").read_text(encoding="utf-8"), re.MULTILINE)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder / DROPPED), *wanted]
+    subprocess.run(pip, check=True)
     return folder
 
 
@@ -71,9 +81,7 @@ def command(folder: Path, job: Job) -> list[str]:
 def seconds(folder: Path, job: Job) -> float:
     """CPU seconds of the job and all that it starts."""
     resolved = max((folder / "results" / ".config").glob("*.json"), key=lambda file: file.stat().st_mtime)
-    environment = {**os.environ, **warm.THREADS, warm.VARIABLE: ""} | ({} if job.model else {"MEDBENCH_RESOLVED": str(resolved)})
-    for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH"):
-        environment.pop(name, None)
+    environment = {**surroundings(folder), **warm.THREADS, warm.VARIABLE: ""} | ({} if job.model else {"MEDBENCH_RESOLVED": str(resolved)})
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, "-m", "medbench", *command(folder, job)], cwd=folder, env=environment, capture_output=True, text=True
