@@ -25,6 +25,7 @@ if not NOW:  # what makes cells; `now` takes the cells that are there
 include: "workflow/rules/score.smk"
 include: "workflow/rules/gaps.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/more.smk"
 
 
 localrules:

@@ -31,12 +31,12 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 from benchmarks.epochs import timed_epochs
 from medbench import paths, tables
 from medbench.adapt import published_probe
-from medbench.adapt.base import class_weights
+from medbench.adapt.job import class_weights
 from medbench.datasets import ingest
 from medbench.demo import phantoms
 from medbench.demo.hubformat import save_processor, train_tokenizer
 from medbench.demo.minimodels import build
-from medbench.models import base
+from medbench.models import loading
 from medbench.models.checkpoint import Source
 from medbench.stages import adapt, embed
 
@@ -95,7 +95,7 @@ def seconds(run: Callable[[], Any]) -> float:
     return time.monotonic() - begun
 
 
-def pixels(model: base.Contrastive) -> dict[str, np.ndarray[Any, np.dtype[np.uint8]]]:
+def pixels(model: loading.Contrastive) -> dict[str, np.ndarray[Any, np.dtype[np.uint8]]]:
     """Image id -> pixels, all in memory."""
     table = tables.read(tables.Images, paths.images("toy"), ["image_id", "image"])
     decode = lambda data: Image.open(io.BytesIO(data)).convert("RGB")  # noqa: E731
@@ -108,7 +108,7 @@ def split(name: str) -> tuple[list[str], "np.ndarray[Any, np.dtype[np.int64]]"]:
     return frame["image_id"].to_list(), frame["label"].to_numpy().astype(np.int64)
 
 
-def published(model: base.Contrastive, held: dict[str, Any], epochs: int) -> None:
+def published(model: loading.Contrastive, held: dict[str, Any], epochs: int) -> None:
     """The study's loop: the backbone over train and test in every epoch."""
     (train, labels), (val, more), (test, _) = split("train"), split("val"), split("test")
     train, labels = train + val, np.concatenate([labels, more])
@@ -134,7 +134,7 @@ def probe(n: int) -> list[str]:
     """Lines on `embed`, `lp` and the study's recipe."""
     folder = checkpoint(Path("b32"), "b32")
     dataset(n)
-    model: base.Contrastive = base.load(Source(MODULE, folder))
+    model: loading.Contrastive = loading.load(Source(MODULE, folder))
     held = pixels(model)
     names = list(held)
     batches = [np.stack([held[name] for name in names[start : start + 64]]) for start in range(0, len(names), 64)]
@@ -161,18 +161,18 @@ def probe(n: int) -> list[str]:
 
 def auroc(which: str) -> float:
     """On the test split."""
-    from medbench import material
     from medbench.adapt import linear
+    from medbench.datasets import stored
 
     (test, labels), (train, of_train), (val, more) = split("test"), split("train"), split("val")
     if which == "lp":
-        logits = linear.read(paths.adapter("toy", "m", "lp") / "weights.safetensors").logits(material.features("toy", "m", test))
+        logits = linear.read(paths.adapter("toy", "m", "lp") / "weights.safetensors").logits(stored.features("toy", "m", test))
     else:
-        features = material.features("toy", "m", train + val).astype(np.float64)
+        features = stored.features("toy", "m", train + val).astype(np.float64)
         known = np.concatenate([of_train, more])
         recipe = {"learning_rate": 5e-5, "weight_decay": 0.0, "epochs": EPOCHS, "batch_size": 8}
         coef, intercept = published_probe.train(features, known, class_weights(known, 2), recipe, 0)
-        logits = material.features("toy", "m", test) @ coef.T + intercept
+        logits = stored.features("toy", "m", test) @ coef.T + intercept
     return float(roc_auc_score(labels, logits[:, 1] - logits[:, 0]))
 
 
@@ -206,7 +206,7 @@ def lora(n: int) -> str:
     source = {"module": MODULE, "checkpoint": folder, "revision": None, "batch_size": 32}
     with timed_epochs() as timed:
         adapt.run(adapt.Params("medbench.adapt.contrastive_lora", source, {**LORA, "epochs": 2}, ("a", "b"), 0), "toy", "m", "lora")
-    model: base.Contrastive = base.load(Source(MODULE, folder), dtype=torch.float32)
+    model: loading.Contrastive = loading.load(Source(MODULE, folder), dtype=torch.float32)
     held = pixels(model)
     made = classifiers.build(model, 512, 2, LORA["r"], LORA["alpha"], LORA["dropout"])  # type: ignore[arg-type]
     names, labels = split("train")

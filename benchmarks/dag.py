@@ -21,6 +21,8 @@ from typing import NamedTuple
 
 import yaml
 
+from medbench.jobs import records
+
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("Snakefile", "workflow", "medbench", "config", "profiles")
 SHAPES = {216: (12, 6), 1800: (30, 20), 15000: (100, 50)}  # data sets, models; three modes each
@@ -81,9 +83,9 @@ def finish(folder: Path) -> None:
     """Create every output of the run empty and have Snakemake record it as done."""
     sys.path.insert(0, str(folder))
     os.chdir(folder)
-    from medbench import cells, config, paths, provenance
+    from medbench import cells, config, paths
 
-    record = json.dumps({"versions": provenance.versions(), "modules": sorted(sys.modules)[:60]})  # a run record's size
+    record = json.dumps({"versions": records.versions(), "modules": sorted(sys.modules)[:60]})  # a run record's size
     loaded = config.from_files([folder / "config/config.yaml"], folder)
     for cell in cells.grid(loaded):
         files = [*paths.data(cell.dataset), paths.embeddings(*cell[:2]), paths.prompts(*cell[:2]), paths.predictions(*cell)]

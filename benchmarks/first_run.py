@@ -20,6 +20,8 @@ from typing import NamedTuple
 
 import psutil
 
+from benchmarks.starts import bring_dropped, surroundings
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -38,6 +40,7 @@ def clone(commit: str, folder: Path) -> None:
     archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, capture_output=True).stdout
     subprocess.run(["tar", "-x"], cwd=folder, input=archive, check=True)
     (folder / ".venv").symlink_to(sys.prefix)
+    bring_dropped(folder)
 
 
 def run(folder: Path, configfile: str) -> Took:
@@ -46,7 +49,7 @@ def run(folder: Path, configfile: str) -> Took:
     begun = heard = time.monotonic()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     silence, lines = 0.0, 0
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=surroundings(folder))
     watched = psutil.Process(process.pid)
     forked = Forked()
     assert process.stdout

@@ -31,16 +31,17 @@ from transformers import (
 
 from benchmarks.campaign import copy_sources
 from benchmarks.epochs import timed_epochs
-from medbench import material, paths
+from medbench import paths
 from medbench.adapt import tuned
 from medbench.adapt.asked import windows
+from medbench.datasets import stored
 from medbench.datasets.images import decode
 from medbench.demo import llavaformat, minillava
-from medbench.models import base, generative_base
+from medbench.jobs.partial import Work
+from medbench.models import generative_base, loading
 from medbench.models.asking import Asking
 from medbench.models.checkpoint import Source
 from medbench.models.generative_base import Generative
-from medbench.partial import Work
 from medbench.predict import generative
 from medbench.stages import adapt, predict
 
@@ -151,9 +152,9 @@ def batches(folder: str, batch_size: int) -> str:
 
 def bare(folder: str, batch_size: int) -> str:
     """A line: the stage against transformers' `generate` on ready tensors."""
-    model: Generative = base.load(Source(MODULE, folder))
-    test = material.asked(SMALLER, "test")
-    seen = windows(test, material.images(SMALLER, test.image_ids, generative.WINDOW))
+    model: Generative = loading.load(Source(MODULE, folder))
+    test = stored.asked(SMALLER, "test")
+    seen = windows(test, stored.images(SMALLER, test.image_ids, generative.WINDOW))
     ready = []
     for batch in generative.batches(test, seen, PUT, model, batch_size):
         asked = [generative.query(test, place, batch.images[test.image_ids[place]], PUT, decode) for place in batch.places]
@@ -185,10 +186,10 @@ def lora(folder: str) -> str:
     asking = PUT._asdict()
     with timed_epochs() as timed:
         adapt.run(adapt.Params("medbench.adapt.generative_lora", source, {**LORA, "epochs": 2}, (), 0, asking), DATASET, "bench", "lora")
-    model: Generative = base.load(Source(MODULE, folder))
+    model: Generative = loading.load(Source(MODULE, folder))
     tuned.build(model, LORA["r"], LORA["alpha"], LORA["dropout"])
-    train = material.asked(DATASET, "train")
-    images = {row.image_id: row.image for rows in material.images(DATASET, train.image_ids, 64) for row in rows}
+    train = stored.asked(DATASET, "train")
+    images = {row.image_id: row.image for rows in stored.images(DATASET, train.image_ids, 64) for row in rows}
     order = torch.randperm(len(train.questions), generator=torch.Generator().manual_seed(0)).tolist()
     ready = []
     for start in range(0, len(order), LORA["batch_size"]):

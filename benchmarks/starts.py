@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.campaign import COMMAND, ROOT, copy_sources
-from medbench import paths, warm
+from medbench import paths
+from medbench.jobs import warm
 
 COMMIT = "95cb2d0"
 DATASET, QUESTIONS, MODEL, ANSWERER = "nano-radiology", "nano-vqa-radiology", "nano-clip", "nano-llava"
@@ -54,8 +55,10 @@ def surroundings(folder: Path) -> dict[str, str]:
 
 
 def finished(folder: Path) -> Path:
-    """The folder, after a nano run in it."""
-    subprocess.run(COMMAND, cwd=folder, check=True, capture_output=True, env=surroundings(folder))
+    """The folder, after a nano run in it, with the one table of scores that is made on demand."""
+    for targets in ([], [f"results/scores/{DATASET}/{MODEL}/lora.parquet"]):
+        command = [COMMAND[0], *targets, *COMMAND[1:]]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True, env=surroundings(folder))
     return folder
 
 
@@ -64,10 +67,16 @@ def checkout(folder: Path) -> Path:
     folder.mkdir(parents=True)
     packed = subprocess.run(["git", "archive", COMMIT], cwd=ROOT, check=True, capture_output=True).stdout
     subprocess.run(["tar", "-x"], cwd=folder, check=True, input=packed)
-    wanted = re.findall(r"^dataframely==\S+", (folder / "requirements.lock").read_text(encoding="utf-8"), re.MULTILINE)
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder / DROPPED), *wanted]
-    subprocess.run(pip, check=True)
+    bring_dropped(folder)
     return folder
+
+
+def bring_dropped(folder: Path) -> None:
+    """Install what an older version's lock names and this environment lacks into a folder of its own."""
+    wanted = re.findall(r"^dataframely==\S+", (folder / "requirements.lock").read_text(encoding="utf-8"), re.MULTILINE)
+    if wanted:
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder / DROPPED), *wanted]
+        subprocess.run(pip, check=True)
 
 
 def command(folder: Path, job: Job) -> list[str]:

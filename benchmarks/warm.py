@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from benchmarks.campaign import COMMAND, copy_sources
-from medbench import warm
+from medbench.jobs import warm
 
 DATASET, MODEL = "nano-radiology", "nano-clip"
 JOBS = {

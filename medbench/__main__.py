@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 
-from medbench import warm
+from medbench.jobs import warm
 
 gc.set_threshold(100_000, 50, 50)  # imports make objects that stay: looking through all of them again and again is a seventh of a start
 waits = None

@@ -6,13 +6,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from medbench.errors import MedbenchError
 
 if TYPE_CHECKING:
-    from medbench.config import Config
+    from medbench.config import Config, Model
 
-TASKS = {"contrastive": ("diagnosis",), "generative": ("vqa",)}
-BASELINES = {
-    "diagnosis": (("raw-pixels", "lp"),),
-    "vqa": (("constant-answer", "ots"), ("question-only", "ots")),
-}  # what a task is worth without a model: added to every data set
+TRACKED = False  # what is decided here reaches a job by its parameters
 
 
 class Cell(NamedTuple):
@@ -37,12 +33,19 @@ class Entrant(NamedTuple):
 
 def possible(config: "Config", cell: Cell) -> bool:
     """Whether the registries admit a cell: task fits the model's kind, and the model can run the mode."""
+    from medbench import tasks
     from medbench.config import can_run
 
-    model, dataset = config.models[cell.model], config.datasets[cell.dataset]
-    if model.kind == "baseline":
-        return (cell.model, cell.mode) in BASELINES[dataset.task]
-    return dataset.task in TASKS[model.kind] and can_run(model, cell.mode, config.modes[cell.mode])
+    model = config.models[cell.model]
+    mode, task = config.modes[cell.mode], config.datasets[cell.dataset].task
+    return answers(model, task) and can_run(model, cell.mode, mode) and (model.kind, mode.kind) in tasks.get(task).predicted_by
+
+
+def answers(model: "Model", task: str) -> bool:
+    """Whether a model can do a task: by its kind, or by what its entry says."""
+    from medbench import tasks
+
+    return task in model.tasks if model.tasks is not None else model.kind in tasks.get(task).answered_by
 
 
 def known(config: "Config", where: str, names: Mapping[str, str]) -> None:
@@ -76,15 +79,21 @@ def grid(config: "Config") -> list[Cell]:
             raise MedbenchError(
                 f"run {run.run}", f"no model of the run can answer data set {dataset!r}", "add a model or drop the data set"
             )
-        baselines = [Cell(dataset, *baseline) for baseline in BASELINES[config.datasets[dataset].task]]
-        cells += own + [cell for cell in baselines if cell not in own]
+        cells += own + [cell for cell in baselines(config, dataset) if cell not in own]
     return cells
+
+
+def baselines(config: "Config", dataset: str) -> list[Cell]:
+    """What a data set is worth without a model: the cells of all baselines of its task, whether or not the run names them."""
+    entries = {name: entry for name, entry in config.models.items() if entry.role == "baseline" and entry.modes}
+    chosen = [Cell(dataset, name, mode) for name, entry in entries.items() for mode in entry.modes or ()]
+    return [cell for cell in chosen if cell.mode in config.modes and possible(config, cell)]
 
 
 def domain(config: "Config", model: str) -> tuple[str, ...]:
     """The run's data sets that are in-domain for a model and whose task it can do, in the order of the run."""
-    tasks = TASKS.get(config.models[model].kind, ())
-    return tuple(name for name in config.run.datasets if config.datasets[name].task in tasks and is_in_domain(config, model, name))
+    names = config.run.datasets
+    return tuple(name for name in names if answers(config.models[model], config.datasets[name].task) and is_in_domain(config, model, name))
 
 
 def is_in_domain(config: "Config", model: str, dataset: str) -> bool:

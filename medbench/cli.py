@@ -7,20 +7,21 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from medbench import devices, paths, provenance, runtime, warm
+from medbench import paths, stages
 from medbench.errors import MedbenchError
+from medbench.jobs import devices, digests, files, process, records, rerun, warm
+from medbench.jobs.stage import Stage
 from medbench.stages import STAGES
 
 if TYPE_CHECKING:
     from medbench import config as configuration
 
+TRACKED = False  # what is decided here reaches a job by its parameters
+
 RESOLVED = "MEDBENCH_RESOLVED"  # variable by which the rules name the resolved configuration
-HANDED = frozenset(("score", "twins", "interval", "ledger", "gaps"))
-"""Short stages without a model: their rules hand a job its parameters, since reading a configuration would take as long as the work."""
 ROOT = Path(__file__).parent.parent  # the clone: registries are found there from any working directory
 
 
@@ -34,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     for name in own or STAGES:
         _add_stage(verbs, name)
     if not own:
-        from medbench import tools
+        from medbench.verbs import tools
 
         tools.add_verbs(verbs)
     args = parser.parse_args(argv)
@@ -66,28 +67,16 @@ def read_config(args: argparse.Namespace) -> "configuration.Config":
     return configuration.from_files([ROOT / "config" / "config.yaml", *args.configfile], ROOT)
 
 
-@cache
-def stage_module(name: str) -> Any:
-    """The module of a stage."""
-    return importlib.import_module(f"medbench.stages.{name}")
-
-
-def job(config: "configuration.Config", stage: str, names: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
-    """Parameters of one job, and the names of the modules that are its code."""
-    module = stage_module(stage)
-    params = module.params(config, *names)
-    return params, (module.__name__, *(module.modules(params) if hasattr(module, "modules") else ()))
-
-
 def watched(config: "configuration.Config", stage: str, names: tuple[str, ...]) -> str:
     """The text that must stay equal for a finished job to stay finished: parameters, code and library versions.
 
     The versions are those that made the result, so that an upgrade alone reruns nothing; with `rerun_on_versions`, those of now.
     """
-    params, modules = job(config, stage, names)
-    made = provenance.made(paths.run_record(paths.main_output(stage, names)), modules)
+    declared = stages.get(stage)
+    params = declared.params(config, *names)
+    made = records.made(paths.run_record(declared.outputs(*names)[0]), declared.code(params))
     versions = made.now if config.run.rerun_on_versions else made.then
-    return f"{provenance.tracked(params, modules)} {provenance.canonical(versions)}"
+    return f"{declared.tracked(params)} {digests.canonical(versions)}"
 
 
 def stale(config: "configuration.Config", cells: Iterable[tuple[str, str, str]]) -> list[str]:
@@ -96,7 +85,8 @@ def stale(config: "configuration.Config", cells: Iterable[tuple[str, str, str]])
     for cell in cells:
         if not (record := paths.run_record(paths.predictions(*cell))).exists():  # most of a large grid, at its first start
             continue
-        made = provenance.made(record, job(config, "predict", cell)[1])
+        predict = stages.get("predict")
+        made = records.made(record, predict.code(predict.params(config, *cell)))
         if changes := [f"{name} {version} -> {made.now[name]}" for name, version in made.then.items() if version != made.now[name]]:
             found.append(f"{'/'.join(cell)}: {', '.join(changes)}")
     return found
@@ -118,6 +108,7 @@ def summary(config: "configuration.Config", cells: Iterable[tuple[str, str, str]
 def unready(config: "configuration.Config") -> list[str]:
     """What of a run cannot run yet, a line each: data sets whose files need an application, models whose architecture has no file."""
     from medbench import config as configuration
+    from medbench.config import sources
 
     found = []
     for dataset in config.run.datasets:
@@ -125,7 +116,7 @@ def unready(config: "configuration.Config") -> list[str]:
         if isinstance(entry.source, configuration.Manual) and configuration.is_fetched(entry) and not paths.fetched(dataset).exists():
             folder = paths.raw(dataset)
             if not folder.is_dir() or not any(folder.iterdir()):
-                found.append(": ".join((dataset, "; ".join(stage_module("fetch").application(entry.source.model_dump(), dataset)))))
+                found.append(": ".join((dataset, "; ".join(sources.application(entry.source.model_dump(), dataset)))))
         elif entry.about.access == "gated" and configuration.is_fetched(entry) and not paths.fetched(dataset).exists():
             found.append(f"{dataset}: its files are gated: accept the licence on the page of {getattr(entry.source, 'repo', 'its source')}")
     absent = [model for model in config.run.models if not config.models[model].has_file]
@@ -162,26 +153,17 @@ def warnings(config: "configuration.Config", cells: Sequence[tuple[str, str, str
     return [*found, *(f"NOT READY: {line}" for line in unready(config)), *(f"UNPINNED: {line}" for line in unpinned(config))]
 
 
-def gpus(config: "configuration.Config", stage: str, names: tuple[str, ...]) -> int:
-    """GPUs that one job asks for: those of the registry's entry where the stage loads the model at all."""
-    module = stage_module(stage)
-    if not hasattr(module, "gpus"):
-        return 0
-    each = config.models[names[module.KEYS.index("model")]].gpus if "model" in module.KEYS else 1
-    return each * int(module.gpus(module.params(config, *names)))
-
-
 def _add_stage(verbs: Any, name: str) -> None:
-    module = stage_module(name)
-    summary = (module.__doc__ or "").strip().splitlines()[0]
-    parser = verbs.add_parser(name, help=summary, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for key in module.KEYS:
+    declared = stages.get(name)
+    text = (sys.modules[f"medbench.stages.{name}"].__doc__ or "").strip()
+    parser = verbs.add_parser(name, help=text.split("\n")[0], description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for key in declared.keys:
         parser.add_argument(key, type=_slug)
     add_config_options(parser)
     parser.set_defaults(tracked=None)
-    if name in HANDED:
+    if declared.is_handed:
         parser.add_argument("--tracked", help="what the rule tracks of the job: it runs with these parameters and reads no configuration")
-    parser.set_defaults(execute=lambda args: _run_stage(name, tuple(getattr(args, key) for key in module.KEYS), args))
+    parser.set_defaults(execute=lambda args: _run_stage(declared, tuple(getattr(args, key) for key in declared.keys), args))
 
 
 def _slug(value: str) -> str:
@@ -200,23 +182,24 @@ class _Job(NamedTuple):
     gpus: int = 0
 
 
-def _configured(name: str, names: tuple[str, ...], args: argparse.Namespace) -> _Job:
+def _configured(declared: Stage, names: tuple[str, ...], args: argparse.Namespace) -> _Job:
     """The job as the configuration has it. Raises MedbenchError for a name that is in no registry."""
     from medbench.cells import known
     from medbench.config import require_architecture
 
-    config, keys, where = read_config(args), stage_module(name).KEYS, f"{name} {'/'.join(names)}"
-    known(config, where, dict(zip(keys, names, strict=True)))
-    if "model" in keys:
-        require_architecture(config, names[keys.index("model")], where)
-    params, modules = job(config, name, names)
-    return _Job(params, provenance.tracked(params, modules), provenance.libraries(modules), gpus(config, name, names))
+    config, where = read_config(args), f"{declared.name} {'/'.join(names)}"
+    known(config, where, dict(zip(declared.keys, names, strict=True)))
+    if "model" in declared.keys:
+        require_architecture(config, names[declared.keys.index("model")], where)
+    params = declared.params(config, *names)
+    return _Job(params, declared.tracked(params), rerun.libraries(declared.code(params)), declared.needs(config, *names).gpus)
 
 
-def _handed(name: str, text: str) -> _Job:
+def _handed(declared: Stage, text: str) -> _Job:
     """The job as `watched` described it to the rule, for a stage that loads nothing by name."""
     tracked, end = json.JSONDecoder().raw_decode(text)
-    params = stage_module(name).Params(**{key: _tuples(value) for key, value in tracked["params"].items()})
+    kind = sys.modules[declared.run.__module__].Params
+    params = kind(**{key: _tuples(value) for key, value in tracked["params"].items()})
     return _Job(params, text[:end], tuple(sorted(json.loads(text[end:]))))
 
 
@@ -227,29 +210,29 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def _run_stage(name: str, names: tuple[str, ...], args: argparse.Namespace) -> None:
-    runtime.die_with_parent()
-    started = provenance.process_start()
-    given = _handed(name, args.tracked) if args.tracked else _configured(name, names, args)
+def _run_stage(declared: Stage, names: tuple[str, ...], args: argparse.Namespace) -> None:
+    process.die_with_parent()
+    started = records.process_start()
+    given = _handed(declared, args.tracked) if args.tracked else _configured(declared, names, args)
     devices.claim(given.gpus)
-    if name in warm.STAGES:
-        from medbench.models import lazy
+    if declared.name in warm.STAGES:
+        from medbench.jobs import lazy
 
         lazy.without_unused()
-    facts = stage_module(name).run(given.params, *names) or {}
-    device = str(runtime.device()) if "torch" in sys.modules else "cpu"
-    record = paths.run_record(paths.main_output(name, names))
-    found = {"device": device, **runtime.gpu_facts(), **facts}
-    provenance.write_run_record(record, name, names, given.libraries, given.tracked, started, found)
+    facts = declared.execute(given.params, *names)
+    device = str(devices.device()) if "torch" in sys.modules else "cpu"
+    record = paths.run_record(declared.outputs(*names)[0])
+    found = {"device": device, **devices.gpu_facts(), **facts}
+    records.write_run_record(record, declared.name, names, given.libraries, given.tracked, started, found)
 
 
 def write_resolved(config: "configuration.Config") -> Path:
     """Write the validated run and registries as one file named by its digest: all jobs of a start read it, so no two can disagree."""
     from medbench import config as configuration
 
-    text = provenance.canonical(configuration.dump(config))
-    path = paths.RESULTS / ".config" / f"{provenance.digest(text)}.json"
+    text = digests.canonical(configuration.dump(config))
+    path = paths.RESULTS / ".config" / f"{digests.digest(text)}.json"
     if not path.exists():
-        with runtime.whole(path) as aside:
+        with files.atomic(path) as aside:
             aside.write_text(text, encoding="utf-8")
     return path

@@ -1,5 +1,7 @@
 """Expected errors: one line that names the file or cell, the value found and the remedy."""
 
+TRACKED = False  # how an error is worded is no result
+
 
 class MedbenchError(Exception):
     """Something a user can mend. The command line prints it as `ERROR: ...` and exits with code 2, without a traceback."""

@@ -5,8 +5,9 @@ The functions take names or Snakemake's wildcards (`"{dataset}"`), so rules and 
 
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
+
+TRACKED = False  # where a file lies is no result
 
 RESULTS = Path("results")
 SPLITS = ("train", "val", "test")
@@ -97,15 +98,6 @@ def intervals(dataset: str, model: str, mode: str) -> Path:
     return RESULTS / "intervals" / dataset / model / f"{mode}.parquet"
 
 
-def is_finished(dataset: str, model: str, mode: str, task: str) -> bool:
-    """Whether a cell counts: an interval without what it was made of is left over from an earlier state.
-
-    Metrics of a diagnosis follow from the predictions; its scores are made on demand.
-    """
-    made = (predictions, scores, intervals) if task == "vqa" else (predictions, intervals)
-    return all(table(dataset, model, mode).exists() for table in made)
-
-
 def gaps(run: str) -> list[Path]:
     """The run's gap tables."""
     return [RESULTS / "gaps" / run / f"{name}.parquet" for name in GAP_TABLES]
@@ -121,29 +113,14 @@ def report(run: str) -> Path:
     return RESULTS / "report" / run
 
 
+def report_files(run: str) -> list[Path]:
+    """All that stands in it, the page first; those without a suffix are folders."""
+    return [report(run) / name for name in ("index.html", "answer.txt", "facts.json", "tables", "figures", "contact")]
+
+
 def answer(run: str) -> Path:
     """The run's verdicts in a few lines of text, as the page has them at its top."""
     return report(run) / "answer.txt"
-
-
-def main_output(stage: str, names: tuple[str, ...]) -> Path:
-    """The file or folder that stands for a job: its run record lies beside it."""
-    made: dict[str, Callable[..., Path]] = {
-        "pretrain": model_folder,
-        "fetch": fetched,
-        "prepare": card,
-        "twins": twins,
-        "embed": embeddings,
-        "prompts": prompts,
-        "adapt": lambda *cell: adapter_files(*cell)[0],
-        "predict": predictions,
-        "score": scores,
-        "interval": intervals,
-        "gaps": lambda run: gaps(run)[0],
-        "ledger": ledger,
-        "report": lambda run: report(run) / "index.html",
-    }
-    return made[stage](*names)
 
 
 def partial(key: str) -> Path:

@@ -10,10 +10,10 @@ from PIL import Image
 from medbench.errors import MedbenchError
 from medbench.models.asking import Asking
 from medbench.models.checkpoint import Source
-from medbench.models.feed import Row
+from medbench.models.prefetch import Row
 
 if TYPE_CHECKING:
-    from medbench.partial import Work
+    from medbench.jobs.partial import Work
 
 
 class Asked(NamedTuple):

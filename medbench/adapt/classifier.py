@@ -18,10 +18,10 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from medbench.errors import MedbenchError
-from medbench.models import lazy
-from medbench.models.base import Contrastive
+from medbench.jobs import lazy
+from medbench.jobs.microbatching import Fitting
 from medbench.models.checkpoint import require_weights
-from medbench.models.fitting import Fitting
+from medbench.models.loading import Contrastive
 
 _ADAPTER = "lora_"  # in the name of every tensor that peft adds
 _ABOUT = "medbench"  # key of the description in the file's metadata

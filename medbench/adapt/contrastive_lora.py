@@ -12,18 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
-from medbench import runtime
 from medbench.adapt import classifier as classifiers
-from medbench.adapt.base import Adapted, Job, check_classes, class_weights, log_softmax, weighted_loss
 from medbench.adapt.certificate import Certificate, Evidence, certify
 from medbench.adapt.classifier import Classifier, Description, TextClassifier
+from medbench.adapt.job import Adapted, Job, check_classes, class_weights, log_softmax, weighted_loss
 from medbench.adapt.pixels import Labelled, PixelCache
 from medbench.adapt.selection import Score, choose, score
 from medbench.adapt.training import Plan, Trained, moved, train
-from medbench.models import base
-from medbench.models.base import Contrastive
+from medbench.jobs import seeding
+from medbench.jobs.microbatching import Fitting
+from medbench.models import loading
 from medbench.models.checkpoint import Source
-from medbench.models.fitting import Fitting
+from medbench.models.loading import Contrastive
 from medbench.models.similarity import class_embeddings
 
 N_PROBED = 512  # images that losses before and after, the features' statistics and the comparisons are taken on
@@ -115,7 +115,7 @@ def adapt(job: Job) -> Adapted:
     """Train and certify one cell. Raises MedbenchError for a class without training samples, or a loss that is not finite."""
     assert job.source is not None, "this method loads a model"
     check_classes(job.cell, job.train.labels, job.classes)
-    runtime.seed_everything(job.seed)
+    seeding.seed_everything(job.seed)
     model = _load(job.source)
     frozen = classifiers.frozen_digest(model)
     cache = PixelCache.build(job, model, job.source.batch_size)
@@ -136,7 +136,7 @@ def adapt(job: Job) -> Adapted:
 
 
 def _load(source: Source) -> Contrastive:
-    model: Contrastive = base.load(source, dtype=torch.float32)
+    model: Contrastive = loading.load(source, dtype=torch.float32)
     return model
 
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from medbench.adapt import linear, probe
-from medbench.adapt.base import Adapted, Job, Samples, check_classes, class_weights, weighted_loss
 from medbench.adapt.certificate import Evidence, Tensor, certify
+from medbench.adapt.job import Adapted, Job, Samples, check_classes, class_weights, weighted_loss
 
 
 def adapt(job: Job) -> Adapted:

@@ -9,17 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from medbench import runtime
 from medbench.adapt import tuned
 from medbench.adapt.asked import Asked, Images, QuestionJob, by_length
-from medbench.adapt.base import Adapted
 from medbench.adapt.certificate import Certificate, Evidence, certify
+from medbench.adapt.forward_audit import Expected, Witness
+from medbench.adapt.job import Adapted
 from medbench.adapt.training import Plan, Trained, moved, train
-from medbench.adapt.witness import Expected, Witness
 from medbench.errors import MedbenchError
+from medbench.jobs import devices, seeding
+from medbench.jobs.microbatching import Prepared
+from medbench.jobs.prefetch import ahead
 from medbench.models import generative_base
-from medbench.models.ahead import ahead
-from medbench.models.fitting import Prepared
 from medbench.models.generative_base import Answer, Generative, Query
 
 N_PROBED = 128
@@ -59,7 +59,7 @@ class Learner:
 
     def __init__(self, job: QuestionJob, training: Split, validation: Split) -> None:
         self.job, self.training, self.validation = job, training, validation
-        runtime.seed_everything(job.seed)
+        seeding.seed_everything(job.seed)
         self.model = generative_base.load(job.source)
         self.frozen = tuned.frozen_digest(self.model)
         tuned.build(self.model, job.recipe["r"], job.recipe["alpha"], job.recipe["dropout"])
@@ -147,7 +147,7 @@ class Learner:
         total, count, fitting = 0.0, 0, self.job.work.fitting
         lengths = {place: len(self.model.tokens(split.asked.questions[place] + split.asked.answers[place])) for place in places}
         batches = by_length(places, lengths.__getitem__, self.job.recipe["batch_size"])
-        prepared = ahead(lambda some: Prepared(fitting, some, lambda part: self._inputs(split, part)), batches, runtime.overlaps())
+        prepared = ahead(lambda some: Prepared(fitting, some, lambda part: self._inputs(split, part)), batches, devices.overlaps())
 
         def measured(inputs: dict[str, torch.Tensor]) -> tuple[float, int]:
             n = int((inputs["labels"] >= 0).sum())
@@ -178,7 +178,7 @@ class Learner:
     def _reloaded(self) -> Generative:
         """The base once more. The trained one goes first: a device may not hold both."""
         del self.model, self.witness.model
-        runtime.free_memory()
+        devices.free_memory()
         return generative_base.load(self.job.source)
 
     def _certificate(self, trained: Trained, losses: tuple[float, float]) -> Certificate:

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from medbench.adapt.base import Job, Samples
-from medbench.models.base import Contrastive
-from medbench.models.feed import feed
+from medbench.adapt.job import Job, Samples
+from medbench.models.loading import Contrastive
+from medbench.models.prefetch import feed
 
 IN_MEMORY = 2**30  # bytes; more than this goes to the job's folder of unfinished work
 

@@ -16,8 +16,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 from threadpoolctl import threadpool_limits
 
 from medbench.adapt import linear
-from medbench.adapt.base import Adapted, Job, Samples, check_classes, class_weights, weighted_loss
 from medbench.adapt.certificate import Certificate, Evidence, Tensor, certify
+from medbench.adapt.job import Adapted, Job, Samples, check_classes, class_weights, weighted_loss
 from medbench.adapt.selection import Choice, Score, choose, score
 from medbench.errors import MedbenchError
 

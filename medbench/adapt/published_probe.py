@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medbench.adapt import linear
-from medbench.adapt.base import Adapted, Job, check_classes, class_weights, weighted_loss
 from medbench.adapt.certificate import Evidence, Tensor, certify
+from medbench.adapt.job import Adapted, Job, check_classes, class_weights, weighted_loss
 from medbench.adapt.probe import joined
 
 F64 = NDArray[np.float64]

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from medbench.adapt.base import weighted_loss
+from medbench.adapt.job import weighted_loss
 
 
 class Score(NamedTuple):

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
-from medbench import runtime
 from medbench.adapt.certificate import Tensor
 from medbench.errors import MedbenchError
-from medbench.models.ahead import ahead
-from medbench.models.fitting import Prepared
-from medbench.progress import track
+from medbench.jobs import devices, files
+from medbench.jobs.microbatching import Prepared
+from medbench.jobs.prefetch import ahead
+from medbench.jobs.progress import track
 
 if TYPE_CHECKING:
-    from medbench.partial import Work
+    from medbench.jobs.partial import Work
 
 SHARE = 0.05
 """Of the time spent: what a kill may cost, and what keeping states may."""
@@ -132,7 +132,7 @@ class Training:
         order = np.random.default_rng((self.plan.seed, epoch)).permutation(learner.size).tolist()
         batches = [order[start : start + size] for start in range(0, len(order), size)]
         waiting = {name: value for name, value in learner.trainable().items() if name not in self.with_gradient}
-        prepared = ahead(lambda places: Prepared(self.plan.work.fitting, places, learner.prepare), batches[self.step :], runtime.overlaps())
+        prepared = ahead(lambda places: Prepared(self.plan.work.fitting, places, learner.prepare), batches[self.step :], devices.overlaps())
         what = f"adapt {self.plan.cell}, epoch {epoch + 1} of {self.plan.recipe['epochs']}, steps"
         learner.mode(training=True)
         for _, batch in track(prepared, what, len(batches), self.step):
@@ -197,7 +197,7 @@ class Training:
             "total": self.total.cpu(),
             "notes": self.learner.notes(),
         }
-        with runtime.whole(self.state) as aside:
+        with files.atomic(self.state) as aside:
             torch.save(state, aside)
         self.kept = time.monotonic()
         self.cost = self.kept - begun

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from medbench.errors import MedbenchError
-from medbench.models import lazy
+from medbench.jobs import lazy
 from medbench.models.checkpoint import Source, require_weights
 from medbench.models.generative_base import Generative
 from medbench.models.hub import DECODER

@@ -4,7 +4,7 @@ A gap is descriptive for the published pair, the best of either side by point es
 (DESIGN.md, "Statistics"). What is missing is named in the row's `reason`, and the other rows still come out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from medbench import tables
 from medbench.cells import Cell, Entrant
-from medbench.metrics.scored import LOWER_IS_BETTER, PRIMARY, Measure, Task
+from medbench.metrics.measure import LOWER_IS_BETTER, Measure
 from medbench.stats.paired import PairedGap, SetTest, holm, paired_gap, set_test, verdict
 from medbench.stats.pooling import hartung_knapp
 
@@ -29,14 +29,14 @@ class Study(NamedTuple):
 
     entrants: tuple[Entrant, ...]
     cells: frozenset[Cell]
-    tasks: dict[str, Task]  # data set -> task, in the run's order
+    tasks: dict[str, str]  # data set -> task, in the run's order
     off_the_shelf: str | None
     adapted: tuple[str, ...]
     n_resamples: int
     level: float
     margin: float
     min_groups: int
-    primary: Mapping[Task, Measure] = PRIMARY
+    primary: Mapping[str, Measure]  # task -> the measure that decides
 
 
 class Estimate(NamedTuple):
@@ -133,10 +133,9 @@ def global_table(study: Study, results: Results, within_family: bool = False) ->
     return _frame(rows)
 
 
-def pooled_table(gaps: pl.DataFrame, level: float) -> pl.DataFrame:
-    """Table `pooled-gaps`: each family's primary gaps over its data sets."""
+def pooled_table(gaps: pl.DataFrame, level: float, primary: Collection[Measure]) -> pl.DataFrame:
+    """Table `pooled-gaps`: each family's gaps over its data sets, by the measures that decide."""
     records: list[dict[str, Any]] = []
-    primary = {PRIMARY[task] for task in PRIMARY}
     key = ["question", "adaptation", "family", "metric", "scoring", "subset"]
     for (question, adaptation, family, metric, scoring, subset), rows in gaps.group_by(key, maintain_order=True):
         if Measure(str(metric), str(scoring), str(subset)) in primary:

@@ -7,22 +7,19 @@ exceeds whom; intervals, p values and verdicts of gaps need pairing, and stay nu
 import csv
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import polars as pl
 
-from medbench import paths, tables
+from medbench import paths, tables, tasks
 from medbench.analysis.gaps import Estimate, Pair, Study, Unpaired, global_table, rq_table
 from medbench.cells import Cell, Entrant
-from medbench.metrics.scored import Measure, Task
+from medbench.metrics.measure import Measure
 
 FOLDER = Path(__file__).parents[2] / "resources" / "paper"
 PERCENT = 100.0  # published figures are percentages
-MEASURES: dict[Task, Measure] = {
-    "diagnosis": Measure("auroc", "standard", "all"),
-    "vqa": Measure("accuracy", "published", "closed"),
-}
-_FILES: dict[Task, tuple[str, str]] = {"diagnosis": ("diagnosis_auroc.csv", "auroc"), "vqa": ("vqa_closed_accuracy.csv", "accuracy")}
+TASKS = [task for task in map(tasks.get, tasks.names()) if task.published and task.published_file]
+MEASURES: dict[str, Measure] = {task.name: task.published for task in TASKS if task.published}
 FIGURES = {
     **dict.fromkeys(("task", "dataset", "model", "mode"), pl.String),
     **dict.fromkeys(("estimate", "low", "high"), pl.Float64),
@@ -51,7 +48,7 @@ def published() -> pl.DataFrame:
     """Every published figure of the study's data sets: columns of FIGURES, in fractions, by slugs. Other data sets are left out."""
     known = names()
     records = []
-    for task, (file, column) in _FILES.items():
+    for task, (file, column) in ((task.name, task.published_file) for task in TASKS if task.published_file):
         for row in _read(file):
             if (task, row["dataset"]) in known.datasets:
                 values = [float(row[name]) / PERCENT for name in (column, "ci_low", "ci_high")]
@@ -64,7 +61,7 @@ def in_domain() -> dict[str, frozenset[str]]:
     known = names()
     found: dict[str, set[str]] = {}
     for row in _read("in_domain.csv"):
-        slug = next(slug for (task, name), slug in known.datasets.items() if name == row["in_domain_dataset"] and task != "mcq")
+        slug = next(slug for (task, name), slug in known.datasets.items() if name == row["in_domain_dataset"] and task in MEASURES)
         found.setdefault(known.models[row["specialist"]][0], set()).add(slug)
     return {model: frozenset(datasets) for model, datasets in found.items()}
 
@@ -94,9 +91,9 @@ def study(figures: pl.DataFrame) -> Study:
     domains = in_domain()
     entrants = [Entrant(slug, family, role, domains.get(slug, frozenset())) for slug, family, role in names().models.values()]
     cells = frozenset(Cell(*row) for row in figures.select("dataset", "model", "mode").iter_rows())
-    tasks = {dataset: cast(Task, task) for dataset, task in figures.select("dataset", "task").unique(maintain_order=True).iter_rows()}
+    task_of = {dataset: str(task) for dataset, task in figures.select("dataset", "task").unique(maintain_order=True).iter_rows()}
     # resamples, level, margin and group count stay unused: nothing is tested without pairing
-    return Study(tuple(entrants), cells, tasks, "ots", ("lp", "lora"), 0, 0.95, 0.02, 0, MEASURES)
+    return Study(tuple(entrants), cells, task_of, "ots", ("lp", "lora"), 0, 0.95, 0.02, 0, MEASURES)
 
 
 def rq_tables() -> dict[str, pl.DataFrame]:

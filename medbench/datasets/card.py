@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from medbench import tasks
 from medbench.datasets import sharing
-from medbench.datasets.base import SPLITS, Demographics
+from medbench.datasets.layouts import SPLITS, Demographics
 from medbench.datasets.rows import Drop
 
 EXAMPLES = 5
@@ -69,10 +70,7 @@ def _split(found: Prepared, split: str) -> dict[str, Any]:
     people = {name: dict(sorted(Counter(frame[name].drop_nulls()).items())) for name in Demographics._fields}
     if any(people.values()):
         counts["demographics"] = {name: of for name, of in people.items() if of}
-    if found.task == "diagnosis":
-        of_label = Counter(frame["label"])
-        return {**counts, "classes": {name: of_label[index] for index, name in enumerate(found.classes)}}
-    return {**counts, "answer_types": dict(sorted(Counter(frame["answer_type"]).items())), "yes_no": int(frame["is_yes_no"].sum())}
+    return {**counts, **tasks.get(found.task).counts(frame, found.classes)}
 
 
 def _drops(drops: list[Drop]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import xxhash
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from medbench.datasets.base import Embedded
+from medbench.datasets.layouts import Embedded
 from medbench.errors import Extra
 
 KEPT_FORMATS = ("JPEG", "PNG")

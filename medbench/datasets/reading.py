@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medbench.datasets.base import Embedded, Source, embed
+from medbench.datasets.layouts import Embedded, Source, embed
 
 DEPTH = 2
 """How many levels below `raw_dir` a misplaced root is looked for."""

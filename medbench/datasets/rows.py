@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from medbench.datasets.base import SPLITS, Embedded, Excluded, Item, Source, VqaItem
 from medbench.datasets.ingest import key_of
+from medbench.datasets.layouts import SPLITS, Embedded, Excluded, Item, Source, VqaItem
 
 ANSWER_TYPES = ("open", "closed")
 _RELEASED = Embedded("", b"")

@@ -9,20 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medbench.demo.canvas import (
-    SIZE,
-    Field,
-    Rng,
-    X,
-    Y,
-    blend,
-    clouds,
-    dots,
-    matched,
-    shapes,
-    stroke,
-    wander,
-)
+from medbench.demo.canvas import SIZE, Field, Rng, X, Y, blend, clouds, dots, matched, shapes, stroke, wander
 
 
 class Thorax(NamedTuple):

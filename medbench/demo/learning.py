@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from medbench.progress import track
+from medbench.jobs.progress import track
 
 OUTER = ("embed", "lm_head", "projection")
 """In the names of matrices that Muon is not made for: they map words, places or pixels to vectors, or vectors into the shared space."""

@@ -2,7 +2,7 @@
 
 A folder holds a checkpoint in hub format (weights in half precision), a card, and `recipe.json`: what the weights follow from, the
 versions that made them, and the SHA-256 of every file. The stage `pretrain` copies a folder whose recipe is the one that it is
-asked for, and trains where there is none. `medbench.demo.ship` makes the folders.
+asked for, and trains where there is none. `medbench.verbs.ship` makes the folders.
 """
 
 import hashlib

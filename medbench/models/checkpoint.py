@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medbench import digests
 from medbench.errors import MedbenchError
+from medbench.jobs import digests
+
+TRACKED = False  # parameters say by commit or digest which weights are read
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SAFETENSORS, PICKLES = ("model.safetensors",), ("pytorch_model.bin",)
@@ -57,11 +59,11 @@ class Checkpoint:
         if not path.is_dir():
             if self.name.count("/") != 1 or self.name.startswith((".", "/", "~")):
                 raise MedbenchError(f"checkpoint {self.name}", "the folder does not exist", "give a folder or a hub id `owner/name`")
-            from medbench import hubs
+            from medbench.jobs import network
 
-            path = hubs.snapshot(self.name, self.source.revision, [*_SMALL_FILES, *safe])
+            path = network.snapshot(self.name, self.source.revision, [*_SMALL_FILES, *safe])
             if not any(next(path.glob(name), None) for name in safe):
-                path = hubs.snapshot(self.name, self.source.revision, [*_SMALL_FILES, *pickles])
+                path = network.snapshot(self.name, self.source.revision, [*_SMALL_FILES, *pickles])
         self.found(path)
         return path
 
@@ -82,10 +84,10 @@ class Checkpoint:
         if named not in self.source.companions:
             remedy = f"add `companions: {{{named}: <commit>}}` to the model's entry, or put its files into {path / named}"
             raise MedbenchError(path, f"its configuration names {named}, which the registry does not", remedy)
-        from medbench import hubs
+        from medbench.jobs import network
 
         revision = self.source.companions[named]
-        found = hubs.snapshot(named, revision, list(files))
+        found = network.snapshot(named, revision, list(files))
         self.loaded[named] = _identity(found, revision, f"repository {named}")
         return found
 

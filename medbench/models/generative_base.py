@@ -16,7 +16,7 @@ from PIL import Image
 from transformers import AutoProcessor, GenerationConfig, StoppingCriteria
 
 from medbench.errors import MedbenchError
-from medbench.models import base, hub
+from medbench.models import hub, loading
 from medbench.models.checkpoint import Source
 
 IGNORED = -100
@@ -269,7 +269,7 @@ def load(source: Source, **placement: Any) -> Generative:
     Raises MedbenchError as the architecture does, and for a field that its image processor does not have.
     """
     given = {**placement, "bits": source.bits} if source.bits else placement
-    model: Generative = base.load(source, **given)
+    model: Generative = loading.load(source, **given)
     images = model.processor.image_processor
     known = sorted(images.valid_kwargs.__annotations__)
     for name in source.processor:

@@ -23,11 +23,11 @@ from torch import nn
 from transformers import AutoImageProcessor, AutoTokenizer
 from transformers.utils import logging
 
-from medbench import runtime
 from medbench.errors import Interrupted, MedbenchError
-from medbench.models.base import QUANTISED, Contrastive
+from medbench.jobs import devices
+from medbench.jobs.microbatching import exhausted
 from medbench.models.checkpoint import weight_files
-from medbench.models.fitting import exhausted
+from medbench.models.loading import QUANTISED, Contrastive
 
 BUFFERS = frozenset(("inv_freq", "num_batches_tracked", "position_ids", "relative_position_index"))
 """Last parts of names of tensors that older versions saved and newer ones compute: these may stand in a file without use."""
@@ -54,10 +54,10 @@ class Placement(NamedTuple):
 def placement(device: torch.device | None = None, dtype: torch.dtype | None = None, bits: int | None = None) -> Placement:
     """Fills in what is not given: this job's devices; bfloat16 on a GPU and float32 on a CPU.
 
-    A job sees as many GPUs as its registry entry asks for (medbench.devices): a model is spread where there are several.
+    A job sees as many GPUs as its registry entry asks for (medbench.jobs.devices): a model is spread where there are several.
     """
-    spread = device is None and runtime.n_gpus() > 1
-    device = device or runtime.device()
+    spread = device is None and devices.n_gpus() > 1
+    device = device or devices.device()
     return Placement(device, dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32), bits, spread)
 
 

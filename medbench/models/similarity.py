@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from medbench.adapt.base import log_softmax
+from medbench.adapt.job import log_softmax
 
 F64 = NDArray[np.float64]
 

@@ -1,11 +1,12 @@
-"""From answers to the table that keeps them: raw text with everything that is needed to score it again."""
+"""Questions in, answers out, as the task reads and keeps them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import polars as pl
 
-from medbench import paths, tables
+from medbench import tasks
+from medbench.adapt.asked import Asked
 
 
 class Answered(NamedTuple):
@@ -16,14 +17,17 @@ class Answered(NamedTuple):
     n_tokens: int
 
 
-def table(dataset: str, answers: Sequence[tuple[str, str, int]]) -> pl.DataFrame:
-    """Table `predictions-vqa` of answers (text, finish reason, tokens) in the order of the test split."""
-    test = tables.read(tables.SamplesVqa, paths.samples(dataset, "test"))
-    texts, reasons, counts = (list(column) for column in zip(*answers, strict=True))
-    schema = tables.columns(tables.PredictionsVqa)
-    kept = test.select("sample_id", "group_id", "answer_type", "is_yes_no", "question", pl.col("answer").alias("reference"))
-    return kept.with_columns(
-        pl.Series("answer", texts, schema["answer"]),
-        pl.Series("finish_reason", reasons, schema["finish_reason"]),
-        pl.Series("n_tokens", counts, schema["n_tokens"]),
-    )
+def asked(task: str, dataset: str, split: str = "test") -> Asked:
+    """One split of a data set whose task asks questions."""
+    read = tasks.get(task).asked
+    assert read is not None, "the task names a method that asks"
+    found: Asked = read(dataset, split)
+    return found
+
+
+def table(task: str, dataset: str, answers: Sequence[tuple[str, str, int]]) -> pl.DataFrame:
+    """Table of predictions of answers (text, finish reason, tokens) in the order of the test split."""
+    keep = tasks.get(task).answered
+    assert keep is not None, "the task names a method that asks"
+    frame: pl.DataFrame = keep(dataset, answers)
+    return frame

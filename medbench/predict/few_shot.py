@@ -3,17 +3,19 @@
 import numpy as np
 import polars as pl
 
-from medbench import material, paths
+from medbench import paths
 from medbench.adapt import linear
-from medbench.adapt.base import log_softmax
-from medbench.partial import Work
-from medbench.stages.predict import Params
+from medbench.adapt.job import log_softmax
+from medbench.datasets import stored
+from medbench.jobs.partial import Work
+from medbench.predict.job import Params
+from medbench.tasks.diagnosis import predictions, samples
 
 
 def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> pl.DataFrame:
     """Table `predictions-diagnosis` of the test split with column `draws`."""
-    test = material.samples(dataset, "test", len(params.classes))
-    features = material.features(dataset, model, test.image_ids)
+    test = samples(dataset, "test", len(params.classes))
+    features = stored.features(dataset, model, test.image_ids)
     classifiers = linear.read_all(paths.adapter(dataset, model, mode) / "weights.safetensors")
     scores = np.stack([np.exp(log_softmax(classifier.logits(features))) for classifier in classifiers], axis=1)
-    return material.predictions(test, scores.mean(axis=1), scores)
+    return predictions(test, scores.mean(axis=1), scores)

@@ -10,20 +10,22 @@ import polars as pl
 import torch
 from PIL import Image
 
-from medbench import material, paths, runtime
+from medbench import paths
 from medbench.adapt.asked import Asked, Window, by_length, decoded, windows
+from medbench.datasets import stored
 from medbench.datasets.images import decode
 from medbench.errors import MedbenchError
+from medbench.jobs import devices
+from medbench.jobs.microbatching import Prepared
+from medbench.jobs.partial import Work
+from medbench.jobs.prefetch import ahead
+from medbench.jobs.progress import track
 from medbench.models import generative_base
-from medbench.models.ahead import ahead
 from medbench.models.asking import Asking, asking
 from medbench.models.checkpoint import Source
-from medbench.models.fitting import Prepared
 from medbench.models.generative_base import Answer, Generative, Query
-from medbench.partial import Work
-from medbench.predict.answers import table
-from medbench.progress import track
-from medbench.stages.predict import Params
+from medbench.predict.answers import asked, table
+from medbench.predict.job import Params
 
 N_ALONE = 32
 """Questions that are asked once more, alone, where the model does not compute in float32."""
@@ -41,7 +43,7 @@ class Batch(NamedTuple):
 def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> pl.DataFrame:
     """Table `predictions-vqa` of the test split. Batches depend on the data and the batch size alone; finished ones are kept."""
     assert params.source is not None and params.asking is not None, "this method loads a model and asks it"
-    source, put, test = Source(**params.source), asking(params.asking), material.asked(dataset, "test")
+    source, put, test = Source(**params.source), asking(params.asking), asked(params.task, dataset)
     if params.image == "shuffled":
         test = test._replace(image_ids=shuffled(dataset, test, params.seed or 0))
     look = blank if params.image == "blank" else decode
@@ -62,11 +64,11 @@ def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> 
         parts = work.fitting.run(prepared.places, lambda part: loaded.generate(prepared(part), put.max_new_tokens))
         return [answer for part in parts for answer in part]
 
-    seen, total = windows(test, material.images(dataset, test.image_ids, WINDOW)), len(test.questions)
+    seen, total = windows(test, stored.images(dataset, test.image_ids, WINDOW)), len(test.questions)
     with work.journal() as journal:
         done = {place for kept in journal for place in kept["place"].to_pylist()}
         left = rest(batches(test, seen, put, loaded, source.batch_size), done)
-        made_ready, what = ahead(prepare, left, runtime.overlaps()), f"predict {dataset}/{model}/{mode}, questions"
+        made_ready, what = ahead(prepare, left, devices.overlaps()), f"predict {dataset}/{model}/{mode}, questions"
         for batch, prepared in track(made_ready, what, total, len(done), lambda one: len(one[0].places)):
             made = zip(*answers(prepared), strict=True)
             columns = {"place": batch.places, **dict(zip(Answer._fields, map(list, made), strict=True))}
@@ -74,7 +76,7 @@ def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> 
         found = {row.pop("place"): Answer(**row) for kept in journal for row in kept.to_pylist()}
     if loaded.model.dtype != torch.float32:
         work.found |= alone(loaded, dataset, test, found, put, look)
-    return table(dataset, [found[place] for place in range(total)])
+    return table(params.task, dataset, [found[place] for place in range(total)])
 
 
 def alone(
@@ -82,7 +84,7 @@ def alone(
 ) -> dict[str, int]:
     """How many of some answers are others when each question is asked alone: in half precision a batch rounds otherwise."""
     places = sorted({round(place) for place in np.linspace(0, len(test.questions) - 1, N_ALONE)})
-    images = {row.image_id: row.image for some in material.images(dataset, [test.image_ids[place] for place in places], 1) for row in some}
+    images = {row.image_id: row.image for some in stored.images(dataset, [test.image_ids[place] for place in places], 1) for row in some}
     changed = 0
     for place in places:
         inputs = model.inputs([query(test, place, images[test.image_ids[place]], put, look)], put.max_new_tokens)
@@ -121,7 +123,7 @@ def shuffled(dataset: str, test: Asked, seed: int) -> list[str]:
 
     Raises MedbenchError where all samples are of one group.
     """
-    groups = material.groups(dataset, "test")
+    groups = stored.groups(dataset, "test")
     if len(set(groups)) < 2:
         found = "holds one group only: no question has another one's image"
         raise MedbenchError(paths.samples(dataset, "test"), found, "leave out ots-shuffled")

@@ -4,19 +4,21 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from medbench import material, paths, tables
+from medbench import paths, tables
+from medbench.datasets import stored
 from medbench.errors import MedbenchError
+from medbench.jobs.partial import Work
 from medbench.models.similarity import class_embeddings, scores
-from medbench.partial import Work
-from medbench.stages.predict import Params
+from medbench.predict.job import Params
+from medbench.tasks.diagnosis import predictions, samples
 
 MAIN = "main"  # the prompt set that decides; others show how much wording matters
 
 
 def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> pl.DataFrame:
     """Table `predictions-diagnosis` of the test split, by prompt set `main`, with the scores of every set."""
-    test = material.samples(dataset, "test", len(params.classes))
-    images = material.embeddings(dataset, model, test.image_ids)
+    test = samples(dataset, "test", len(params.classes))
+    images = stored.embeddings(dataset, model, test.image_ids)
     path = paths.prompts(dataset, model)
     by_set: dict[str, NDArray[np.float64]] = {}
     prompts = tables.read(tables.Prompts, path).sort("prompt_set", "label", "position")
@@ -27,4 +29,4 @@ def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> 
         by_set[str(name)] = scores(images, texts, float(table["scale"][0]), float(table["bias"][0]))
     if MAIN not in by_set:
         raise MedbenchError(path, f"holds no prompt set {MAIN!r}", "delete it and run `prompts` again")
-    return material.predictions(test, by_set[MAIN], by_prompts=np.stack([by_set[name] for name in sorted(by_set)], axis=1))
+    return predictions(test, by_set[MAIN], by_prompts=np.stack([by_set[name] for name in sorted(by_set)], axis=1))

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from medbench.report.material import PRIMARY, Material
+from medbench.report.results import TASKS, Material
 from medbench.report.words import ADAPTATIONS, QUESTIONS, counted, interval, listed, mode_name, number, p_value, question_title, signed
 
 VERDICTS = ("generalist", "specialist", "equivalent", "undecided")
@@ -48,7 +48,7 @@ def deciding(material: Material) -> pl.DataFrame:
     """The gaps on the primary metric of each data set's task, family-wise, in the order of questions, modes, families, data sets."""
     chosen = [
         pl.all_horizontal(
-            pl.col("dataset") == name, *(pl.col(key) == getattr(PRIMARY[facts.task], key) for key in ("metric", "scoring", "subset"))
+            pl.col("dataset") == name, *(pl.col(key) == getattr(TASKS[facts.task].primary, key) for key in ("metric", "scoring", "subset"))
         )
         for name, facts in material.params.datasets.items()
     ]
@@ -134,7 +134,10 @@ def _counts(verdicts: list[str]) -> str:
 def _pooled(material: Material, question: str, adaptation: str) -> list[str]:
     """Families whose gap could be pooled over data sets."""
     primary = pl.any_horizontal(
-        *((pl.col("metric") == chosen.metric) & (pl.col("scoring") == chosen.scoring) for chosen in PRIMARY.values())
+        *(
+            (pl.col("metric") == chosen.metric) & (pl.col("scoring") == chosen.scoring)
+            for chosen in (task.primary for task in TASKS.values())
+        )
     )
     rows = material.pooled.filter(primary, pl.col("question") == question, pl.col("adaptation") == adaptation, pl.col("gap").is_not_null())
     return [

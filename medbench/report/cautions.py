@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from medbench import provenance
 from medbench.datasets.sharing import NEAR
-from medbench.report.material import PRIMARY, Material, primary
+from medbench.jobs import records
+from medbench.report.results import TASKS, Material, primary
 from medbench.report.words import counted, interval, listed, mode_name, number
 
 NOTABLE = 0.05  # share of a cell's answers
@@ -39,7 +39,7 @@ class Worth(NamedTuple):
 def worths(material: Material) -> list[Worth]:
     """One a data set that has a baseline, in the order of the run."""
     found = []
-    for task, chosen in PRIMARY.items():
+    for task, chosen in TASKS.items():
         ranked = _baselines(material, task).drop_nulls("estimate").sort("estimate", descending=True, maintain_order=True)
         best = {row["dataset"]: row for row in reversed(ranked.to_dicts())}
         for name in (name for name in material.params.datasets if name in best):
@@ -84,8 +84,8 @@ def _value(row: dict[str, Any]) -> str:
 def solved(material: Material) -> Caution:
     """Data sets that a baseline already solves."""
     places = [
-        f"{row['dataset_label']}: {row['model_label']} reaches {PRIMARY[task].title} {_value(row)}"
-        for task in PRIMARY
+        f"{row['dataset_label']}: {row['model_label']} reaches {TASKS[task].title} {_value(row)}"
+        for task in TASKS
         for row in _baselines(material, task).filter(pl.col("estimate") >= SOLVED).to_dicts()
     ]
     meaning = "No model is needed to solve these data sets, so a high value of a model there says nothing about its medical knowledge."
@@ -93,22 +93,24 @@ def solved(material: Material) -> Caution:
 
 
 def at_chance(material: Material) -> Caution:
-    """Diagnosis data sets at which the interval of every model, in every mode, contains chance."""
+    """Data sets at which the interval of every model, in every mode, contains chance, where that is known."""
     places = []
-    for (label,), rows in _models(material, "diagnosis").group_by("dataset_label", maintain_order=True):
-        if rows.select((pl.col("low") <= 0.5) & (pl.col("high") >= 0.5)).to_series().fill_null(True).all():
-            best = max(rows["estimate"].to_list())
-            places.append(f"{label}: {counted(rows.height, 'cell')}, the highest AUROC {number(best)}")
+    for name, task in TASKS.items():
+        for (label,), rows in _models(material, name).group_by("dataset_label", maintain_order=True) if task.chance is not None else ():
+            if rows.select((pl.col("low") <= task.chance) & (pl.col("high") >= task.chance)).to_series().fill_null(True).all():
+                best = max(rows["estimate"].to_list())
+                places.append(f"{label}: {counted(rows.height, 'cell')}, the highest {task.title} {number(best)}")
     meaning = "Every interval contains 0.5. Gaps between models that all guess are noise: look at the data set, its labels and its prompts."
     return Caution("all-at-chance", "Every model is near chance", meaning, places)
 
 
 def equal_scores(material: Material) -> Caution:
-    """Diagnosis cells whose scores do not differ between samples: every resample has an AUROC of exactly one half."""
+    """Cells whose scores do not differ between samples: every resample gives exactly what guessing gives."""
     places = [
         f"{row['dataset_label']}: {row['model_label']}, {mode_name(row['mode'])}"
-        for row in _models(material, "diagnosis").to_dicts()
-        if row["estimate"] == row["low"] == row["high"] == 0.5
+        for name, task in TASKS.items()
+        for row in _models(material, name).to_dicts()
+        if task.chance is not None and row["estimate"] == row["low"] == row["high"] == task.chance
     ]
     meaning = (
         "Every test image got the same score: the model reads nothing of the images or of the prompts. Look at its tokenizer and weights."
@@ -222,7 +224,7 @@ def _cell(material: Material, row: dict[str, Any]) -> str:
 def few_groups(material: Material) -> Caution:
     """Data sets with too few independent groups for a verdict."""
     rows = (
-        pl.concat([primary(material, task) for task in PRIMARY])
+        pl.concat([primary(material, task) for task in TASKS])
         .filter("few_groups")
         .group_by("dataset_label", maintain_order=True)
         .agg(pl.col("n_groups").min(), pl.col("unit").first())
@@ -269,7 +271,7 @@ def uncalibrated(material: Material) -> Caution:
 
 def stale(material: Material) -> Caution:
     """Cells whose predictions were made with other library versions than those that wrote this report."""
-    now, places = provenance.versions(), []
+    now, places = records.versions(), []
     for cell, record in material.records.items():
         then = {name: record.get("versions", {}).get(name, "none") for name in record.get("libraries", [])}
         if changes := [

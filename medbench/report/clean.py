@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from medbench.cells import Cell
-from medbench.report.material import PRIMARY, Material, primary, primary_clean
+from medbench.report.results import TASKS, Material, primary, primary_clean
 from medbench.report.words import NOTHING, interval, mode_name, number
 
 
@@ -36,7 +36,7 @@ def lines(material: Material) -> list[Line]:
     """Cells of the data sets in which any test sample has a twin, in the order of the run."""
     with_twins = {name for name, found in material.clean.items() if found.clean < found.test}
     found = []
-    for task, chosen in PRIMARY.items():
+    for task, chosen in TASKS.items():
         clean = {_cell(row): row for row in primary_clean(material, task).to_dicts()}
         for row in primary(material, task).to_dicts():
             if row["dataset"] in with_twins and (other := clean.get(_cell(row))):

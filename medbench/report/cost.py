@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from medbench import paths
-from medbench.report.material import Material
+from medbench.report.results import Material
 
 COLUMNS = {
     "stage": pl.String, "dataset": pl.String, "model": pl.String, "mode": pl.String, "device": pl.String,

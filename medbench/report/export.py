@@ -10,7 +10,7 @@ from medbench import paths
 from medbench.report import cost
 from medbench.report.answer import deciding
 from medbench.report.cautions import Caution
-from medbench.report.material import PRIMARY, Material, primary
+from medbench.report.results import TASKS, Material, primary
 
 
 def frames(material: Material, cautions: list[Caution]) -> dict[str, pl.DataFrame]:
@@ -20,7 +20,7 @@ def frames(material: Material, cautions: list[Caution]) -> dict[str, pl.DataFram
         "verdicts": deciding(material),
         "gaps": material.gaps,
         "pooled": material.pooled,
-        "baselines": pl.concat([primary(material, task) for task in PRIMARY]).filter(pl.col("role") == "baseline"),
+        "baselines": pl.concat([primary(material, task) for task in TASKS]).filter(pl.col("role") == "baseline"),
         "cells": cells(material),
         "absent": absent(material),
         "cautions": pl.DataFrame(

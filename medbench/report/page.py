@@ -7,12 +7,13 @@ import jinja2
 from markupsafe import Markup
 
 import medbench
-from medbench.report import answer, clean, contact, export
+from medbench import tasks
+from medbench.report import answer, clean, export, sample_sheet
 from medbench.report.cautions import Caution, worths
 from medbench.report.figures import Figure, inline
-from medbench.report.material import Material
 from medbench.report.panels import Panel
 from medbench.report.params import TEMPLATES
+from medbench.report.results import Material
 from medbench.report.words import counted, listed, number
 
 MAX_LINES, MAX_PLACES, MAX_ROWS, MAX_CELLS = 150, 12, 100, 400  # beyond these the page points to the tables
@@ -35,7 +36,7 @@ class Parts(NamedTuple):
     gap_figures: list[Figure]
     panels: list[Panel]
     cautions: list[Caution]
-    sheets: list[contact.Sheet]
+    sheets: list[sample_sheet.Sheet]
     tables: list[str]
 
 
@@ -126,13 +127,14 @@ def _reading(material: Material) -> str:
     )
 
 
-def _sheet(material: Material, sheet: contact.Sheet) -> dict[str, Any]:
+def _sheet(material: Material, sheet: sample_sheet.Sheet) -> dict[str, Any]:
     facts = material.params.datasets[sheet.dataset]
-    asked = facts.task == "vqa"
+    task = tasks.get(facts.task)
+    asked = task.asked is not None
     rows = [
         {
             "label": row.label,
-            "count": counted(row.n, "test question" if asked else "test sample"),
+            "count": counted(row.n, f"test {task.noun}"),
             "asked": asked,
             "tiles": [
                 {

@@ -7,7 +7,7 @@ import polars as pl
 from medbench.cells import Cell
 from medbench.report.answer import deciding
 from medbench.report.figures import MAX_GAPS, MAX_PANEL_CELLS, Figure, Square, forest, heatmap, square_text
-from medbench.report.material import PRIMARY, Material, primary
+from medbench.report.results import TASKS, Material, primary
 from medbench.report.words import counted, interval, mode_name, number
 
 
@@ -31,7 +31,7 @@ class Panel(NamedTuple):
 def gap_figures(material: Material) -> list[Figure]:
     """One figure a task with at least one gap and at most `MAX_GAPS`."""
     figures = []
-    for task, chosen in PRIMARY.items():
+    for task, chosen in TASKS.items():
         names = [name for name, facts in material.params.datasets.items() if facts.task == task]
         rows = deciding(material).filter(pl.col("dataset").is_in(names), pl.col("gap").is_not_null())
         if 0 < rows.height <= MAX_GAPS:
@@ -55,7 +55,7 @@ def gap_figures(material: Material) -> list[Figure]:
 def panels(material: Material) -> list[Panel]:
     """Heatmaps task by task, in the order of the run's modes; a baseline stands under every panel of its task."""
     found = []
-    for task in PRIMARY:
+    for task in TASKS:
         cells = [cell for cell in material.params.cells if material.params.datasets[cell.dataset].task == task]
         own = [cell for cell in cells if not _is_baseline(material, cell)]
         baselines = [cell for cell in cells if _is_baseline(material, cell)]
@@ -69,13 +69,13 @@ def panels(material: Material) -> list[Panel]:
 
 def slug(task: str) -> str:
     """`auroc`, `closed-accuracy`: how a task's primary metric stands in file names."""
-    return PRIMARY[task].metric.replace("_", "-")
+    return TASKS[task].primary.metric.replace("_", "-")
 
 
 def _panel(
     material: Material, task: str, mode: str, own: list[Cell], baselines: list[Cell], values: dict[Cell, dict[str, float | None]]
 ) -> Panel:
-    name = PRIMARY[task].title
+    name = TASKS[task].title
     title = f"{name[0].upper()}{name[1:]}, {mode_name(mode)}"
     columns = [name for name in material.params.datasets if any(cell.dataset == name for cell in own)]
     shown = [*own, *(cell for cell in baselines if cell.dataset in columns)]
@@ -92,7 +92,7 @@ def _panel(
     ]
     size = f"{counted(len(rows), 'row')} (models, baselines last) by {counted(len(columns), 'data set')}"
     alt = f"Heatmap of {title}: {size}. {_extremes(squares)}"
-    figure = heatmap(f"heatmap-{slug(task)}-{mode}", title, squares, PRIMARY[task].chance, alt)
+    figure = heatmap(f"heatmap-{slug(task)}-{mode}", title, squares, TASKS[task].chance, alt)
     return Panel(title, figure, list(labels.values()), table, "")
 
 

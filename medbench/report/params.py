@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from medbench import cells, config, provenance
+from medbench import cells, config
+from medbench.jobs import digests
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -55,7 +56,7 @@ def collect(settings: config.Config) -> Params:
         {name: settings.modes[name].kind for name in dict.fromkeys(cell.mode for cell in grid)},
         settings.run.statistics.model_dump(),
         settings.run.seed,
-        provenance.digest("".join(path.read_text(encoding="utf-8") for path in sorted(TEMPLATES.iterdir()) if path.is_file())),
+        digests.digest("".join(path.read_text(encoding="utf-8") for path in sorted(TEMPLATES.iterdir()) if path.is_file())),
     )
 
 

@@ -1,21 +1,34 @@
-"""One module a stage, named like its rule file, its CLI verb, its log folder and its test file.
-
-A stage module has
-- `KEYS`: the names that choose one job, e.g. `("dataset", "model")`, in the order of the command line;
-- `class Params(NamedTuple)`: everything that changes the result besides the input files and the code, JSON-able. The rule
-  tracks it, and the job sees nothing else of the configuration, so what is tracked and what is used cannot differ;
-- `params(config, *names) -> Params`: picks them from the validated configuration;
-- `modules(params) -> tuple[str, ...]` (optional): modules that the job loads by name (an architecture, a layout, a method), whose
-  code counts as the stage's own;
-- `gpus(params) -> int` (optional): GPUs that the job asks for, of the scheduler and then of `medbench.devices`; the others of a host
-  are hidden from it, all of them where it asks for none;
-- `run(params, *names)`: reads and writes the files of `medbench.paths`; raises MedbenchError for what a user can mend; may return a
-  dictionary of facts for the run record.
+"""One module a stage, named like its rule, its CLI verb, its log folder and its test file; each holds a `STAGE` (`medbench.jobs.stage`).
 
 Importing a stage is cheap: torch, transformers, scikit-learn and altair are imported inside functions or in modules loaded by name.
 """
+
+import importlib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+
+from medbench.jobs.stage import Stage
+
+TRACKED = False  # which stages there are is no result
 
 STAGES = (
     "pretrain", "fetch", "prepare", "embed", "prompts", "adapt", "predict",
     "score", "twins", "interval", "gaps", "ledger", "report",
 )  # fmt: skip
+"""In the order of execution. A stage without a rule of its own in `workflow/rules` gets one made from its declaration."""
+
+
+@cache
+def get(name: str) -> Stage:
+    """A stage by its name."""
+    stage: Stage = importlib.import_module(f"medbench.stages.{name}").STAGE
+    return stage
+
+
+def way(names: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, ...], Path]]:
+    """The jobs that may lead to a cell of these names (key -> name), in the order of execution: stage, names, main output."""
+    for stage in map(get, STAGES):
+        if set(stage.keys) <= set(names):
+            own = tuple(names[key] for key in stage.keys)
+            yield stage.name, own, stage.outputs(*own)[0]

@@ -11,16 +11,17 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medbench import partial, paths, runtime, sources
-from medbench.config import Config
+from medbench import paths
+from medbench.config import Config, needs, sources
 from medbench.datasets.images import count_images, decode, read_images
 from medbench.errors import MedbenchError
-from medbench.models import base
+from medbench.jobs import files, partial, process, seeding
+from medbench.jobs.progress import track
+from medbench.jobs.stage import Needs, Stage
+from medbench.models import loading
 from medbench.models.checkpoint import Source
-from medbench.models.feed import feed
-from medbench.progress import track
+from medbench.models.prefetch import feed
 
-KEYS = ("dataset", "model")
 ROW_GROUP = 1024  # rows: what memory holds of the table
 SCHEMA = pa.schema(
     [
@@ -43,47 +44,35 @@ def params(config: Config, dataset: str, model: str) -> Params:
     """Parameters of one model on one data set."""
     entry = config.models[model]
     chosen = Params(sources.weights(config, model), entry.batch_size)
-    return chosen._replace(deterministic=config.run.deterministic and gpus(chosen) > 0)
+    return chosen._replace(deterministic=config.run.deterministic and chosen.source["checkpoint"] is not None)
 
 
-def modules(params: Params) -> tuple[str, ...]:
-    """The architecture's file."""
-    return (params.source["module"],)
-
-
-def gpus(params: Params) -> int:
-    """One, but for a baseline without a model."""
-    return 0 if params.source["checkpoint"] is None else 1
-
-
-def run(params: Params, dataset: str, model: str) -> dict[str, Any]:
+def run(params: Params, dataset: str, model: str, work: partial.Work) -> dict[str, Any]:
     """Write `embeddings/{dataset}/{model}.parquet`, streamed and resumed batch by batch. Returns facts for the run record.
 
     Raises MedbenchError naming the image whose vector is not finite.
     """
-    names, read = (dataset, model), [paths.images(dataset), *base.checkpoint_files(params.source["checkpoint"])]
-    with partial.work(__name__, params, modules(params), names, read) as work:
-        if params.deterministic:
-            runtime.deterministic_kernels()
-        embedder: base.Embedder = base.load(Source(**params.source))
-        begun = time.monotonic()
-        with work.journal() as journal:
-            done = min(len(journal) * params.batch_size, count_images(paths.images(dataset)))
-            _embed(embedder, params.batch_size, journal, work, names)
-            if not len(journal):
-                raise MedbenchError(paths.images(dataset), "holds no image", "run `prepare` again")
-            computed = count_images(paths.images(dataset)) - done
-            seconds = time.monotonic() - begun
-            count = _write(journal, paths.embeddings(dataset, model))
-        facts = {"images": count, "images_per_second": round(computed / seconds, 1), "image_processor": embedder.image_processor}
-        return {**facts, **base.costs(embedder), **work.facts(), "weights": getattr(embedder, "weights", {})}
+    if params.deterministic:
+        seeding.deterministic_kernels()
+    embedder: loading.Embedder = loading.load(Source(**params.source))
+    begun = time.monotonic()
+    with work.journal() as journal:
+        done = min(len(journal) * params.batch_size, count_images(paths.images(dataset)))
+        _embed(embedder, params.batch_size, journal, work, (dataset, model))
+        if not len(journal):
+            raise MedbenchError(paths.images(dataset), "holds no image", "run `prepare` again")
+        computed = count_images(paths.images(dataset)) - done
+        seconds = time.monotonic() - begun
+        count = _write(journal, paths.embeddings(dataset, model))
+    facts = {"images": count, "images_per_second": round(computed / seconds, 1), "image_processor": embedder.image_processor}
+    return {**facts, **loading.costs(embedder), **work.facts(), "weights": getattr(embedder, "weights", {})}
 
 
-def _embed(embedder: base.Embedder, batch_size: int, journal: partial.Journal, work: partial.Work, names: tuple[str, str]) -> None:
+def _embed(embedder: loading.Embedder, batch_size: int, journal: partial.Journal, work: partial.Work, names: tuple[str, str]) -> None:
     """Append what the journal lacks; nothing of a batch that it holds is decoded."""
     path, cell = paths.images(names[0]), "/".join(names)
     rows = islice(read_images(path, batch_size=batch_size), len(journal), None)
-    batches = feed(rows, lambda data: embedder.pixels(decode(data)), runtime.threads())
+    batches = feed(rows, lambda data: embedder.pixels(decode(data)), process.threads())
     total = count_images(path)
     done = min(len(journal) * batch_size, total)
     vectors = embedder.vectors(batches, work.fitting)
@@ -92,7 +81,7 @@ def _embed(embedder: base.Embedder, batch_size: int, journal: partial.Journal, w
         journal.append(_table(batch, made))
 
 
-def _check(batch: base.Batch, vectors: base.Vectors, cell: str) -> None:
+def _check(batch: loading.Batch, vectors: loading.Vectors, cell: str) -> None:
     for values in (vectors.features, vectors.embeddings):
         if values is not None and not (good := np.isfinite(values.reshape(len(values), -1)).all(axis=1)).all():
             image = batch.image_ids[int(good.argmin())]
@@ -103,7 +92,7 @@ def _check(batch: base.Batch, vectors: base.Vectors, cell: str) -> None:
             )
 
 
-def _table(batch: base.Batch, vectors: base.Vectors) -> pa.Table:
+def _table(batch: loading.Batch, vectors: loading.Vectors) -> pa.Table:
     """Made by polars: handed lists or arrays, pyarrow imports pandas."""
     embeddings = pl.Series([None] * len(batch.image_ids), dtype=pl.List(pl.List(pl.Float32)))
     if vectors.embeddings is not None:
@@ -117,7 +106,7 @@ def _table(batch: base.Batch, vectors: base.Vectors) -> pa.Table:
 def _write(tables: Iterable[pa.Table], path: Path) -> int:
     """Write the tables as one, whole or not at all, in row groups of fixed size; the number of rows."""
     count = 0
-    with runtime.whole(path) as aside, pq.ParquetWriter(aside, SCHEMA, compression="zstd", write_statistics=False) as file:
+    with files.atomic(path) as aside, pq.ParquetWriter(aside, SCHEMA, compression="zstd", write_statistics=False) as file:
         for group in _row_groups(tables):
             file.write_table(group)
             count += group.num_rows
@@ -133,3 +122,21 @@ def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
             waiting = waiting.slice(ROW_GROUP)
     if waiting.num_rows:
         yield waiting
+
+
+def _needs(config: Config, dataset: str, model: str) -> Needs:
+    loads = sources.weights(config, model)["checkpoint"] is not None  # raw pixels load nothing
+    return needs.model_job(config, "embed", {"dataset": dataset, "model": model}, loads)
+
+
+STAGE = Stage(
+    name="embed",
+    keys=("dataset", "model"),
+    params=params,
+    inputs=lambda params, dataset, model: [paths.images(dataset), *sources.made_here(params.source, model)],
+    outputs=lambda dataset, model: [paths.embeddings(dataset, model)],
+    run=run,
+    uses=lambda params: (params.source["module"],),
+    needs=_needs,
+    resumes=True,
+)

@@ -6,12 +6,12 @@ Its record names revision, files and digests. Raw files are no result: they lie 
 import json
 from typing import Any, NamedTuple
 
-from medbench import partial, paths, runtime
-from medbench.config import Config
-from medbench.datasets import base
+from medbench import paths
+from medbench.config import Config, sources
+from medbench.datasets import layouts
 from medbench.errors import MedbenchError
-
-KEYS = ("dataset",)
+from medbench.jobs import files, partial
+from medbench.jobs.stage import Needs, Stage
 
 
 class Params(NamedTuple):
@@ -31,14 +31,9 @@ def params(config: Config, dataset: str) -> Params:
     return Params(entry.source.model_dump(mode="json"), entry.layout, entry.options, entry.task)
 
 
-def modules(params: Params) -> tuple[str, ...]:
-    """The layout's file."""
-    return (base.module_name(params.layout),)
-
-
 def run(params: Params, dataset: str) -> dict[str, Any]:
     """Fill `paths.raw(dataset)` and write `paths.fetched(dataset)`. Raises MedbenchError for what is missing; what has arrived stays."""
-    from medbench.datasets import fetching
+    from medbench.jobs import fetching
 
     folder, where, kind = paths.raw(dataset), f"data set {dataset}", params.source["kind"]
     with partial.hold(paths.partial(f"fetch-{dataset}"), f"fetch {dataset}"):
@@ -49,7 +44,7 @@ def run(params: Params, dataset: str) -> dict[str, Any]:
             found = (fetching.from_hub if kind == "hub" else fetching.from_addresses)(params.source, folder, where)
             _index(params, dataset)
         record = {"dataset": dataset, "source": kind, **found._asdict()}
-        with runtime.whole(paths.fetched(dataset)) as aside:
+        with files.atomic(paths.fetched(dataset)) as aside:
             aside.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return {"revision": found.revision, "files": len(found.files)}
 
@@ -57,23 +52,28 @@ def run(params: Params, dataset: str) -> dict[str, Any]:
 def _index(params: Params, dataset: str) -> list[str]:
     """Names of the files that the layout needs first. Raises MedbenchError when one is missing."""
     folder = paths.raw(dataset)
-    options = base.read_options(params.layout, params.options, dataset)
-    source = base.Source(dataset, params.task, folder, (), 0)
-    return [str(path.relative_to(folder)) for path in base.load_layout(params.layout).index_files(options, source)]
+    options = layouts.read_options(params.layout, params.options, dataset)
+    source = layouts.Source(dataset, params.task, folder, (), 0)
+    return [str(path.relative_to(folder)) for path in layouts.load_layout(params.layout).index_files(options, source)]
 
 
 def _by_hand(params: Params, dataset: str) -> Any:
-    from medbench.datasets import fetching
-    from medbench.provenance import file_digest
+    from medbench.jobs import fetching
+    from medbench.jobs.digests import file_digest
 
     folder = paths.raw(dataset)
     if not folder.is_dir() or not any(folder.iterdir()):
-        raise MedbenchError(f"data set {dataset}", *application(params.source, dataset))
+        raise MedbenchError(f"data set {dataset}", *sources.application(params.source, dataset))
     names = _index(params, dataset)  # says itself what is missing
     return fetching.Fetched(None, {name: f"sha256:{file_digest(folder / name)}" for name in names if (folder / name).is_file()})
 
 
-def application(source: dict[str, Any], dataset: str) -> tuple[str, str]:
-    """What a person must do for files that no program may fetch: found, remedy."""
-    found = f"its files need an application: {source['apply']}"
-    return found, f"put {source['place']} into {paths.raw(dataset)}, or set raw_dir, then run the same command again"
+STAGE = Stage(
+    name="fetch",
+    keys=("dataset",),
+    params=params,
+    outputs=lambda dataset: [paths.fetched(dataset)],
+    run=run,
+    uses=lambda params: (layouts.module_name(params.layout),),
+    needs=lambda config, *names: Needs(memory_mb=1000, minutes=720, network=True),
+)

@@ -1,25 +1,25 @@
 """Gaps of a run: RQ1-RQ3 per family, the global view, and pooled over data sets, from the intervals of its cells."""
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from medbench import paths, tables
+from medbench import paths, tables, tasks
 from medbench.analysis.gaps import Estimate, Pair, Study, Unpaired, global_table, pooled_table, rq_table
 from medbench.cells import Cell, Entrant, entrants, grid
 from medbench.errors import MedbenchError
-from medbench.metrics.scored import PRIMARY, Measure, Scored, Task
+from medbench.jobs.stage import Needs, Stage
+from medbench.metrics.measure import Measure
 from medbench.stages import interval
 from medbench.stats.resamples import Resamples
-from medbench.stats.table import estimates, replicates
+from medbench.stats.table import Scored, estimates, replicates
 
 if TYPE_CHECKING:
     from medbench.config import Config
-
-KEYS = ("run",)
 
 
 class Params(NamedTuple):
@@ -27,7 +27,8 @@ class Params(NamedTuple):
 
     entrants: tuple[tuple[str, str, str, tuple[str, ...]], ...]  # model, family, role, data sets in its domain
     cells: tuple[tuple[str, str, str], ...]  # the run's grid; one without intervals is missing
-    tasks: dict[str, Task]  # data set -> task
+    tasks: dict[str, str]  # data set -> task
+    primary: dict[str, tuple[str, str, str]]  # task -> the measure that decides
     off_the_shelf: str | None  # the run's first zero-shot mode
     adapted: tuple[str, ...]  # its other modes
     seed: int
@@ -48,6 +49,7 @@ def params(config: "Config", run: str) -> Params:
         entrants=tuple((one.model, one.family, one.role, tuple(sorted(one.in_domain))) for one in entrants(config)),
         cells=tuple((cell.dataset, cell.model, cell.mode) for cell in grid(config)),
         tasks={dataset: config.datasets[dataset].task for dataset in config.run.datasets},
+        primary={name: tasks.get(name).primary for name in {config.datasets[dataset].task for dataset in config.run.datasets}},
         off_the_shelf=next((mode for mode in zero_shot if getattr(config.modes[mode], "image", "own") == "own"), None),
         adapted=tuple(mode for mode in config.run.modes if mode not in zero_shot),
         seed=config.run.seed,
@@ -64,7 +66,11 @@ def run(params: Params, run: str) -> None:
     study = study_of(params)
     results = Stored(params)
     families = {question: rq_table(question, study, results) for question in ("rq1", "rq2", "rq3")}
-    made = {**families, "global": global_table(study, results), "pooled": pooled_table(pl.concat(families.values()), params.level)}
+    made = {
+        **families,
+        "global": global_table(study, results),
+        "pooled": pooled_table(pl.concat(families.values()), params.level, study.primary.values()),
+    }
     for path in paths.gaps(run):
         tables.write(tables.PooledGaps if path.stem == "pooled" else tables.Gaps, made[path.stem], path)
     for cell in sorted(results.missing):
@@ -80,7 +86,14 @@ def study_of(params: Params) -> Study:
         tuple(Entrant(model, family, role, frozenset(in_domain)) for model, family, role, in_domain in params.entrants),
         frozenset(Cell(*cell) for cell in params.cells),
         params.tasks, params.off_the_shelf, params.adapted, params.n_resamples, params.level, params.margin, params.min_groups,
+        {task: Measure(*primary) for task, primary in params.primary.items()},
     )  # fmt: skip
+
+
+def inputs(params: Params, run: str) -> list[Path]:
+    """Intervals of all cells, and what pairs are computed again from where two cells were scored on other samples."""
+    files = [file for cell in params.cells for file in (paths.intervals(*cell), *tasks.read_by_interval(params.tasks[cell[0]], *cell))]
+    return [*files, *(paths.twins(dataset) for dataset in dict.fromkeys(cell[0] for cell in params.cells))]
 
 
 class _Row(NamedTuple):
@@ -97,6 +110,7 @@ class Stored:
 
     def __init__(self, params: Params) -> None:
         self.params = params
+        self.primary = {Measure(*primary) for primary in params.primary.values()}
         self.missing: set[Cell] = set()
         self._intervals: dict[Cell, dict[Measure, _Row]] = {}
         self._scored: dict[Cell, Scored] = {}
@@ -124,7 +138,7 @@ class Stored:
     def _rows(self, cell: Cell) -> dict[Measure, _Row]:
         if cell not in self._intervals:
             rows: dict[Measure, _Row] = {}
-            if paths.is_finished(*cell, self.params.tasks[cell.dataset]):
+            if tasks.is_finished(self.params.tasks[cell.dataset], *cell):
                 frame = tables.read(tables.Intervals, paths.intervals(*cell)).filter(pl.col("method") == "percentile")
                 drawn = frame["replicates"]
                 flat = drawn.explode(empty_as_null=False).fill_null(np.nan).to_numpy()
@@ -158,7 +172,7 @@ class Stored:
         order = {id_: position for position, id_ in enumerate(b.ids)}
         both = a.used(measure) & b.used(measure)[[order[id_] for id_ in a.ids]]
         shared = {id_ for id_, use in zip(a.ids, both.tolist(), strict=True) if use}
-        size = self.params.n_test_resamples if measure in PRIMARY.values() else self.params.n_resamples
+        size = self.params.n_test_resamples if measure in self.primary else self.params.n_resamples
         resamples = self._resamples.setdefault(first.dataset, Resamples(self.params.seed, first.dataset, len(a.groups)))
         sides = [cell.without(np.array([id_ not in shared for id_ in cell.ids])) for cell in (a, b)]
         values = [estimates(cell, [measure])[measure] for cell in sides]
@@ -181,3 +195,16 @@ def _differing(a: Scored, b: Scored) -> str:
         return f"sample ids differ ({len(only_a)} only in the first, {len(only_b)} only in the second, e.g. {(only_a or only_b)[0]})"
     moved = [id_ for id_, group in of_a.items() if of_b[id_] != group]
     return f"groups differ for {len(moved)} samples, e.g. {moved[0]}" if moved else ""
+
+
+STAGE = Stage(
+    name="gaps",
+    keys=("run",),
+    params=params,
+    inputs=inputs,
+    outputs=paths.gaps,
+    run=run,
+    uses=lambda params: tuple(use for name in sorted(set(params.tasks.values())) for use in interval.code(name)),
+    needs=lambda config, *names: Needs(memory_mb=2000, minutes=60),
+    is_handed=True,
+)

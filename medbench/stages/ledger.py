@@ -6,11 +6,10 @@ import polars as pl
 
 from medbench import paths, tables
 from medbench.datasets import sharing
+from medbench.jobs.stage import Needs, Stage
 
 if TYPE_CHECKING:
     from medbench.config import Config
-
-KEYS = ("run",)
 
 
 class Params(NamedTuple):
@@ -33,6 +32,18 @@ def run(params: Params, name: str) -> None:
 
 
 def _uses(dataset: str, split: str) -> pl.DataFrame:
-    samples = tables.read(tables.SamplesDiagnosis, paths.samples(dataset, split), ["sample_id", "group_id", "image_id"])
+    samples = tables.read(tables.Samples, paths.samples(dataset, split), ["sample_id", "group_id", "image_id"])
     digests = tables.read(tables.Images, paths.images(dataset), ["image_id", "pixel_digest", "perceptual_hash"])
     return sharing.uses(dataset, split, samples, digests)
+
+
+STAGE = Stage(
+    name="ledger",
+    keys=("run",),
+    params=params,
+    inputs=lambda params, name: [file for dataset in params.datasets for file in paths.data(dataset)],
+    outputs=lambda run: [paths.ledger(run)],
+    run=run,
+    needs=lambda config, *names: Needs(memory_mb=2000, minutes=60),
+    is_handed=True,
+)

@@ -2,79 +2,71 @@
 
 import importlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from medbench import partial, paths, provenance, runtime, sources, tables
-from medbench.config import Config, Task
+from medbench import paths, tables, tasks
+from medbench.config import Config, needs, recipe_kind, sources
 from medbench.errors import MedbenchError
-from medbench.models import base
-
-KEYS = ("dataset", "model", "mode")
-# Kind of model, kind of recipe -> the module that predicts.
-METHODS = {
-    ("baseline", "zero-shot"): "medbench.predict.question_baseline",
-    ("baseline", "probe"): "medbench.predict.probe",
-    ("contrastive", "zero-shot"): "medbench.predict.zero_shot",
-    ("contrastive", "probe"): "medbench.predict.probe",
-    ("contrastive", "lora"): "medbench.predict.contrastive_lora",
-    ("generative", "zero-shot"): "medbench.predict.generative",
-    ("generative", "lora"): "medbench.predict.generative",
-}
-LOADS_MODEL = frozenset({"medbench.predict.contrastive_lora", "medbench.predict.generative", "medbench.predict.question_baseline"})
-
-
-class Params(NamedTuple):
-    """What the predictions follow from besides data, cached vectors and adapter. `source` is None where no model is loaded."""
-
-    method: str
-    task: Task
-    source: dict[str, Any] | None  # fields of medbench.adapt.base.Source
-    classes: tuple[str, ...]
-    adapted: bool = False  # an adapter is put into the model
-    asking: dict[str, Any] | None = None  # fields of medbench.models.asking.Asking, where questions are asked
-    deterministic: bool = False  # kernels of a GPU
-    image: str = "own"  # of a question: its own, blank, or shuffled
-    seed: int | None = None  # of the shuffling
+from medbench.jobs import partial, records, seeding
+from medbench.jobs.stage import Needs, Stage
+from medbench.models import loading
+from medbench.predict.job import Params
 
 
 def params(config: Config, dataset: str, model: str, mode: str) -> Params:
-    """Parameters of one cell."""
-    entry, data, kind = config.models[model], config.datasets[dataset], config.modes[mode].kind
-    if (entry.kind, kind) not in METHODS:
-        raise MedbenchError(f"cell {dataset}/{model}/{mode}", f"mode {mode!r} ({kind}) fits no {entry.kind} model", "choose another mode")
-    method = METHODS[entry.kind, kind]
-    if getattr(config.modes[mode], "labels", None) is not None:
-        method = "medbench.predict.few_shot"
-    source = sources.source(config, model) if method in LOADS_MODEL else None
-    chosen = Params(method, data.task, source, data.classes, kind == "lora", sources.asking(config, model))
-    image = getattr(config.modes[mode], "image", "own")
-    seed = config.run.seed if image == "shuffled" else None
-    return chosen._replace(deterministic=config.run.deterministic and gpus(chosen) > 0, image=image, seed=seed)
+    """Parameters of one cell. Raises MedbenchError for a mode that does not fit the model and the task."""
+    entry, data, chosen = config.models[model], config.datasets[dataset], config.modes[mode]
+    method = tasks.get(data.task).predicted_by.get((entry.kind, kind := recipe_kind(chosen)))
+    if method is None and (method := tasks.get(data.task).predicted_by.get((entry.kind, chosen.kind))) is None:
+        found = f"mode {mode!r} ({kind}) fits no {entry.kind} model on {data.task}"
+        raise MedbenchError(f"cell {dataset}/{model}/{mode}", found, "choose another mode")
+    source = sources.source(config, model) if method.loads_model else None
+    image = getattr(chosen, "image", "own")
+    return Params(
+        method.module,
+        data.task,
+        source,
+        data.classes,
+        adapted=chosen.kind != "zero-shot",
+        asking=sources.asking(config, model),
+        deterministic=config.run.deterministic and on_device(source),
+        image=image,
+        seed=config.run.seed if image == "shuffled" else None,
+    )
 
 
-def modules(params: Params) -> tuple[str, ...]:
-    """The method, and where it loads the model, what `base.modules` names."""
-    return (params.method, *base.modules(params.source)) if params.source else (params.method,)
+def on_device(source: dict[str, Any] | None) -> bool:
+    """Whether weights are loaded onto a GPU."""
+    return source is not None and source["checkpoint"] is not None
 
 
-def gpus(params: Params) -> int:
-    """One where the method loads a model."""
-    return 1 if params.source and params.source["checkpoint"] else 0
+def inputs(params: Params, dataset: str, model: str, mode: str) -> list[Path]:
+    """What a cell's answers follow from: test samples, and cached vectors, or the model with images; an adapter."""
+    files = [paths.samples(dataset, "test"), *(paths.adapter_files(dataset, model, mode) if params.adapted else [])]
+    if params.source is None:
+        return [*files, paths.embeddings(dataset, model), *([] if params.adapted else [paths.prompts(dataset, model)])]
+    if not on_device(params.source):  # a baseline is fitted on what train asks and answers, without an image
+        return [*files, paths.samples(dataset, "train")]
+    return [*files, paths.images(dataset), *sources.made_here(params.source, model)]
 
 
-def run(params: Params, dataset: str, model: str, mode: str) -> dict[str, Any]:
+def uses(params: Params) -> tuple[str, ...]:
+    """The method, the tables of the task, and where a model is loaded its architecture."""
+    task = tasks.get(params.task).code("samples", "predictions", "asked", "answered")
+    return (params.method, *task, *(loading.modules(params.source) if params.source else ()))
+
+
+def run(params: Params, dataset: str, model: str, mode: str, work: partial.Work) -> dict[str, Any]:
     """Write `predictions/{dataset}/{model}/{mode}.parquet`. Returns facts for the run record.
 
     A method module offers `predict(params, dataset, model, mode, work)` -> the table; what takes long it keeps in `work`.
     """
-    names = (dataset, model, mode)
-    with partial.work(__name__, params, modules(params), names, _inputs(params, *names)) as work:
-        if params.deterministic:
-            runtime.deterministic_kernels()
-        frame = importlib.import_module(params.method).predict(params, *names, work)
-        tables.write(tables.TABLES[f"predictions-{params.task}"], frame, paths.predictions(*names))
-        weights = work.found.get("weights") or provenance.recorded_weights(paths.embeddings(dataset, model))
-        return {**work.facts(), "weights": weights, **_ended(frame)}
+    if params.deterministic:
+        seeding.deterministic_kernels()
+    frame = importlib.import_module(params.method).predict(params, dataset, model, mode, work)
+    tables.write(tasks.get(params.task).predictions, frame, paths.predictions(dataset, model, mode))
+    weights = work.found.get("weights") or records.recorded_weights(paths.embeddings(dataset, model))
+    return {**work.facts(), "weights": weights, **_ended(frame)}
 
 
 def _ended(frame: Any) -> dict[str, Any]:
@@ -84,9 +76,19 @@ def _ended(frame: Any) -> dict[str, Any]:
     return {"finish_reasons": dict(frame["finish_reason"].value_counts().sort("finish_reason").iter_rows())}
 
 
-def _inputs(params: Params, dataset: str, model: str, mode: str) -> list[Path]:
-    """What a method that loads a model reads; others keep no unfinished work."""
-    if params.source is None:
-        return []
-    files = [paths.samples(dataset, "test"), paths.images(dataset), *base.checkpoint_files(params.source["checkpoint"])]
-    return [*files, *paths.adapter_files(dataset, model, mode)] if params.adapted else files
+def _needs(config: Config, dataset: str, model: str, mode: str) -> Needs:
+    loads = on_device(params(config, dataset, model, mode).source)
+    return needs.model_job(config, "predict", {"dataset": dataset, "model": model, "mode": mode}, loads)
+
+
+STAGE = Stage(
+    name="predict",
+    keys=("dataset", "model", "mode"),
+    params=params,
+    inputs=inputs,
+    outputs=lambda *cell: [paths.predictions(*cell)],
+    run=run,
+    uses=uses,
+    needs=_needs,
+    resumes=True,
+)

@@ -9,15 +9,14 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from medbench import partial, paths, provenance, runtime, tables
+from medbench import paths, tables, tasks
 from medbench.config import Config, Strict, expand_raw_dir, is_fetched
-from medbench.datasets import base, ingest
+from medbench.datasets import ingest, layouts
 from medbench.datasets.card import Prepared, Validation, card
 from medbench.datasets.rows import Drop, Reader, Row, check_splits, chosen_groups, drawn
 from medbench.errors import MedbenchError
-
-KEYS = ("dataset",)
-SCHEMAS = {"diagnosis": tables.SamplesDiagnosis, "vqa": tables.SamplesVqa}
+from medbench.jobs import digests, partial, process
+from medbench.jobs.stage import Needs, Stage
 
 
 class Params(NamedTuple):
@@ -52,7 +51,7 @@ def params(config: Config, dataset: str) -> Params:
             f"data set {dataset}", f"is not in {config.run.registries.datasets}", f"choose from {', '.join(sorted(config.datasets))}"
         )
     entry = config.datasets[dataset]
-    options = base.read_options(entry.layout, entry.options, dataset).model_dump(mode="json")
+    options = layouts.read_options(entry.layout, entry.options, dataset).model_dump(mode="json")
     fetched = is_fetched(entry)
     return Params(
         entry.task,
@@ -71,25 +70,19 @@ def params(config: Config, dataset: str) -> Params:
     )
 
 
-def modules(params: Params) -> tuple[str, ...]:
-    """The layout's file."""
-    return (base.module_name(params.layout),)
-
-
-def index_files(config: Config, dataset: str) -> list[Path]:
-    """Files whose change must rerun the job: the rule's inputs. Raises MedbenchError when one does not exist.
+def index_files(params: Params, dataset: str) -> list[Path]:
+    """Raw files whose change must prepare a data set anew (labels.csv, shards). Raises MedbenchError when one does not exist.
 
     Of fetched files it is the record, since they need not be there yet.
     """
-    chosen = params(config, dataset)
-    if chosen.fetched:
+    if params.fetched:
         return [paths.fetched(dataset)]
-    return base.load_layout(chosen.layout).index_files(_options(chosen, dataset), _source(chosen, dataset))
+    return layouts.load_layout(params.layout).index_files(_options(params, dataset), _source(params, dataset))
 
 
 def run(params: Params, dataset: str) -> None:
     """Write `paths.data(dataset)`. Raises MedbenchError for what is wrong with the files; then nothing is written."""
-    source, layout, options = _source(params, dataset), base.load_layout(params.layout), _options(params, dataset)
+    source, layout, options = _source(params, dataset), layouts.load_layout(params.layout), _options(params, dataset)
     reader = Reader(source, params.max_drops, params.allow_group_overlap, params.expected)
     with _staging(dataset) as folder:
         spool = folder / "images.spool"
@@ -103,30 +96,30 @@ def run(params: Params, dataset: str) -> None:
         splits, validation = _with_validation(published, rows, params, dataset)
         check_splits([split for split, frame in splits.items() if frame.height], paths.SPLITS, source)
         for split, frame in splits.items():
-            tables.write(SCHEMAS[params.task], frame, folder / f"{split}.parquet")
+            tables.write(tasks.get(params.task).samples, frame, folder / f"{split}.parquet")
         evaluated = {image_id for split in ("val", "test") for image_id in splits[split]["image_id"]}
         ingest.write_table(folder / "images.parquet", spool, evaluated)
-        digests = pl.DataFrame(ingest.read_spool(spool, ["image_id", "pixel_digest", "perceptual_hash"]))
+        looks = pl.DataFrame(ingest.read_spool(spool, ["image_id", "pixel_digest", "perceptual_hash"]))
         spool.unlink()
-        files = {file.name: provenance.file_digest(file) for file in sorted(folder.iterdir())}
+        files = {file.name: digests.file_digest(file) for file in sorted(folder.iterdir())}
         n_read, changes = len(rows) + len(drops), images.changes
         found = Prepared(
-            dataset, params.task, params.classes, n_read, drops, reader.excluded, changes, validation, published, splits, digests, files
+            dataset, params.task, params.classes, n_read, drops, reader.excluded, changes, validation, published, splits, looks, files
         )
         (folder / "card.json").write_text(json.dumps(card(found), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         _publish(folder, dataset)
 
 
-def _source(params: Params, dataset: str) -> base.Source:
+def _source(params: Params, dataset: str) -> layouts.Source:
     raw_dir = paths.raw(dataset) if params.fetched else expand_raw_dir(params.raw_dir, f"data set {dataset}")
-    return base.Source(dataset, params.task, raw_dir, tuple(params.classes), params.seed)
+    return layouts.Source(dataset, params.task, raw_dir, tuple(params.classes), params.seed)
 
 
 def _options(params: Params, dataset: str) -> Strict:
-    return base.read_options(params.layout, params.options, dataset)
+    return layouts.read_options(params.layout, params.options, dataset)
 
 
-def _check_images(reader: Reader, items: Iterator[base.Item | base.Excluded], spool: Path, max_side: int | None) -> Images:
+def _check_images(reader: Reader, items: Iterator[layouts.Item | layouts.Excluded], spool: Path, max_side: int | None) -> Images:
     """Read all rows, check every image that they use once, and write those that are good to `spool`.
 
     Raises MedbenchError as soon as a row is wrong or more of them than allowed have a faulty image.
@@ -136,7 +129,7 @@ def _check_images(reader: Reader, items: Iterator[base.Item | base.Excluded], sp
 
     def good() -> Iterator[ingest.Checked]:
         written: set[str] = set()
-        for key, image in ingest.check_all(reader.images(items), runtime.threads(), max_side):
+        for key, image in ingest.check_all(reader.images(items), process.threads(), max_side):
             if isinstance(image, ingest.Fault):
                 found.outcome[key] = image
                 reader.drop(faulty, reader.first[key], *image)
@@ -167,13 +160,13 @@ def _resolve(reader: Reader, images: Images) -> tuple[list[Row], list[Drop]]:
 
 def _frames(rows: list[Row], params: Params) -> dict[str, pl.DataFrame]:
     """Split -> table of samples, in the order of the rows; `rows` hold image ids."""
-    types = tables.columns(SCHEMAS[params.task])
-    people = base.Demographics._fields
+    types = tables.columns(tasks.get(params.task).samples)
+    people = layouts.Demographics._fields
     own = [name for name in types if name not in ("label", "image_id", *people)]
     values: dict[str, list[Any]] = {name: [getattr(row.item, name) for row in rows] for name in own}
     values |= {name: [getattr(row.item.demographics, name) for row in rows] for name in people}
-    if params.task == "diagnosis":
-        values["label"] = [params.classes.index(row.item.label) for row in rows if isinstance(row.item, base.DiagnosisItem)]
+    if "label" in types:
+        values["label"] = [params.classes.index(row.item.label) for row in rows if isinstance(row.item, layouts.DiagnosisItem)]
     values["image_id"] = [row.image for row in rows]
     frame = pl.DataFrame({name: values[name] for name in types}, schema=types)
     split = pl.Series([row.item.split for row in rows])
@@ -186,9 +179,9 @@ def _with_validation(
     """The official validation split, or one cut from train: group-disjoint, seeded, from every class alike."""
     if published["val"].height:
         return published, Validation("official")
-    column = "label" if params.task == "diagnosis" else "answer_type"
+    column = tasks.get(params.task).stratum
     pairs = [(row.item.group_id, str(getattr(row.item, column))) for row in rows if row.item.split == "train"]
-    cut = base.held_out(base.strata(pairs), params.validation, f"{params.seed}/{dataset}/val")
+    cut = layouts.held_out(layouts.strata(pairs), params.validation, f"{params.seed}/{dataset}/val")
     in_val = pl.col("group_id").is_in(sorted(cut))
     splits = {**published, "train": published["train"].filter(~in_val), "val": published["train"].filter(in_val)}
     return splits, Validation("cut from train", params.validation, column)
@@ -210,3 +203,15 @@ def _publish(folder: Path, dataset: str) -> None:
     paths.card(dataset).unlink(missing_ok=True)
     for target in paths.data(dataset):
         (folder / target.name).replace(target)
+
+
+STAGE = Stage(
+    name="prepare",
+    keys=("dataset",),
+    params=params,
+    inputs=index_files,
+    outputs=paths.data,
+    run=run,
+    uses=lambda params: (layouts.module_name(params.layout), *tasks.get(params.task).code("samples", "counts")),
+    needs=lambda config, *names: Needs(memory_mb=2000, minutes=240),
+)

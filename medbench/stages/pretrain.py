@@ -3,12 +3,12 @@
 import shutil
 from typing import Any, NamedTuple
 
-from medbench import partial, paths
+from medbench import paths
 from medbench.config import Config
 from medbench.demo import shipped
 from medbench.errors import MedbenchError
-
-KEYS = ("model",)
+from medbench.jobs import partial
+from medbench.jobs.stage import Needs, Stage
 
 
 class Params(NamedTuple):
@@ -38,11 +38,6 @@ def params(config: Config, model: str) -> Params:
     return Params(*recipe, shipped.find(model, recipe))
 
 
-def modules(params: Params) -> tuple[str, ...]:
-    """The code that trains the model; none where it is copied."""
-    return () if params.files else (shipped.maker(params.architecture),)
-
-
 def run(params: Params, model: str) -> dict[str, Any]:
     """Write the folder of the model: made aside, then put in place whole. Whether it was copied."""
     target = paths.model_folder(model)
@@ -64,3 +59,14 @@ def _train(params: Params, model: str, folder: Any) -> None:
         shipped.train(params.recipe, folder)
     except ValueError as error:
         raise MedbenchError(f"model {model}", str(error), "mend its `pretrain` entry") from None
+
+
+STAGE = Stage(
+    name="pretrain",
+    keys=("model",),
+    params=params,
+    outputs=lambda model: [paths.model_folder(model)],
+    run=run,
+    uses=lambda params: () if params.files else (shipped.maker(params.architecture),),
+    needs=lambda config, *names: Needs(memory_mb=3000, minutes=30),
+)

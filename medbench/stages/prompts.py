@@ -5,13 +5,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from medbench import paths, sources, tables
-from medbench.config import Config
+from medbench import paths, tables
+from medbench.config import Config, needs, sources
 from medbench.errors import MedbenchError
-from medbench.models import base
+from medbench.jobs.stage import Stage
+from medbench.models import loading
 from medbench.models.checkpoint import Source
-
-KEYS = ("dataset", "model")
 
 
 class Params(NamedTuple):
@@ -28,11 +27,6 @@ def params(config: Config, dataset: str, model: str) -> Params:
     return Params(sources.weights(config, model), data.classes, data.prompts)
 
 
-def modules(params: Params) -> tuple[str, ...]:
-    """The architecture's file."""
-    return (params.source["module"],)
-
-
 def run(params: Params, dataset: str, model: str) -> dict[str, Any]:
     """Write `prompts/{dataset}/{model}.parquet`. Returns facts for the run record.
 
@@ -44,7 +38,7 @@ def run(params: Params, dataset: str, model: str) -> dict[str, Any]:
         for label, of_class in enumerate(params.classes)
         for position, prompt in enumerate(prompts[of_class])
     ]
-    encoder: base.Contrastive = base.load(Source(**params.source))
+    encoder: loading.Contrastive = loading.load(Source(**params.source))
     encoded = encoder.encode_texts([row["prompt"] for row in rows]).cpu().numpy()
     if not np.isfinite(encoded).all():
         row = rows[int(np.isfinite(encoded).all(axis=1).argmin())]
@@ -58,3 +52,15 @@ def run(params: Params, dataset: str, model: str) -> dict[str, Any]:
     )
     tables.write(tables.Prompts, frame, paths.prompts(dataset, model))
     return {"weights": encoder.weights}
+
+
+STAGE = Stage(
+    name="prompts",
+    keys=("dataset", "model"),
+    params=params,
+    inputs=lambda params, dataset, model: sources.made_here(params.source, model),
+    outputs=lambda dataset, model: [paths.prompts(dataset, model)],
+    run=run,
+    uses=lambda params: (params.source["module"],),
+    needs=lambda config, dataset, model: needs.model_job(config, "prompts", {"dataset": dataset, "model": model}, True, on_gpu=False),
+)

@@ -1,13 +1,14 @@
 """Report of a run: page, figures, tables and contact sheets under results/report/{run}/."""
 
 import shutil
+from pathlib import Path
 
-from medbench import paths
+from medbench import paths, stages
 from medbench.config import Config
 from medbench.errors import MedbenchError
+from medbench.jobs import partial
+from medbench.jobs.stage import Needs, Stage
 from medbench.report.params import Params, collect
-
-KEYS = ("run",)
 
 
 def params(config: Config, run: str) -> Params:
@@ -20,29 +21,53 @@ def params(config: Config, run: str) -> Params:
     return collect(config)
 
 
+def inputs(params: Params, run: str) -> list[Path]:
+    """Everything of the run."""
+    intervals = [paths.intervals(*cell) for cell in params.cells]
+    datasets = dict.fromkeys(cell.dataset for cell in params.cells)
+    data = [file for dataset in datasets for file in (*paths.data(dataset), paths.twins(dataset))]
+    return [*intervals, *data, *paths.gaps(run), paths.ledger(run)]
+
+
 def run(params: Params, run: str) -> None:
-    """Write the report from the cells that exist; the page last, since its presence means that the report is whole.
+    """Write the report from the cells that exist, aside, and put it in place whole: a report that cannot be made leaves the old one.
 
     Raises MedbenchError for a table that is missing or breaks its contract. A cell that does not exist is no error: it is listed.
     """
-    from medbench.report import answer, cautions, contact, export, figures, material, page, panels
+    from medbench.report import answer, cautions, export, figures, page, panels, results, sample_sheet
 
-    folder = paths.report(run)
-    for part in ("figures", "tables", "contact"):  # nothing of an earlier run with other models or data sets may stay
-        shutil.rmtree(folder / part, ignore_errors=True)
-    found = material.read(params, run)
-    warned = cautions.collect(found)
-    tables = export.frames(found, warned)
-    export.write_tables(tables, folder / "tables")
-    gaps, heatmaps = panels.gap_figures(found), panels.panels(found)
-    for figure in (*gaps, *(panel.figure for panel in heatmaps if panel.figure)):
-        figures.write(figure, folder / "figures")
-    sheets = [contact.collect(name, facts) for name, facts in params.datasets.items() if paths.images(name).exists()]
-    for sheet in sheets:
-        contact.write(sheet, folder / "contact" / f"{sheet.dataset}.png")
-    export.write_facts(found, folder / "facts.json")
-    paths.answer(run).write_text(answer.text(answer.parts(found)), encoding="utf-8")
-    html = page.render(found, page.Parts(gaps, heatmaps, warned, sheets, list(tables)))
-    partial = folder / ".index.html.partial"
-    partial.write_text(html, encoding="utf-8")
-    partial.replace(folder / "index.html")
+    with partial.hold(paths.partial(f"report-{run}"), f"report {run}") as held:
+        folder = held / "report"
+        shutil.rmtree(folder, ignore_errors=True)
+        found = results.read(params, run, lambda cell: stages.way(cell._asdict()))
+        warned = cautions.collect(found)
+        tables = export.frames(found, warned)
+        export.write_tables(tables, folder / "tables")
+        gaps, heatmaps = panels.gap_figures(found), panels.panels(found)
+        (folder / "figures").mkdir()
+        for figure in (*gaps, *(panel.figure for panel in heatmaps if panel.figure)):
+            figures.write(figure, folder / "figures")
+        sheets = [sample_sheet.collect(name, facts) for name, facts in params.datasets.items() if paths.images(name).exists()]
+        (folder / "contact").mkdir()
+        for sheet in sheets:
+            sample_sheet.write(sheet, folder / "contact" / f"{sheet.dataset}.png")
+        export.write_facts(found, folder / "facts.json")
+        (folder / "answer.txt").write_text(answer.text(answer.parts(found)), encoding="utf-8")
+        html = page.render(found, page.Parts(gaps, heatmaps, warned, sheets, list(tables)))
+        (folder / "index.html").write_text(html, encoding="utf-8")
+        for target in reversed(paths.report_files(run)):  # the page last: where there is one, the report is whole
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+            (folder / target.name).replace(target)
+
+
+STAGE = Stage(
+    name="report",
+    keys=("run",),
+    params=params,
+    inputs=inputs,
+    outputs=paths.report_files,
+    run=run,
+    uses=lambda params: tuple(f"medbench.tasks.{name}" for name in sorted({facts.task for facts in params.datasets.values()})),
+    needs=lambda config, *names: Needs(memory_mb=2000, minutes=60),
+)

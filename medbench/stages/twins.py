@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from medbench import paths, tables
 from medbench.datasets import sharing
+from medbench.jobs.stage import Needs, Stage
 
 if TYPE_CHECKING:
     from medbench.config import Config
-
-KEYS = ("dataset",)
 
 
 class Params(NamedTuple):
@@ -28,8 +27,18 @@ def params(config: "Config", dataset: str) -> Params:
 
 def run(params: Params, dataset: str) -> None:
     """Write `twins/{dataset}.parquet`. Images are compared by their digests: none is read."""
-    splits = {
-        split: tables.read(tables.SamplesDiagnosis, paths.samples(dataset, split), ["sample_id", "image_id"]) for split in paths.SPLITS
-    }
+    splits = {split: tables.read(tables.Samples, paths.samples(dataset, split), ["sample_id", "image_id"]) for split in paths.SPLITS}
     digests = tables.read(tables.Images, paths.images(dataset), ["image_id", "pixel_digest", "perceptual_hash"])
     tables.write(tables.Twins, sharing.twins(splits, digests, params.threshold), paths.twins(dataset))
+
+
+STAGE = Stage(
+    name="twins",
+    keys=("dataset",),
+    params=params,
+    inputs=lambda params, dataset: [*(paths.samples(dataset, split) for split in paths.SPLITS), paths.images(dataset)],
+    outputs=lambda dataset: [paths.twins(dataset)],
+    run=run,
+    needs=lambda config, *names: Needs(memory_mb=1000, minutes=10),
+    is_handed=True,
+)

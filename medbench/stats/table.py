@@ -1,16 +1,50 @@
 """The rows of an intervals table: every measure of a scored cell with its intervals and replicates."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medbench.metrics.scored import Measure, Scored
+from medbench.metrics.measure import Bools, Measure
 from medbench.stats.intervals import Interval, bca, logit, percentile
-from medbench.stats.resamples import Resamples
+from medbench.stats.resamples import Groups, Resamples
 
 Floats = NDArray[np.float64]
+
+
+class Scored(Protocol):
+    """A scored cell: its samples as arrays, and every measure of it for any weighting of its groups."""
+
+    @property
+    def ids(self) -> list[str]:
+        """Of the samples [n]."""
+        ...
+
+    @property
+    def groups(self) -> Groups:
+        """Of the samples."""
+        ...
+
+    def measures(self) -> list[Measure]:
+        """In the order of the table."""
+        ...
+
+    def used(self, measure: Measure) -> Bools:
+        """The samples [n] that are not null for a measure: a score that is not finite, another answer type."""
+        ...
+
+    def evaluate(self, measures: Sequence[Measure], weights: Floats) -> dict[Measure, Floats]:
+        """Values [B] for weights [groups, B]; NaN where undefined."""
+        ...
+
+    def why_undefined(self, measure: Measure) -> str:
+        """In words."""
+        ...
+
+    def without(self, dropped: Bools) -> "Scored":
+        """The cell with more samples null."""
+        ...
 
 
 class Plan(NamedTuple):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 from filelock import FileLock
 
-from medbench import runtime
+from medbench.jobs import process
 
 PROGRAMS = ("munged", "mungekey", "slurmctld", "slurmd", "sbatch", "squeue")
 CONF = """ClusterName=medbench-test
@@ -76,7 +76,7 @@ def _started(factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     key = folder / "munge.key"
     subprocess.run([find("mungekey"), "--create", f"--keyfile={key}"], check=True)
     daemons = [
-        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=runtime.die_with_parent)
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=process.die_with_parent)
         for command in (
             [find("munged"), "--foreground", "--force", f"--key-file={key}", f"--socket={folder}/munge.socket",
              f"--pid-file={folder}/munged.pid", f"--log-file={folder}/munged.log", f"--seed-file={folder}/munged.seed"],

@@ -8,14 +8,15 @@ import polars as pl
 import torch
 from PIL import Image
 
-from medbench import material, paths, tables
+from medbench import paths, tables
 from medbench.adapt.asked import QuestionJob
 from medbench.config import GenerativeLora
+from medbench.datasets import stored
 from medbench.datasets.images import decode
 from medbench.demo import questions
+from medbench.jobs.partial import Work
 from medbench.models.asking import Asking
 from medbench.models.checkpoint import Source
-from medbench.partial import Work
 from tests.unit import checkpoints, tiny
 
 torch.set_num_threads(1)
@@ -68,13 +69,13 @@ def job(name: str, folder: Path, scratch: Path, recipe: dict[str, object] | None
     scratch.mkdir(parents=True, exist_ok=True)
     return QuestionJob(
         cell=f"{name}/tiny/lora",
-        train=material.asked(name, "train"),
-        val=material.asked(name, "val"),
-        test_ids=material.sample_ids(name, "test"),
+        train=stored.asked(name, "train"),
+        val=stored.asked(name, "val"),
+        test_ids=stored.sample_ids(name, "test"),
         recipe={**RECIPE, **(recipe or {})},
         seed=0,
         asking=ASKING,
-        images=lambda image_ids, batch_size: material.images(name, image_ids, batch_size),
+        images=lambda image_ids, batch_size: stored.images(name, image_ids, batch_size),
         decode=decode,
         source=Source(MODULE, str(folder), None, 16),
         work=Work(scratch),

@@ -20,7 +20,7 @@ from medbench import config as configuration
 from medbench import paths, tables
 from medbench.adapt import classifier as classifiers
 from medbench.adapt import linear, pixels, probe, training
-from medbench.adapt.base import Samples, class_weights, weighted_loss
+from medbench.adapt.job import Samples, class_weights, weighted_loss
 from medbench.adapt.selection import Score, choose, macro_auroc
 from medbench.errors import MedbenchError
 from medbench.stages import adapt, embed

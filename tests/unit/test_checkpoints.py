@@ -11,16 +11,17 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from medbench import cli, config, digests, needs, sources
+from medbench import cli, config
 from medbench.errors import MedbenchError
-from medbench.lock import lock
-from medbench.models import base, checkpoint, hub
+from medbench.jobs import digests
+from medbench.models import checkpoint, hub, loading, needs, sources
 from medbench.models.checkpoint import Source
+from medbench.verbs.lock_models import lock
 from tests.unit import tiny, tiny_generative
 from tests.unit.hubserver import COMMIT, Hub, serving
 
 ROOT = Path(__file__).parents[2]
-CLIP = base.module_name("contrastive", "clip")
+CLIP = loading.module_name("contrastive", "clip")
 OTHER = "f" * 40
 
 
@@ -30,9 +31,9 @@ def folder(tmp_path: Path) -> Path:
     return tiny.checkpoint("clip", tmp_path / "m")
 
 
-def load(folder: Path, **pins: object) -> base.Contrastive:
+def load(folder: Path, **pins: object) -> loading.Contrastive:
     """Through the project's own loader."""
-    loaded: base.Contrastive = base.load(Source(CLIP, str(folder), **pins))  # type: ignore[arg-type]
+    loaded: loading.Contrastive = loading.load(Source(CLIP, str(folder), **pins))  # type: ignore[arg-type]
     return loaded
 
 
@@ -114,7 +115,7 @@ def test_a_configuration_names_no_repository_that_the_registry_does_not(tmp_path
     with pytest.raises(
         MedbenchError, match=r"names somebody/tower, which the registry does not; add `companions: \{somebody/tower: <commit>"
     ):
-        base.load(Source(base.module_name("contrastive", "open-clip"), str(folder)))
+        loading.load(Source(loading.module_name("contrastive", "open-clip"), str(folder)))
 
 
 def test_an_adapter_goes_into_no_other_weights() -> None:
@@ -356,7 +357,7 @@ def test_commits_are_written_into_the_registry(tmp_path: Path, monkeypatch: pyte
     found, path = settings(models, tmp_path)
     with serving() as hub:
         hub.repositories = {"o/loose", "o/branch", "o/tower", "o/text"}  # what is pinned is not asked for
-        monkeypatch.setattr("medbench.lock.HfApi", lambda: _api(hub))
+        monkeypatch.setattr("medbench.verbs.lock_models.HfApi", lambda: _api(hub))
         pinned = lock(found, path)
         assert [one[:2] for one in pinned] == [("loose", "o/loose"), ("branch", "o/branch"), ("tower", "o/tower"), ("tower", "o/text")]
         assert path.read_text().startswith("# A comment that stays.\n")

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
-from medbench import cells, cli, config, tools
+from medbench import cells, cli, config
 from medbench.errors import MedbenchError
 from medbench.stages import embed, prepare, prompts
+from medbench.verbs import tools
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = {"run": "trial", "models": ["mini-clip"], "datasets": ["phantom-radiology"], "modes": ["ots"]}

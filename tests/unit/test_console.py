@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from medbench import console
+from medbench.jobs import console
 
 TRACKED = '{"code":"%s","params":{"epochs":%d,"recipe":{"rate":0.1}}} {"torch":"%s"}'
 

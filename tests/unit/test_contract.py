@@ -5,8 +5,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from medbench import contract, tables
-from medbench.contract import Breach, Column
+from medbench import tables
+from medbench.tables import contract
+from medbench.tables.contract import Breach, Column
 
 
 class Sample(contract.Table):

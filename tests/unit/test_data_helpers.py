@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from medbench import paths
-from medbench.datasets import base
+from medbench.datasets import layouts
 from medbench.stages import prepare
 
 CLASSES = ("benign", "malign")
@@ -97,7 +97,7 @@ def entry(
     folder: Path | None, layout: str = "table", task: str = "diagnosis", options: Mapping[str, Any] | None = None, **changes: Any
 ) -> prepare.Params:
     """Parameters of `prepare` for a raw folder."""
-    checked = base.read_options(layout, options or {}, "toy").model_dump(mode="json")
+    checked = layouts.read_options(layout, options or {}, "toy").model_dump(mode="json")
     classes = CLASSES if task == "diagnosis" else ()
     plain = prepare.Params(task, layout, None if folder is None else str(folder), checked, classes, 0.25, 0.0, False, 0)
     return plain._replace(**changes)

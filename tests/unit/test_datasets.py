@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from medbench import paths
-from medbench.datasets import base, layouts
+from medbench.datasets import layouts
 from medbench.demo import phantoms, questions
 from medbench.errors import MedbenchError
 from medbench.stages import prepare
@@ -177,8 +177,8 @@ def test_imagefolder_needs_one_pair_of_parentheses() -> None:
 
 def test_imagefolder_index_is_its_folders(raw: Path) -> None:
     tree(raw, "train/benign/0.png", ".git/x/1.png")
-    layout = base.load_layout("imagefolder")
-    source = base.Source("toy", "diagnosis", raw, CLASSES, 0)
+    layout = layouts.load_layout("imagefolder")
+    source = layouts.Source("toy", "diagnosis", raw, CLASSES, 0)
     assert layout.index_files(layout.Options(), source) == [raw, raw / "train", raw / "train/benign"]
 
 
@@ -191,7 +191,7 @@ def test_hub_shards(raw: Path) -> None:
     assert test["sample_id"].to_list() == ["test-00000", "test-00001"]
     assert test["answer"].to_list() == ["No.", "yes, a cell"]  # original text
     assert test["answer_type"].to_list() == ["closed", "open"]
-    assert test["group_id"].to_list() == test["image_id"].to_list() == [base.embed(picture(seed)).digest for seed in (0, 9)]
+    assert test["group_id"].to_list() == test["image_id"].to_list() == [layouts.embed(picture(seed)).digest for seed in (0, 9)]
     assert card()["rows_read"] == 12
     assert sorted([*samples("train")["sample_id"], *samples("val")["sample_id"]]) == [f"train-{i:05d}" for i in range(10)]
 
@@ -302,9 +302,9 @@ def test_phantom_questions(raw: Path, kind: str) -> None:
 
 
 def test_phantom_seed_is_the_runs() -> None:
-    layout = base.load_layout("phantom")
+    layout = layouts.load_layout("phantom")
     options = layout.Options.model_validate({"kind": "radiology", "n_patients": FEW})
-    first, second = (next(iter(layout.items(options, base.Source("toy", "diagnosis", None, CLASSES, seed)))) for seed in (0, 1))
+    first, second = (next(iter(layout.items(options, layouts.Source("toy", "diagnosis", None, CLASSES, seed)))) for seed in (0, 1))
     assert first.image != second.image
 
 
@@ -322,7 +322,7 @@ def test_phantom_seed_is_the_runs() -> None:
 )
 def test_phantom_options(layout: str, options: dict[str, object], message: str) -> None:
     with pytest.raises(MedbenchError) as caught:
-        base.read_options(layout, options, "toy")
+        layouts.read_options(layout, options, "toy")
     assert str(caught.value) == f"data set toy: options of layout {layout}: {message}; see config/schema.json"
 
 
@@ -340,7 +340,7 @@ def test_phantom_of_the_wrong_task() -> None:
 
 @pytest.mark.parametrize("file", sorted(Path(layouts.__file__).parent.glob("[a-z]*.py")), ids=lambda file: file.stem)
 def test_every_layout_offers_what_prepare_calls(file: Path) -> None:
-    layout = base.load_layout(file.stem.replace("_", "-"))
+    layout = layouts.load_layout(file.stem.replace("_", "-"))
     assert all(hasattr(layout, name) for name in ("Options", "items", "index_files"))
 
 

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
 
 from medbench.demo import llavaformat, minillava, questions, scenes
-from medbench.models import base
+from medbench.models import loading
 from medbench.models.checkpoint import Source
 from medbench.models.generative_base import Generative
 
@@ -57,7 +57,7 @@ def test_it_reloads_offline_as_a_hub_checkpoint(tmp_path: Path) -> None:
 def test_pretraining_and_evaluation_read_the_same_tokens(tmp_path: Path) -> None:
     """A first question in pretraining is, token by token, the prompt that the chat template makes."""
     made(tmp_path / "mini", ["radiology"], steps=3)
-    model: Generative = base.load(Source("medbench.models.generative.llava", str(tmp_path / "mini")))
+    model: Generative = loading.load(Source("medbench.models.generative.llava", str(tmp_path / "mini")))
     pool = [minillava.shown("radiology", 0, index) for index in range(8)]
     lessons = minillava._Lessons(model.model, model.tokenizer, pool, 0, 4, 1e-3)
     image = [model.image_token_id] * llavaformat.IMAGE_TOKENS

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
-from medbench.demo.contact import contact_sheet
+from medbench.demo.contact_sheet import contact_sheet
 from medbench.demo.natural import pairs
 from medbench.demo.phantoms import KINDS, PROMPTS, captions, cohort, draw
 

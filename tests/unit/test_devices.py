@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from medbench import devices
+from medbench.jobs import devices
 
 ROOT = Path(__file__).parents[2]
 LISTED = """GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-aaaa)

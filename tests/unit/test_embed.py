@@ -14,10 +14,10 @@ from medbench import paths, tables
 from medbench.config import Asking, Config, Model, Pretrain, Run
 from medbench.datasets.images import decode
 from medbench.errors import MedbenchError
-from medbench.models import base
-from medbench.models.base import Vectors
+from medbench.models import loading
 from medbench.models.baseline.raw_pixels import RawPixels
 from medbench.models.checkpoint import Source
+from medbench.models.loading import Vectors
 from medbench.stages import embed
 from tests.unit import tiny
 
@@ -80,7 +80,7 @@ def test_a_vector_that_is_not_finite_names_its_image_and_writes_nothing(data: Pa
                     vectors.features[batch.image_ids.index(bad), 3] = np.nan
                 yield batch, Vectors(vectors.features, None)
 
-    monkeypatch.setattr(base, "load", lambda *args: Broken())
+    monkeypatch.setattr(loading, "load", lambda *args: Broken())
     with pytest.raises(MedbenchError, match=f"image {bad}: the model's output is not finite"):
         embed.run(RAW, "tiny", "broken")
     assert not paths.embeddings("tiny", "broken").parent.exists() and not list(paths.partial("").iterdir())

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from medbench import config
 from medbench.adapt import certificate, generative_lora, tuned
 from medbench.errors import Interrupted, MedbenchError
-from medbench.models import base, counting, generative_base, hub
+from medbench.models import counting, generative_base, hub, loading
 from medbench.models.checkpoint import Source
 from medbench.models.generative_base import BLOCK, CIRCLE, IGNORED, Generative, Query, circling
 from tests.unit import asked, tiny_generative
@@ -120,7 +120,7 @@ SAME = {"lingshu": "qwen2.5-vl", "medgemma": "gemma-3", "vila-m3": "vila-1.5"}
 @pytest.mark.parametrize("name", [*PUBLISHED, *SAME])
 def test_the_published_configuration_has_the_published_number_of_parameters(name: str) -> None:
     architecture, fields, expected, _ = PUBLISHED[SAME.get(name, name)]
-    assert counting.parameters(base.module_name("generative", architecture), fields) == expected
+    assert counting.parameters(loading.module_name("generative", architecture), fields) == expected
     entry = config.from_files([ROOT / "config/config.yaml"], ROOT).models[name]
     assert (entry.about.parameters, entry.architecture) == (expected, architecture)
 
@@ -131,7 +131,7 @@ def test_adapters_and_projector_have_the_sizes_of_the_facts(name: str) -> None:
     import importlib
 
     architecture, fields, _, of_projector = PUBLISHED[name]
-    module = importlib.import_module(base.module_name("generative", architecture))
+    module = importlib.import_module(loading.module_name("generative", architecture))
     with torch.device("meta"):
         model = module.skeleton(fields)
     own = [value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Generative)]
@@ -158,7 +158,7 @@ def model(family: str, tmp_path_factory: pytest.TempPathFactory) -> Generative:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HUB_OFFLINE", "1")
         folder = tiny_generative.checkpoint(family, tmp_path_factory.mktemp(family) / "m")
-        loaded: Generative = base.load(Source(base.module_name("generative", family), str(folder)))
+        loaded: Generative = loading.load(Source(loading.module_name("generative", family), str(folder)))
     return loaded
 
 
@@ -212,7 +212,7 @@ def test_adapters_go_into_the_decoder_alone(model: Generative) -> None:
 
 def job(family: str, folder: Path, scratch: Path) -> Any:
     made = asked.job("d", folder, scratch, {"epochs": 2, "dropout": 0.1, "learning_rate": 5e-3, "projector_learning_rate": 5e-3})
-    return made._replace(source=Source(base.module_name("generative", family), str(folder), None, 16))
+    return made._replace(source=Source(loading.module_name("generative", family), str(folder), None, 16))
 
 
 class Killed(BaseException):
@@ -258,7 +258,7 @@ def test_a_checkpoint_of_another_family_is_named(family: str, tmp_path: Path) ->
         if not (folder / file).exists() and (tmp_path / "other" / file).exists():
             shutil.copy(tmp_path / "other" / file, folder)
     with pytest.raises(MedbenchError, match=expected):
-        base.load(Source(base.module_name("generative", "llava" if family != "llava" else "internvl"), str(folder)))
+        loading.load(Source(loading.module_name("generative", "llava" if family != "llava" else "internvl"), str(folder)))
 
 
 def test_a_checkpoint_without_chat_template_is_named(family: str, tmp_path: Path) -> None:
@@ -271,12 +271,12 @@ def test_a_checkpoint_without_chat_template_is_named(family: str, tmp_path: Path
     words.pop("chat_template", None)
     (folder / "tokenizer_config.json").write_text(json.dumps(words))
     with pytest.raises(MedbenchError, match="has no chat template"):
-        base.load(Source(base.module_name("generative", family), str(folder)))
+        loading.load(Source(loading.module_name("generative", family), str(folder)))
 
 
 def test_llava_med_is_renamed_padded_and_given_its_tokens(tmp_path: Path) -> None:
     folder = tiny_generative.checkpoint("llava-med", tmp_path / "m")
-    loaded: Generative = base.load(Source(base.module_name("generative", "llava-med"), str(folder)))
+    loaded: Generative = loading.load(Source(loading.module_name("generative", "llava-med"), str(folder)))
     raw = {name: value for file in folder.glob("*.safetensors") for name, value in load_file(file).items()}
     own = loaded.model.state_dict()
     for original, new in (
@@ -293,7 +293,7 @@ def test_llava_med_is_renamed_padded_and_given_its_tokens(tmp_path: Path) -> Non
     assert pixels.shape == (3, 56, 56) and float(pixels[0, 0, 28]) < 1 < float(pixels[0, 28, 28]), "padded above and below, not cropped"
     (folder / "model-00002-of-00004.safetensors").unlink()
     with pytest.raises(MedbenchError, match=r"names 4 shards, 3 are there, model-00002-of-00004.safetensors is absent"):
-        base.load(Source(base.module_name("generative", "llava-med"), str(folder)))
+        loading.load(Source(loading.module_name("generative", "llava-med"), str(folder)))
 
 
 def test_tokens_are_counted_as_the_processor_makes_them(model: Generative) -> None:
@@ -338,7 +338,7 @@ def test_quantised_weights_answer_train_and_come_back(family: str, bits: int, tm
     monkeypatch.chdir(tmp_path)
     asked.dataset("d", patients=(2, 1, 1))
     folder = tiny_generative.checkpoint(family, tmp_path / "m")
-    source = Source(base.module_name("generative", family), str(folder), None, 16, bits)
+    source = Source(loading.module_name("generative", family), str(folder), None, 16, bits)
     loaded = generative_base.load(source)
     kinds = {type(layer).__name__ for name, layer in loaded.model.named_modules() if re.fullmatch(loaded.lora_targets, name)}
     assert kinds == {"Linear4bit" if bits == 4 else "Linear8bitLt"}
@@ -356,7 +356,7 @@ def test_a_missing_library_for_bits_is_named(family: str, tmp_path: Path, monkey
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     folder = tiny_generative.checkpoint(family, tmp_path / "m")
     with pytest.raises(MedbenchError, match="4-bit weights need bitsandbytes, which is not installed; pip install bitsandbytes"):
-        base.load(Source(base.module_name("generative", family), str(folder)), bits=4)
+        loading.load(Source(loading.module_name("generative", family), str(folder)), bits=4)
 
 
 def test_a_model_that_is_spread_answers_equally(family: str, model: Generative, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,7 +371,7 @@ def test_a_model_that_is_spread_answers_equally(family: str, model: Generative, 
 
     monkeypatch.setattr(PreTrainedModel, "from_pretrained", classmethod(watched))
     folder = tiny_generative.checkpoint(family, tmp_path / "m")
-    spread: Generative = base.load(Source(base.module_name("generative", family), str(folder)))
+    spread: Generative = loading.load(Source(loading.module_name("generative", family), str(folder)))
     assert asked_for == ["auto"]
     asking = queries(3)
     assert spread.generate(spread.inputs(asking, 8), 8) == model.generate(model.inputs(asking, 8), 8)
@@ -379,7 +379,7 @@ def test_a_model_that_is_spread_answers_equally(family: str, model: Generative, 
 
 def test_exceptions_of_a_processor_stand_in_the_registry(tmp_path: Path) -> None:
     folder = tiny_generative.checkpoint("internvl", tmp_path / "m")
-    source = Source(base.module_name("generative", "internvl"), str(folder), None, 16)
+    source = Source(loading.module_name("generative", "internvl"), str(folder), None, 16)
     wide = Query("s", Image.new("RGB", (112, 56)), "Is it?")
     tokens = [
         int((loaded.inputs([wide], 1)["input_ids"] == loaded.image_token_id).sum())
@@ -392,7 +392,7 @@ def test_exceptions_of_a_processor_stand_in_the_registry(tmp_path: Path) -> None
 
 def test_an_image_that_a_processor_refuses_is_named(tmp_path: Path) -> None:
     folder = tiny_generative.checkpoint("qwen2-vl", tmp_path / "m")
-    loaded: Generative = base.load(Source(base.module_name("generative", "qwen2-vl"), str(folder)))
+    loaded: Generative = loading.load(Source(loading.module_name("generative", "qwen2-vl"), str(folder)))
     asking = queries(3)
     asking[1] = asking[1]._replace(image=Image.new("RGB", (3000, 10)))
     with pytest.raises(MedbenchError, match=r"sample 1: Qwen2VLProcessor refuses it with its image of 3000x10 \(absolute aspect ratio"):
@@ -403,7 +403,7 @@ def test_an_image_that_a_processor_refuses_is_named(tmp_path: Path) -> None:
 def test_original_layouts_keep_their_positions_and_load_equally_twice(name: str, base_of_positions: float, tmp_path: Path) -> None:
     """`rope_theta` moved in newer configurations, and a decoder that turns by another base answers nonsense silently."""
     folder = tiny_generative.checkpoint(name, tmp_path / "m")
-    first, second = (base.load(Source(base.module_name("generative", name), str(folder))) for _ in range(2))
+    first, second = (loading.load(Source(loading.module_name("generative", name), str(folder))) for _ in range(2))
     assert first.model.config.text_config.rope_parameters["rope_theta"] == base_of_positions
     assert tuned.frozen_digest(first) == tuned.frozen_digest(second)
     vocabulary, rows = len(first.tokenizer), first.model.lm_head.weight
@@ -417,7 +417,7 @@ def test_vila_is_its_parts(tmp_path: Path) -> None:
     from transformers import LlamaForCausalLM, SiglipVisionModel
 
     folder = tiny_generative.checkpoint("vila", tmp_path / "m")
-    loaded: Generative = base.load(Source(base.module_name("generative", "vila"), str(folder)))
+    loaded: Generative = loading.load(Source(loading.module_name("generative", "vila"), str(folder)))
     llm = LlamaForCausalLM.from_pretrained(folder / "llm", dtype=torch.float32).eval()
     tower = SiglipVisionModel.from_pretrained(folder / "vision_tower", dtype=torch.float32).eval()
     raw = {name: value.float() for name, value in load_file(folder / "mm_projector/model.safetensors").items()}
@@ -448,15 +448,15 @@ def test_vila_is_its_parts(tmp_path: Path) -> None:
 
 def test_vila_speaks_as_its_decoder_was_taught(tmp_path: Path) -> None:
     folder = tiny_generative.checkpoint("vila", tmp_path / "m")
-    module = base.module_name("generative", "vila")
-    llama: Generative = base.load(Source(module, str(folder)))
+    module = loading.module_name("generative", "vila")
+    llama: Generative = loading.load(Source(module, str(folder)))
     assert llama.prompt("Is it?").endswith("<image>\nIs it?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n")
     assert llama.completion("no") == "no<|end_of_text|>"
     assert llama.tokenizer.convert_tokens_to_ids("<|eot_id|>") in llama.ends
     for file in ("tokenizer.json", "tokenizer_config.json"):  # a decoder without Llama 3's tokens: Vicuna's (3B, 13B)
         path = folder / "llm" / file
         path.write_text(path.read_text().replace("<|eot_id|>", "<unused>"))
-    vicuna: Generative = base.load(Source(module, str(folder)))
+    vicuna: Generative = loading.load(Source(module, str(folder)))
     assert vicuna.prompt("Is it?").endswith("user's questions. USER: <image>\nIs it? ASSISTANT:")
     assert vicuna.completion("no") == " no<|end_of_text|>"
     vicuna.train_batch(queries(2), ["yes", "no"])
@@ -477,10 +477,10 @@ def test_a_vila_that_computes_otherwise_is_refused(file: str, key: str, value: A
     config_file = folder / file
     config_file.write_text(json.dumps({**json.loads(config_file.read_text()), key: value}))
     with pytest.raises(MedbenchError, match=f"{expected}; architecture vila reads"):
-        base.load(Source(base.module_name("generative", "vila"), str(folder)))
+        loading.load(Source(loading.module_name("generative", "vila"), str(folder)))
     shutil.rmtree(folder / "mm_projector")
     with pytest.raises(MedbenchError, match="is no checkpoint of VILA"):
-        base.load(Source(base.module_name("generative", "vila"), str(folder)))
+        loading.load(Source(loading.module_name("generative", "vila"), str(folder)))
 
 
 def test_a_checkpoints_own_decoding_rules_are_off(family: str, model: Generative, tmp_path: Path) -> None:
@@ -498,7 +498,7 @@ def test_a_checkpoints_own_decoding_rules_are_off(family: str, model: Generative
         "min_new_tokens": 9,
     }
     place.write_text(json.dumps({**json.loads(place.read_text()), **given}))
-    loaded: Generative = base.load(Source(base.module_name("generative", family), str(folder)))
+    loaded: Generative = loading.load(Source(loading.module_name("generative", family), str(folder)))
     assert loaded.model.generation_config.eos_token_id == sorted(loaded.ends)
     asking = queries(4)
     assert loaded.generate(loaded.inputs(asking, 12), 12) == model.generate(model.inputs(asking, 12), 12)
@@ -510,7 +510,7 @@ def test_both_ends_of_llama_3_end_vilas_answers(named: str, tmp_path: Path) -> N
     folder = tiny_generative.checkpoint("vila", tmp_path / "m")
     path = folder / "llm/tokenizer_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "eos_token": named}))
-    loaded: Generative = base.load(Source(base.module_name("generative", "vila"), str(folder)))
+    loaded: Generative = loading.load(Source(loading.module_name("generative", "vila"), str(folder)))
     assert loaded.ends == set(loaded.tokenizer.convert_tokens_to_ids(["<|eot_id|>", "<|end_of_text|>"]))
     assert loaded.model.generation_config.eos_token_id == sorted(loaded.ends)
     assert loaded.completion("no") == "no<|end_of_text|>"
@@ -526,7 +526,7 @@ def test_a_device_too_small_for_the_weights_is_said_and_keeps_what_is_done(
 
     monkeypatch.setattr(PreTrainedModel, "from_pretrained", classmethod(full))
     with pytest.raises(Interrupted, match=r"the GPU: its memory does not hold .*/m; end what else uses it, or raise `gpus` or set `bits`"):
-        base.load(Source(base.module_name("generative", family), str(folder)))
+        loading.load(Source(loading.module_name("generative", family), str(folder)))
 
 
 def test_layers_that_are_left_over_for_the_cpu_are_refused() -> None:
@@ -537,7 +537,7 @@ def test_layers_that_are_left_over_for_the_cpu_are_refused() -> None:
 
 def test_wrong_values_of_a_processor_blame_the_registry(tmp_path: Path) -> None:
     folder = tiny_generative.checkpoint("qwen2-vl", tmp_path / "m")
-    source = Source(base.module_name("generative", "qwen2-vl"), str(folder), None, 16)
+    source = Source(loading.module_name("generative", "qwen2-vl"), str(folder), None, 16)
     for wrong in ({"do_resize": "perhaps"}, {"size": {"shortest_edge": 10}}):
         with pytest.raises(MedbenchError, match=r"does not take .*; mend `processor` in the registry"):
             generative_base.load(source._replace(processor=wrong))

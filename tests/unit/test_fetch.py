@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from medbench import cells, cli, config, paths
-from medbench.datasets import archives, fetching
+from medbench.jobs import archives, fetching
 from medbench.errors import Interrupted, MedbenchError
 from medbench.stages import fetch, prepare
 from tests.unit import official

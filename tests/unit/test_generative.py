@@ -11,17 +11,18 @@ import pytest
 import torch
 from PIL import Image
 
-from medbench import cli, material, tables
+from medbench import cli, tables
 from medbench import config as configuration
 from medbench.adapt.asked import Asked, Window, by_length, windows
+from medbench.datasets import stored
 from medbench.datasets.images import ImageRow
 from medbench.demo import questions
 from medbench.errors import MedbenchError
-from medbench.models import asking, base, generative_base
-from medbench.models.ahead import ahead
+from medbench.jobs.partial import Work
+from medbench.jobs.prefetch import ahead
+from medbench.models import asking, generative_base, loading
 from medbench.models.checkpoint import Source
 from medbench.models.generative_base import IGNORED, Answer, Generative, Query
-from medbench.partial import Work
 from medbench.predict import generative, question_baseline
 from medbench.stages import gaps
 from medbench.stages import predict as stage
@@ -34,7 +35,7 @@ REAL = os.environ.get("MEDBENCH_REAL_DATA")
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Generative:
     """Untrained, so that its answers are as different from each other as they can be."""
-    loaded: Generative = base.load(Source(asked.MODULE, str(asked.checkpoint(tmp_path_factory.mktemp("llava") / "tiny"))))
+    loaded: Generative = loading.load(Source(asked.MODULE, str(asked.checkpoint(tmp_path_factory.mktemp("llava") / "tiny"))))
     return loaded
 
 
@@ -130,7 +131,7 @@ def test_a_processor_without_chat_template_is_named(tmp_path: Path) -> None:
     for file in folder.glob("chat_template.*"):
         file.unlink()
     with pytest.raises(MedbenchError, match=r"tiny: its processor has no chat template"):
-        base.load(Source(asked.MODULE, str(folder)))
+        loading.load(Source(asked.MODULE, str(folder)))
 
 
 def test_another_architecture_is_named(tmp_path: Path) -> None:
@@ -138,7 +139,7 @@ def test_another_architecture_is_named(tmp_path: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "llava_next"}))
     with pytest.raises(MedbenchError, match="'llava_next', not of 'llava'"):
-        base.load(Source(asked.MODULE, str(folder)))
+        loading.load(Source(asked.MODULE, str(folder)))
 
 
 def test_lora_targets_hit_the_decoder_alone(model: Generative) -> None:
@@ -170,7 +171,7 @@ def test_predictions_are_equal_for_every_batch_size_and_keep_what_scoring_needs(
     assert answers(folder, 7, tmp_path / "windows").equals(frames[0])
     table = tmp_path / "p.parquet"
     tables.write(tables.PredictionsVqa, frames[0], table)
-    test = material.asked("d", "test")
+    test = stored.asked("d", "test")
     assert frames[0]["question"].to_list() == test.questions and frames[0]["reference"].to_list() == test.answers
     assert frames[0]["n_tokens"].max() <= asked.ASKING.max_new_tokens  # type: ignore[operator]
 
@@ -196,7 +197,7 @@ def test_the_yes_no_rule_on_real_questions() -> None:
 def test_batches_hold_questions_that_take_about_as_many_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a model of native resolution: the image's size counts more than the question's words. Only headers are read for it."""
     folder = tiny_generative.checkpoint("qwen2-vl", tmp_path / "m")
-    loaded: Generative = base.load(Source(base.module_name("generative", "qwen2-vl"), str(folder)))
+    loaded: Generative = loading.load(Source(loading.module_name("generative", "qwen2-vl"), str(folder)))
     sizes = [(28, 28), (56, 56), (28, 56), (28, 28), (56, 56), (28, 56)]
     images = {}
     for place, size in enumerate(sizes):
@@ -217,7 +218,7 @@ def test_an_image_that_the_processor_refuses_is_named_by_predict_too(tmp_path: P
     place = Path("results/data/d/images.parquet")
     tables.write(tables.Images, tables.read(tables.Images, place).with_columns(pl.lit(stream.getvalue()).alias("image")), place)
     folder = tiny_generative.checkpoint("qwen2-vl", tmp_path / "m")
-    source = {"module": base.module_name("generative", "qwen2-vl"), "checkpoint": str(folder), "revision": None, "batch_size": 4}
+    source = {"module": loading.module_name("generative", "qwen2-vl"), "checkpoint": str(folder), "revision": None, "batch_size": 4}
     (tmp_path / "w").mkdir()
     with pytest.raises(MedbenchError, match=r"sample d-\d+: Qwen2VLProcessor refuses it with its image of 3000x10"):
         generative.predict(params(folder, 4)._replace(source=source), "d", "tiny", "ots", Work(tmp_path / "w"))
@@ -261,7 +262,7 @@ def test_the_stage_says_how_answers_ended(tmp_path: Path, monkeypatch: pytest.Mo
     asked.dataset("d", patients=(1, 1, 2))
     facts = stage.run(params(asked.checkpoint(tmp_path / "tiny"), 4), "d", "tiny", "ots")
     assert set(facts["finish_reasons"]) <= {"stop", "length", "repetition"}
-    assert sum(facts["finish_reasons"].values()) == len(material.asked("d", "test").questions)
+    assert sum(facts["finish_reasons"].values()) == len(stored.asked("d", "test").questions)
 
 
 def test_a_broken_image_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,7 +326,7 @@ def test_controls_hide_the_image_or_show_another_groups(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     asked.dataset("d", patients=(2, 1, 5))
     folder = asked.checkpoint(tmp_path / "tiny")
-    test, groups = material.asked("d", "test"), material.groups("d", "test")
+    test, groups = stored.asked("d", "test"), stored.groups("d", "test")
     other = generative.shuffled("d", test, 0)
     owner = dict(zip(test.image_ids, groups, strict=True))
     assert all(owner[image] != group for image, group in zip(other, groups, strict=True))
@@ -345,7 +346,7 @@ def test_one_group_has_no_other_image(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     asked.dataset("d", patients=(1, 1, 1))
     with pytest.raises(MedbenchError, match="holds one group only"):
-        generative.shuffled("d", material.asked("d", "test"), 0)
+        generative.shuffled("d", stored.asked("d", "test"), 0)
 
 
 def test_controls_are_of_generative_models_and_adapt_nothing() -> None:
@@ -392,7 +393,7 @@ def test_ask_answers_as_predict_does(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "w").mkdir()
     put = {"question": "{question}", "yes_no": "{question} Answer yes or no.", "max_new_tokens": 32}
     frame = generative.predict(params(folder, 4)._replace(asking=put), "d", "tiny", "ots", Work(tmp_path / "w"))
-    test = material.asked("d", "test")
+    test = stored.asked("d", "test")
     images = dict(tables.read(tables.Images, Path("results/data/d/images.parquet"), ["image_id", "image"]).iter_rows())
     Path("one.png").write_bytes(images[test.image_ids[0]])
     assert cli.main(["ask", str(folder), "one.png", test.questions[0], "--architecture", "llava"]) == 0

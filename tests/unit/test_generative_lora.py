@@ -11,10 +11,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from medbench.adapt import certificate, generative_lora, training, tuned
-from medbench.adapt.base import Adapted
 from medbench.adapt.certificate import TextEvidence
+from medbench.adapt.job import Adapted
 from medbench.errors import MedbenchError
-from medbench.models import base
+from medbench.models import loading
 from medbench.models.checkpoint import Source
 from medbench.models.generative.llava import Llava
 from medbench.models.generative_base import Generative
@@ -45,7 +45,7 @@ def test_an_adaptation_is_certified_and_read_back(place: Path) -> None:
     certificate.write(found, place / "certificate.json", {})
     written = json.loads((place / "certificate.json").read_text())
     assert written["text"]["n_watched"] == 48 and written["failures"] == []
-    fresh: Generative = base.load(Source(asked.MODULE, str(place / "tiny")))
+    fresh: Generative = loading.load(Source(asked.MODULE, str(place / "tiny")))
     tuned.read(adapted.weights, fresh, asked.job("d", place / "tiny", place / "scratch").source)
     with safe_open(adapted.weights, "pt") as file:
         for name, value in tuned.trainable(fresh).items():
@@ -94,7 +94,7 @@ def test_a_loss_that_is_not_finite_names_the_cell(place: Path) -> None:
 
 def test_an_adapter_of_another_model_is_named(place: Path) -> None:
     weights, source = adapt(place).weights, asked.job("d", place / "tiny", place / "scratch").source
-    fresh: Generative = base.load(Source(asked.MODULE, str(place / "tiny")))
+    fresh: Generative = loading.load(Source(asked.MODULE, str(place / "tiny")))
     with safe_open(weights, "pt") as file:
         about = file.metadata()
     with pytest.raises(MedbenchError, match=r"is an adapter for another base .*; this is .*bits 8"):
@@ -110,7 +110,7 @@ def test_an_adapter_of_another_model_is_named(place: Path) -> None:
         tuned.read(weights, fresh, source)
     weights.write_bytes(b"not safetensors")
     with pytest.raises(MedbenchError, match="is no readable adapter"):
-        tuned.read(weights, base.load(Source(asked.MODULE, str(place / "tiny"))), source)
+        tuned.read(weights, loading.load(Source(asked.MODULE, str(place / "tiny"))), source)
 
 
 def test_targets_that_match_nothing_are_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

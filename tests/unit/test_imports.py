@@ -9,7 +9,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from medbench import cli, paths, provenance, tables
+from medbench import cli, paths, tables
+from medbench.jobs import rerun
 from medbench.stages import STAGES, interval, ledger, score, twins
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +28,7 @@ def run(code: str, folder: Path = ROOT) -> str:
 
 
 def test_stages_without_a_model_import_no_torch_at_any_depth() -> None:
-    modules = provenance.closure(tuple(f"medbench.stages.{stage}" for stage in WITHOUT_MODEL))
+    modules = rerun.closure(tuple(f"medbench.stages.{stage}" for stage in WITHOUT_MODEL))
     imported = [
         name for name in modules if not name.startswith(("medbench.metrics.evaluate_modules.vqa", "medbench.models", "medbench.adapt"))
     ]
@@ -36,7 +37,7 @@ def test_stages_without_a_model_import_no_torch_at_any_depth() -> None:
 
 def test_tables_made_from_batches_import_no_pandas(tmp_path: Path) -> None:
     code = (
-        "import numpy as np\nfrom medbench.datasets import ingest\nfrom medbench.models.base import Batch, Vectors\n"
+        "import numpy as np\nfrom medbench.datasets import ingest\nfrom medbench.models.loading import Batch, Vectors\n"
         "from medbench.stages import embed\n"
         "ingest.write_spool('spool', [ingest.Checked('a', 'b', 2**63, b'image', None)])\n"
         "ingest.write_table('images.parquet', 'spool', {'a'})\n"
@@ -65,7 +66,7 @@ def cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str, str
 
 
 def test_a_handed_job_reads_no_configuration_and_records_the_same(cell: tuple[str, str, str]) -> None:
-    tracked = provenance.tracked(score.Params("diagnosis"), ("medbench.stages.score",))
+    tracked = rerun.tracked(score.Params("diagnosis"), ("medbench.stages.score",))
     text = f'{tracked} {{"numpy":"2.0","polars":"2.0"}}'
     code = f"from medbench import cli\nassert cli.main(['score', *{cell}, '--tracked', {text!r}]) == 0\n{FOUND}"
     assert run(code, Path()) == "[]"
@@ -84,7 +85,7 @@ HANDED: list[tuple[Any, Any]] = [
 
 @pytest.mark.parametrize(("module", "params"), HANDED)
 def test_parameters_come_back_as_they_were(module: Any, params: Any) -> None:
-    tracked = provenance.tracked(params, (module.__name__,))
+    tracked = rerun.tracked(params, (module.__name__,))
     given = cli._handed(module.__name__.rpartition(".")[2], f"{tracked} {{}}")
     assert (given.params, given.tracked, given.libraries) == (params, tracked, ())
 

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from medbench import cli, config, listing, paths
-from medbench.datasets.base import DiagnosisItem, Excluded
+from medbench import cli, config, paths
+from medbench.datasets.layouts import DiagnosisItem, Excluded
 from medbench.datasets.rows import chosen_groups, drawn
 from medbench.errors import MedbenchError
 from medbench.stages import prepare
+from medbench.verbs import listing
 from tests.unit.test_data_helpers import card, entry, labelled, samples
 
 ROOT = Path(__file__).parents[2]

@@ -18,14 +18,14 @@ from PIL import Image
 from torch.nn.functional import cosine_similarity
 from transformers import AutoProcessor, CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 
-from medbench import hubs
 from medbench.errors import MedbenchError
+from medbench.jobs import network
+from medbench.jobs.microbatching import Fitting
 from medbench.models import hub
-from medbench.models.base import Batch
 from medbench.models.baseline import raw_pixels
 from medbench.models.checkpoint import Checkpoint, Source
-from medbench.models.feed import AHEAD, feed
-from medbench.models.fitting import Fitting
+from medbench.models.loading import Batch
+from medbench.models.prefetch import AHEAD, feed
 from tests.unit import tiny
 
 SO400M = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
@@ -239,7 +239,7 @@ def test_the_hubs_refusals(monkeypatch: pytest.MonkeyPatch, error: type[Exceptio
     def refuse(*args: Any, **kwargs: Any) -> str:
         raise error.__new__(error)  # without the response that its __init__ asks for
 
-    monkeypatch.setattr(hubs, "snapshot_download", refuse)
+    monkeypatch.setattr(network, "snapshot_download", refuse)
     with pytest.raises(MedbenchError, match=match):
         Checkpoint(Source("m", "owner/name", "v9")).folder()
 
@@ -251,7 +251,7 @@ def test_a_hub_checkpoint_without_safetensors_falls_back_to_its_pickle(monkeypat
         asked.append(allow_patterns)
         return str(tmp_path)
 
-    monkeypatch.setattr(hubs, "snapshot_download", download)
+    monkeypatch.setattr(network, "snapshot_download", download)
     checkpoint = Checkpoint(Source("m", "owner/name"))
     assert checkpoint.folder() == tmp_path
     assert "*.safetensors" in asked[0] and "pytorch_model*.bin" in asked[1]

@@ -14,9 +14,9 @@ import pytest
 from sklearn.model_selection import train_test_split
 
 from medbench import paths
-from medbench.datasets import base
-from medbench.datasets.base import DiagnosisItem, Excluded, Item, VqaItem
+from medbench.datasets import layouts
 from medbench.datasets.images import decode
+from medbench.datasets.layouts import DiagnosisItem, Excluded, Item, VqaItem
 from medbench.datasets.reading import min_k_per_sex, npz_images
 from medbench.errors import MedbenchError
 from medbench.stages import ledger, prepare
@@ -60,9 +60,9 @@ def params(layout: str, folder: Path, **changes: Any) -> prepare.Params:
 def read(layout: str, folder: Path, **options: Any) -> list[Item | Excluded]:
     """What a layout yields."""
     task = "diagnosis" if layout in DIAGNOSIS else "vqa"
-    source = base.Source("toy", task, folder, BINARY if task == "diagnosis" else (), 0)
-    chosen = base.read_options(layout, {**OPTIONS.get(layout, {}), **options}, "toy")
-    return list(base.load_layout(layout).items(chosen, source))
+    source = layouts.Source("toy", task, folder, BINARY if task == "diagnosis" else (), 0)
+    chosen = layouts.read_options(layout, {**OPTIONS.get(layout, {}), **options}, "toy")
+    return list(layouts.load_layout(layout).items(chosen, source))
 
 
 def of(items: Iterable[Item | Excluded]) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def test_papila_reads_the_header_of_three_rows_and_keeps_eyes_apart(raw: Path) -
     assert "RET011OD" not in items and "RET011OS" in items, "the suspect eye is left out, the other one stays"
     assert (items["RET014OD"].label, items["RET014OS"].label) == ("positive", "negative")
     assert items["RET014OD"].group_id == items["RET014OS"].group_id == "014" and items["RET014OD"].split == items["RET014OS"].split
-    assert items["RET002OD"].demographics == base.Demographics("male", "40-59")
+    assert items["RET002OD"].demographics == layouts.Demographics("male", "40-59")
 
 
 def test_gf3300_clips_thickness_and_does_not_wrap(raw: Path) -> None:
@@ -193,7 +193,7 @@ def test_medmnist_gives_the_very_pixels(raw: Path, flag: str, size: int, channel
     with np.load(raw / name) as file:
         for split, n in (("train", 12), ("val", 4), ("test", 6)):
             mine = [item for item in items if item.split == split]
-            pixels = [np.asarray(official.decoded(item.image.data)) for item in mine if isinstance(item.image, base.Embedded)]
+            pixels = [np.asarray(official.decoded(item.image.data)) for item in mine if isinstance(item.image, layouts.Embedded)]
             assert len(mine) == n and np.array_equal(np.stack(pixels), file[f"{split}_images"])
             assert [BINARY.index(item.label) for item in mine] == file[f"{split}_labels"][:, 0].tolist()
 
@@ -348,7 +348,7 @@ def test_a_medmnist_file_that_is_cut_off_is_named(raw: Path) -> None:
 def test_medmnist_is_streamed(raw: Path) -> None:
     """The images come one by one: reading one does not decode those that follow."""
     np.savez_compressed(raw / "big.npz", images=np.zeros((3000, 64, 64, 3), np.uint8))
-    source = base.Source("toy", "diagnosis", raw, BINARY, 0)
+    source = layouts.Source("toy", "diagnosis", raw, BINARY, 0)
     tracemalloc.start()
     assert sum(1 for _ in npz_images(raw / "big.npz", "images", source)) == 3000
     assert tracemalloc.get_traced_memory()[1] < 3e6 < 3000 * 64 * 64 * 3
@@ -370,7 +370,7 @@ def test_a_missing_image_beyond_what_is_allowed_is_named(raw: Path) -> None:
 def test_thickness_maps_are_grey_images_for_models(raw: Path) -> None:
     """One band; decoding for a model repeats it."""
     item = next(item for item in read("gf3300", official.gf3300(raw)) if isinstance(item, DiagnosisItem))
-    assert isinstance(item.image, base.Embedded) and decode(item.image.data).mode == "RGB"
+    assert isinstance(item.image, layouts.Embedded) and decode(item.image.data).mode == "RGB"
     assert official.decoded(item.image.data).mode == "L"
 
 

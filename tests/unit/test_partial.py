@@ -15,14 +15,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from medbench import cli, digests, partial, paths, runtime, tables
+from medbench import cli, paths, tables
 from medbench.adapt import generative_lora
 from medbench.errors import Interrupted, MedbenchError
+from medbench.jobs import digests, files, partial
+from medbench.jobs.microbatching import Fitting
+from medbench.jobs.partial import Journal
 from medbench.models.checkpoint import Source
 from medbench.models.contrastive.clip import Clip
-from medbench.models.fitting import Fitting
 from medbench.models.generative_base import Generative
-from medbench.partial import Journal
 from medbench.predict import generative
 from medbench.stages import adapt, embed, predict
 from tests.unit import asked, tiny
@@ -381,7 +382,7 @@ def test_what_a_killed_process_left_beside_a_file_goes_when_the_file_is_written_
     elsewhere = tmp_path / f".{file.name}.another-{host}.{ended.stdout.strip()}.partial"
     for left in (dead, living, elsewhere):
         left.write_text("half")
-    with runtime.whole(file) as aside:
+    with files.atomic(file) as aside:
         aside.write_text("whole")
     assert file.read_text() == "whole"
     assert sorted(tmp_path.iterdir()) == sorted([file, living, elsewhere])

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from medbench.adapt import generative_lora, tuned
 from medbench.errors import MedbenchError
-from medbench.models import base
+from medbench.models import loading
 from medbench.models.checkpoint import Source
 from medbench.models.generative_base import IGNORED, Generative
 from tests.unit import asked, tiny_generative
@@ -34,7 +34,7 @@ def failures(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     asked.dataset("d", patients=(2, 1, 1))
     folder = tiny_generative.checkpoint(request.param, tmp_path / "m")
-    module = base.module_name("generative", request.param)
+    module = loading.module_name("generative", request.param)
     job = asked.job("d", folder, tmp_path / "w", {"epochs": 1, "dropout": 0.0})._replace(source=Source(module, str(folder), None, 16))
     assert len(job.train.questions) == N
     return lambda: "; ".join(generative_lora.adapt(job).certificate.failures)
@@ -190,7 +190,7 @@ def test_a_reload_that_answers_otherwise(failures: Callable[[], str], monkeypatc
 @pytest.mark.parametrize("family", tiny_generative.ALL)
 def test_a_completion_that_does_not_continue_its_prompt(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A prompt that ends with half of a word: its tokens are no prefix of prompt + answer, and labels would be cut at a wrong place."""
-    model: Generative = base.load(Source(base.module_name("generative", family), str(tiny_generative.checkpoint(family, tmp_path / "m"))))
+    model: Generative = loading.load(Source(loading.module_name("generative", family), str(tiny_generative.checkpoint(family, tmp_path / "m"))))
     plain = type(model).prompt
     monkeypatch.setattr(type(model), "prompt", lambda self, text: plain(self, text) + " no")
     monkeypatch.setattr(type(model), "completion", lambda self, answer: f"rmal{self.tokenizer.eos_token}")
@@ -201,7 +201,7 @@ def test_a_completion_that_does_not_continue_its_prompt(family: str, tmp_path: P
 @pytest.mark.parametrize("family", tiny_generative.ALL)
 def test_right_padding_in_generation(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison of a batch with single questions is what catches it."""
-    model: Generative = base.load(Source(base.module_name("generative", family), str(tiny_generative.checkpoint(family, tmp_path / "m"))))
+    model: Generative = loading.load(Source(loading.module_name("generative", family), str(tiny_generative.checkpoint(family, tmp_path / "m"))))
     asking = queries()
     alone = [model.generate(model.inputs([query], 10), 10)[0] for query in asking]
     plain = type(model).encode

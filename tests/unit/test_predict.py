@@ -14,9 +14,9 @@ from medbench.adapt import classifier as classifiers
 from medbench.adapt import linear
 from medbench.datasets.images import decode
 from medbench.errors import MedbenchError
-from medbench.models import base, similarity
+from medbench.jobs.microbatching import Fitting
+from medbench.models import loading, similarity
 from medbench.models.checkpoint import Source
-from medbench.models.fitting import Fitting
 from medbench.stages import adapt, embed, predict, prompts
 from tests.unit import tiny
 
@@ -31,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         tiny.dataset()
         for architecture in tiny.ARCHITECTURES:
-            checkpoint, module = str(tiny.checkpoint(architecture, Path(architecture))), base.module_name("contrastive", architecture)
+            checkpoint, module = str(tiny.checkpoint(architecture, Path(architecture))), loading.module_name("contrastive", architecture)
             source = Source(module, checkpoint)._asdict()
             embed.run(embed.Params(source, 8), "tiny", architecture)
             prompts.run(prompts.Params(source, tiny.CLASSES, tiny.PROMPTS), "tiny", architecture)

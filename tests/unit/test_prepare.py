@@ -16,10 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from medbench import paths, provenance, tables
-from medbench.datasets import base, ingest
+from medbench import paths, tables
+from medbench.datasets import ingest, layouts
 from medbench.datasets.images import decode, read_images
 from medbench.errors import MedbenchError
+from medbench.jobs import digests, rerun
 from medbench.stages import prepare
 from tests.unit.test_data_helpers import CLASSES, LABELS, asked, card, edit, entry, hub, labelled, picture, samples, write_csv
 
@@ -51,7 +52,7 @@ def test_diagnosis_tables_and_card(raw: Path) -> None:
     assert found["splits"]["val"]["classes"] == {"benign": 1, "malign": 1}
     assert found["validation"] == {"origin": "cut from train", "share": 0.25, "stratified_by": "label"}
     assert (found["rows_read"], found["drops"], found["shared"]) == (12, {}, [])
-    assert found["files"] == {name: provenance.file_digest(paths.card("toy").with_name(name)) for name in found["files"]}
+    assert found["files"] == {name: digests.file_digest(paths.card("toy").with_name(name)) for name in found["files"]}
     assert sorted(found["files"]) == ["images.parquet", "test.parquet", "train.parquet", "val.parquet"]
     assert list(Path("results/.partial").iterdir()) == []
 
@@ -147,10 +148,10 @@ def _pixels(mode: str, dtype: Any, values: list[int]) -> bytes:
     ],
 )
 def test_bytes_are_kept_unless_a_decoder_would_go_wrong(data: bytes, change: str | None) -> None:
-    found = ingest.check(base.embed(data))
+    found = ingest.check(layouts.embed(data))
     assert isinstance(found, ingest.Checked)
     assert (found.change, found.image == data) == (change, change is None)
-    assert found.image_id == base.embed(data).digest
+    assert found.image_id == layouts.embed(data).digest
     shown = decode(found.image)
     assert shown.mode == "RGB"
 
@@ -166,13 +167,13 @@ def test_one_picture_has_one_pixel_digest() -> None:
 
 
 def _digest(data: bytes) -> str:
-    found = ingest.check(base.embed(data))
+    found = ingest.check(layouts.embed(data))
     assert isinstance(found, ingest.Checked)
     return found.pixel_digest
 
 
 def test_twelve_bits_fill_eight() -> None:
-    found = ingest.check(base.embed(_pixels("I;16", "<u2", [0, 16, 2048, 4095])))
+    found = ingest.check(layouts.embed(_pixels("I;16", "<u2", [0, 16, 2048, 4095])))
     assert isinstance(found, ingest.Checked)
     assert np.asarray(Image.open(io.BytesIO(found.image)))[0].tolist() == [0, 1, 128, 255]
 
@@ -180,7 +181,7 @@ def test_twelve_bits_fill_eight() -> None:
 def test_floats_are_stretched() -> None:
     stream = io.BytesIO()
     Image.fromarray(np.array([[-2.0, 0.0, 2.0]], np.float32)).save(stream, format="TIFF")
-    found = ingest.check(base.embed(stream.getvalue()))
+    found = ingest.check(layouts.embed(stream.getvalue()))
     assert isinstance(found, ingest.Checked)
     assert np.asarray(Image.open(io.BytesIO(found.image)))[0].tolist() == [0, 128, 255]
 
@@ -371,10 +372,10 @@ rows = st.lists(st.tuples(st.integers(0, 9), st.sampled_from(CLASSES)), min_size
 
 @given(rows, st.floats(0.05, 0.9), st.integers(0, 3))
 def test_held_out_groups_leave_some_in_every_stratum(rows: list[tuple[int, str]], share: float, seed: int) -> None:
-    of_group = base.strata([(f"g{group}", label) for group, label in rows])
-    chosen = base.held_out(of_group, share, str(seed))
+    of_group = layouts.strata([(f"g{group}", label) for group, label in rows])
+    chosen = layouts.held_out(of_group, share, str(seed))
     assert chosen <= set(of_group)
-    assert chosen == base.held_out(dict(reversed(of_group.items())), share, str(seed))
+    assert chosen == layouts.held_out(dict(reversed(of_group.items())), share, str(seed))
     for label in CLASSES:
         members = {group for group, of in of_group.items() if of == label}
         if len(members) > 1:
@@ -401,7 +402,7 @@ def test_groups_never_cross_splits(raw: Path, rows: list[tuple[int, str]], test:
 
 def test_params_hold_what_decides_and_are_json(raw: Path) -> None:
     params = entry(labelled(raw))
-    text = provenance.tracked(params, ("medbench.stages.prepare", *prepare.modules(params)))
+    text = rerun.tracked(params, ("medbench.stages.prepare", *prepare.modules(params)))
     assert json.loads(text)["params"]["options"] == {"index": "labels.csv"}
 
 
@@ -414,6 +415,6 @@ def test_unused_columns_and_ids(raw: Path) -> None:
 
 
 def test_no_job_on_data_imports_torch() -> None:
-    names = ", ".join(base.module_name(file.stem) for file in (Path(base.__file__).parent / "layouts").glob("[a-z]*.py"))
+    names = ", ".join(layouts.module_name(file.stem) for file in (Path(layouts.__file__).parent / "layouts").glob("[a-z]*.py"))
     code = f"import sys, {names}, medbench.stages.prepare, medbench.stages.ledger; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(base.__file__).parents[2], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(layouts.__file__).parents[2], check=False).returncode == 0

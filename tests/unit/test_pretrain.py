@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 
 from medbench import config as configuration
-from medbench import paths, provenance
+from medbench import paths
 from medbench.demo import shipped
 from medbench.demo.natural import pairs
 from medbench.errors import MedbenchError
+from medbench.jobs import digests
 from medbench.models.checkpoint import Source
 from medbench.stages import pretrain
 
@@ -79,10 +80,10 @@ def test_params_come_from_the_entry_and_the_runs_seed() -> None:
 def test_every_mini_model_of_seed_0_is_copied_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     params = pretrain.params(REGISTRY, name)
-    assert params.files, f"{name} does not come with medbench by the recipe that the registry has: python -m medbench.demo.ship {name}"
+    assert params.files, f"{name} does not come with medbench by the recipe that the registry has: python -m medbench.verbs.ship {name}"
     assert pretrain.modules(params) == (), "how it was trained cannot change it"
     assert pretrain.run(params, name) == {"shipped": True}
-    made = {file.name: provenance.file_digest(file) for file in paths.model_folder(name).iterdir()}
+    made = {file.name: digests.file_digest(file) for file in paths.model_folder(name).iterdir()}
     assert made == params.files
     assert made["model.safetensors"] in (shipped.FOLDER / name / "README.md").read_text()
 
@@ -126,13 +127,13 @@ def test_a_nano_model_made_anew_by_its_recipe_sees_as_the_one_that_comes_with_me
     are 0.0 on average. So 0.98 leaves room for CPUs that differ more, and none for another recipe.
     """
     from medbench.demo.phantoms import cohort
-    from medbench.models import base
+    from medbench.models import loading
 
     name = "nano-clip"
     report = shipped.train(pretrain.params(REGISTRY, name).recipe, tmp_path / "anew")
     assert report.loss_last < 0.6 * report.loss_first
     images = [phantom.image for phantom in cohort("radiology", 15, 5)] + [pair.image for pair in islice(pairs(77), 60)]
-    models = [base.load(Source("medbench.models.contrastive.clip", str(folder))) for folder in (tmp_path / "anew", shipped.FOLDER / name)]
+    models = [loading.load(Source("medbench.models.contrastive.clip", str(folder))) for folder in (tmp_path / "anew", shipped.FOLDER / name)]
     anew, stored = (embedded(model, images) for model in models)
     assert np.sum(anew * stored, axis=1).min() > 0.98
 
@@ -146,10 +147,10 @@ def embedded(model: Any, images: list[Any]) -> Any:
 
 def test_a_real_mini_model_is_loaded_as_any_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from medbench.demo import minimodels
-    from medbench.models import base
+    from medbench.models import loading
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(minimodels.pretrain, "__defaults__", (*minimodels.pretrain.__defaults__[:-2], 64, 1e-3))  # type: ignore[index]
     pretrain.run(PARAMS, "mini")
-    model = base.load(Source("medbench.models.contrastive.clip", str(paths.model_folder("mini"))))
+    model = loading.load(Source("medbench.models.contrastive.clip", str(paths.model_folder("mini"))))
     assert model.encode_texts(["a red circle"]).isfinite().all()

@@ -15,11 +15,11 @@ from sklearn.metrics import roc_auc_score
 
 from medbench import config, paths, tables
 from medbench.adapt import linear, published_probe
-from medbench.adapt.base import Samples, class_weights
 from medbench.adapt.few_shot import draw_samples
+from medbench.adapt.job import Samples, class_weights
 from medbench.errors import MedbenchError
 from medbench.metrics.scored import Measure, ScoredDiagnosis
-from medbench.models import base
+from medbench.models import loading
 from medbench.models.checkpoint import Source
 from medbench.stages import adapt, embed, interval, predict, prompts, score
 from medbench.stats.resamples import Groups
@@ -160,9 +160,9 @@ def test_adapters_against_the_prompts_tune_zero_shot_classification(data: Path, 
     chosen = predict.Params("medbench.predict.contrastive_lora", "diagnosis", source, tiny.CLASSES, True)
     predict.run(chosen, "tiny", "m", "lora-text")
     found = np.array(tables.read(tables.PredictionsDiagnosis, paths.predictions("tiny", "m", "lora-text"))["scores"].to_list())
-    embed.run(embed.Params(Source(base.module_name("contrastive", architecture), str(folder))._asdict(), 8), "tiny", "m")
+    embed.run(embed.Params(Source(loading.module_name("contrastive", architecture), str(folder))._asdict(), 8), "tiny", "m")
     prompts.run(
-        prompts.Params(Source(base.module_name("contrastive", architecture), str(folder))._asdict(), tiny.CLASSES, tiny.PROMPTS),
+        prompts.Params(Source(loading.module_name("contrastive", architecture), str(folder))._asdict(), tiny.CLASSES, tiny.PROMPTS),
         "tiny",
         "m",
     )
@@ -184,7 +184,7 @@ def test_adapters_against_the_prompts_tune_zero_shot_classification(data: Path, 
 
 def test_a_cell_off_the_shelf_has_every_prompt_set(data: Path) -> None:
     folder = str(tiny.checkpoint("clip", data / "model"))
-    module = base.module_name("contrastive", "clip")
+    module = loading.module_name("contrastive", "clip")
     embed.run(embed.Params(Source(module, folder)._asdict(), 8), "tiny", "m")
     prompts.run(prompts.Params(Source(module, folder)._asdict(), tiny.CLASSES, tiny.PROMPTS), "tiny", "m")
     predict.run(predict.Params("medbench.predict.zero_shot", "diagnosis", None, tiny.CLASSES), "tiny", "m", "ots")
@@ -203,7 +203,7 @@ def test_a_cell_off_the_shelf_has_every_prompt_set(data: Path) -> None:
 
 def test_embedding_says_what_it_cost(data: Path) -> None:
     folder = str(tiny.checkpoint("clip", data / "model"))
-    facts = embed.run(embed.Params(Source(base.module_name("contrastive", "clip"), folder)._asdict(), 8), "tiny", "m")
+    facts = embed.run(embed.Params(Source(loading.module_name("contrastive", "clip"), folder)._asdict(), 8), "tiny", "m")
     loaded = tiny.load("clip", Path(folder))
     assert facts["parameters"] == sum(value.numel() for value in loaded.model.parameters())
     layers = loaded.model.config.vision_config

@@ -2,7 +2,7 @@
 
 import pytest
 
-from medbench import progress
+from medbench.jobs import progress
 
 
 def test_a_long_loop_says_little_and_hands_on_everything(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from medbench import paths, tables
 from medbench.errors import MedbenchError
-from medbench.models import base
+from medbench.models import loading
 from medbench.models.checkpoint import Source
 from medbench.stages import prompts
 from tests.unit import tiny
@@ -23,7 +23,7 @@ def architecture(request: pytest.FixtureRequest) -> str:
 def params(architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> prompts.Params:
     monkeypatch.chdir(tmp_path)
     tiny.checkpoint(architecture, tmp_path / "model")
-    return prompts.Params(Source(base.module_name("contrastive", architecture), "model")._asdict(), tiny.CLASSES, tiny.PROMPTS)
+    return prompts.Params(Source(loading.module_name("contrastive", architecture), "model")._asdict(), tiny.CLASSES, tiny.PROMPTS)
 
 
 def test_every_prompt_of_every_set_is_a_row(params: prompts.Params, architecture: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from medbench import provenance
+from medbench.jobs import records, rerun
 
 
 @pytest.fixture
@@ -19,35 +19,35 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "a.py").write_text('"""Doc."""\n\ndef f():\n    from medbench import b\n    return b.VALUE\n')
     (folder / "b.py").write_text("VALUE = 1  # one\n")
     (folder / "c.py").write_text("VALUE = 3\n")
-    monkeypatch.setattr(provenance, "PACKAGE", folder)
+    monkeypatch.setattr(rerun, "PACKAGE", folder)
     forget()
     yield folder
     forget()
 
 
 def forget() -> None:
-    for function in (provenance.code_digest, provenance.closure, provenance.libraries, provenance._parsed):
+    for function in (rerun.code_digest, rerun.closure, rerun.libraries, rerun._parsed):
         function.cache_clear()
 
 
 def digest_after(path: Path, text: str) -> str:
     path.write_text(text)
     forget()
-    return provenance.code_digest(("medbench.a",))
+    return rerun.code_digest(("medbench.a",))
 
 
 def test_closure_follows_imports_inside_functions(package: Path) -> None:
-    assert provenance.closure(("medbench.a",)) == ("medbench.a", "medbench.b")
+    assert rerun.closure(("medbench.a",)) == ("medbench.a", "medbench.b")
 
 
 def test_comments_docstrings_and_layout_change_nothing(package: Path) -> None:
-    before = provenance.code_digest(("medbench.a",))
+    before = rerun.code_digest(("medbench.a",))
     assert digest_after(package / "b.py", '"""Now documented."""\n\n\nVALUE = 1\n') == before
     assert digest_after(package / "c.py", "VALUE = 4\n") == before
 
 
 def test_an_edit_anywhere_in_the_closure_changes_the_digest(package: Path) -> None:
-    before = provenance.code_digest(("medbench.a",))
+    before = rerun.code_digest(("medbench.a",))
     assert digest_after(package / "b.py", "VALUE = 2\n") != before
 
 
@@ -60,12 +60,12 @@ def test_run_record_paths_of_names_with_dots() -> None:
 
 
 def test_libraries_are_those_that_the_closure_imports(package: Path) -> None:
-    assert provenance.libraries(("medbench.a",)) == ()
+    assert rerun.libraries(("medbench.a",)) == ()
     (package / "b.py").write_text(
         "import sklearn.metrics\n\ndef f():\n    from PIL import Image\n    import json\n    return Image, json\n"
     )
     forget()
-    assert provenance.libraries(("medbench.a",)) == ("pillow", "scikit-learn", "scipy")
+    assert rerun.libraries(("medbench.a",)) == ("pillow", "scikit-learn", "scipy")
 
 
 def test_a_result_without_a_readable_record_counts_as_made_now(package: Path, tmp_path: Path) -> None:
@@ -75,10 +75,10 @@ def test_a_result_without_a_readable_record_counts_as_made_now(package: Path, tm
     for text in (None, "{", "{}"):
         if text is not None:
             path.write_text(text)
-        made = provenance.made(path, ("medbench.a",))
-        assert made.then == made.now == {"numpy": provenance.versions()["numpy"]}
+        made = records.made(path, ("medbench.a",))
+        assert made.then == made.now == {"numpy": records.versions()["numpy"]}
     path.write_text('{"versions": {"numpy": "1.0", "torch": "1.0"}}')
-    made = provenance.made(path, ("medbench.a",))
+    made = records.made(path, ("medbench.a",))
     assert made.then == {"numpy": "1.0"} != made.now
 
 

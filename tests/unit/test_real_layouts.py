@@ -31,9 +31,9 @@ from transformers import (
     SiglipModel,
 )
 
-from medbench import config, sources
-from medbench.datasets import fetching
-from medbench.models import base, generative_base
+from medbench import config
+from medbench.jobs import fetching
+from medbench.models import generative_base, loading, sources
 from medbench.models.checkpoint import Source
 from medbench.models.generative_base import Generative, Query
 from tests.unit import checkpoints, tiny, tiny_generative
@@ -178,7 +178,7 @@ STOCK = {"clip": stock_clip, "siglip": stock_siglip, "blip2": stock_blip2, "open
 @pytest.mark.parametrize("name", CONTRASTIVE)
 def test_images_and_texts_are_encoded(name: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = found(name, place, tmp_path, monkeypatch)
-    model: base.Contrastive = base.load(source)
+    model: loading.Contrastive = loading.load(source)
     checked(model, source, place, name)
     with torch.inference_mode():
         images = model.encode_images(model.to_device(np.stack([model.pixels(image) for image in pictures()])))

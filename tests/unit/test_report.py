@@ -16,7 +16,7 @@ import pytest
 from medbench import config, paths, tables
 from medbench.cells import Cell
 from medbench.errors import MedbenchError
-from medbench.report import answer, cautions, clean, figures, material, words
+from medbench.report import answer, cautions, clean, figures, results, words
 from medbench.stages import report
 from tests.unit import report_run
 
@@ -39,9 +39,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> material.Material:
+def found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> results.Material:
     monkeypatch.chdir(folder.parents[2])
-    return material.read(report_run.params(), report_run.RUN)
+    return results.read(report_run.params(), report_run.RUN)
 
 
 def text(folder: Path) -> str:
@@ -104,7 +104,7 @@ def test_figures_and_tables_are_described(folder: Path) -> None:
     assert not re.search(r"<th(?![^>]*scope)[ >]", page.replace("<thead>", ""))
 
 
-def test_answer_comes_first_and_names_verdicts(folder: Path, found: material.Material) -> None:
+def test_answer_comes_first_and_names_verdicts(folder: Path, found: results.Material) -> None:
     page = (folder / "index.html").read_text(encoding="utf-8")
     order = ["answer", "gaps", "reached", "cautions", "images", "ledger", "absent", "facts"]
     assert re.findall(r'<h2 id="([a-z]+)"', page) == order
@@ -116,12 +116,12 @@ def test_answer_comes_first_and_names_verdicts(folder: Path, found: material.Mat
     assert "Pooled: clip over 3 data sets: +0.031 [\N{MINUS SIGN}0.020, +0.080]." in shown
 
 
-def test_fundus_has_no_verdict_but_a_reason(found: material.Material) -> None:
+def test_fundus_has_no_verdict_but_a_reason(found: results.Material) -> None:
     lines = [line for part in answer.parts(found) for line in part.lines if line.dataset == "Fundus phantom"]
     assert lines and all(line.verdict == "no verdict" and line.p == words.NOTHING and "fewer than 30" in line.note for line in lines)
 
 
-def test_a_comparison_without_sides_shows_its_reason(found: material.Material) -> None:
+def test_a_comparison_without_sides_shows_its_reason(found: results.Material) -> None:
     none = {name: pl.lit(None, dtype=found.gaps.schema[name]) for name in ("specialist", "gap", "low", "high", "verdict", "p_holm")}
     row = found.gaps.head(1).with_columns(**none, generalist=pl.lit("absent"), reason=pl.lit("radio/clip/ots: no intervals"))
     (line,) = answer.parts(found._replace(gaps=row))[0].lines
@@ -134,7 +134,7 @@ def test_a_comparison_without_sides_shows_its_reason(found: material.Material) -
     )
 
 
-def test_exploratory_and_global_rows_decide_nothing(found: material.Material) -> None:
+def test_exploratory_and_global_rows_decide_nothing(found: results.Material) -> None:
     rows = found.gaps.head(1)
     secondary = rows.with_columns(metric=pl.lit("accuracy"), verdict=pl.lit(None, dtype=rows.schema["verdict"]))
     view = rows.with_columns(question=pl.lit("global-rq2", dtype=rows.schema["question"]), family=pl.lit("all"))
@@ -152,7 +152,7 @@ def test_heatmap_shows_values_marks_and_baselines(folder: Path) -> None:
     assert svg.count(f'stroke="{figures.INK}"') == 4  # two specialists on two data sets
 
 
-def test_gap_figure_has_a_line_for_every_gap(folder: Path, found: material.Material) -> None:
+def test_gap_figure_has_a_line_for_every_gap(folder: Path, found: results.Material) -> None:
     drawn = {"gaps-auroc": "auroc", "gaps-closed-accuracy": "closed_accuracy"}
     for name, metric in drawn.items():
         gaps = answer.deciding(found).filter(pl.col("metric") == metric)
@@ -177,7 +177,7 @@ def test_cautions_name_untrustworthy_tasks(folder: Path) -> None:
         assert expected in shown
 
 
-def test_clean_samples_are_counted_and_stand_beside_all(folder: Path, found: material.Material) -> None:
+def test_clean_samples_are_counted_and_stand_beside_all(folder: Path, found: results.Material) -> None:
     shown = section(folder, "ledger")
     assert "Chest X-ray phantom: 20 of 24 are clean; Histology phantom: 14 of 24 are clean; Dermoscopy phantom: 24 of 24 are clean" in shown
     lines = clean.lines(found)
@@ -190,12 +190,12 @@ def test_clean_samples_are_counted_and_stand_beside_all(folder: Path, found: mat
     assert f"{one.label} {one.model} {one.mode} {one.metric} {one.everything} {one.clean}" in shown
 
 
-def test_a_run_without_twins_says_so_in_one_sentence(found: material.Material) -> None:
-    none = found._replace(clean={name: material.Clean(24, 24) for name in found.clean})
+def test_a_run_without_twins_says_so_in_one_sentence(found: results.Material) -> None:
+    none = found._replace(clean={name: results.Clean(24, 24) for name in found.clean})
     assert clean.lines(none) == [] and [count.clean for count in clean.counts(none)] == [24] * 5
 
 
-def test_equal_scores_are_cautioned(found: material.Material) -> None:
+def test_equal_scores_are_cautioned(found: results.Material) -> None:
     assert cautions.equal_scores(found).places == []
     place = (pl.col("dataset") == "radio") & (pl.col("model") == "clip") & (pl.col("mode") == "ots")
     half = [pl.when(place).then(0.5).otherwise(pl.col(name)).alias(name) for name in ("estimate", "low", "high")]
@@ -203,13 +203,13 @@ def test_equal_scores_are_cautioned(found: material.Material) -> None:
     assert said == "Chest X-ray phantom: Mini clip, off the shelf"
 
 
-def test_a_sound_data_set_is_not_cautioned(found: material.Material) -> None:
+def test_a_sound_data_set_is_not_cautioned(found: results.Material) -> None:
     assert [caution.kind for caution in cautions.collect(found) if any("Chest X-ray" in place for place in caution.places)] == [
         "shared-test"
     ]
 
 
-def test_baselines_stand_beside_the_best_model(found: material.Material) -> None:
+def test_baselines_stand_beside_the_best_model(found: results.Material) -> None:
     worth = {one.label: one for one in cautions.worths(found)}
     assert worth["Fundus phantom"].reading == "solved without a model" and worth["Fundus phantom"].above == 0
     assert worth["Chest X-ray phantom"].reading == "the baseline only guesses" and worth["Chest X-ray phantom"].above >= 6
@@ -245,7 +245,7 @@ def test_absent_cells_are_listed_with_their_last_error(folder: Path) -> None:
 )
 def test_last_error(tmp_path: Path, log: str, line: str) -> None:
     (tmp_path / "job.log").write_text(log)
-    assert material.last_error(tmp_path / "job.log") == line
+    assert results.last_error(tmp_path / "job.log") == line
 
 
 def test_a_cell_with_outdated_intervals_is_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,7 +255,7 @@ def test_a_cell_with_outdated_intervals_is_absent(tmp_path: Path, monkeypatch: p
     report_run.build(chosen)
     paths.predictions(*FAILED).unlink()
     report_run.fail(FAILED, "predict", "ERROR: no memory")
-    absent = material.read(chosen, report_run.RUN).absent
+    absent = results.read(chosen, report_run.RUN).absent
     assert [(gone.cell, gone.stage, gone.error) for gone in absent] == [(FAILED, "predict", "ERROR: no memory")]
 
 
@@ -317,7 +317,7 @@ def test_certificates_reach_page_and_table(folder: Path) -> None:
     )
 
 
-def test_answers_that_cannot_be_read_or_never_end_are_cautioned(found: material.Material) -> None:
+def test_answers_that_cannot_be_read_or_never_end_are_cautioned(found: results.Material) -> None:
     assert cautions.unreadable(found).places == ["Chest questions, Mini llava, off the shelf: 4 of 10 closed answers hold no choice"]
     (place,) = cautions.cut_off(found).places
     assert place == "Chest questions, Mini llava, off the shelf: of 20 answers, 3 stopped while they went round in circles"
@@ -328,14 +328,14 @@ def test_answers_that_cannot_be_read_or_never_end_are_cautioned(found: material.
     assert place == f"{cell}: 2 of 32 questions answered otherwise when asked alone"
 
 
-def test_an_adapted_cell_without_certificate_is_cautioned(found: material.Material) -> None:
+def test_an_adapted_cell_without_certificate_is_cautioned(found: results.Material) -> None:
     cell = Cell("radio", "clip", "lora")
     without = found._replace(certificates={name: value for name, value in found.certificates.items() if name != cell})
     assert cautions.untrained(found).places == []
     assert cautions.untrained(without).places == ["radio/clip/lora"]
 
 
-def test_a_large_run_keeps_a_small_page(found: material.Material, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_run_keeps_a_small_page(found: results.Material, monkeypatch: pytest.MonkeyPatch) -> None:
     from medbench.report import page, panels
 
     monkeypatch.setattr(panels, "MAX_PANEL_CELLS", 10)

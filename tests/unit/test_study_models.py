@@ -18,7 +18,7 @@ from transformers import AutoImageProcessor, AutoTokenizer, Blip2ForImageTextRet
 
 from medbench import config
 from medbench.errors import MedbenchError
-from medbench.models import base, counting
+from medbench.models import counting, loading
 from medbench.models.checkpoint import Checkpoint
 from medbench.models.contrastive import medclip, medclip_published
 from tests.unit import tiny
@@ -77,7 +77,7 @@ def test_the_published_configuration_has_the_published_number_of_parameters(name
     if architecture == "open-clip":
         (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": 30522}))
         fields = {**fields, "text_cfg": {**fields["text_cfg"], "hf_model_name": str(tmp_path)}}
-    assert counting.parameters(base.module_name("contrastive", architecture), fields) == expected
+    assert counting.parameters(loading.module_name("contrastive", architecture), fields) == expected
     entry = config.from_files([ROOT / "config/config.yaml"], ROOT).models[name]
     assert entry.about.parameters == expected and entry.architecture == architecture
 
@@ -100,7 +100,7 @@ def images(n: int = 3) -> list[Image.Image]:
 TEXTS = ["a dark square", "lit", "a bright white square"]
 
 
-def encoded(model: base.Contrastive) -> base.ImageOutput:
+def encoded(model: loading.Contrastive) -> loading.ImageOutput:
     with torch.inference_mode():
         return model.encode_images(model.to_device(np.stack([model.pixels(image) for image in images()])))
 
@@ -292,7 +292,7 @@ def test_a_checkpoint_of_the_hubs_cache_loads_offline(architecture: str, tmp_pat
     (place / "refs/main").write_text(commit)
     code = (
         "from medbench.models import base, checkpoint; "
-        f"print(type(base.load(checkpoint.Source({base.module_name('contrastive', architecture)!r}, 'owner/name'))))"
+        f"print(type(base.load(checkpoint.Source({loading.module_name('contrastive', architecture)!r}, 'owner/name'))))"
     )
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)

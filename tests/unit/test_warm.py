@@ -13,7 +13,7 @@ import psutil
 import pytest
 import yaml
 
-from medbench import runtime, warm
+from medbench.jobs import process, warm
 from tests.conftest import until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are kept warm on Linux alone")
@@ -104,8 +104,8 @@ def test_a_bug_is_a_traceback_and_an_interrupt_is_one_too(server: psutil.Process
     (tmp_path / "results").unlink()
     job = start(tmp_path, *LONG)
     until(lambda: bool(server.children()) and (tmp_path / "results").exists())
-    for process in (job, server.children()[0], server):  # as a terminal does
-        process.send_signal(signal.SIGINT)
+    for each in (job, server.children()[0], server):  # as a terminal does
+        each.send_signal(signal.SIGINT)
     _, error = job.communicate(timeout=20)
     assert job.returncode == 1 and error.count("KeyboardInterrupt") == 1, error
     assert server.is_running()
@@ -115,7 +115,7 @@ def test_more_threads_are_not_handed_over(server: psutil.Process, monkeypatch: p
     monkeypatch.setattr(sys, "argv", ["medbench", "embed", "nowhere", "nano-clip"])
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert warm.hand_over() is None
-    assert runtime.threads() == 2
+    assert process.threads() == 2
 
 
 def test_a_job_dies_with_the_warm_process_and_the_next_runs_alone(server: psutil.Process, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from medbench import paths, tables
 from medbench.config import ContrastiveLora
-from medbench.datasets.base import Demographics
-from medbench.models import base
+from medbench.datasets.layouts import Demographics
+from medbench.models import loading
 from medbench.models.checkpoint import Source
 from tests.unit import checkpoints
 from tests.unit.checkpoints.originals import swin_name as original  # noqa: F401
@@ -58,15 +58,15 @@ def weights(folder: Path) -> list[Path]:
     return sorted((path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin")), key=lambda path: path.suffix == ".bin")
 
 
-def load(architecture: str, folder: Path | str) -> base.Contrastive:
+def load(architecture: str, folder: Path | str) -> loading.Contrastive:
     """The checkpoint, a folder or a hub id, through the project's own loader."""
-    model: base.Contrastive = base.load(Source(base.module_name("contrastive", architecture), str(folder)))
+    model: loading.Contrastive = loading.load(Source(loading.module_name("contrastive", architecture), str(folder)))
     return model
 
 
 def source(architecture: str, folder: Path) -> Source:
     """The checkpoint as an adaptation gets it."""
-    return Source(base.module_name("contrastive", architecture), str(folder), None, 8)
+    return Source(loading.module_name("contrastive", architecture), str(folder), None, 8)
 
 
 def picture(label: int, rng: np.random.Generator) -> Image.Image:

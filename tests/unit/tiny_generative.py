@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from medbench.models import base
+from medbench.models import loading
 from medbench.models.checkpoint import Source
 from medbench.models.generative_base import Generative
 from tests.unit import checkpoints
@@ -23,5 +23,5 @@ def checkpoint(family: str, folder: Path) -> Path:
 
 def load(family: str, folder: Path | str) -> Generative:
     """The checkpoint, a folder or a hub id, through the project's own loader."""
-    model: Generative = base.load(Source(base.module_name("generative", family), str(folder)))
+    model: Generative = loading.load(Source(loading.module_name("generative", family), str(folder)))
     return model

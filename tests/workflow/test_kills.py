@@ -11,7 +11,7 @@ import time
 import psutil
 import pytest
 
-from medbench import warm
+from medbench.jobs import warm
 from medbench.stages import STAGES
 from tests.conftest import SNAKEMAKE, Clone, Outcome, until
 

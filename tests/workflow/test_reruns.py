@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from medbench import digests
+from medbench.jobs import digests
+from medbench.jobs import rerun as keys
 from medbench.stages import STAGES
 from tests.conftest import Clone
 
@@ -213,7 +214,7 @@ def test_the_scores_of_a_diagnosis_are_made_on_demand(clone: Clone) -> None:
 
 def test_tracked_code_covers_what_is_really_imported(finished: Clone) -> None:
     """Every module that a job imported, by its run record, counts as its stage's code (unless what it decides is tracked by value)."""
-    from medbench import cli, config, provenance
+    from medbench import cli, config
 
     nano = config.from_files([finished.folder / "config/config.yaml", finished.folder / "config/nano.yaml"], finished.folder)
     seen = set()
@@ -223,7 +224,7 @@ def test_tracked_code_covers_what_is_really_imported(finished: Clone) -> None:
         seen.add(stage)
         module = cli.stage_module(stage)
         own = module.modules(module.params(nano, *names)) if hasattr(module, "modules") else ()
-        tracked = set(provenance.closure((module.__name__, *own)))
-        imported = {name for name in record["modules"] if name not in provenance.UNTRACKED and provenance.has_code(name)}
+        tracked = set(keys.closure((module.__name__, *own)))
+        imported = {name for name in record["modules"] if name not in rerun.UNTRACKED and keys.has_code(name)}
         assert imported <= tracked, f"{record['command']}: {sorted(imported - tracked)} ran but is not tracked"
     assert seen == {*STAGES} - {"fetch"}, "nano fetches nothing"

@@ -4,19 +4,18 @@
 
 rule adapt:
     input:
-        get_adapt_input,
+        get_inputs("adapt"),
     output:
-        paths.adapter_files("{dataset}", "{model}", "{mode}"),
+        get_outputs("adapt"),
     log:
-        paths.log("adapt", "{dataset}", "{model}", "{mode}"),
-    priority: 1  # the longest jobs early, so that none of them ends alone
+        get_log("adapt"),
     conda:
         "../envs/model.yaml"
     resources:
-        mem_mb=get_memory("adapt", "dataset", "model", "mode"),
-        runtime=get_runtime("adapt", "dataset", "model", "mode"),
-        gpu=get_gpus("adapt", "dataset", "model", "mode"),
+        mem_mb=get_memory("adapt"),
+        runtime=get_runtime("adapt"),
+        gpu=get_gpus("adapt"),
     params:
-        tracked=get_params("adapt", "dataset", "model", "mode"),
+        tracked=get_params("adapt"),
     shell:
         "python -m medbench adapt {wildcards.dataset} {wildcards.model} {wildcards.mode} > {log} 2>&1"

@@ -7,7 +7,8 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 
-from medbench import cells, cli, config as configuration, console, devices, exclusive, needs, paths, warm
+from medbench import cells, cli, config as configuration, paths, stages
+from medbench.jobs import console, devices, exclusive, warm
 from medbench.errors import MedbenchError
 
 BASE = Path(workflow.basedir)
@@ -29,7 +30,7 @@ envvars:
 
 try:
     if workflow.is_main_process:
-        exclusive.enter(dry_run=workflow.output_settings.dryrun)
+        exclusive.enter(workflow.output_settings.dryrun, stages.STAGES)
     CONFIG = configuration.load(config, BASE, "run configuration")
     RESOLVED = cli.write_resolved(CONFIG)  # what every job of this start reads
     CELLS = cells.grid(CONFIG)
@@ -50,7 +51,7 @@ if workflow.is_main_process:  # once a start, not in each job of a cluster
         logger.warning(line)
 
 
-# A job replaces its shell, so that it is a child of Snakemake itself and dies with it (medbench.runtime). It finds this
+# A job replaces its shell, so that it is a child of Snakemake itself and dies with it (medbench.jobs.process). It finds this
 # clone, and without conda the Python that runs Snakemake, whether or not an environment is activated.
 def get_shell_prefix():
     exports = [
@@ -114,25 +115,64 @@ def quickly(function):
     return function
 
 
-def get_params(stage, *keys):
+def get_names(stage, wildcards):
+    """The names that choose a job; once the registries are found to admit its cell."""
+    names = tuple(wildcards[key] for key in stages.get(stage).keys)
+    if stages.get(stage).keys == cells.Cell._fields:
+        cells.check(CONFIG, cells.Cell(*names))
+    return names
+
+
+def get_params(stage):
     """Function for `params`: the text that must stay equal for a finished job to stay finished."""
-
-    def tracked(wildcards):
-        names = tuple(wildcards[key] for key in keys)
-        return clearly(lambda: cli.watched(CONFIG, stage, names))
-
-    return quickly(tracked)
+    return quickly(lambda wildcards: clearly(lambda: cli.watched(CONFIG, stage, get_names(stage, wildcards))))
 
 
-def get_handed(stage, *keys):
+def get_handed(stage):
     """Function for `params`: those of a run, quoted for the command line; nothing for a large run, since a command has a bound."""
-    tracked = get_params(stage, *keys)
+    tracked = get_params(stage)
 
     def handed(wildcards):
         text = tracked(wildcards)
         return f"--tracked {shlex.quote(text)}" if len(text) < 50_000 else ""
 
     return quickly(handed)
+
+
+def get_inputs(stage):
+    """Function for `input`: what the stage says that a job reads; of a run the cells that are there, where no others are made."""
+
+    def inputs(wildcards):
+        declared, names = stages.get(stage), get_names(stage, wildcards)
+        params = declared.params(CONFIG, *names)
+        if NOW and "cells" in params._fields:
+            params = params._replace(cells=tuple(CELLS))
+        found = declared.inputs(params, *names)
+        return [file for file in found if file.exists() or is_made(file)] if NOW else found
+
+    return quickly(lambda wildcards: clearly(lambda: inputs(wildcards)))
+
+
+def is_made(file):
+    """Whether `now` makes a file itself: all that follows from predictions."""
+    return file.parts[1] in ("scores", "twins", "intervals", "gaps", "ledger")
+
+
+def get_outputs(stage):
+    """For `output`: what the stage says that a job writes, with wildcards for its names."""
+    declared = stages.get(stage)
+    files = declared.outputs(*(f"{{{key}}}" for key in declared.keys))
+    return [file if file.suffix else directory(file) for file in files]
+
+
+def get_words(stage):
+    """Function for `params`: a job's names as the command line has them."""
+    return quickly(lambda wildcards: " ".join(get_names(stage, wildcards)))
+
+
+def get_log(stage):
+    """For `log`: one file a job."""
+    return paths.log(stage, *(f"{{{key}}}" for key in stages.get(stage).keys))
 
 
 def clearly(action):
@@ -145,83 +185,21 @@ def clearly(action):
         raise WorkflowError(f"ERROR: {error} stands in no registry; see {', '.join(CONFIG.run.registries.model_dump().values())}") from None
 
 
-def get_cell(wildcards):
-    """The cell that a job belongs to, once the registries are found to admit it."""
-    cell = cells.Cell(wildcards.dataset, wildcards.model, wildcards.mode)
-    clearly(lambda: cells.check(CONFIG, cell))
-    return cell
+def get_needs(stage, wildcards):
+    """What a job asks of a scheduler at its first try."""
+    return clearly(lambda: stages.get(stage).needs(CONFIG, *get_names(stage, wildcards)))
 
 
-@quickly
-def get_checkpoint(wildcards):
-    """A mini model's folder, which the workflow makes; nothing for a checkpoint from the hub or for a baseline."""
-    model = clearly(lambda: CONFIG.models[wildcards.model])
-    return [paths.model_folder(wildcards.model)] if model.pretrain else []
+def get_gpus(stage):
+    """Function for `resources: gpu`."""
+    return quickly(lambda wildcards: get_needs(stage, wildcards).gpus)
 
 
-def get_gpus(stage, *keys):
-    """Function for `resources: gpu`: how many the stage asks for."""
-    return quickly(lambda wildcards: clearly(lambda: cli.gpus(CONFIG, stage, tuple(wildcards[key] for key in keys))))
+def get_memory(stage):
+    """Function for `resources: mem_mb`: twice as much at a retry."""
+    return quickly(lambda wildcards, attempt: get_needs(stage, wildcards).memory_mb << (attempt - 1))
 
 
-def get_memory(stage, *keys):
-    """Function for `resources: mem_mb`: by the size of the checkpoint, twice as much at a retry."""
-    return quickly(
-        lambda wildcards, attempt: clearly(lambda: needs.memory_mb(CONFIG, stage, {key: wildcards[key] for key in keys}, attempt))
-    )
-
-
-def get_runtime(stage, *keys):
-    """Function for `resources: runtime` [min]: by task and size, twice as much at a retry."""
-    return quickly(lambda wildcards, attempt: clearly(lambda: needs.minutes(CONFIG, stage, {key: wildcards[key] for key in keys}, attempt)))
-
-
-def get_index_files(wildcards):
-    """Raw files whose change must prepare a data set anew (labels.csv, shards); none where it is generated."""
-    return clearly(lambda: cli.stage_module("prepare").index_files(CONFIG, wildcards.dataset))
-
-
-@quickly
-def get_adapt_input(wildcards):
-    """Features of every split for a probe; samples, images and the checkpoint for LoRA. Never the test split."""
-    cell = get_cell(wildcards)
-    samples = [paths.samples(cell.dataset, split) for split in ("train", "val")]
-    if getattr(CONFIG.modes[cell.mode], "clean", False):
-        samples.append(paths.twins(cell.dataset))
-    if CONFIG.modes[cell.mode].kind == "probe":
-        return [*samples, paths.embeddings(cell.dataset, cell.model)]
-    return [*samples, paths.images(cell.dataset), *get_checkpoint(wildcards)]
-
-
-@quickly
-def get_predict_input(wildcards):
-    """What a cell's answers follow from: test samples, and features with prompts or adapter, or the model itself."""
-    cell = get_cell(wildcards)
-    mode, kind, task = CONFIG.modes[cell.mode].kind, CONFIG.models[cell.model].kind, CONFIG.datasets[cell.dataset].task
-    files = [paths.samples(cell.dataset, "test")]
-    if mode != "zero-shot":
-        files += paths.adapter_files(*cell)
-    if task == "vqa" and kind == "baseline":  # fitted on what train asks and answers, without an image
-        return [*files, paths.samples(cell.dataset, "train")]
-    if task == "diagnosis" and mode in ("zero-shot", "probe"):
-        files.append(paths.embeddings(cell.dataset, cell.model))
-        return [*files, paths.prompts(cell.dataset, cell.model)] if mode == "zero-shot" else files
-    return [*files, paths.images(cell.dataset), *get_checkpoint(wildcards)]
-
-
-@quickly
-def get_interval_input(wildcards):
-    """What a cell's metrics follow from: of a diagnosis its predictions, of questions their scores too."""
-    cell = get_cell(wildcards)
-    files = [paths.twins(cell.dataset), paths.predictions(*cell)]
-    return [*files, paths.scores(*cell)] if CONFIG.datasets[cell.dataset].task == "vqa" else files
-
-
-def get_run_twins(wildcards):
-    """Table `twins` of the run's data sets."""
-    return [paths.twins(dataset) for dataset in dict.fromkeys(cell.dataset for cell in CELLS)]
-
-
-def get_run_data(wildcards):
-    """All tables of the run's data sets."""
-    return [file for dataset in dict.fromkeys(cell.dataset for cell in CELLS) for file in paths.data(dataset)]
+def get_runtime(stage):
+    """Function for `resources: runtime` [min]: twice as much at a retry, a week at most."""
+    return quickly(lambda wildcards, attempt: min(get_needs(stage, wildcards).minutes << (attempt - 1), 7 * 24 * 60))

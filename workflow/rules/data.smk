@@ -7,35 +7,37 @@ localrules:
 
 
 rule fetch:
+    input:
+        get_inputs("fetch"),
     output:
-        paths.fetched("{dataset}"),
+        get_outputs("fetch"),
     log:
-        paths.log("fetch", "{dataset}"),
+        get_log("fetch"),
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=1000,
-        runtime=720,
+        mem_mb=get_memory("fetch"),
+        runtime=get_runtime("fetch"),
     params:
-        tracked=get_params("fetch", "dataset"),
+        tracked=get_params("fetch"),
     shell:
         "python -m medbench fetch {wildcards.dataset} > {log} 2>&1"
 
 
 rule prepare:
     input:
-        get_index_files,
+        get_inputs("prepare"),
     output:
-        paths.data("{dataset}"),
+        get_outputs("prepare"),
     log:
-        paths.log("prepare", "{dataset}"),
+        get_log("prepare"),
     priority: 3  # everything of a data set waits for it
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=2000,
-        runtime=240,
+        mem_mb=get_memory("prepare"),
+        runtime=get_runtime("prepare"),
     params:
-        tracked=get_params("prepare", "dataset"),
+        tracked=get_params("prepare"),
     shell:
         "python -m medbench prepare {wildcards.dataset} > {log} 2>&1"

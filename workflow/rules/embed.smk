@@ -4,37 +4,36 @@
 
 rule embed:
     input:
-        images=paths.images("{dataset}"),
-        checkpoint=get_checkpoint,
+        get_inputs("embed"),
     output:
-        paths.embeddings("{dataset}", "{model}"),
+        get_outputs("embed"),
     log:
-        paths.log("embed", "{dataset}", "{model}"),
+        get_log("embed"),
     conda:
         "../envs/model.yaml"
     resources:
-        mem_mb=get_memory("embed", "dataset", "model"),
-        runtime=get_runtime("embed", "dataset", "model"),
-        gpu=get_gpus("embed", "dataset", "model"),
+        mem_mb=get_memory("embed"),
+        runtime=get_runtime("embed"),
+        gpu=get_gpus("embed"),
     params:
-        tracked=get_params("embed", "dataset", "model"),
+        tracked=get_params("embed"),
     shell:
         "python -m medbench embed {wildcards.dataset} {wildcards.model} > {log} 2>&1"
 
 
 rule prompts:
     input:
-        checkpoint=get_checkpoint,
+        get_inputs("prompts"),
     output:
-        paths.prompts("{dataset}", "{model}"),
+        get_outputs("prompts"),
     log:
-        paths.log("prompts", "{dataset}", "{model}"),
+        get_log("prompts"),
     conda:
         "../envs/model.yaml"
     resources:
-        mem_mb=get_memory("prompts", "dataset", "model"),
-        runtime=get_runtime("prompts", "dataset", "model"),
+        mem_mb=get_memory("prompts"),
+        runtime=get_runtime("prompts"),
     params:
-        tracked=get_params("prompts", "dataset", "model"),
+        tracked=get_params("prompts"),
     shell:
         "python -m medbench prompts {wildcards.dataset} {wildcards.model} > {log} 2>&1"

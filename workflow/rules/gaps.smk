@@ -4,36 +4,36 @@
 
 rule gaps:
     input:
-        [paths.intervals(*cell) for cell in CELLS],
+        get_inputs("gaps"),
     output:
-        paths.gaps("{run}"),
+        get_outputs("gaps"),
     log:
-        paths.log("gaps", "{run}"),
+        get_log("gaps"),
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=get_memory("gaps"),
+        runtime=get_runtime("gaps"),
     params:
-        tracked=get_params("gaps", "run"),
-        handed=get_handed("gaps", "run"),
+        tracked=get_params("gaps"),
+        handed=get_handed("gaps"),
     shell:
         "python -m medbench gaps {wildcards.run} {params.handed} > {log} 2>&1"
 
 
 rule ledger:
     input:
-        get_run_data,
+        get_inputs("ledger"),
     output:
-        paths.ledger("{run}"),
+        get_outputs("ledger"),
     log:
-        paths.log("ledger", "{run}"),
+        get_log("ledger"),
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=get_memory("ledger"),
+        runtime=get_runtime("ledger"),
     params:
-        tracked=get_params("ledger", "run"),
+        tracked=get_params("ledger"),
     shell:
         "python -m medbench ledger {wildcards.run} --tracked {params.tracked:q} > {log} 2>&1"

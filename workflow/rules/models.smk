@@ -3,17 +3,19 @@
 
 
 rule pretrain:
+    input:
+        get_inputs("pretrain"),
     output:
-        directory(paths.model_folder("{model}")),
+        get_outputs("pretrain"),
     log:
-        paths.log("pretrain", "{model}"),
+        get_log("pretrain"),
     priority: 2  # everything of a model waits for it
     conda:
         "../envs/model.yaml"
     resources:
-        mem_mb=3000,
-        runtime=30,
+        mem_mb=get_memory("pretrain"),
+        runtime=get_runtime("pretrain"),
     params:
-        tracked=get_params("pretrain", "model"),
+        tracked=get_params("pretrain"),
     shell:
         "python -m medbench pretrain {wildcards.model} > {log} 2>&1"

@@ -5,18 +5,18 @@
 
 rule predict:
     input:
-        get_predict_input,
+        get_inputs("predict"),
     output:
-        paths.predictions("{dataset}", "{model}", "{mode}"),
+        get_outputs("predict"),
     log:
-        paths.log("predict", "{dataset}", "{model}", "{mode}"),
+        get_log("predict"),
     conda:
         "../envs/model.yaml"
     resources:
-        mem_mb=get_memory("predict", "dataset", "model", "mode"),
-        runtime=get_runtime("predict", "dataset", "model", "mode"),
-        gpu=get_gpus("predict", "dataset", "model", "mode"),
+        mem_mb=get_memory("predict"),
+        runtime=get_runtime("predict"),
+        gpu=get_gpus("predict"),
     params:
-        tracked=get_params("predict", "dataset", "model", "mode"),
+        tracked=get_params("predict"),
     shell:
         "python -m medbench predict {wildcards.dataset} {wildcards.model} {wildcards.mode} > {log} 2>&1"

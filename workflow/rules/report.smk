@@ -4,22 +4,17 @@
 
 rule report:
     input:
-        intervals=[paths.intervals(*cell) for cell in CELLS],
-        data=get_run_data,
-        twins=get_run_twins,
-        gaps=paths.gaps("{run}"),
-        ledger=paths.ledger("{run}"),
+        get_inputs("report"),
     output:
-        page=paths.report("{run}") / "index.html",
-        answer=paths.answer("{run}"),
+        get_outputs("report"),
     log:
-        paths.log("report", "{run}"),
+        get_log("report"),
     conda:
         "../envs/report.yaml"
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=get_memory("report"),
+        runtime=get_runtime("report"),
     params:
-        tracked=get_params("report", "run"),
+        tracked=get_params("report"),
     shell:
         "python -m medbench report {wildcards.run} > {log} 2>&1"

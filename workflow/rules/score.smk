@@ -4,54 +4,53 @@
 
 rule score:
     input:
-        paths.predictions("{dataset}", "{model}", "{mode}"),
+        get_inputs("score"),
     output:
-        paths.scores("{dataset}", "{model}", "{mode}"),
+        get_outputs("score"),
     log:
-        paths.log("score", "{dataset}", "{model}", "{mode}"),
+        get_log("score"),
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=get_memory("score"),
+        runtime=get_runtime("score"),
     params:
-        tracked=get_params("score", "dataset", "model", "mode"),
+        tracked=get_params("score"),
     shell:
         "python -m medbench score {wildcards.dataset} {wildcards.model} {wildcards.mode} --tracked {params.tracked:q} > {log} 2>&1"
 
 
 rule twins:
     input:
-        [paths.samples("{dataset}", split) for split in paths.SPLITS],
-        paths.images("{dataset}"),
+        get_inputs("twins"),
     output:
-        paths.twins("{dataset}"),
+        get_outputs("twins"),
     log:
-        paths.log("twins", "{dataset}"),
+        get_log("twins"),
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=get_memory("twins"),
+        runtime=get_runtime("twins"),
     params:
-        tracked=get_params("twins", "dataset"),
+        tracked=get_params("twins"),
     shell:
         "python -m medbench twins {wildcards.dataset} --tracked {params.tracked:q} > {log} 2>&1"
 
 
 rule interval:
     input:
-        get_interval_input,
+        get_inputs("interval"),
     output:
-        paths.intervals("{dataset}", "{model}", "{mode}"),
+        get_outputs("interval"),
     log:
-        paths.log("interval", "{dataset}", "{model}", "{mode}"),
+        get_log("interval"),
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=1000,
-        runtime=30,
+        mem_mb=get_memory("interval"),
+        runtime=get_runtime("interval"),
     params:
-        tracked=get_params("interval", "dataset", "model", "mode"),
+        tracked=get_params("interval"),
     shell:
         "python -m medbench interval {wildcards.dataset} {wildcards.model} {wildcards.mode} --tracked {params.tracked:q} > {log} 2>&1"

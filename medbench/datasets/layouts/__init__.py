@@ -1,0 +1,220 @@
+"""What a layout yields, and what layouts share.
+
+A layout is one file of this folder, `medbench/datasets/{layout}.py` (dashes become underscores), with
+- `class Options(Strict)`: its own options in the registry; unknown keys are errors;
+- `items(options, source) -> Iterator[Item | Excluded]`: the data set's rows in a fixed order. It keeps no image, and gives an image that is
+  a file as its path: rows are checked before files are opened. Rows that the published protocol leaves out come as `Excluded`;
+- `index_files(options, source) -> list[Path]`: the files and folders whose change must rerun `prepare`.
+
+A layout checks what only it can see: that its files can be read and have their columns, that paths stay inside the
+folder. Rows as such (splits, labels, groups, texts, images) are checked by `prepare`, once for all layouts.
+"""
+
+import hashlib
+import importlib
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, NamedTuple, Protocol, TypeAlias, cast
+
+from pydantic import AfterValidator, ValidationError
+
+from medbench import tasks
+from medbench.config import Strict, layouts, one_line
+from medbench.errors import MedbenchError
+from medbench.paths import SPLITS
+
+__all__ = ["SPLITS", "Demographics", "DiagnosisItem", "Embedded", "Excluded", "Item", "Layout", "Source", "Strict", "VqaItem"]
+
+
+class Embedded(NamedTuple):
+    """An encoded image that lies in no file of its own."""
+
+    digest: str  # SHA-256 of `data`
+    data: bytes
+
+
+class Demographics(NamedTuple):
+    """What a data set says of the person, in its own words and lower case; None where it is unknown."""
+
+    sex: str | None = None  # male | female
+    age_band: str | None = None  # one of AGE_BANDS
+    race: str | None = None
+    ethnicity: str | None = None
+    language: str | None = None
+
+
+AGE_BANDS = {18: "0-17", 40: "18-39", 60: "40-59", 80: "60-79", 200: "80+"}  # first age beyond -> band
+
+
+class DiagnosisItem(NamedTuple):
+    """One labelled image."""
+
+    sample_id: str
+    group_id: str  # patient, lesion, slide, ...: what must not be split apart
+    split: str  # as given: `prepare` refuses all but train, val, test
+    image: Path | Embedded
+    place: str  # file and row for messages, without the folder: "labels.csv row 17"
+    label: str  # as given: `prepare` refuses all but the declared classes
+    demographics: Demographics = Demographics()
+
+
+class VqaItem(NamedTuple):
+    """One question about an image."""
+
+    sample_id: str
+    group_id: str
+    split: str
+    image: Path | Embedded
+    place: str
+    question: str
+    answer: str
+    answer_type: str  # as given: `prepare` refuses all but open and closed
+    demographics: Demographics = Demographics()
+
+    @property
+    def is_yes_no(self) -> bool:
+        """Whether the reference is yes or no. Derived; the official `answer_type` may disagree (SLAKE)."""
+        return is_yes_no(self.answer)
+
+
+Item: TypeAlias = DiagnosisItem | VqaItem
+
+
+class Excluded(NamedTuple):
+    """A row of the files that the published protocol leaves out (another language, an unknown sex): counted, never a mistake."""
+
+    reason: str
+    place: str
+
+
+class Source(NamedTuple):
+    """The registry entry a layout reads: `raw_dir` is None where the data set is generated."""
+
+    dataset: str
+    task: str
+    raw_dir: Path | None
+    classes: tuple[str, ...]
+    seed: int
+
+    @property
+    def rows(self) -> str:
+        """What the task wants of a layout: `labels` or `questions`."""
+        return tasks.get(self.task).rows
+
+    def error(self, place: str, found: str, remedy: str) -> MedbenchError:
+        """An expected error at a place of this data set: a file, a file and row, or an option."""
+        return MedbenchError(f"data set {self.dataset}: {place}", found, remedy)
+
+    @property
+    def folder(self) -> Path:
+        """`raw_dir`, for layouts that need one."""
+        if self.raw_dir is None:
+            raise self.error("raw_dir", "is not given, and this layout reads files", "set raw_dir in the registry entry")
+        return self.raw_dir
+
+    def inside(self, name: str, place: str, folder: Path | None = None) -> Path:
+        """The file that a row names relative to `raw_dir`, or to a folder in it. Raises MedbenchError when the name would lead out of it.
+
+        Links in the folder may point anywhere: they are the user's own.
+        """
+        windows = PureWindowsPath(name)
+        if not name or PurePosixPath(name).is_absolute() or windows.drive or windows.root or ".." in windows.parts:
+            raise self.error(place, f"image path {name!r} leaves the folder or is empty", "give a path inside raw_dir")
+        return (folder or self.folder) / name
+
+
+class Layout(Protocol):
+    """The module of a layout."""
+
+    Options: type[Strict]
+
+    def items(self, options: Any, source: Source) -> Iterator[Item | Excluded]:
+        """The rows, in a fixed order."""
+
+    def index_files(self, options: Any, source: Source) -> list[Path]:
+        """What must rerun `prepare` when it changes."""
+
+
+def module_name(layout: str) -> str:
+    """`hub-vqa` -> `medbench.datasets.layouts.hub_vqa`."""
+    return f"medbench.datasets.layouts.{layout.replace('-', '_')}"
+
+
+def load_layout(layout: str) -> Layout:
+    """The module of a layout by its name in the registry. Raises MedbenchError for one that has no file."""
+    if layout not in layouts():
+        raise MedbenchError(
+            f"layout {layout}", "has no file in medbench/datasets/layouts", f"add it, or choose from {', '.join(layouts())}"
+        )
+    return cast(Layout, importlib.import_module(module_name(layout)))
+
+
+def read_options(layout: str, options: Mapping[str, Any], dataset: str) -> Strict:
+    """A layout's options, checked, defaults filled in. Raises MedbenchError: one line that names data set and key."""
+    try:
+        return load_layout(layout).Options.model_validate(dict(options))
+    except ValidationError as error:
+        raise one_line(f"data set {dataset}: options of layout {layout}", error) from None
+
+
+def age_band(age: str) -> str | None:
+    """The band of an age in years; None where it is blank, negative or no number."""
+    try:
+        years = float(age)
+    except ValueError:
+        return None
+    return next((band for beyond, band in AGE_BANDS.items() if 0 <= years < beyond), None)
+
+
+def known(value: str) -> str | None:
+    """A demographic attribute in lower case; None where it says that it is unknown."""
+    text = value.strip().lower()
+    return None if text in ("", "-1", "-1.0", "nan", "unknown", "none", "not available") else text
+
+
+def one_of(choices: Collection[str]) -> AfterValidator:
+    """For an option: refuses what is not among `choices`."""
+
+    def check(value: str) -> str:
+        if value not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return value
+
+    return AfterValidator(check)
+
+
+def is_yes_no(answer: str) -> bool:
+    """Whether an answer is yes or no, whatever its case and final full stop."""
+    return answer.strip().rstrip(".").lower() in ("yes", "no")
+
+
+def embed(data: bytes) -> Embedded:
+    """Encoded bytes with their digest."""
+    return Embedded(hashlib.sha256(data).hexdigest(), data)
+
+
+def held_out(strata: Mapping[str, str], share: float, key: str) -> set[str]:
+    """Choose about `share` of the groups, from every stratum alike. `strata`: group -> stratum; `key` seeds the choice.
+
+    At least one group of a stratum is chosen and at least one left, where it has two. Groups are ordered by a
+    digest of `key` and their name: the choice is equal on every machine, whatever the order of the rows.
+    """
+    members: dict[str, list[str]] = {}
+    for group, stratum in strata.items():
+        members.setdefault(stratum, []).append(group)
+    chosen: set[str] = set()
+    for groups in members.values():
+        groups.sort(key=lambda group: hashlib.sha256(f"{key}\0{group}".encode()).digest())
+        chosen.update(groups[: min(max(round(share * len(groups)), 1), len(groups) - 1)])
+    if not chosen and len(members) > 1:  # every stratum is a single group: better a choice across strata than none
+        return held_out(dict.fromkeys(strata, ""), share, key)
+    return chosen
+
+
+def strata(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    """Group -> its most frequent label (of equally frequent ones the first in order). `pairs`: group and label of every row."""
+    counts: dict[str, dict[str, int]] = {}
+    for group, label in pairs:
+        of_group = counts.setdefault(group, {})
+        of_group[label] = of_group.get(label, 0) + 1
+    return {group: min(found, key=lambda label: (-found[label], label)) for group, found in counts.items()}

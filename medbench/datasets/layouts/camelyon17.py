@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from medbench.datasets.base import DiagnosisItem, Excluded, Source, Strict
+from medbench.datasets.layouts import DiagnosisItem, Excluded, Source, Strict
 from medbench.datasets.reading import Row, csv_rows, root
 
 COLUMNS = ("x_coord", "y_coord", "tumor", "patient", "node", "slide", "center", "split")

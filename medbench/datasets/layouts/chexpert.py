@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from medbench.datasets.base import Demographics, DiagnosisItem, Source, Strict, age_band, known
+from medbench.datasets.layouts import Demographics, DiagnosisItem, Source, Strict, age_band, known
 from medbench.datasets.reading import csv_rows, root
 
 FILES = {"train.csv": "train", "valid.csv": "test"}

@@ -7,7 +7,7 @@ ledger sees that they are the same. The study splits anew, by sex, whatever the 
 from collections.abc import Iterator
 from pathlib import Path
 
-from medbench.datasets.base import DiagnosisItem, Embedded, Source, Strict
+from medbench.datasets.layouts import DiagnosisItem, Embedded, Source, Strict
 from medbench.datasets.layouts.gf3300 import COLUMNS, LABELS, demographics, subject
 from medbench.datasets.reading import checked, csv_rows, min_k_per_sex, npz_array, png, root
 

@@ -7,7 +7,7 @@ left out, as published. A group is a subject.
 from collections.abc import Iterator
 from pathlib import Path
 
-from medbench.datasets.base import Embedded, Excluded, Source, Strict, VqaItem
+from medbench.datasets.layouts import Embedded, Excluded, Source, Strict, VqaItem
 from medbench.datasets.layouts.fairvlmed import fundus
 from medbench.datasets.reading import checked, csv_rows, root
 

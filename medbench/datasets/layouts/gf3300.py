@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.datasets.base import Demographics, DiagnosisItem, Embedded, Source, Strict, age_band, known
+from medbench.datasets.layouts import Demographics, DiagnosisItem, Embedded, Source, Strict, age_band, known
 from medbench.datasets.reading import checked, csv_rows, min_k_per_sex, npz_array, png, root
 
 COLUMNS = ("filename", "age", "gender", "race", "ethnicity", "language", "glaucoma", "use")

@@ -7,7 +7,7 @@ study's split by sex, on lesions.
 from collections.abc import Iterator
 from pathlib import Path
 
-from medbench.datasets.base import Demographics, DiagnosisItem, Excluded, Source, Strict, age_band
+from medbench.datasets.layouts import Demographics, DiagnosisItem, Excluded, Source, Strict, age_band
 from medbench.datasets.reading import Row, csv_rows, first_of, min_k_per_sex, root
 
 METADATA = ("HAM10000_metadata.csv", "HAM10000_metadata.tab", "HAM10000_metadata")

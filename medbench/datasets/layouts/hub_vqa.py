@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medbench.datasets.base import Embedded, Item, Source, Strict, VqaItem, embed, is_yes_no
+from medbench.datasets.layouts import Embedded, Item, Source, Strict, VqaItem, embed, is_yes_no
 
 SPLIT_OF = {"train": "train", "validation": "val", "val": "val", "test": "test"}
 SHARD = re.compile(r"(\w+)-\d+.*\.parquet")

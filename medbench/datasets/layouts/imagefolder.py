@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from medbench.datasets.base import SPLITS, DiagnosisItem, Item, Source, Strict, held_out, strata
+from medbench.datasets.layouts import SPLITS, DiagnosisItem, Item, Source, Strict, held_out, strata
 
 
 def _pattern(value: str) -> str:
@@ -34,7 +34,7 @@ def index_files(options: Options, source: Source) -> list[Path]:
 
 def items(options: Options, source: Source) -> Iterator[Item]:
     """One item a file, in the order of the paths."""
-    if source.task != "diagnosis":
+    if source.rows != "labels":
         raise source.error("layout imagefolder", f"gives labels, the task is {source.task}", "use layout table or hub-vqa")
     names = [path.name for path in _entries(source.folder)]
     if any(name in SPLITS for name in names):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
-from medbench.datasets.base import DiagnosisItem, Source, Strict, one_of
+from medbench.datasets.layouts import DiagnosisItem, Source, Strict, one_of
 from medbench.datasets.reading import npz_array, npz_images, png, root
 
 FLAGS = ("pathmnist", "dermamnist", "octmnist", "pneumoniamnist", "retinamnist", "breastmnist", "bloodmnist")

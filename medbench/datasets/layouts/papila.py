@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medbench.datasets.base import Demographics, DiagnosisItem, Excluded, Source, Strict, age_band
+from medbench.datasets.layouts import Demographics, DiagnosisItem, Excluded, Source, Strict, age_band
 from medbench.datasets.reading import check_columns, min_k_per_sex, root
 
 OFFICIAL = "PapilaDB-PAPILA-17f8fa7746adb20275b5b6a0d99dc9dfe3007e9f"

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 from pydantic import Field
 
-from medbench.datasets.base import SPLITS, DiagnosisItem, Embedded, Item, Source, Strict, embed, one_of
+from medbench.datasets.layouts import SPLITS, DiagnosisItem, Embedded, Item, Source, Strict, embed, one_of
 from medbench.demo import phantoms
 
 
@@ -41,7 +41,7 @@ def index_files(options: Options, source: Source) -> list[Path]:
 
 def items(options: Options, source: Source) -> Iterator[Item]:
     """One item an image; class 0 lacks the sign, class 1 shows it."""
-    if source.task != "diagnosis" or len(source.classes) != 2:
+    if source.rows != "labels" or len(source.classes) != 2:
         raise source.error(
             "layout phantom",
             f"draws two classes, the entry is {source.task} of {list(source.classes)}",

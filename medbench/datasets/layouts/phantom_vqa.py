@@ -6,7 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
-from medbench.datasets.base import Item, Source, Strict, VqaItem, one_of
+from medbench.datasets.layouts import Item, Source, Strict, VqaItem, one_of
 from medbench.datasets.layouts.phantom import Patients, encode
 from medbench.demo import questions
 
@@ -25,7 +25,7 @@ def index_files(options: Options, source: Source) -> list[Path]:
 
 def items(options: Options, source: Source) -> Iterator[Item]:
     """One item a question; consecutive patients form the splits."""
-    if source.task != "vqa":
+    if source.rows != "questions":
         raise source.error("layout phantom-vqa", f"asks questions, the task is {source.task}", "use layout phantom")
     splits = options.n_patients.splits()
     patients = groupby(questions.cohort(options.kind, len(splits), source.seed), key=lambda asked: asked.patient)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from medbench.datasets.base import Excluded, Source, Strict, VqaItem
+from medbench.datasets.layouts import Excluded, Source, Strict, VqaItem
 from medbench.datasets.reading import checked, root
 
 FILES = {"train.json": "train", "validation.json": "val", "test.json": "test"}

@@ -12,12 +12,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medbench.datasets.base import DiagnosisItem, Item, Source, Strict, VqaItem
+from medbench.datasets.layouts import DiagnosisItem, Item, Source, Strict, VqaItem
 from medbench.datasets.reading import Row, check_columns, csv_rows
 
 COLUMNS = {
-    "diagnosis": ("image", "label", "split", "group"),
-    "vqa": ("image", "question", "answer", "answer_type", "split", "group"),
+    "labels": ("image", "label", "split", "group"),
+    "questions": ("image", "question", "answer", "answer_type", "split", "group"),
 }
 
 
@@ -45,7 +45,7 @@ def items(options: Options, source: Source) -> Iterator[Item]:
         image = source.inside(name, place)
         if not row["group"]:
             raise source.error(place, "the group is empty", "name the patient, or repeat the image where samples are independent")
-        if source.task == "diagnosis":
+        if source.rows == "labels":
             yield DiagnosisItem(row.get("id", name), row["group"], row["split"], image, place, row["label"])
             continue
         sample_id = row.get("id", f"{name}#{asked[name]}")
@@ -54,12 +54,12 @@ def items(options: Options, source: Source) -> Iterator[Item]:
 
 
 def _csv(path: Path, source: Source) -> Iterator[Row]:
-    wanted = COLUMNS[source.task]
+    wanted = COLUMNS[source.rows]
     return csv_rows(path, wanted, source, optional=("id",), hint=f"a {source.task} table has {', '.join(wanted)}")
 
 
 def _parquet(path: Path, source: Source) -> Iterator[Row]:
-    name, number, needed = path.relative_to(source.folder).as_posix(), 0, COLUMNS[source.task]
+    name, number, needed = path.relative_to(source.folder).as_posix(), 0, COLUMNS[source.rows]
     try:
         with pq.ParquetFile(path) as file:
             found = file.schema_arrow.names

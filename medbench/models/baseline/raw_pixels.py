@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medbench.models.base import Batch, Vectors
-from medbench.models.fitting import Fitting
+from medbench.jobs.microbatching import Fitting
+from medbench.models.loading import Batch, Vectors
 
 SIZE = 16
 

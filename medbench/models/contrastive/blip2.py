@@ -12,8 +12,8 @@ from torch import nn
 from transformers import Blip2Config, Blip2ForImageTextRetrieval
 
 from medbench.models import hub
-from medbench.models.base import ImageOutput
 from medbench.models.checkpoint import Checkpoint
+from medbench.models.loading import ImageOutput
 
 LANGUAGE_HEAD = r"(.*\.)?cls\..*"
 """Of the Q-Former, which retrieval has no use for. The published sizes of the hub's files leave room for it in one of the two formats."""

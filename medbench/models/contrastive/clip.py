@@ -8,8 +8,8 @@ from torch import nn
 from transformers import CLIPConfig, CLIPModel
 
 from medbench.models import hub
-from medbench.models.base import ImageOutput
 from medbench.models.checkpoint import Checkpoint
+from medbench.models.loading import ImageOutput
 
 
 class Clip(hub.HubContrastive):

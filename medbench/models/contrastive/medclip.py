@@ -18,10 +18,10 @@ from torch import nn
 from torch.nn.functional import normalize
 from transformers import BertConfig, BertModel, SwinConfig, SwinModel
 
-from medbench import runtime
+from medbench.jobs import files
 from medbench.models import hub
-from medbench.models.base import Contrastive, ImageOutput
 from medbench.models.checkpoint import PICKLES, SAFETENSORS, Checkpoint
+from medbench.models.loading import Contrastive, ImageOutput
 
 TOKENIZER = "emilyalsentzer/Bio_ClinicalBERT"
 TOKENIZER_FILES = ("vocab.txt", "config.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.json")
@@ -126,11 +126,11 @@ def _folder(checkpoint: Checkpoint) -> Path:
     address = checkpoint.name
     if "://" not in address:
         return checkpoint.folder(SAFETENSORS, PICKLES)
-    from medbench.datasets import archives, fetching
+    from medbench.jobs import archives, fetching
 
     name = address.rpartition("/")[2]
     checksum = checkpoint.source.checksums.get(name)
-    folder = runtime.cache() / "checkpoints" / hashlib.sha256(f"{address} {checksum}".encode()).hexdigest()[:16]
+    folder = files.cache() / "checkpoints" / hashlib.sha256(f"{address} {checksum}".encode()).hexdigest()[:16]
     archive = folder / name
     if not archives.marker(archive).exists():
         fetching.download(address, archive, checksum and f"sha256:{checksum}", None, f"checkpoint {address}")

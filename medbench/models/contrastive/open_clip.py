@@ -18,8 +18,8 @@ from torch import nn
 
 from medbench.errors import MedbenchError
 from medbench.models import hub
-from medbench.models.base import Contrastive, ImageOutput
 from medbench.models.checkpoint import Checkpoint
+from medbench.models.loading import Contrastive, ImageOutput
 
 CONFIG = "open_clip_config.json"
 SAFE, PICKLES = ("open_clip_model.safetensors",), ("open_clip_pytorch_model.bin",)

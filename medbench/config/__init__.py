@@ -1,0 +1,664 @@
+"""Registries and run configuration, validated. The only place with defaults; `config/schema.json` is generated from here.
+
+A *registry* (`config/{models,datasets,modes}.yaml`) says what is possible, a *run* (`config/config.yaml`, `config/nano.yaml`, ...)
+selects from it by lists. Everything under `about` is for people: it is shown, and never reaches a job.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from medbench import paths, tasks
+from medbench.errors import MedbenchError
+from medbench.jobs import digests
+
+TRACKED = False  # what is decided here reaches a job by its parameters
+
+Kind = Literal["contrastive", "generative", "baseline"]
+VARIABLE = re.compile(r"\$\{(\w+)\}")
+_PACKAGE = Path(__file__).parents[1]
+
+
+Slug = Annotated[str, AfterValidator(paths.slug)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors; values do not change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# --- modes: named recipes -------------------------------------------------------------------------------------------
+
+
+class ZeroShot(Strict):
+    """Off the shelf: class prompts for contrastive models, the bare question for generative ones."""
+
+    kind: Literal["zero-shot"]
+    image: Literal["own", "blank", "shuffled"] = "own"  # controls of generative models: a grey image, or another group's
+
+
+class Probe(Strict):
+    """Linear probe on cached features.
+
+    `regularised`: one C by mean validation AUROC over group-disjoint splits, refitted once on train + val; with `labels`, on so many of
+    each class, in several draws. `published`: the study's recipe.
+    """
+
+    kind: Literal["probe"]
+    solver: Literal["regularised", "published"] = "regularised"
+    c_values: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+    n_splits: int = Field(5, ge=2)
+    max_iter: int = Field(1000, ge=1)
+    labels: int | None = Field(None, ge=2)  # of each class; null: all
+    draws: int = Field(5, ge=1)
+    learning_rate: float = Field(5e-5, gt=0)  # this and those below: of the published recipe
+    weight_decay: float = Field(0.0, ge=0)
+    epochs: int = Field(50, ge=1)
+    batch_size: int = Field(8, ge=1)
+    clean: bool = False  # trained without the samples whose image stands in test too
+
+
+class ContrastiveLora(Strict):
+    """Adapters on the vision tower plus a linear head, trained end to end; the epoch is chosen on validation."""
+
+    target: Literal["head", "text"] = "head"  # what is trained against: a linear head, or the class prompts as they are
+    r: int = Field(8, ge=1)
+    alpha: int = Field(32, ge=1)
+    dropout: float = Field(0.05, ge=0, lt=1)
+    learning_rate: float = Field(1e-4, gt=0)
+    head_learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    epochs: int = Field(10, ge=1)
+    batch_size: int = Field(32, ge=1)
+    warmup: float = Field(0.1, ge=0, le=1)
+    gradient_checkpointing: bool = False  # less memory for a third more time; equal results
+
+
+class GenerativeLora(Strict):
+    """Adapters on the language decoder; the projector is trained whole."""
+
+    r: int = Field(16, ge=1)
+    alpha: int = Field(32, ge=1)
+    dropout: float = Field(0.05, ge=0, lt=1)
+    learning_rate: float = Field(2e-4, gt=0)
+    projector_learning_rate: float = Field(2e-5, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    epochs: int = Field(1, ge=1)
+    batch_size: int = Field(16, ge=1)
+    warmup: float = Field(0.03, ge=0, le=1)
+    gradient_checkpointing: bool = False  # less memory for a third more time; equal results
+
+
+class Lora(Strict):
+    """Low-rank adaptation; a cell uses the section of its model's kind."""
+
+    kind: Literal["lora"]
+    models: tuple[Literal["contrastive", "generative"], ...] = ("contrastive", "generative")  # kinds that run it
+    clean: bool = False  # trained without the samples whose image stands in test too
+    contrastive: ContrastiveLora = ContrastiveLora()
+    generative: GenerativeLora = GenerativeLora()
+
+
+Mode = Annotated[ZeroShot | Probe | Lora, Field(discriminator="kind")]
+
+
+@cache
+def runnable(kind: Kind) -> tuple[str, ...]:
+    """Recipes that models of a kind can run, whatever the task."""
+    return tuple(sorted({recipe for name in tasks.names() for of_kind, recipe in tasks.get(name).predicted_by if of_kind == kind}))
+
+
+# --- models ---------------------------------------------------------------------------------------------------------
+
+
+class Pretrain(Strict):
+    """How the workflow itself makes a mini model (demo)."""
+
+    corpus: tuple[str, ...] = Field(min_length=1)
+    steps: int = Field(ge=1)
+    batch_size: int = Field(32, ge=2)
+    pool_size: int = Field(4000, ge=2)  # pairs drawn
+    seed_offset: int = 0
+
+
+class AboutModel(Strict):
+    """For people; changing it reruns the report only."""
+
+    label: str | None = None
+    licence: str | None = None
+    gated: bool = False
+    parameters: int | None = Field(None, ge=1)  # of the published configuration; a test counts them anew
+    encoder: str | None = None  # this and the two below: of the article's tables and the models' own
+    backbone: str | None = None
+    training_data: str | None = None
+    unpinned: str | None = None  # why there is no revision
+    notes: tuple[str, ...] = ()  # where what runs here differs from what its authors ran, or is not known to be the same
+    citation: str | None = None
+
+
+class Model(Strict):
+    """One entry of `config/models.yaml`."""
+
+    family: Slug
+    role: Literal["generalist", "specialist", "baseline"]
+    architecture: Slug  # medbench/models/{kind}/{architecture}.py
+    planned: Kind | None = None  # the kind of an architecture that has no file yet: its cells are listed, and each job says so
+    checkpoint: str | None = None  # hub id or folder; absent for baselines and for mini models
+    revision: str | None = None  # of a hub id: its commit; null, a branch or a tag: unpinned, which every start says
+    companions: dict[str, str | None] = {}  # second repositories that the checkpoint's configuration names -> commit
+    checksums: dict[str, Sha256] = {}  # file of the checkpoint -> SHA-256: another file is refused
+    pretrained_on: tuple[Slug, ...] = ()  # modalities
+    modes: tuple[Slug, ...] | None = None  # only these; null: all that its kind can run
+    tasks: tuple[Slug, ...] | None = None  # only these; null: all that its kind answers. A baseline joins every data set of its tasks
+    pretrain: Pretrain | None = None
+    batch_size: int = Field(64, ge=1)
+    gpus: int = Field(1, ge=1)  # of one job of a generative model, which is spread over them: for models larger than one
+    bits: Literal[4, 8] | None = None  # load a generative model's weights quantised (needs bitsandbytes)
+    max_new_tokens: int | None = Field(None, ge=1)  # exception from config/templates.yaml, for a model that must reason first
+    processor: dict[str, Any] = {}  # exceptions from a generative model's own image processor, by its fields
+    overrides: dict[Slug, dict[str, Any]] = {}  # mode -> fields of the recipe (of this model's kind) that differ
+    about: AboutModel = AboutModel()
+
+    @property
+    def kind(self) -> Kind:
+        """Follows from the folder that the architecture's file lies in. Raises MedbenchError where there is none."""
+        if not self.has_file and self.planned is None:
+            known = ", ".join(sorted(_kinds()))
+            raise MedbenchError(f"architecture {self.architecture}", "has no file in medbench/models", f"add it, or choose from {known}")
+        return _kinds().get(self.architecture) or self.planned  # type: ignore[return-value]
+
+    @property
+    def has_file(self) -> bool:
+        """Whether the model can run: the registries know more models than there are architectures."""
+        return self.architecture in _kinds()
+
+    @model_validator(mode="after")
+    def _check(self) -> "Model":
+        if _kinds().get(self.architecture, self.role) != "baseline" and (self.checkpoint is None) == (self.pretrain is None):
+            raise ValueError("give either `checkpoint` (hub id or folder) or `pretrain`")
+        if self.role == "baseline" and not (self.tasks and self.modes):
+            raise ValueError("a baseline needs `tasks` and `modes`: it joins every data set of these tasks in these modes")
+        kind = _kinds().get(self.architecture) or self.planned
+        for name in ("gpus", "bits", "max_new_tokens", "processor"):
+            if kind in ("contrastive", "baseline") and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"`{name}` is for generative models")
+        return self
+
+
+@cache
+def _kinds() -> dict[str, Kind]:
+    kinds: tuple[Kind, ...] = ("contrastive", "generative", "baseline")
+    return {
+        file.stem.replace("_", "-"): kind for kind in kinds for file in (_PACKAGE / "models" / kind).glob("*.py") if file.stem != "__init__"
+    }
+
+
+# --- data sets ------------------------------------------------------------------------------------------------------
+
+
+class Counts(Strict):
+    """Rows of each split as published, before a validation split is cut from train."""
+
+    train: int = Field(ge=0)
+    val: int = Field(0, ge=0)
+    test: int = Field(ge=0)
+
+
+class AboutDataset(Strict):
+    """For people; changing it reruns the report only."""
+
+    label: str | None = None
+    licence: str | None = None
+    access: Literal["open", "gated", "manual", "generated"] = "open"
+    citation: str | None = None
+    published: Counts | None = None  # the study's own figures, which for questions count train and test together
+    note: str | None = None
+
+
+class Hub(Strict):
+    """Files of a hub data set."""
+
+    kind: Literal["hub"]
+    repo: str
+    revision: str | None = None  # a commit; null: the newest at the first fetch, which its record names
+    patterns: tuple[str, ...] = Field(("*",), min_length=1)
+    unpack: dict[str, str] = {}  # archive -> folder
+
+
+class RemoteFile(Strict):
+    """One file by its address."""
+
+    url: str
+    name: str
+    checksum: str | None = Field(None, pattern="(md5|sha256):[0-9a-f]+")
+    enforce: bool = True  # false: a checksum from a secondary source, whose difference is only said
+    bytes: int | None = Field(None, ge=1)
+    unpack: str | None = None  # folder
+
+
+class Addresses(Strict):
+    """Files by their addresses."""
+
+    kind: Literal["files"]
+    files: tuple[RemoteFile, ...] = Field(min_length=1)
+
+
+class Manual(Strict):
+    """Files that a person must apply for."""
+
+    kind: Literal["manual"]
+    apply: str  # where
+    place: str  # what to put into the data set's folder
+
+
+FileSource = Annotated[Hub | Addresses | Manual, Field(discriminator="kind")]
+
+
+class Sizes(Strict):
+    """Samples to draw of each split, whole groups at a time; null: all."""
+
+    train: int | None = Field(None, ge=1)
+    val: int | None = Field(None, ge=1)
+    test: int | None = Field(None, ge=1)
+
+
+class Dataset(Strict):
+    """One entry of `config/datasets.yaml`."""
+
+    task: Slug  # medbench/tasks/{task}.py
+    layout: Slug  # medbench/datasets/layouts/{layout}.py; an entry may stand here before its file does
+    modality: Slug
+    specialty: Slug
+    raw_dir: str | None = None  # folder of the official files; `${VARIABLE}` is expanded
+    source: FileSource | None = None  # where they come from when there is no raw_dir, or its variable is not set
+    options: dict[str, Any] = {}  # the layout's own, checked by its file
+    sample: Sizes | None = None  # a seeded draw of the groups
+    max_side: int | None = Field(None, ge=32)  # pixels: larger images are shrunk once, when they are read
+    classes: tuple[str, ...] = ()  # diagnosis: index = label
+    prompts: dict[Slug, dict[str, tuple[str, ...]]] = {}  # set -> class -> prompts; `main` decides
+    validation: float = Field(0.2, gt=0, lt=1)  # share of train's groups cut off where there is no official validation split
+    max_drops: float = Field(0.0, ge=0, le=1)  # share of rows that may be dropped (missing or broken image) and counted
+    allow_group_overlap: bool = False  # published that way (VQA-RAD): reported instead of refused
+    expected: Counts | None = None  # another number of rows is an error,
+    allow_counts: bool = False  # unless this says that it is known
+    about: AboutDataset = AboutDataset()
+
+    @model_validator(mode="after")
+    def _check(self) -> "Dataset":
+        if self.task not in tasks.names():
+            raise ValueError(f"`task` must be one of {', '.join(tasks.names())}, found {self.task!r}")
+        tasks.get(self.task).check_entry(self)
+        return self
+
+
+@cache
+def layouts() -> tuple[str, ...]:
+    """Layouts that have a file."""
+    return tuple(sorted(file.stem.replace("_", "-") for file in (_PACKAGE / "datasets" / "layouts").glob("[a-z]*.py")))
+
+
+# --- runs -----------------------------------------------------------------------------------------------------------
+
+
+class Statistics(Strict):
+    """Bootstrap and tests (DESIGN.md, "Statistics")."""
+
+    n_resamples: int = Field(1000, ge=100)  # intervals
+    n_test_resamples: int = Field(10_000, ge=100)  # p values, primary metric only
+    level: float = Field(0.95, gt=0.5, lt=1)
+    bca: bool = False
+    margin: float = Field(0.02, gt=0)  # equivalence margin, in the metric's unit
+    min_groups: int = Field(30, ge=2)  # under this: `few_groups`, no verdict
+
+
+class NearDuplicates(Strict):
+    """When two images count as near duplicates: their perceptual hashes differ in at most so many of 64 bits.
+
+    At 4, every re-encoded and halved image of our real sets is found (97.7% to 100%), and 0 to 7% of unrelated images pair up.
+    """
+
+    threshold: int = Field(4, ge=0, le=16)
+    in_clean: bool = False  # the clean subset leaves them out too, not only equal images
+
+
+class Asking(Strict):
+    """`config/templates.yaml`: how questions are put to generative models, and how long an answer may be. The same for all."""
+
+    question: str = "{question}"
+    yes_no: str = "{question} Answer yes or no."  # for a question that wants yes or no, judged by the question alone
+    max_new_tokens: int = Field(32, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> "Asking":
+        for name in ("question", "yes_no"):
+            if getattr(self, name).count("{question}") != 1:
+                raise ValueError(f"`{name}` must hold {{question}} once, found {getattr(self, name)!r}")
+        return self
+
+
+class Registries(Strict):
+    """Where the registries lie, relative to the Snakefile."""
+
+    models: str = "config/models.yaml"
+    datasets: str = "config/datasets.yaml"
+    modes: str = "config/modes.yaml"
+    templates: str = "config/templates.yaml"
+
+
+class Run(Strict):
+    """A run configuration: `config/config.yaml` or any `--configfile`."""
+
+    run: Slug
+    models: tuple[Slug, ...] = Field(min_length=1)
+    datasets: tuple[Slug, ...] = Field(min_length=1)
+    modes: tuple[Slug, ...] = Field(min_length=1)
+    seed: int = Field(0, ge=0)
+    statistics: Statistics = Statistics()
+    near_duplicates: NearDuplicates = NearDuplicates()
+    registries: Registries = Registries()
+    rerun_on_versions: bool = False
+    deterministic: bool = False  # GPU kernels that sum in a fixed order: slower; on a CPU they always do
+
+
+class Config(NamedTuple):
+    """A validated run with the registries it selects from."""
+
+    run: Run
+    models: dict[str, Model]
+    datasets: dict[str, Dataset]
+    modes: dict[str, ZeroShot | Probe | Lora]
+    asking: Asking
+    digests: dict[str, str]  # model -> digest of its local folder of weights, filled when it is asked for
+
+
+def recipe(config: Config, model: str, mode: str) -> ZeroShot | Probe | ContrastiveLora | GenerativeLora:
+    """The recipe of a mode as one model runs it: the section of its kind, with the model's overrides.
+
+    Raises MedbenchError when the model cannot run the mode.
+    """
+    entry, chosen = config.models[model], config.modes[mode]
+    if not can_run(entry, mode, chosen):
+        raise MedbenchError(f"model {model}", f"cannot run mode {mode!r}", f"a {entry.kind} model runs {', '.join(runnable(entry.kind))}")
+    section: Any = chosen
+    if isinstance(chosen, Lora):
+        section = chosen.contrastive if entry.kind == "contrastive" else chosen.generative
+    try:
+        merged = type(section).model_validate({**section.model_dump(), **entry.overrides.get(mode, {})})
+    except ValidationError as error:
+        raise one_line(f"{config.run.registries.models}: model {model}, overrides of {mode}", error) from None
+    return merged  # type: ignore[no-any-return]
+
+
+def checkpoint(config: Config, model: str) -> str | None:
+    """Where a model's weights are: a hub id or folder, the folder of one that the workflow pretrains, or None for a baseline.
+
+    Raises MedbenchError when an environment variable in it is not set.
+    """
+    entry = config.models[model]
+    if entry.pretrain or entry.checkpoint is None:
+        return str(paths.model_folder(model)) if entry.pretrain else None
+    return _expanded(entry.checkpoint, "checkpoint", f"{config.run.registries.models}: model {model}")
+
+
+def checkpoint_digest(config: Config, model: str) -> str | None:
+    """SHA-256 of a local folder of weights, so that replaced weights rerun their cells; None for all that is pinned otherwise."""
+    entry = config.models[model]
+    place = Path(checkpoint(config, model) or "")
+    if entry.pretrain or entry.checkpoint is None or not place.is_dir():
+        return None
+    if model not in config.digests:
+        config.digests[model] = digests.tree(place)
+    return config.digests[model]
+
+
+def recipe_kind(mode: ZeroShot | Probe | Lora) -> str:
+    """What a recipe does, by which tasks choose a method: zero-shot, probe, published-probe, few-shot or lora."""
+    if isinstance(mode, Probe) and mode.labels is not None:
+        return "few-shot"
+    return "published-probe" if isinstance(mode, Probe) and mode.solver == "published" else mode.kind
+
+
+def can_run(model: Model, mode: str, entry: ZeroShot | Probe | Lora) -> bool:
+    """Whether a model's kind, and its own list of modes, admit a mode."""
+    if isinstance(entry, Lora) and model.kind not in entry.models:
+        return False
+    if isinstance(entry, ZeroShot) and entry.image != "own" and model.kind != "generative":
+        return False
+    return entry.kind in runnable(model.kind) and (model.modes is None or mode in model.modes)
+
+
+# --- loading --------------------------------------------------------------------------------------------------------
+
+E = TypeVar("E")
+
+
+def load(run: Mapping[str, Any], root: Path, source: str = "configuration") -> Config:
+    """Validate a merged run configuration (a mapping) and the registries under `root`.
+
+    Raises MedbenchError: one line that names file, key, the value found and the remedy.
+    """
+    try:
+        checked = Run.model_validate(dict(run))
+    except ValidationError as error:
+        raise one_line(source, error) from None
+    files = checked.registries
+    config = Config(
+        checked,
+        _registry(root / files.models, files.models, "model", Model),
+        _registry(root / files.datasets, files.datasets, "data set", Dataset),
+        _registry(root / files.modes, files.modes, "mode", _ModeEntry),
+        _asking(root / files.templates, files.templates),
+        {},
+    )
+    _check_selection(config, source)
+    return config
+
+
+def dump(config: Config) -> dict[str, Any]:
+    """The whole configuration as JSON-able values, defaults filled in; `from_resolved` reads it back."""
+    parts: dict[str, Any] = {"run": config.run.model_dump(mode="json")}
+    for name in ("models", "datasets", "modes"):
+        parts[name] = {slug: entry.model_dump(mode="json") for slug, entry in getattr(config, name).items()}
+    parts["asking"] = config.asking.model_dump(mode="json")
+    return parts
+
+
+def from_resolved(path: Path) -> Config:
+    """The configuration that a start of the workflow wrote with `dump`."""
+    parts = json.loads(path.read_text(encoding="utf-8"))
+    return Config(
+        Run.model_validate(parts["run"]),
+        {slug: Model.model_validate(entry) for slug, entry in parts["models"].items()},
+        {slug: Dataset.model_validate(entry) for slug, entry in parts["datasets"].items()},
+        {slug: _ModeEntry.model_validate({"entry": entry}).entry for slug, entry in parts["modes"].items()},
+        Asking.model_validate(parts["asking"]),
+        {},
+    )
+
+
+def from_files(paths: list[Path], root: Path) -> Config:
+    """As Snakemake does it: later files win, lists are replaced, dictionaries merged."""
+    merged: dict[str, Any] = {}
+    for path in paths:
+        for key, value in read_yaml(path, str(path)).items():
+            merged[key] = {**merged[key], **value} if isinstance(value, dict) and isinstance(merged.get(key), dict) else value
+    return load(merged, root, ", ".join(map(str, paths)))
+
+
+def read_yaml(path: Path, name: str) -> dict[str, Any]:
+    """A YAML mapping; duplicate keys are errors, since the later one would silently win."""
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+    except FileNotFoundError:
+        raise MedbenchError(name, "the file does not exist", "give an existing path") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise MedbenchError(name, f"not readable as YAML: {' '.join(str(error).split())}", "mend it") from None
+    if not isinstance(data, dict):
+        raise MedbenchError(name, f"holds {type(data).__name__}, not a mapping", "see config/config.yaml")
+    return data
+
+
+def is_fetched(entry: Dataset) -> bool:
+    """Whether the stage `fetch` brings a data set's files: it says where from, and no `raw_dir` that can be used stands above that."""
+    unset = entry.raw_dir is None or not all(os.environ.get(name) for name in VARIABLE.findall(entry.raw_dir))
+    return entry.source is not None and unset
+
+
+def raw_dir(config: Config, dataset: str) -> Path | None:
+    """Folder of a data set's official files with environment variables expanded; None where it is generated.
+
+    Raises MedbenchError when a variable is unset or the folder does not exist; not where `fetch` brings them.
+    """
+    if is_fetched(config.datasets[dataset]):
+        return paths.raw(dataset)
+    return expand_raw_dir(config.datasets[dataset].raw_dir, f"{config.run.registries.datasets}: data set {dataset}")
+
+
+def expand_raw_dir(value: str | None, where: str) -> Path | None:
+    """As `raw_dir`, from the entry's own text; `where` is for messages."""
+    if value is None:
+        return None
+    folder = Path(_expanded(value, "raw_dir", where))
+    if not folder.is_dir():
+        raise MedbenchError(where, f"raw_dir {folder} does not exist", "put the files there or change raw_dir")
+    return folder
+
+
+def _expanded(value: str, key: str, where: str) -> str:
+    """With environment variables and `~` replaced. Raises MedbenchError for a variable that is not set."""
+    for name in VARIABLE.findall(value):
+        if not os.environ.get(name):
+            raise MedbenchError(where, f"{key} {value} needs the variable {name}, which is not set", f"export {name}=<folder>")
+    return os.path.expanduser(os.path.expandvars(value)) if VARIABLE.search(value) or value.startswith("~") else value
+
+
+class _ModeEntry(Strict):
+    entry: Mode
+
+
+class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml's is five times as fast
+    """Safe YAML that refuses duplicate keys. A key that stands over a merged one (`<<: *anchor`) is no duplicate."""
+
+    def flatten_mapping(self, node: Any) -> None:
+        """Called for every mapping before its merges are put in; for one that is merged elsewhere again afterwards."""
+        if not hasattr(node, "checked"):
+            node.checked = True
+            merge = "tag:yaml.org,2002:merge"
+            keys = ["<<" if key.tag == merge else self.construct_object(key, deep=True) for key, _ in node.value]
+            for key in keys:
+                if keys.count(key) > 1:
+                    raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", node.start_mark)
+        super().flatten_mapping(node)
+
+
+def _registry(path: Path, name: str, word: str, schema: type[Any]) -> dict[str, Any]:
+    entries: dict[str, Any] = {}
+    for slug, value in read_yaml(path, name).items():
+        where = f"{name}: {word} {slug}"
+        if not isinstance(slug, str) or not paths.SLUG.fullmatch(slug) or ".." in slug:
+            raise MedbenchError(where, "the name is no slug", "use lower-case letters, digits, dots and dashes")
+        try:
+            if schema is _ModeEntry:
+                entries[slug] = _ModeEntry.model_validate({"entry": value}).entry
+            else:
+                entries[slug] = schema.model_validate(value)
+        except ValidationError as error:
+            raise one_line(where, error) from None
+    return entries
+
+
+def _asking(path: Path, name: str) -> Asking:
+    try:
+        return Asking.model_validate(read_yaml(path, name))
+    except ValidationError as error:
+        raise one_line(name, error) from None
+
+
+def _check_selection(config: Config, source: str) -> None:
+    """Every name of the run stands in a registry, every model, data set and mode has at least one cell, every path exists."""
+    run = config.run
+    for word, names, known, file in (
+        ("models", run.models, config.models, run.registries.models),
+        ("datasets", run.datasets, config.datasets, run.registries.datasets),
+        ("modes", run.modes, config.modes, run.registries.modes),
+    ):
+        for name in names:
+            if name not in known:
+                raise MedbenchError(source, f"{word}: {name!r} is not in {file}", f"choose from {', '.join(sorted(known))}")
+        if len(set(names)) != len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise MedbenchError(source, f"{word}: {twice!r} is listed twice", "list it once")
+    for name, model in config.models.items():
+        for mode in {*model.overrides, *(model.modes or ())} if model.has_file else ():
+            if mode not in config.modes:
+                raise MedbenchError(
+                    f"{run.registries.models}: model {name}", f"names mode {mode!r}", f"choose from {', '.join(config.modes)}"
+                )
+            recipe(config, name, mode)
+    for model_name in run.models:
+        model = config.models[model_name]
+        require_architecture(config, model_name, source, planned=True)
+        if not any(can_run(model, mode, config.modes[mode]) for mode in run.modes):
+            raise MedbenchError(
+                source, f"model {model_name!r} ({model.kind}) can run none of the modes {list(run.modes)}", "add a mode or drop the model"
+            )
+        place = checkpoint(config, model_name)
+        if model.checkpoint and place and place.startswith((".", "/")) and not Path(place).is_dir():
+            where, found = f"{run.registries.models}: model {model_name}", f"checkpoint {place} does not exist"
+            raise MedbenchError(where, found, "give a hub id or a folder")
+    for mode in run.modes:
+        if not any(can_run(config.models[model], mode, config.modes[mode]) for model in run.models):
+            raise MedbenchError(
+                source, f"mode {mode!r} can be run by none of the models {list(run.models)}", "add a model or drop the mode"
+            )
+    for dataset in run.datasets:
+        require_layout(config, dataset, source)
+        raw_dir(config, dataset)
+
+
+def require_architecture(config: Config, model: str, where: str, planned: bool = False) -> None:
+    """Raise MedbenchError, which names `where` the model was chosen, when its architecture has no file yet.
+
+    `planned`: let one pass that is announced as such, so that a run can list its cells.
+    """
+    if not config.models[model].has_file and not (planned and config.models[model].planned):
+        found = f"model {model!r} has the architecture {config.models[model].architecture!r}, which has no file in medbench/models"
+        raise MedbenchError(where, found, f"add it, or choose a model of {', '.join(sorted(_kinds()))}")
+
+
+def require_layout(config: Config, dataset: str, where: str) -> None:
+    """Raise MedbenchError, which names `where` the data set was chosen, when its layout has no file yet."""
+    if config.datasets[dataset].layout not in layouts():
+        found = f"data set {dataset!r} has the layout {config.datasets[dataset].layout!r}, which has no file in medbench/datasets/layouts"
+        raise MedbenchError(where, found, f"add it, or choose a data set of {', '.join(layouts())}")
+
+
+def one_line(where: str, error: ValidationError) -> MedbenchError:
+    """The first complaint of Pydantic as one line; how many more there are is said."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"] if part not in ("entry", "zero-shot", "probe", "lora"))
+    message = first["msg"].removeprefix("Value error, ")
+    found = f"{key}: {message}" if key else message
+    if first["type"] == "extra_forbidden":
+        found = f"unknown key {key!r} (value {first['input']!r})"
+    elif first["type"] == "missing":
+        found = f"key {key!r} is missing"
+    elif "input" in first and key:
+        found += f" (found {first['input']!r})"
+    more = error.error_count() - 1
+    return MedbenchError(where, found + (f", and {more} more" if more else ""), "see config/schema.json")
+
+
+def schema() -> str:
+    """JSON schema of registries and runs, for editors: `config/schema.json`."""
+    parts: dict[str, type[Strict]] = {"run": Run, "model": Model, "dataset": Dataset, "mode": _ModeEntry, "templates": Asking}
+    return json.dumps({name: part.model_json_schema() for name, part in parts.items()}, indent=1, sort_keys=True) + "\n"

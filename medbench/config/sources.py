@@ -1,0 +1,49 @@
+"""Which model a job loads and how questions are put to it, as its parameters say it: one place for all stages."""
+
+from pathlib import Path
+from typing import Any
+
+from medbench import paths
+from medbench.config import Config, checkpoint, checkpoint_digest
+from medbench.models import loading
+
+TRACKED = False  # what is decided here reaches a job by its parameters
+
+
+def weights(config: Config, model: str) -> dict[str, Any]:
+    """Fields of medbench.models.checkpoint.Source that say which weights are loaded."""
+    entry = config.models[model]
+    return {
+        "module": loading.module_name(entry.kind, entry.architecture),
+        "checkpoint": checkpoint(config, model),
+        "revision": entry.revision,
+        "companions": entry.companions,
+        "checksums": entry.checksums,
+        "digest": checkpoint_digest(config, model),
+    }
+
+
+def made_here(source: dict[str, Any], model: str) -> list[Path]:
+    """The folder of a model that the workflow itself makes; nothing for a checkpoint from elsewhere, or for a baseline."""
+    return [folder] if source["checkpoint"] == str(folder := paths.model_folder(model)) else []
+
+
+def source(config: Config, model: str) -> dict[str, Any]:
+    """All fields of medbench.models.checkpoint.Source."""
+    entry = config.models[model]
+    return {**weights(config, model), "batch_size": entry.batch_size, "bits": entry.bits, "processor": entry.processor}
+
+
+def asking(config: Config, model: str) -> dict[str, Any] | None:
+    """Fields of medbench.models.asking.Asking for a generative model, None for others. The entry's own token budget wins."""
+    entry = config.models[model]
+    if entry.kind != "generative":
+        return None
+    fields = config.asking.model_dump()
+    return fields if entry.max_new_tokens is None else {**fields, "max_new_tokens": entry.max_new_tokens}
+
+
+def application(source: dict[str, Any], dataset: str) -> tuple[str, str]:
+    """What a person must do for files that no program may fetch: found, remedy."""
+    found = f"its files need an application: {source['apply']}"
+    return found, f"put {source['place']} into {paths.raw(dataset)}, or set raw_dir, then run the same command again"

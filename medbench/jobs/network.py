@@ -1,0 +1,70 @@
+"""The hub, for checkpoints and data sets alike: its client, and its errors as lines that say what to do. Needs no torch."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from huggingface_hub import constants, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from medbench.errors import Interrupted, MedbenchError
+
+TRACKED = False  # how an error is worded is no result
+
+Kind = Literal["model", "dataset"]
+HTTPError: type[Exception] = HfHubHTTPError.__bases__[0]  # of the HTTP library that the installed client uses
+
+
+def snapshot(repo: str, revision: str | None, patterns: list[str], kind: Kind = "model", folder: Path | None = None) -> Path:
+    """The folder with the files of a repository that match: in the local cache, or `folder`. What is there already is not fetched again.
+
+    Raises MedbenchError when there is no such repository or revision, access is refused, or the hub cannot be reached.
+    """
+    with errors(repo, revision, kind):
+        offline = constants.HF_HUB_OFFLINE  # said aloud: some versions of the client else list a pinned commit's files over the network
+        found = snapshot_download(
+            repo, repo_type=kind, revision=revision, allow_patterns=patterns, local_dir=folder, local_files_only=offline
+        )
+        return Path(found)
+
+
+@contextmanager
+def errors(repo: str, revision: str | None, kind: Kind) -> Iterator[None]:
+    """What the client raises, as lines that say what to do."""
+    where = f"{'checkpoint' if kind == 'model' else 'hub data set'} {repo}"
+    page = f"https://huggingface.co/{'' if kind == 'model' else 'datasets/'}{repo}"
+    try:
+        yield
+    except GatedRepoError:
+        raise MedbenchError(where, "is gated and access was refused", f"accept its licence at {page}, then `hf auth login`") from None
+    except RevisionNotFoundError:
+        raise MedbenchError(where, f"has no revision {revision!r}", f"choose one from {page}/commits") from None
+    except (RepositoryNotFoundError, HFValidationError):
+        raise MedbenchError(where, "is not on the hub, or not visible to you", "mend the name, or `hf auth login`") from None
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled):
+        found = f"revision {revision!r} is not in the local cache and the hub cannot be reached"
+        raise MedbenchError(where, found, "connect once, or give a folder") from None
+    except HfHubHTTPError as error:
+        found = f"the hub answered {_short(error)}"
+        raise Interrupted(where, found, "run again: what has arrived is kept; or give a folder") from None
+    except (HTTPError, ConnectionError, TimeoutError) as error:
+        found = f"the download broke off ({type(error).__name__}: {_short(error)})"
+        raise Interrupted(where, found, "run again: what has arrived is kept; or give a folder") from None
+    except OSError as error:
+        if error.errno is not None:  # the disk
+            raise
+        found = f"a file did not arrive whole ({_short(error)})"
+        raise Interrupted(where, found, "run again: what has arrived is kept; or give a folder") from None
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,200 @@
+"""What a run left on disk, read once: metrics of every cell, gaps, ledger, data cards, certificates, run records.
+
+A cell counts as present when its predictions, scores and intervals all exist; any other cell of the run is absent and is listed
+with the last line that the failing stage logged.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import polars as pl
+
+from medbench import paths, tables, tasks
+from medbench.cells import Cell
+from medbench.errors import MedbenchError
+from medbench.metrics.measure import PROMPTS, Measure
+from medbench.report.params import Params
+
+ESTIMATES = [name for name in tables.columns(tables.Intervals) if name not in ("replicates", "sample_digest")]
+
+
+TASKS = {name: tasks.get(name) for name in tasks.names()}
+
+
+Way: TypeAlias = Callable[[Cell], Iterable[tuple[str, tuple[str, ...], Path]]]
+"""Cell -> its jobs in the order of execution: stage, names, the output that shows it finished."""
+
+
+class Clean(NamedTuple):
+    """Samples of a data set's test split, and how many of them have no twin in train or val."""
+
+    test: int
+    clean: int
+
+
+class Absent(NamedTuple):
+    """A cell of the run that is not there: the stage that stopped it, its log file and the last error in it."""
+
+    cell: Cell
+    stage: str
+    log: str
+    error: str
+
+
+class Material(NamedTuple):
+    """Everything a report is made of. `metrics`: one row a cell, metric, scoring, subset and method; `cells`: one row a cell of the run."""
+
+    run: str
+    params: Params
+    present: tuple[Cell, ...]
+    absent: tuple[Absent, ...]
+    metrics: pl.DataFrame
+    gaps: pl.DataFrame
+    pooled: pl.DataFrame
+    ledger: pl.DataFrame
+    clean: dict[str, Clean]
+    cards: dict[str, dict[str, Any]]
+    certificates: dict[Cell, dict[str, Any]]
+    records: dict[Cell, dict[str, Any]]
+    answers: pl.DataFrame  # one row a cell of questions: ANSWERS
+    wording: pl.DataFrame  # zero-shot AUROC by every prompt set, as in `metrics`
+
+
+def read(params: Params, run: str, way: Way) -> Material:
+    """Read the run's files, relative to the working directory. `way`: the jobs that lead to a cell.
+
+    Raises MedbenchError for a table that breaks its contract.
+    """
+    missing = {cell: absent for cell in params.cells if (absent := _absent(cell, params.datasets[cell.dataset].task, way))}
+    present = tuple(cell for cell in params.cells if cell not in missing)
+    *questions, pooled = paths.gaps(run)
+    metrics = _metrics(params, present)
+    return Material(
+        run,
+        params,
+        present,
+        tuple(missing.values()),
+        metrics,
+        pl.concat([tables.read(tables.Gaps, path) for path in questions]),
+        tables.read(tables.PooledGaps, pooled),
+        tables.read(tables.Ledger, paths.ledger(run)),
+        {name: _clean(name) for name in params.datasets if paths.twins(name).exists()},
+        {name: _json(paths.card(name)) for name in params.datasets if paths.card(name).exists()},
+        {cell: _json(path) for cell in present if (path := paths.adapter(*cell) / "certificate.json").exists()},
+        {cell: _json(path) for cell in present if (path := paths.run_record(paths.predictions(*cell))).exists()},
+        _answers(params, present),
+        _wording(metrics),
+    )
+
+
+def primary(material: Material, task: str) -> pl.DataFrame:
+    """The deciding metric of every present cell of a task: the percentile rows, one a cell."""
+    return _of(material, task, TASKS[task].primary)
+
+
+def primary_clean(material: Material, task: str) -> pl.DataFrame:
+    """The same on the clean part of the test set."""
+    return _of(material, task, TASKS[task].primary.clean)
+
+
+def _of(material: Material, task: str, measure: Measure) -> pl.DataFrame:
+    chosen = {"task": task, **measure._asdict(), "method": "percentile"}
+    return material.metrics.filter(*(pl.col(name) == value for name, value in chosen.items()))
+
+
+def _wording(metrics: pl.DataFrame) -> pl.DataFrame:
+    chosen = metrics.filter(pl.col("scoring").str.starts_with(PROMPTS), pl.col("method") == "percentile")
+    set_of = pl.col("scoring").str.strip_prefix(PROMPTS).alias("prompt_set")
+    return chosen.select("dataset", "dataset_label", "model", "model_label", "mode", set_of, "estimate", "sd", "low", "high", "n")
+
+
+ANSWERS = {
+    "dataset": pl.String, "model": pl.String, "mode": pl.String, "n": pl.Int64, "n_closed": pl.Int64, "unparsed": pl.Int64,
+    "cut": pl.Int64, "circling": pl.Int64, "empty": pl.Int64,
+}  # fmt: skip
+
+
+def _answers(params: Params, present: tuple[Cell, ...]) -> pl.DataFrame:
+    """What cannot be judged of models' answers: closed ones without a choice; those that the budget or a repetition ended; empty ones."""
+    rows = []
+    for cell in present:
+        task = TASKS[params.datasets[cell.dataset].task]
+        if task.asked is None or params.models[cell.model].role == "baseline":
+            continue
+        given = tables.read(task.predictions, paths.predictions(*cell), ["answer", "answer_type", "finish_reason"])
+        parsed = tables.read(task.scores, paths.scores(*cell), ["parsed"])["parsed"]
+        reasons = given["finish_reason"].cast(pl.String)
+        counts = [given.height, (given["answer_type"].cast(pl.String) == "closed").sum(), (~parsed.fill_null(True)).sum()]
+        counts += [(reasons == "length").sum(), (reasons == "repetition").sum(), (given["answer"].str.strip_chars() == "").sum()]
+        rows.append(dict(zip(ANSWERS, [*cell, *counts], strict=True)))
+    return pl.DataFrame(rows, schema=ANSWERS)
+
+
+def _clean(dataset: str) -> Clean:
+    test = tables.read(tables.Samples, paths.samples(dataset, "test"), ["sample_id"])
+    twins = tables.read(tables.Twins, paths.twins(dataset)).filter(pl.col("split") == "test")
+    return Clean(test.height, test.height - twins["sample_id"].n_unique())
+
+
+def _metrics(params: Params, present: tuple[Cell, ...]) -> pl.DataFrame:
+    """Intervals of all cells with names and labels in front, in the order of the run."""
+    frames = []
+    for cell in present:
+        model, dataset = params.models[cell.model], params.datasets[cell.dataset]
+        uncalibrated = TASKS[dataset.task].uncalibrated if params.modes[cell.mode] == "zero-shot" else ()
+        names = {
+            **cell._asdict(),
+            "dataset_label": dataset.label,
+            "model_label": model.label,
+            "task": dataset.task,
+            "family": model.family,
+            "role": model.role,
+            "in_domain": cell.dataset in model.in_domain,
+        }
+        frame = tables.read(tables.Intervals, paths.intervals(*cell), columns=ESTIMATES)
+        frames.append(
+            frame.select(
+                *(pl.lit(value).alias(name) for name, value in names.items()),
+                *ESTIMATES,
+                pl.col("metric").is_in(uncalibrated).alias("uncalibrated"),
+            )
+        )
+    return pl.concat(frames) if frames else _metrics_schema()
+
+
+def _metrics_schema() -> pl.DataFrame:
+    """No metrics, with their columns: a run of which no cell exists still gets its report."""
+    front = dict.fromkeys((*Cell._fields, "dataset_label", "model_label", "task", "family", "role"), pl.String) | {"in_domain": pl.Boolean}
+    types = tables.columns(tables.Intervals)
+    return pl.DataFrame(schema=front | {name: types[name] for name in ESTIMATES} | {"uncalibrated": pl.Boolean})
+
+
+def _absent(cell: Cell, task: str, way: Way) -> Absent | None:
+    """Why a cell is not there, or None for one that is. The first job on its way that ran (left a log) without its output is to blame."""
+    if tasks.is_finished(task, *cell):
+        return None
+    for stage, names, output in way(cell):
+        log = paths.log(stage, *names)
+        if not output.exists() and log.exists():
+            return Absent(cell, stage, str(log), last_error(log))
+    return Absent(cell, "", "", "no job of this cell has run; an earlier job that it needs may have failed")
+
+
+def last_error(log: Path) -> str:
+    """The last line of a log that starts with ERROR, else its last line that is not empty, cut at 300 characters."""
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("ERROR")]
+    line = (errors or lines or ["the log is empty: the job was ended from outside"])[-1]
+    return line if len(line) <= 300 else line[:299] + "…"
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise MedbenchError(path, f"not readable as JSON ({error})", "delete it and run again") from None
+    if not isinstance(value, dict):
+        raise MedbenchError(path, f"holds {type(value).__name__}, not an object", "delete it and run again")
+    return value

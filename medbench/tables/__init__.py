@@ -1,0 +1,199 @@
+"""The Parquet contracts: every table's columns as code, checked on write and on read. `INTERFACE.md` is generated from here.
+
+Undefined statistics are null with a reason, never 0. Times, hosts and versions are not here (see `provenance`), so that
+equal inputs give byte-equal tables.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from medbench.errors import MedbenchError
+from medbench.jobs import files
+from medbench.tables.contract import Breach, Column, Table, check
+
+LIKENESS = ("exact-image", "exact-pixels", "near-duplicate")
+
+
+class Images(Table):
+    """data/{dataset}/images.parquet: every distinct image of a data set once, in order of first use, bytes as given where possible."""
+
+    image_id = Column(pl.String, key=True)  # SHA-256 of the original bytes
+    pixel_digest = Column(pl.String)  # XXH3 of size and pixels as a model sees them: equal for one picture in two encodings
+    perceptual_hash = Column(pl.UInt64)  # pHash: images that look alike differ in few of its 64 bits
+    image = Column(pl.Binary)  # encoded (PNG, JPEG)
+    evaluated = Column(pl.Boolean)  # used by val or test; zero-shot embeddings are made of these
+
+
+class Samples(Table):
+    """What the tables of samples of every task have: data/{dataset}/{train,val,test}.parquet, one row a sample."""
+
+    sample_id = Column(pl.String, key=True)
+    group_id = Column(pl.String)  # patient, lesion, slide, ...: never split apart
+    image_id = Column(pl.String)
+
+
+class Twins(Table):
+    """twins/{dataset}.parquet: the samples whose image another split of the data set holds too, one row for each such split."""
+
+    split = Column(pl.Enum(["train", "val", "test"]), key=True)
+    sample_id = Column(pl.String, key=True)
+    other_split = Column(pl.Enum(["train", "val", "test"]), key=True)
+    kind = Column(pl.Enum(LIKENESS))  # the closest likeness; the last only where the configuration says so
+    other_sample_id = Column(pl.String)  # a sample of the other split with that image: the first of them
+
+
+class Embeddings(Table):
+    """embeddings/{dataset}/{model}.parquet: one row an image."""
+
+    image_id = Column(pl.String, key=True)
+    features = Column(pl.List(pl.Float32))  # [d] what a probe reads
+    embeddings = Column(pl.List(pl.List(pl.Float32)), null=True)  # [q, e] for zero-shot; null where not evaluated
+
+
+class Prompts(Table):
+    """prompts/{dataset}/{model}.parquet: one row a class prompt."""
+
+    prompt_set = Column(pl.String, key=True)  # `main` decides zero-shot; others show how much wording matters
+    label = Column(pl.Int16, key=True, low=0)
+    position = Column(pl.Int16, key=True, low=0)  # several prompts of a class are ensembled
+    prompt = Column(pl.String)
+    embedding = Column(pl.List(pl.Float32))  # [e], unnormalised
+    scale = Column(pl.Float32)  # logit = scale * cosine + bias, the model's own
+    bias = Column(pl.Float32)
+
+
+class Intervals(Table):
+    """intervals/{dataset}/{model}/{mode}.parquet: one row a metric, scoring, subset and method."""
+
+    metric = Column(pl.String, key=True)
+    scoring = Column(pl.String, key=True)  # `standard` for diagnosis, `prompts-{set}` by that wording; answers: `strict` | `published`
+    subset = Column(pl.String, key=True)  # all | open | closed | clean | clean-open | clean-closed; clean: without a twin in train or val
+    method = Column(pl.String, key=True)  # percentile | logit | bca
+    unit = Column(pl.String)  # what is resampled: group or sample
+    level = Column(pl.Float64, low=0, high=1)
+    estimate = Column(pl.Float64, null=True)
+    sd = Column(pl.Float64, null=True)
+    low = Column(pl.Float64, null=True)
+    high = Column(pl.Float64, null=True)
+    n = Column(pl.Int32, low=0)  # samples the metric is defined on
+    n_groups = Column(pl.Int32, low=0)
+    n_resamples = Column(pl.Int32, low=0)
+    n_undefined = Column(pl.Int32, low=0)  # resamples in which the metric is undefined
+    few_groups = Column(pl.Boolean)  # under 30 groups: no verdict
+    reason = Column(pl.String, null=True)  # why the estimate or the interval is null
+    sample_digest = Column(pl.String)  # of the ids of the samples used: equal digests may be paired
+    replicates = Column(pl.List(pl.Float64), null=True, null_items=True)  # in resample order, on the percentile row only
+
+
+class Gaps(Table):
+    """gaps/{run}/{rq1,rq2,rq3,global}.parquet: one row a question, adaptation, family and data set (global: a generalist)."""
+
+    question = Column(pl.Enum(["rq1", "rq2", "rq3", "global-rq2", "global-rq3"]), key=True)
+    adaptation = Column(pl.String, key=True)  # mode of the adapted side: lp, lora, ...; `ots` for RQ1
+    family = Column(pl.String, key=True)  # `all` in the global view
+    dataset = Column(pl.String, key=True)
+    generalist = Column(pl.String, key=True)  # best by point estimate (global: each); `absent` where no cell of one can be used
+    rank = Column(pl.Int16, key=True)  # 1: against the best specialist, 2: the second best (global view)
+    metric = Column(pl.String, key=True)
+    scoring = Column(pl.String, key=True)
+    subset = Column(pl.String, key=True)
+    generalist_mode = Column(pl.String)
+    specialist = Column(pl.String, null=True)
+    specialist_mode = Column(pl.String, null=True)
+    generalist_estimate = Column(pl.Float64, null=True)
+    specialist_estimate = Column(pl.Float64, null=True)
+    gap = Column(pl.Float64, null=True)  # generalist - specialist, in the metric's own unit
+    sd = Column(pl.Float64, null=True)
+    low = Column(pl.Float64, null=True)
+    high = Column(pl.Float64, null=True)
+    p = Column(pl.Float64, null=True, low=0, high=1)  # two-sided, the published pair, unadjusted
+    exceeds = Column(pl.Boolean, null=True)  # the generalist is better (gap > 0; for `ece`, < 0); a tie does not exceed
+    p_generalist = Column(pl.Float64, null=True, low=0, high=1)  # set-wise: some generalist beats every specialist
+    p_specialist = Column(pl.Float64, null=True, low=0, high=1)
+    p_holm = Column(pl.Float64, null=True, low=0, high=1)  # set-wise, adjusted per question and adaptation; null: exploratory
+    verdict = Column(pl.Enum(["generalist", "specialist", "equivalent", "undecided"]), null=True)
+    smallest_gap = Column(pl.Float64, null=True)  # the smallest gap this comparison could have shown
+    n_pair = Column(pl.Int32, null=True)
+    n_groups = Column(pl.Int32, null=True)
+    reason = Column(pl.String, null=True)  # why there is no gap or no verdict
+
+
+class PooledGaps(Table):
+    """gaps/{run}/pooled.parquet: a family's gap over its data sets (random effects, Hartung-Knapp); null below three data sets."""
+
+    question = Column(pl.Enum(["rq1", "rq2", "rq3"]), key=True)
+    adaptation = Column(pl.String, key=True)
+    family = Column(pl.String, key=True)
+    metric = Column(pl.String, key=True)
+    scoring = Column(pl.String)
+    k = Column(pl.Int32, low=0)  # data sets
+    gap = Column(pl.Float64, null=True)
+    low = Column(pl.Float64, null=True)
+    high = Column(pl.Float64, null=True)
+    tau2 = Column(pl.Float64, null=True)  # variance between data sets
+    reason = Column(pl.String, null=True)
+
+
+class Ledger(Table):
+    """ledger/{run}.parquet: what two splits share, within and across the data sets of a run. Pairs that share nothing have no row."""
+
+    kind = Column(pl.Enum([*LIKENESS, "group"]), key=True)  # near: without those of equal pixels
+    dataset = Column(pl.String, key=True)
+    split = Column(pl.Enum(["train", "val", "test"]), key=True)
+    other_dataset = Column(pl.String, key=True)
+    other_split = Column(pl.Enum(["train", "val", "test"]), key=True)
+    shared = Column(pl.Int32, low=1)  # distinct images (or groups) of `split` that are also in `other_split`
+    total = Column(pl.Int32, low=1)  # distinct images (or groups) of `split`
+    examples = Column(pl.List(pl.String))  # sample ids of `split`, at most five
+
+
+TABLES: dict[str, type[Table]] = {
+    "images": Images,
+    "twins": Twins,
+    "embeddings": Embeddings,
+    "prompts": Prompts,
+    "intervals": Intervals,
+    "gaps": Gaps,
+    "pooled-gaps": PooledGaps,
+    "ledger": Ledger,
+}
+
+
+def write(schema: type[Table], frame: pl.DataFrame, path: Path) -> None:
+    """Check `frame` and write it to `path` in one step: a reader sees the whole table or none. Zstandard, statistics off: byte-equal."""
+    checked = _validate(schema, frame, path)
+    with files.atomic(path) as aside:
+        checked.write_parquet(aside, compression="zstd")
+
+
+def read(schema: type[Table], path: Path, columns: list[str] | None = None) -> pl.DataFrame:
+    """Read and check a whole table, or some columns (then unchecked beyond their presence).
+
+    Raises MedbenchError naming the file when it is absent, no Parquet, or breaks its contract.
+    """
+    try:
+        frame = pl.read_parquet(path, columns=columns)
+    except FileNotFoundError:
+        raise MedbenchError(path, "the table does not exist", f"run `snakemake --cores all {path}`") from None
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise MedbenchError(path, f"not a readable table ({str(error).splitlines()[0]})", "delete it and run again") from None
+    return frame if columns is not None else _validate(schema, frame, path)
+
+
+def _validate(schema: type[Table], frame: pl.DataFrame, path: Path) -> pl.DataFrame:
+    try:
+        return check(schema, frame)
+    except Breach as error:
+        raise MedbenchError(path, f"breaks the contract of table {schema.__name__}: {error}", "see INTERFACE.md") from None
+
+
+def empty(schema: type[Table]) -> pl.DataFrame:
+    """A table of no rows with the schema's columns."""
+    return pl.DataFrame(schema=columns(schema))
+
+
+def columns(schema: type[Table]) -> dict[str, Any]:
+    """Column name -> polars type, in order."""
+    return {name: column.dtype for name, column in schema.columns().items()}

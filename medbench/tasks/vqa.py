@@ -1,0 +1,230 @@
+"""Task `vqa`: questions about an image, answered in words. Closed answers are compared by accuracy; every answer is stored as it came."""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from medbench import paths, tables
+from medbench.adapt.asked import Asked
+from medbench.metrics.diagnosis import STEP
+from medbench.metrics.measure import Measure, shortage, too_few, with_clean
+from medbench.stats.resamples import Groups
+from medbench.tables.contract import Column, Table
+from medbench.tasks import Method, Scores, Task
+from medbench.tasks.reading import is_clean, kept
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+class SamplesVqa(Table):
+    """data/{dataset}/{train,val,test}.parquet of a question-answering data set: one row a question, original text."""
+
+    sample_id = Column(pl.String, key=True)
+    group_id = Column(pl.String)
+    question = Column(pl.String, min_length=1)
+    answer = Column(pl.String, min_length=1)
+    answer_type = Column(pl.Enum(["open", "closed"]))  # official where there is one
+    is_yes_no = Column(pl.Boolean)  # derived: the reference is yes or no
+    image_id = Column(pl.String)
+    sex = Column(pl.String, null=True)  # as far as the data set says; so are those below
+    age_band = Column(pl.String, null=True)  # 0-17, 18-39, 40-59, 60-79, 80+
+    race = Column(pl.String, null=True)
+    ethnicity = Column(pl.String, null=True)
+    language = Column(pl.String, null=True)
+
+
+class PredictionsVqa(Table):
+    """predictions/{dataset}/{model}/{mode}.parquet of a question-answering cell: all that is needed to score it again."""
+
+    sample_id = Column(pl.String, key=True)
+    group_id = Column(pl.String)
+    answer_type = Column(pl.Enum(["open", "closed"]))
+    is_yes_no = Column(pl.Boolean)
+    question = Column(pl.String)
+    reference = Column(pl.String)
+    answer = Column(pl.String)
+    finish_reason = Column(pl.Enum(["stop", "length", "repetition"]))  # the model ended it, the budget did, it went round in circles
+    n_tokens = Column(pl.Int32, low=0)
+
+
+class ScoresVqa(Table):
+    """scores/{dataset}/{model}/{mode}.parquet of a question-answering cell: one row a question, one column a metric and scoring."""
+
+    sample_id = Column(pl.String, key=True)
+    group_id = Column(pl.String)
+    answer_type = Column(pl.Enum(["open", "closed"]))
+    parsed = Column(pl.Boolean, null=True)  # closed: could a choice be read; null for open, and where a question names no options
+    closed_accuracy_strict = Column(pl.Float64, null=True, low=0, high=1)
+    exact_match_strict = Column(pl.Float64, low=0, high=1)
+    token_precision_strict = Column(pl.Float64, low=0, high=1)
+    token_recall_strict = Column(pl.Float64, low=0, high=1)
+    token_f1_strict = Column(pl.Float64, low=0, high=1)
+    rouge_l_recall_strict = Column(pl.Float64, low=0, high=1)
+    rouge_l_f_strict = Column(pl.Float64, low=0, high=1)
+    bleu1_strict = Column(pl.Float64, low=0, high=1)
+    accuracy_published = Column(pl.Float64, low=0, high=1)
+    exact_match_published = Column(pl.Float64, low=0)
+    precision_published = Column(pl.Float64, low=0)
+    recall_published = Column(pl.Float64, low=0)
+    f1_published = Column(pl.Float64, low=0)
+    rouge_l_published = Column(pl.Float64, low=0, high=1)
+    bleu1_published = Column(pl.Float64, low=0, high=1)
+
+
+SUBSETS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("closed_accuracy", "strict"): ("closed", "clean-closed"),
+    ("parsed", "strict"): ("closed", "clean-closed"),
+    ("accuracy", "published"): ("open", "closed", "clean-open", "clean-closed"),
+}
+"""Subsets of the measures that are not defined on all of them."""
+
+
+def check_entry(entry: Any) -> None:
+    """An entry of `config/datasets.yaml` needs nothing more."""
+
+
+def counts(frame: pl.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
+    """Of a table of samples, for the card: open and closed questions, and those that want yes or no."""
+    return {"answer_types": dict(sorted(Counter(frame["answer_type"]).items())), "yes_no": int(frame["is_yes_no"].sum())}
+
+
+def strata(classes: Sequence[str]) -> list[tuple[Any, str]]:
+    """Values of column `answer_type`, and what a reader calls them."""
+    return [("closed", "closed questions"), ("open", "open questions")]
+
+
+def asked(dataset: str, split: str, left_out: Collection[str] = ()) -> Asked:
+    """One split of a question-answering data set, without the samples `left_out`. Raises MedbenchError when nothing is left of it."""
+    path = paths.samples(dataset, split)
+    frame = kept(tables.read(SamplesVqa, path), path, left_out)
+    return Asked(*(frame[column].to_list() for column in ("sample_id", "question", "answer", "image_id")))
+
+
+def answered(dataset: str, answers: Sequence[tuple[str, str, int]]) -> pl.DataFrame:
+    """Table `predictions-vqa` of answers (text, finish reason, tokens) in the order of the test split."""
+    test = tables.read(SamplesVqa, paths.samples(dataset, "test"))
+    texts, reasons, counts = (list(column) for column in zip(*answers, strict=True))
+    schema = tables.columns(PredictionsVqa)
+    kept = test.select("sample_id", "group_id", "answer_type", "is_yes_no", "question", pl.col("answer").alias("reference"))
+    return kept.with_columns(
+        pl.Series("answer", texts, schema["answer"]),
+        pl.Series("finish_reason", reasons, schema["finish_reason"]),
+        pl.Series("n_tokens", counts, schema["n_tokens"]),
+    )
+
+
+def score(predictions: pl.DataFrame, where: object) -> Scores:
+    """Table `scores-vqa`: every metric of an answer in both scorings."""
+    from medbench.metrics import vqa as metrics
+
+    rows = [
+        metrics.score(question, reference, answer, answer_type == "closed")
+        for question, reference, answer, answer_type in predictions.select("question", "reference", "answer", "answer_type").iter_rows()
+    ]
+    keys = predictions.select("sample_id", "group_id", "answer_type")
+    columns = {name: kind for name, kind in tables.columns(ScoresVqa).items() if name not in keys.columns}
+    table = pl.concat([keys, pl.DataFrame(rows, schema=columns)], how="horizontal")
+    n_unparsed = table.filter(~pl.col("parsed")).height
+    return Scores(table, f"no choice can be read from {n_unparsed} closed answers; they count as wrong" if n_unparsed else "")
+
+
+@dataclass(frozen=True)
+class ScoredVqa:
+    """`values`: column of the scores table -> [n], NaN where null. Every measure is a mean of a column over a subset."""
+
+    ids: list[str]
+    groups: Groups
+    subsets: dict[str, Bools]
+    values: dict[tuple[str, str], Floats]  # (metric, scoring) -> [n]
+
+    def measures(self) -> list[Measure]:
+        """Accuracies are defined per answer type, and have no overall value (PROTOCOL.md section 3)."""
+        return [
+            Measure(metric, scoring, subset)
+            for subset in self.subsets
+            for metric, scoring in self.values
+            if subset in SUBSETS.get((metric, scoring), self.subsets)
+        ]
+
+    def used(self, measure: Measure) -> Bools:
+        return self.subsets[measure.subset] & np.isfinite(self.values[measure.metric, measure.scoring])
+
+    def evaluate(self, measures: Sequence[Measure], weights: Floats) -> dict[Measure, Floats]:
+        masks = {measure: self.used(measure) for measure in measures}
+        # without a twin the clean samples are all of them: every column and mask is computed once
+        keys = {measure: (measure.metric, measure.scoring, mask.tobytes()) for measure, mask in masks.items()}
+        first = {key: measure for measure, key in reversed(keys.items())}
+        used = np.array([masks[measure] for measure in first.values()])
+        values = np.array([self.values[measure.metric, measure.scoring] for measure in first.values()])
+        steps = np.rint(np.where(used, values, 0.0) * STEP)
+        sums = self._by_group(steps) @ weights  # whole numbers, exact in float64 up to two million samples
+        counts = self._by_group(used.astype(np.float64)) @ weights
+        with np.errstate(invalid="ignore", divide="ignore"):
+            made = dict(zip(first, sums / counts / STEP, strict=True))
+        undefined = np.full(weights.shape[1], np.nan)
+        return {measure: undefined if too_few(measure.subset, masks[measure]) else made[key] for measure, key in keys.items()}
+
+    def why_undefined(self, measure: Measure) -> str:
+        use = self.used(measure)
+        if too_few(measure.subset, use):
+            return shortage(measure.subset, "question", use)
+        if not self.subsets[measure.subset].any():
+            return "no question" if measure.subset == "all" else f"no {measure.subset} question"
+        return f"no {measure.subset} question has a value"
+
+    def without(self, dropped: Bools) -> "ScoredVqa":
+        return replace(self, subsets={name: mask & ~dropped for name, mask in self.subsets.items()})
+
+    def _by_group(self, rows: Floats) -> Floats:
+        """Sums [m, groups] of rows [m, n]."""
+        return np.array([np.bincount(self.groups.index, weights=row, minlength=len(self.groups)) for row in rows])
+
+
+def scored(scores: pl.DataFrame, twins: pl.Series, where: object, prompt_sets: Sequence[str] = ()) -> ScoredVqa:
+    """From table `scores-vqa` and the ids of questions whose image train or val holds too.
+
+    `parsed` becomes the share of closed answers from which a choice could be read.
+    """
+    kinds = scores["answer_type"].to_numpy()
+    numbers = scores.select(pl.col("parsed").cast(pl.Float64).alias("parsed_strict"), pl.col("^.*_(strict|published)$")).fill_null(np.nan)
+    values = {(metric, scoring): numbers[name].to_numpy() for name in numbers.columns for metric, _, scoring in [name.rpartition("_")]}
+    subsets = {"all": np.ones(len(scores), dtype=bool), "open": kinds == "open", "closed": kinds == "closed"}
+    clean = with_clean(subsets, is_clean(scores, twins))
+    return ScoredVqa(scores["sample_id"].to_list(), Groups(scores["group_id"].to_list()), clean, values)
+
+
+TASK = Task(
+    name="vqa",
+    rows="questions",
+    answered_by=("generative",),
+    noun="question",
+    samples=SamplesVqa,
+    predictions=PredictionsVqa,
+    scores=ScoresVqa,
+    predicted_by={
+        ("baseline", "zero-shot"): Method("medbench.predict.question_baseline", loads_model=True),
+        ("generative", "zero-shot"): Method("medbench.predict.generative", loads_model=True),
+        ("generative", "lora"): Method("medbench.predict.generative", loads_model=True),
+    },
+    adapted_by={("generative", "lora"): Method("medbench.adapt.generative_lora", loads_model=True)},
+    primary=Measure("closed_accuracy", "strict", "closed"),
+    title="closed accuracy",
+    chance=None,  # depends on the questions
+    stratum="answer_type",
+    strata=strata,
+    check_entry=check_entry,
+    counts=counts,
+    score=score,
+    scored=scored,
+    is_scored_first=True,
+    asked=asked,
+    answered=answered,
+    published=Measure("accuracy", "published", "closed"),
+    published_file=("vqa_closed_accuracy.csv", "accuracy"),
+)

@@ -1,0 +1,55 @@
+"""One question about one image, by the same code path as `predict`: for a first try of a model."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from medbench import config as configuration
+from medbench.config import Config, sources
+from medbench.datasets.images import decode
+from medbench.errors import MedbenchError
+from medbench.jobs import devices
+from medbench.models import loading
+from medbench.models.checkpoint import Source
+
+
+def ask(config: Config, model: str, image: Path, question: str, architecture: str | None = None) -> str:
+    """The answer of a model of the registry, or of a checkpoint folder with its architecture.
+
+    Raises MedbenchError for a model that answers no questions, an image that is absent or broken, a question that is too long.
+    """
+    source, fields, gpus = _chosen(config, model, architecture)
+    try:
+        picture = decode(image.read_bytes())
+    except FileNotFoundError:
+        raise MedbenchError(image, "the file does not exist", "give an image") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise MedbenchError(image, f"is no readable image ({' '.join(str(error).split())[:120]})", "give a JPEG or PNG") from None
+    if "torch" not in sys.modules:  # in a notebook it has seen the devices already
+        devices.claim(gpus)
+    from medbench.models import generative_base
+    from medbench.models.asking import Asking
+
+    put = Asking(**fields)
+    loaded = generative_base.load(source)
+    query = generative_base.Query(f"question {question!r}", picture, put.text(question))
+    return str(loaded.generate(loaded.inputs([query], put.max_new_tokens), put.max_new_tokens)[0].text)
+
+
+def _chosen(config: Config, model: str, architecture: str | None) -> tuple[Source, dict[str, Any], int]:
+    """What to load, how to ask, on how many GPUs."""
+    if architecture:
+        return Source(loading.module_name("generative", architecture), model, batch_size=1), config.asking.model_dump(), 1
+    if model not in config.models:
+        remedy = "choose from `python -m medbench models`, or give a folder and --architecture"
+        raise MedbenchError(f"model {model}", "is in no registry", remedy)
+    configuration.require_architecture(config, model, "ask")
+    entry = config.models[model]
+    if entry.kind != "generative":
+        raise MedbenchError(f"model {model}", f"is {entry.kind}: it answers no questions", "choose a generative one")
+    found = configuration.checkpoint(config, model)
+    if entry.pretrain and not Path(str(found)).is_dir():
+        raise MedbenchError(f"model {model}", "is not pretrained yet", f"run `snakemake --cores all {found}`")
+    return Source(**sources.source(config, model)), sources.asking(config, model) or {}, entry.gpus
