@@ -27,9 +27,10 @@ import polars as pl
 from medbench import paths, tables
 from medbench.analysis import paper
 from medbench.metrics import diagnosis
-from medbench.metrics.scored import Task
 from medbench.stages import gaps, interval, score
 from medbench.stats.resamples import Resamples
+from medbench.tasks.diagnosis import PredictionsDiagnosis
+from medbench.tasks.vqa import PredictionsVqa
 
 N_RESAMPLES, N_TEST_RESAMPLES = 1000, 10_000
 
@@ -83,8 +84,8 @@ def predict(dataset: str, task: Task, model: str, mode: str) -> None:
         one = 1 / (1 + np.exp(-of_cell.normal(labels * of_cell.uniform(0, 2))))
         scores = np.column_stack([1 - one, one]).tolist()
         columns = {"sample_id": names, "group_id": group_ids, "label": labels, "scores": scores, "draws": None}
-        frame = pl.DataFrame(columns, schema=tables.columns(tables.PredictionsDiagnosis))
-        return tables.write(tables.PredictionsDiagnosis, frame, paths.predictions(dataset, model, mode))
+        frame = pl.DataFrame(columns, schema=tables.columns(PredictionsDiagnosis))
+        return tables.write(PredictionsDiagnosis, frame, paths.predictions(dataset, model, mode))
     closed = of_data.random(size.n) < 0.5
     references = [("no", "yes")[label] if one else " ".join(of_data.choice(WORDS, 3)) for label, one in zip(labels, closed, strict=True)]
     answers = [reference if right else "no left mass" for reference, right in zip(references, of_cell.random(size.n) < 0.7, strict=True)]
@@ -93,8 +94,8 @@ def predict(dataset: str, task: Task, model: str, mode: str) -> None:
         "question": ["is there a mass?"] * size.n, "reference": references, "answer": answers,
         "finish_reason": ["stop"] * size.n, "n_tokens": [3] * size.n,
     }  # fmt: skip
-    frame = pl.DataFrame(columns, schema=tables.columns(tables.PredictionsVqa))
-    return tables.write(tables.PredictionsVqa, frame, paths.predictions(dataset, model, mode))
+    frame = pl.DataFrame(columns, schema=tables.columns(PredictionsVqa))
+    return tables.write(PredictionsVqa, frame, paths.predictions(dataset, model, mode))
 
 
 def write_twins(dataset: str) -> None:

@@ -39,6 +39,7 @@ from medbench.demo.minimodels import build
 from medbench.models import loading
 from medbench.models.checkpoint import Source
 from medbench.stages import adapt, embed
+from medbench.tasks.diagnosis import SamplesDiagnosis
 
 EPOCHS, TIMED = 50, 2
 MODULE = "medbench.models.contrastive.clip"
@@ -82,10 +83,10 @@ def dataset(n: int, copies: int = 1) -> None:
     paths.images("toy").parent.mkdir(parents=True, exist_ok=True)
     ingest.write_spool(Path("spool"), images())
     ingest.write_table(paths.images("toy"), Path("spool"), {row[4] for row in rows if row[0] != "train"})
-    types = tables.columns(tables.SamplesDiagnosis)
+    types = tables.columns(SamplesDiagnosis)
     for split in paths.SPLITS:
         mine = [dict.fromkeys(types) | dict(zip(list(types)[:4], row[1:], strict=True)) for row in rows if row[0] == split]
-        tables.write(tables.SamplesDiagnosis, pl.DataFrame(mine, schema=types), paths.samples("toy", split))
+        tables.write(SamplesDiagnosis, pl.DataFrame(mine, schema=types), paths.samples("toy", split))
 
 
 def seconds(run: Callable[[], Any]) -> float:
@@ -104,7 +105,7 @@ def pixels(model: loading.Contrastive) -> dict[str, np.ndarray[Any, np.dtype[np.
 
 def split(name: str) -> tuple[list[str], "np.ndarray[Any, np.dtype[np.int64]]"]:
     """Image ids and labels."""
-    frame = tables.read(tables.SamplesDiagnosis, paths.samples("toy", name))
+    frame = tables.read(SamplesDiagnosis, paths.samples("toy", name))
     return frame["image_id"].to_list(), frame["label"].to_numpy().astype(np.int64)
 
 
@@ -147,9 +148,11 @@ def probe(n: int) -> list[str]:
     with torch.inference_mode():
         model.encode_images(model.to_device(batches[0]))  # warm
     of_bare = seconds(bare)
-    embedding = seconds(lambda: embed.run(embed.Params(Source(MODULE, folder)._asdict(), 64), "toy", "m"))
+    embedding = seconds(lambda: embed.STAGE.execute(embed.Params(Source(MODULE, folder)._asdict(), 64), "toy", "m"))
     recipe = {"c_values": [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0], "n_splits": 5, "max_iter": 1000}
-    fitting = seconds(lambda: adapt.run(adapt.Params("medbench.adapt.probe", None, recipe, ("a", "b"), 0), "toy", "m", "lp"))
+    fitting = seconds(
+        lambda: adapt.STAGE.execute(adapt.Params("medbench.adapt.probe", "diagnosis", None, recipe, ("a", "b"), 0), "toy", "m", "lp")
+    )
     studys = seconds(lambda: published(model, held, TIMED)) * EPOCHS / TIMED
     return [
         f"embed, {n} JPEG of 320x390 at ViT-B/32: {n / embedding:.1f} images/s, bare forward {n / of_bare:.1f}: {of_bare / embedding:.0%}",
@@ -189,7 +192,7 @@ def child(n: int) -> str:
     """Write the tables in a process that ends before, then embed."""
     subprocess.run([sys.executable, "-c", f"from benchmarks.contrastive import dataset; dataset(200, {n // 200})"], check=True)
     folder = checkpoint(Path("mini"), "mini")
-    took = seconds(lambda: embed.run(embed.Params(Source(MODULE, folder)._asdict(), 64), "toy", "m"))
+    took = seconds(lambda: embed.STAGE.execute(embed.Params(Source(MODULE, folder)._asdict(), 64), "toy", "m"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return f"embed, {n} images of 320x390 with the mini CLIP: {took:.0f} s, peak {peak:.0f} MB"
 
@@ -205,7 +208,9 @@ def lora(n: int) -> str:
     dataset(n)
     source = {"module": MODULE, "checkpoint": folder, "revision": None, "batch_size": 32}
     with timed_epochs() as timed:
-        adapt.run(adapt.Params("medbench.adapt.contrastive_lora", source, {**LORA, "epochs": 2}, ("a", "b"), 0), "toy", "m", "lora")
+        adapt.STAGE.execute(
+            adapt.Params("medbench.adapt.contrastive_lora", "diagnosis", source, {**LORA, "epochs": 2}, ("a", "b"), 0), "toy", "m", "lora"
+        )
     model: loading.Contrastive = loading.load(Source(MODULE, folder), dtype=torch.float32)
     held = pixels(model)
     made = classifiers.build(model, 512, 2, LORA["r"], LORA["alpha"], LORA["dropout"])  # type: ignore[arg-type]

@@ -16,9 +16,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from numpy.typing import NDArray
 
+from medbench import tasks
 from medbench.analysis.gaps import Estimate, Pair, Study, Unpaired, rq_table
 from medbench.cells import Cell, Entrant
-from medbench.metrics.scored import PRIMARY, Measure, ScoredDiagnosis
+from medbench.metrics.measure import Measure
+from medbench.tasks.diagnosis import ScoredDiagnosis
+
+PRIMARY = {name: tasks.get(name).primary for name in tasks.names()}
 from medbench.stats.intervals import Interval, logit, percentile
 from medbench.stats.resamples import Groups, Resamples
 from medbench.stats.table import estimates, replicates

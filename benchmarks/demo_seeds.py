@@ -23,7 +23,9 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from medbench.metrics.scored import PRIMARY, Task
+from medbench import tasks
+
+PRIMARY = {name: tasks.get(name).primary for name in tasks.names()}
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("Snakefile", "workflow", "medbench", "config", "profiles", "resources")

@@ -44,6 +44,7 @@ from medbench.models.checkpoint import Source
 from medbench.models.generative_base import Generative
 from medbench.predict import generative
 from medbench.stages import adapt, predict
+from medbench.tasks import vqa
 
 DATASET = "phantom-vqa-radiology"
 SMALLER, ROUNDS = "nano-vqa-radiology", 3
@@ -153,7 +154,7 @@ def batches(folder: str, batch_size: int) -> str:
 def bare(folder: str, batch_size: int) -> str:
     """A line: the stage against transformers' `generate` on ready tensors."""
     model: Generative = loading.load(Source(MODULE, folder))
-    test = stored.asked(SMALLER, "test")
+    test = vqa.asked(SMALLER, "test")
     seen = windows(test, stored.images(SMALLER, test.image_ids, generative.WINDOW))
     ready = []
     for batch in generative.batches(test, seen, PUT, model, batch_size):
@@ -185,10 +186,12 @@ def lora(folder: str) -> str:
     source = {"module": MODULE, "checkpoint": folder, "revision": None, "batch_size": 64}
     asking = PUT._asdict()
     with timed_epochs() as timed:
-        adapt.run(adapt.Params("medbench.adapt.generative_lora", source, {**LORA, "epochs": 2}, (), 0, asking), DATASET, "bench", "lora")
+        adapt.STAGE.execute(
+            adapt.Params("medbench.adapt.generative_lora", "vqa", source, {**LORA, "epochs": 2}, (), 0, asking), DATASET, "bench", "lora"
+        )
     model: Generative = loading.load(Source(MODULE, folder))
     tuned.build(model, LORA["r"], LORA["alpha"], LORA["dropout"])
-    train = stored.asked(DATASET, "train")
+    train = vqa.asked(DATASET, "train")
     images = {row.image_id: row.image for rows in stored.images(DATASET, train.image_ids, 64) for row in rows}
     order = torch.randperm(len(train.questions), generator=torch.Generator().manual_seed(0)).tolist()
     ready = []

@@ -17,6 +17,8 @@ from medbench.demo import questions
 from medbench.jobs.partial import Work
 from medbench.models.asking import Asking
 from medbench.models.checkpoint import Source
+from medbench.tasks import vqa
+from medbench.tasks.vqa import SamplesVqa
 from tests.unit import checkpoints, tiny
 
 torch.set_num_threads(1)
@@ -53,7 +55,7 @@ def dataset(name: str, kind: str = "radiology", patients: tuple[int, int, int] =
         )
         columns |= tiny.NOBODY
         columns["is_yes_no"] = [answer in ("yes", "no") for answer in columns["answer"]]
-        tables.write(tables.SamplesVqa, pl.DataFrame(columns, schema=tables.columns(tables.SamplesVqa)), paths.samples(name, split))
+        tables.write(SamplesVqa, pl.DataFrame(columns, schema=tables.columns(SamplesVqa)), paths.samples(name, split))
     table = {
         "image_id": list(images),
         "pixel_digest": list(images),
@@ -69,8 +71,8 @@ def job(name: str, folder: Path, scratch: Path, recipe: dict[str, object] | None
     scratch.mkdir(parents=True, exist_ok=True)
     return QuestionJob(
         cell=f"{name}/tiny/lora",
-        train=stored.asked(name, "train"),
-        val=stored.asked(name, "val"),
+        train=vqa.asked(name, "train"),
+        val=vqa.asked(name, "val"),
         test_ids=stored.sample_ids(name, "test"),
         recipe={**RECIPE, **(recipe or {})},
         seed=0,

@@ -16,6 +16,8 @@ from medbench.adapt import certificate
 from medbench.cells import Cell
 from medbench.metrics import scored
 from medbench.report.params import DatasetFacts, ModelFacts, Params
+from medbench.tasks.diagnosis import SamplesDiagnosis
+from medbench.tasks.vqa import PredictionsVqa, SamplesVqa, ScoresVqa
 
 RUN = "trial"
 MODES = {"ots": "zero-shot", "lp": "probe", "lora": "lora"}
@@ -160,10 +162,10 @@ def _answers(cell: Cell) -> None:
         lost, circling = poor and number in (0, 2, 4, 6), poor and number in (1, 3, 5)
         answer = {"answer": "lung", "finish_reason": "repetition" if circling else "stop", "n_tokens": 1}
         given.append({**keys, "is_yes_no": number % 2 == 0, "question": "Is it?", "reference": "yes", **answer})
-        scores = dict.fromkeys(list(tables.columns(tables.ScoresVqa))[5:], 0.5)
+        scores = dict.fromkeys(list(tables.columns(ScoresVqa))[5:], 0.5)
         marks.append({**keys, "parsed": not lost if number % 2 == 0 else None, "closed_accuracy_strict": None, **scores})
-    tables.write(tables.PredictionsVqa, pl.DataFrame(given, schema=tables.columns(tables.PredictionsVqa)), paths.predictions(*cell))
-    tables.write(tables.ScoresVqa, pl.DataFrame(marks, schema=tables.columns(tables.ScoresVqa)), paths.scores(*cell))
+    tables.write(PredictionsVqa, pl.DataFrame(given, schema=tables.columns(PredictionsVqa)), paths.predictions(*cell))
+    tables.write(ScoresVqa, pl.DataFrame(marks, schema=tables.columns(ScoresVqa)), paths.scores(*cell))
 
 
 def evidence(cell: Cell) -> certificate.Evidence:
@@ -207,7 +209,7 @@ def _data(name: str, facts: DatasetFacts, rng: np.random.Generator) -> None:
         else:
             row |= {"label": number % len(facts.classes)}
         rows.append(row)
-    schema = tables.SamplesVqa if facts.task == "vqa" else tables.SamplesDiagnosis
+    schema = SamplesVqa if facts.task == "vqa" else SamplesDiagnosis
     types = tables.columns(schema)
     tables.write(schema, pl.DataFrame([{key: row.get(key) for key in types} for row in rows], schema=types), paths.samples(name, "test"))
     twins = [("test", f"p{number}", "train", "exact-image", "t0") for number in range(TWINS.get(name, 0))]

@@ -24,6 +24,7 @@ from medbench.adapt.job import Samples, class_weights, weighted_loss
 from medbench.adapt.selection import Score, choose, macro_auroc
 from medbench.errors import MedbenchError
 from medbench.stages import adapt, embed
+from medbench.tasks.diagnosis import SamplesDiagnosis
 from tests.unit import tiny
 
 PROBE = {"kind": "probe", "c_values": [0.01, 1.0], "n_splits": 4, "max_iter": 1000}
@@ -41,7 +42,7 @@ def vectors(model: str, weight: float = 2.0, d: int = 6) -> None:
     """An embeddings table whose first feature tells the class."""
     labels: dict[str, int] = {}
     for split in paths.SPLITS:
-        labels |= dict(tables.read(tables.SamplesDiagnosis, paths.samples("tiny", split)).select("image_id", "label").iter_rows())
+        labels |= dict(tables.read(SamplesDiagnosis, paths.samples("tiny", split)).select("image_id", "label").iter_rows())
     rng = np.random.default_rng(0)
     features = rng.normal(size=(len(labels), d)) * 10 + 50
     features[:, 0] += 10 * weight * np.array(list(labels.values()))
@@ -53,11 +54,11 @@ def vectors(model: str, weight: float = 2.0, d: int = 6) -> None:
 
 
 def probe_params(**recipe: Any) -> adapt.Params:
-    return adapt.Params("medbench.adapt.probe", None, PROBE | recipe, tiny.CLASSES, 0)
+    return adapt.Params("medbench.adapt.probe", "diagnosis", None, PROBE | recipe, tiny.CLASSES, 0)
 
 
 def lora_params(folder: Path, architecture: str = "clip", **recipe: Any) -> adapt.Params:
-    return adapt.Params(LORA, tiny.source(architecture, folder)._asdict(), tiny.RECIPE | recipe, tiny.CLASSES, 0)
+    return adapt.Params(LORA, "diagnosis", tiny.source(architecture, folder)._asdict(), tiny.RECIPE | recipe, tiny.CLASSES, 0)
 
 
 def weights(model: str, mode: str) -> bytes:
@@ -104,12 +105,12 @@ def test_classes_weigh_the_same() -> None:
 
 def test_the_probe_is_sklearns_on_standardised_train_and_val(data: Path) -> None:
     vectors("m")
-    adapt.run(probe_params(), "tiny", "m", "lp")
+    adapt.STAGE.execute(probe_params(), "tiny", "m", "lp")
     said = certificate("m", "lp")
     features, labels = [], []
     table = dict(tables.read(tables.Embeddings, paths.embeddings("tiny", "m")).select("image_id", "features").iter_rows())
     for split in ("train", "val"):
-        frame = tables.read(tables.SamplesDiagnosis, paths.samples("tiny", split))
+        frame = tables.read(SamplesDiagnosis, paths.samples("tiny", split))
         features += [table[image] for image in frame["image_id"]]
         labels += frame["label"].to_list()
     x = StandardScaler().fit_transform(np.array(features))
@@ -126,19 +127,19 @@ def test_the_probe_is_sklearns_on_standardised_train_and_val(data: Path) -> None
 
 def test_the_probe_never_looks_at_test(data: Path) -> None:
     vectors("m")
-    adapt.run(probe_params(), "tiny", "m", "lp")
+    adapt.STAGE.execute(probe_params(), "tiny", "m", "lp")
     before = weights("m", "lp")
     path = paths.samples("tiny", "test")
-    frame = tables.read(tables.SamplesDiagnosis, path)
-    tables.write(tables.SamplesDiagnosis, frame.with_columns(1 - pl.col("label"), image_id=pl.lit("gone")), path)
-    adapt.run(probe_params(), "tiny", "m", "lp")
+    frame = tables.read(SamplesDiagnosis, path)
+    tables.write(SamplesDiagnosis, frame.with_columns(1 - pl.col("label"), image_id=pl.lit("gone")), path)
+    adapt.STAGE.execute(probe_params(), "tiny", "m", "lp")
     assert weights("m", "lp") == before
 
 
 def test_seed_and_candidates_decide_nothing_but_the_choice(data: Path) -> None:
     vectors("m")
-    adapt.run(probe_params(c_values=[1.0]), "tiny", "m", "lp")
-    adapt.run(probe_params(c_values=[1.0])._replace(seed=9), "tiny", "m", "other")
+    adapt.STAGE.execute(probe_params(c_values=[1.0]), "tiny", "m", "lp")
+    adapt.STAGE.execute(probe_params(c_values=[1.0])._replace(seed=9), "tiny", "m", "other")
     one, other = (linear.read(paths.adapter_files("tiny", "m", mode)[0]) for mode in ("lp", "other"))
     np.testing.assert_array_equal(one.coef, other.coef)
 
@@ -174,8 +175,8 @@ def test_folds_share_no_group_and_fit_on_every_class(n_splits: int, n_groups: in
 
 def relabel(split: str, expression: Any, **more: Any) -> None:
     path = paths.samples("tiny", split)
-    frame = tables.read(tables.SamplesDiagnosis, path)
-    tables.write(tables.SamplesDiagnosis, frame.with_columns(label=pl.lit(expression, dtype=pl.Int16), **more), path)
+    frame = tables.read(SamplesDiagnosis, path)
+    tables.write(SamplesDiagnosis, frame.with_columns(label=pl.lit(expression, dtype=pl.Int16), **more), path)
 
 
 def test_one_class_is_not_enough(data: Path) -> None:
@@ -183,10 +184,10 @@ def test_one_class_is_not_enough(data: Path) -> None:
     relabel("train", 1)
     relabel("val", 1)
     with pytest.raises(MedbenchError, match="cell tiny/m/lp: train holds 1 class of 2"):
-        adapt.run(probe_params(), "tiny", "m", "lp")
+        adapt.STAGE.execute(probe_params(), "tiny", "m", "lp")
     with pytest.raises(MedbenchError, match="no sample of class 'third'"):
         tiny.dataset()
-        adapt.run(probe_params()._replace(classes=(*tiny.CLASSES, "third")), "tiny", "m", "lp")
+        adapt.STAGE.execute(probe_params()._replace(classes=(*tiny.CLASSES, "third")), "tiny", "m", "lp")
     assert not paths.adapter("tiny", "m", "lp").exists() and not list((data / "results/.partial").iterdir())
 
 
@@ -194,14 +195,14 @@ def test_a_single_group_cannot_be_validated_on(data: Path) -> None:
     vectors("m")
     for split in ("train", "val"):
         path = paths.samples("tiny", split)
-        tables.write(tables.SamplesDiagnosis, tables.read(tables.SamplesDiagnosis, path).with_columns(group_id=pl.lit("all")), path)
+        tables.write(SamplesDiagnosis, tables.read(SamplesDiagnosis, path).with_columns(group_id=pl.lit("all")), path)
     with pytest.raises(MedbenchError, match="1 groups in train and val leave no split"):
-        adapt.run(probe_params(), "tiny", "m", "lp")
+        adapt.STAGE.execute(probe_params(), "tiny", "m", "lp")
 
 
 def test_a_candidate_that_does_not_converge_is_not_chosen(data: Path) -> None:
     vectors("m", d=30)
-    adapt.run(probe_params(c_values=[1e-3, 1e6], max_iter=8), "tiny", "m", "lp")
+    adapt.STAGE.execute(probe_params(c_values=[1e-3, 1e6], max_iter=8), "tiny", "m", "lp")
     said = certificate("m", "lp")
     assert [entry["converged"] for entry in said["selection"]["candidates"]] == [True, False]
     assert said["selection"]["C"] == 1e-3 and said["converged"]
@@ -210,7 +211,7 @@ def test_a_candidate_that_does_not_converge_is_not_chosen(data: Path) -> None:
 def test_an_unfinished_solver_is_an_error(data: Path) -> None:
     vectors("m")
     with pytest.raises(MedbenchError, match="the solver did not converge"):
-        adapt.run(probe_params(max_iter=1), "tiny", "m", "lp")
+        adapt.STAGE.execute(probe_params(max_iter=1), "tiny", "m", "lp")
 
 
 # --- adapters
@@ -219,7 +220,7 @@ def test_an_unfinished_solver_is_an_error(data: Path) -> None:
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
 def test_adapters_and_head_learn_and_say_what_they_did(data: Path, architecture: str) -> None:
     folder = tiny.checkpoint(architecture, data / "model")
-    adapt.run(lora_params(folder, architecture, epochs=4), "tiny", "m", "lora")
+    adapt.STAGE.execute(lora_params(folder, architecture, epochs=4), "tiny", "m", "lora")
     said = certificate("m", "lora")
     model = tiny.load(architecture, folder)
     linear = [name for name, _ in model.vision.named_modules() if re.fullmatch(model.lora_targets, name)]
@@ -236,14 +237,14 @@ def test_adapters_and_head_learn_and_say_what_they_did(data: Path, architecture:
 
 def test_adapters_never_look_at_test(data: Path) -> None:
     folder = tiny.checkpoint("clip", data / "model")
-    adapt.run(lora_params(folder, epochs=1), "tiny", "m", "lora")
+    adapt.STAGE.execute(lora_params(folder, epochs=1), "tiny", "m", "lora")
     before = weights("m", "lora")
     path = paths.samples("tiny", "test")
-    frame = tables.read(tables.SamplesDiagnosis, path)
+    frame = tables.read(SamplesDiagnosis, path)
     images = tables.read(tables.Images, paths.images("tiny"))
     tables.write(tables.Images, images.filter(~pl.col("image_id").is_in(frame["image_id"].to_list())), paths.images("tiny"))
-    tables.write(tables.SamplesDiagnosis, frame.with_columns(1 - pl.col("label")), path)
-    adapt.run(lora_params(folder, epochs=1), "tiny", "m", "lora")
+    tables.write(SamplesDiagnosis, frame.with_columns(1 - pl.col("label")), path)
+    adapt.STAGE.execute(lora_params(folder, epochs=1), "tiny", "m", "lora")
     assert weights("m", "lora") == before
 
 
@@ -268,16 +269,16 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, wanted: tuple[int, int], steps: l
 def test_an_interrupted_training_ends_as_an_undisturbed_one(data: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Between epochs, and within one where a state is kept after every step."""
     params = lora_params(tiny.checkpoint("clip", data / "model"), epochs=3)
-    adapt.run(params, "tiny", "m", "lora")
+    adapt.STAGE.execute(params, "tiny", "m", "lora")
     undisturbed = weights("m", "lora"), certificate("m", "lora")
     paths.adapter_files("tiny", "m", "lora")[0].unlink()
     steps: list[tuple[int, int]] = []
     killed_at(monkeypatch, (1, step), steps)
     monkeypatch.setattr(training.Training, "_is_due", lambda self: True)
     with pytest.raises(_Killed):
-        adapt.run(params, "tiny", "m", "lora")
+        adapt.STAGE.execute(params, "tiny", "m", "lora")
     assert not paths.adapter_files("tiny", "m", "lora")[0].exists()
-    adapt.run(params, "tiny", "m", "lora")
+    adapt.STAGE.execute(params, "tiny", "m", "lora")
     assert sorted(steps) == sorted([*((epoch, step) for epoch in range(3) for step in range(3)), (1, step)])  # one step begun twice
     assert (weights("m", "lora"), certificate("m", "lora")) == undisturbed
     assert not list((data / "results/.partial").iterdir())
@@ -304,8 +305,8 @@ def test_a_kill_at_nine_tenths_costs_at_most_a_fifth(data: Path, monkeypatch: py
     monkeypatch.setattr(torch, "save", saved)
     params = lora_params(tiny.checkpoint("clip", data / "model"), epochs=1, batch_size=1)
     with pytest.raises(_Killed):
-        adapt.run(params, "tiny", "m", "lora")
-    adapt.run(params, "tiny", "m", "lora")
+        adapt.STAGE.execute(params, "tiny", "m", "lora")
+    adapt.STAGE.execute(params, "tiny", "m", "lora")
     assert len(steps) - 1 <= 1.2 * 40
     assert clock[0] <= 60 * 48 * (1 + training.SHARE)
 
@@ -313,7 +314,7 @@ def test_a_kill_at_nine_tenths_costs_at_most_a_fifth(data: Path, monkeypatch: py
 @pytest.mark.parametrize("spoiled", ["origin", "truncated"])
 def test_a_state_of_something_else_is_not_resumed(data: Path, monkeypatch: pytest.MonkeyPatch, spoiled: str) -> None:
     params = lora_params(tiny.checkpoint("clip", data / "model"), epochs=2)
-    adapt.run(params, "tiny", "m", "lora")
+    adapt.STAGE.execute(params, "tiny", "m", "lora")
     undisturbed = weights("m", "lora")
     resume = training.Training.resume
 
@@ -331,7 +332,7 @@ def test_a_state_of_something_else_is_not_resumed(data: Path, monkeypatch: pytes
         resume(self)
 
     monkeypatch.setattr(training.Training, "resume", planted)
-    adapt.run(params, "tiny", "m", "lora")
+    adapt.STAGE.execute(params, "tiny", "m", "lora")
     assert weights("m", "lora") == undisturbed
 
 
@@ -340,7 +341,7 @@ def test_mapped_pixels_and_recomputed_activations_change_nothing(data: Path, mon
     tensors = []
     for mode, limit, recomputed in (("plain", 2**30, False), ("lean", 0, True)):
         monkeypatch.setattr(pixels, "IN_MEMORY", limit)
-        adapt.run(lora_params(folder, gradient_checkpointing=recomputed, epochs=2), "tiny", "m", mode)
+        adapt.STAGE.execute(lora_params(folder, gradient_checkpointing=recomputed, epochs=2), "tiny", "m", mode)
         adapted = classifiers.read(paths.adapter_files("tiny", "m", mode)[0], tiny.load("clip", folder))
         tensors.append(adapted.saved())
     for name, value in tensors[0].items():
@@ -350,13 +351,13 @@ def test_mapped_pixels_and_recomputed_activations_change_nothing(data: Path, mon
 def test_the_seed_decides_the_adapters(data: Path) -> None:
     folder = tiny.checkpoint("clip", data / "model")
     for mode, seed in (("one", 0), ("two", 1), ("three", 0)):
-        adapt.run(lora_params(folder, epochs=1)._replace(seed=seed), "tiny", "m", mode)
+        adapt.STAGE.execute(lora_params(folder, epochs=1)._replace(seed=seed), "tiny", "m", mode)
     assert weights("m", "one") == weights("m", "three") != weights("m", "two")
 
 
 def test_a_validation_split_of_one_class_chooses_by_loss(data: Path) -> None:
     relabel("val", 0)
-    adapt.run(lora_params(tiny.checkpoint("clip", data / "model"), epochs=2), "tiny", "m", "lora")
+    adapt.STAGE.execute(lora_params(tiny.checkpoint("clip", data / "model"), epochs=2), "tiny", "m", "lora")
     said = certificate("m", "lora")["selection"]
     assert said["by"] == "loss" and [entry["auroc"] for entry in said["candidates"]] == [None, None]
     assert said["epoch"] == 1 + int(np.argmin([entry["loss"] for entry in said["candidates"]]))
@@ -365,7 +366,7 @@ def test_a_validation_split_of_one_class_chooses_by_loss(data: Path) -> None:
 def test_a_loss_that_is_not_finite_is_an_error(data: Path) -> None:
     folder = tiny.checkpoint("clip", data / "model")
     with pytest.raises(MedbenchError, match="cell tiny/m/lora: the training loss is not finite in epoch 1"):
-        adapt.run(lora_params(folder, learning_rate=1e20, head_learning_rate=1e20, warmup=0.0), "tiny", "m", "lora")
+        adapt.STAGE.execute(lora_params(folder, learning_rate=1e20, head_learning_rate=1e20, warmup=0.0), "tiny", "m", "lora")
     assert not paths.adapter("tiny", "m", "lora").exists()
 
 

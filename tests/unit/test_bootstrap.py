@@ -10,9 +10,13 @@ import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from medbench import paths, tables
+from medbench import paths, tables, tasks
 from medbench.metrics import diagnosis
-from medbench.metrics.scored import PRIMARY, Measure, ScoredDiagnosis, ScoredVqa
+from medbench.metrics.measure import Measure
+from medbench.tasks.diagnosis import PredictionsDiagnosis, ScoredDiagnosis
+from medbench.tasks.vqa import PredictionsVqa, ScoredVqa
+
+PRIMARY = {name: tasks.get(name).primary for name in tasks.names()}
 from medbench.stats.resamples import BLOCK, Groups, Resamples
 from medbench.stats.table import Plan, estimates, replicates, rows
 
@@ -178,8 +182,8 @@ def test_tables_are_byte_equal_for_any_thread_count(tmp_path: Path, monkeypatch:
             "draws": None,
             "by_prompts": None,
         }
-        frame = pl.DataFrame(columns, schema=tables.columns(tables.PredictionsDiagnosis))
-        tables.write(tables.PredictionsDiagnosis, frame, paths.predictions("data", model, "ots"))
+        frame = pl.DataFrame(columns, schema=tables.columns(PredictionsDiagnosis))
+        tables.write(PredictionsDiagnosis, frame, paths.predictions("data", model, "ots"))
         n = 200
         answers = {
             "sample_id": [f"s{i}" for i in range(n)], "group_id": [f"g{i % 70}" for i in range(n)],
@@ -188,8 +192,8 @@ def test_tables_are_byte_equal_for_any_thread_count(tmp_path: Path, monkeypatch:
             "answer": ["yes" if i % (3 + number) else "the lower left lobe" for i in range(n)],
             "finish_reason": ["stop"] * n, "n_tokens": [1] * n,
         }  # fmt: skip
-        frame = pl.DataFrame(answers, schema=tables.columns(tables.PredictionsVqa))
-        tables.write(tables.PredictionsVqa, frame, paths.predictions("questions", model, "ots"))
+        frame = pl.DataFrame(answers, schema=tables.columns(PredictionsVqa))
+        tables.write(PredictionsVqa, frame, paths.predictions("questions", model, "ots"))
     shared = pl.DataFrame(
         [("test", f"s{i}", "train", "exact-image", "t0") for i in range(50)], schema=tables.columns(tables.Twins), orient="row"
     )

@@ -20,6 +20,7 @@ from medbench.errors import MedbenchError
 from medbench.models.contrastive.clip import Clip
 from medbench.models.contrastive.siglip import Siglip
 from medbench.stages import adapt
+from medbench.tasks.diagnosis import SamplesDiagnosis
 from tests.unit import tiny
 
 Patch = pytest.MonkeyPatch
@@ -36,8 +37,11 @@ def run(architecture: str = "clip", **recipe: Any) -> None:
     if not Path("model").exists():
         tiny.checkpoint(architecture, Path("model"))
     source = tiny.source(architecture, Path("model"))._asdict()
-    adapt.run(
-        adapt.Params("medbench.adapt.contrastive_lora", source, tiny.RECIPE | {"epochs": 1} | recipe, tiny.CLASSES, 0), "tiny", "m", "lora"
+    adapt.STAGE.execute(
+        adapt.Params("medbench.adapt.contrastive_lora", "diagnosis", source, tiny.RECIPE | {"epochs": 1} | recipe, tiny.CLASSES, 0),
+        "tiny",
+        "m",
+        "lora",
     )
 
 
@@ -105,25 +109,25 @@ def test_evaluation_mode_forgotten(data: Path, monkeypatch: Patch) -> None:
 
 
 def test_test_samples_in_selection(data: Path) -> None:
-    test = tables.read(tables.SamplesDiagnosis, paths.samples("tiny", "test"))
-    validation = tables.read(tables.SamplesDiagnosis, paths.samples("tiny", "val"))
-    tables.write(tables.SamplesDiagnosis, pl.concat([validation, test[3:5]]), paths.samples("tiny", "val"))
+    test = tables.read(SamplesDiagnosis, paths.samples("tiny", "test"))
+    validation = tables.read(SamplesDiagnosis, paths.samples("tiny", "val"))
+    tables.write(SamplesDiagnosis, pl.concat([validation, test[3:5]]), paths.samples("tiny", "val"))
     refused(r"2 test samples were used in training or selection \(test-3\)")
 
 
 def test_test_samples_in_the_search_of_a_probe(data: Path) -> None:
-    test = tables.read(tables.SamplesDiagnosis, paths.samples("tiny", "test"))
+    test = tables.read(SamplesDiagnosis, paths.samples("tiny", "test"))
     images = tables.read(tables.Images, paths.images("tiny"))["image_id"]
     features = torch.randn(len(images), 80, generator=torch.Generator().manual_seed(0)).tolist()
     frame = pl.DataFrame(
         {"image_id": images, "features": features, "embeddings": [None] * len(images)}, schema=tables.columns(tables.Embeddings)
     )
     tables.write(tables.Embeddings, frame, paths.embeddings("tiny", "m"))
-    train = tables.read(tables.SamplesDiagnosis, paths.samples("tiny", "train"))
-    tables.write(tables.SamplesDiagnosis, pl.concat([train, test[:1]]), paths.samples("tiny", "train"))
+    train = tables.read(SamplesDiagnosis, paths.samples("tiny", "train"))
+    tables.write(SamplesDiagnosis, pl.concat([train, test[:1]]), paths.samples("tiny", "train"))
     recipe = {"kind": "probe", "c_values": [1.0], "n_splits": 2, "max_iter": 1000}
     with pytest.raises(MedbenchError, match=r"1 test samples were used in training or selection \(test-0\)"):
-        adapt.run(adapt.Params("medbench.adapt.probe", None, recipe, tiny.CLASSES, 0), "tiny", "m", "lp")
+        adapt.STAGE.execute(adapt.Params("medbench.adapt.probe", "diagnosis", None, recipe, tiny.CLASSES, 0), "tiny", "m", "lp")
     assert not paths.adapter("tiny", "m", "lp").exists()
 
 

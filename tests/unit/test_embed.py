@@ -38,7 +38,7 @@ def read(model: str) -> pl.DataFrame:
 def test_every_image_has_features_and_what_is_evaluated_has_embeddings(data: Path) -> None:
     folder = tiny.checkpoint("clip", data / "model")
     params = embed.Params(Source("medbench.models.contrastive.clip", str(folder))._asdict(), 8)
-    facts = embed.run(params, "tiny", "clip")
+    facts = embed.STAGE.execute(params, "tiny", "clip")
     images, found = tables.read(tables.Images, paths.images("tiny")), read("clip")
     assert (facts["images"], facts["image_processor"]) == (len(images), "CLIPImageProcessorPil")
     assert set(facts) == {"images", "image_processor", "images_per_second", "parameters", "flops_per_image", "weights"}
@@ -56,14 +56,14 @@ def test_equal_inputs_give_byte_equal_tables(data: Path) -> None:
     folder = tiny.checkpoint("siglip", data / "model")
     params = embed.Params(Source("medbench.models.contrastive.siglip", str(folder))._asdict(), 8)
     for name in ("one", "two"):
-        embed.run(params, "tiny", name)
+        embed.STAGE.execute(params, "tiny", name)
     assert paths.embeddings("tiny", "one").read_bytes() == paths.embeddings("tiny", "two").read_bytes()
 
 
 def test_row_groups_do_not_follow_batches_and_change_no_row(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    embed.run(RAW, "tiny", "whole")
+    embed.STAGE.execute(RAW, "tiny", "whole")
     monkeypatch.setattr(embed, "ROW_GROUP", 10)
-    embed.run(RAW, "tiny", "parts")
+    embed.STAGE.execute(RAW, "tiny", "parts")
     assert read("parts").equals(read("whole"))
     file = pq.ParquetFile(paths.embeddings("tiny", "parts"))
     rows = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
@@ -82,7 +82,7 @@ def test_a_vector_that_is_not_finite_names_its_image_and_writes_nothing(data: Pa
 
     monkeypatch.setattr(loading, "load", lambda *args: Broken())
     with pytest.raises(MedbenchError, match=f"image {bad}: the model's output is not finite"):
-        embed.run(RAW, "tiny", "broken")
+        embed.STAGE.execute(RAW, "tiny", "broken")
     assert not paths.embeddings("tiny", "broken").parent.exists() and not list(paths.partial("").iterdir())
 
 
@@ -91,21 +91,21 @@ def test_a_broken_image_writes_nothing(data: Path) -> None:
     broken = images.with_columns(pl.when(pl.int_range(pl.len()) == 5).then(pl.lit(b"no image")).otherwise("image").alias("image"))
     tables.write(tables.Images, broken, paths.images("tiny"))
     with pytest.raises(MedbenchError, match=f"image {images['image_id'][5]}: cannot be decoded"):
-        embed.run(RAW, "tiny", "broken")
+        embed.STAGE.execute(RAW, "tiny", "broken")
     assert not paths.embeddings("tiny", "broken").parent.exists() and not list(paths.partial("").iterdir())
 
 
 def test_no_images_is_an_error(data: Path) -> None:
     tables.write(tables.Images, tables.empty(tables.Images), paths.images("tiny"))
     with pytest.raises(MedbenchError, match="holds no image"):
-        embed.run(RAW, "tiny", "none")
+        embed.STAGE.execute(RAW, "tiny", "none")
     assert not paths.embeddings("tiny", "none").exists()
 
 
 def test_the_baseline_is_embedded_without_torch(data: Path) -> None:
     code = f"""import sys
 from medbench.stages import embed
-embed.run(embed.Params(*{tuple(RAW)!r}), 'tiny', 'raw')
+embed.STAGE.execute(embed.Params(*{tuple(RAW)!r}), 'tiny', 'raw')
 sys.exit('torch' in sys.modules)"""
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], check=False, env={"PYTHONPATH": str(root)}).returncode == 0

@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from medbench import cells, cli, config, paths
-from medbench.jobs import archives, fetching
 from medbench.errors import Interrupted, MedbenchError
+from medbench.jobs import archives, fetching
 from medbench.stages import fetch, prepare
 from tests.unit import official
 from tests.unit.hubserver import COMMIT, REPO, Hub, serving

@@ -6,11 +6,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from medbench import paths, tables
+from medbench import paths, tables, tasks
 from medbench.analysis.gaps import NOBODY, Estimate, Pair, Study, Unpaired, global_table, pooled_table, rq_table
 from medbench.cells import Cell, Entrant
 from medbench.errors import MedbenchError
-from medbench.metrics.scored import PRIMARY, Measure, Task
+from medbench.metrics.measure import Measure
+from medbench.tasks.diagnosis import PredictionsDiagnosis
+from medbench.tasks.vqa import PredictionsVqa
+
+PRIMARY = {name: tasks.get(name).primary for name in tasks.names()}
 from medbench.stages import gaps, interval, score
 
 AUROC, ACCURACY = PRIMARY["diagnosis"], Measure("accuracy", "standard", "all")
@@ -196,8 +200,8 @@ def predict(cell: Cell, quality: float, spoil: dict[int, float] | None = None, i
         "draws": None,
         "by_prompts": None,
     }
-    frame = pl.DataFrame(columns, schema=tables.columns(tables.PredictionsDiagnosis))
-    tables.write(tables.PredictionsDiagnosis, frame, paths.predictions(*cell))
+    frame = pl.DataFrame(columns, schema=tables.columns(PredictionsDiagnosis))
+    tables.write(PredictionsDiagnosis, frame, paths.predictions(*cell))
     score.run(score.Params("diagnosis"), *cell)
     interval.run(interval.Params("diagnosis", 0, 200, 400, 0.95, False, 30), *cell)
 
@@ -346,7 +350,7 @@ def test_a_class_absent_from_test_leaves_the_other_metrics() -> None:
         predict(cell, 0.3)
         path = paths.predictions(*cell)
         frame = pl.read_parquet(path).with_columns(label=pl.lit(0, dtype=pl.Int16))
-        tables.write(tables.PredictionsDiagnosis, frame, path)
+        tables.write(PredictionsDiagnosis, frame, path)
         interval.run(interval.Params("diagnosis", 0, 200, 400, 0.95, False, 30), *cell)
     made = run(ALL)["rq1"]
     assert auroc(made)["gap"] is None
@@ -359,7 +363,7 @@ def test_one_group_gives_a_gap_without_interval_and_p() -> None:
     for cell in ALL:
         predict(cell, 0.3)
         path = paths.predictions(*cell)
-        tables.write(tables.PredictionsDiagnosis, pl.read_parquet(path).with_columns(group_id=pl.lit("g")), path)
+        tables.write(PredictionsDiagnosis, pl.read_parquet(path).with_columns(group_id=pl.lit("g")), path)
         interval.run(interval.Params("diagnosis", 0, 200, 400, 0.95, False, 30), *cell)
     for frame in (run(ALL)["rq1"], run(ALL)["global"]):
         assert frame["gap"].null_count() == 0
@@ -377,8 +381,8 @@ def test_no_open_question_leaves_the_closed_ones() -> None:
             "is_yes_no": [True] * N, "question": ["is it?"] * N, "reference": ["yes"] * N,
             "answer": ["yes" if one else "no" for one in right], "finish_reason": ["stop"] * N, "n_tokens": [1] * N,
         }  # fmt: skip
-        frame = pl.DataFrame(columns, schema=tables.columns(tables.PredictionsVqa))
-        tables.write(tables.PredictionsVqa, frame, paths.predictions(*cell))
+        frame = pl.DataFrame(columns, schema=tables.columns(PredictionsVqa))
+        tables.write(PredictionsVqa, frame, paths.predictions(*cell))
         score.run(score.Params("vqa"), *cell)
         interval.run(interval.Params("vqa", 0, 200, 400, 0.95, False, 30), *cell)
     made = run(cells, "vqa")["rq1"]

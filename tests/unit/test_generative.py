@@ -27,6 +27,8 @@ from medbench.predict import generative, question_baseline
 from medbench.stages import gaps
 from medbench.stages import predict as stage
 from medbench.stages.predict import Params
+from medbench.tasks import vqa
+from medbench.tasks.vqa import PredictionsVqa
 from tests.unit import asked, tiny_generative
 
 REAL = os.environ.get("MEDBENCH_REAL_DATA")
@@ -170,8 +172,8 @@ def test_predictions_are_equal_for_every_batch_size_and_keep_what_scoring_needs(
     monkeypatch.setattr(generative, "WINDOW", 3)
     assert answers(folder, 7, tmp_path / "windows").equals(frames[0])
     table = tmp_path / "p.parquet"
-    tables.write(tables.PredictionsVqa, frames[0], table)
-    test = stored.asked("d", "test")
+    tables.write(PredictionsVqa, frames[0], table)
+    test = vqa.asked("d", "test")
     assert frames[0]["question"].to_list() == test.questions and frames[0]["reference"].to_list() == test.answers
     assert frames[0]["n_tokens"].max() <= asked.ASKING.max_new_tokens  # type: ignore[operator]
 
@@ -262,7 +264,7 @@ def test_the_stage_says_how_answers_ended(tmp_path: Path, monkeypatch: pytest.Mo
     asked.dataset("d", patients=(1, 1, 2))
     facts = stage.run(params(asked.checkpoint(tmp_path / "tiny"), 4), "d", "tiny", "ots")
     assert set(facts["finish_reasons"]) <= {"stop", "length", "repetition"}
-    assert sum(facts["finish_reasons"].values()) == len(stored.asked("d", "test").questions)
+    assert sum(facts["finish_reasons"].values()) == len(vqa.asked("d", "test").questions)
 
 
 def test_a_broken_image_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,7 +282,7 @@ def test_baselines_need_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for name in ("constant_answer", "question_only"):
         source = {"module": f"medbench.models.baseline.{name}", "checkpoint": None, "revision": None, "batch_size": 1}
         frame = question_baseline.predict(Params("m", "vqa", source, ()), "d", name, "ots", Work(tmp_path))
-        tables.write(tables.PredictionsVqa, frame, tmp_path / "p.parquet")
+        tables.write(PredictionsVqa, frame, tmp_path / "p.parquet")
         assert frame.filter("is_yes_no")["answer"].is_in(["yes", "no"]).all()
 
 
@@ -326,7 +328,7 @@ def test_controls_hide_the_image_or_show_another_groups(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     asked.dataset("d", patients=(2, 1, 5))
     folder = asked.checkpoint(tmp_path / "tiny")
-    test, groups = stored.asked("d", "test"), stored.groups("d", "test")
+    test, groups = vqa.asked("d", "test"), stored.groups("d", "test")
     other = generative.shuffled("d", test, 0)
     owner = dict(zip(test.image_ids, groups, strict=True))
     assert all(owner[image] != group for image, group in zip(other, groups, strict=True))
@@ -346,7 +348,7 @@ def test_one_group_has_no_other_image(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     asked.dataset("d", patients=(1, 1, 1))
     with pytest.raises(MedbenchError, match="holds one group only"):
-        generative.shuffled("d", stored.asked("d", "test"), 0)
+        generative.shuffled("d", vqa.asked("d", "test"), 0)
 
 
 def test_controls_are_of_generative_models_and_adapt_nothing() -> None:
@@ -393,7 +395,7 @@ def test_ask_answers_as_predict_does(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "w").mkdir()
     put = {"question": "{question}", "yes_no": "{question} Answer yes or no.", "max_new_tokens": 32}
     frame = generative.predict(params(folder, 4)._replace(asking=put), "d", "tiny", "ots", Work(tmp_path / "w"))
-    test = stored.asked("d", "test")
+    test = vqa.asked("d", "test")
     images = dict(tables.read(tables.Images, Path("results/data/d/images.parquet"), ["image_id", "image"]).iter_rows())
     Path("one.png").write_bytes(images[test.image_ids[0]])
     assert cli.main(["ask", str(folder), "one.png", test.questions[0], "--architecture", "llava"]) == 0

@@ -12,6 +12,7 @@ import pytest
 from medbench import cli, paths, tables
 from medbench.jobs import rerun
 from medbench.stages import STAGES, interval, ledger, score, twins
+from medbench.tasks.diagnosis import PredictionsDiagnosis, ScoresDiagnosis
 
 ROOT = Path(__file__).parents[2]
 WITHOUT_MODEL = ("fetch", "prepare", "score", "twins", "interval", "gaps", "ledger", "report")
@@ -60,8 +61,8 @@ def cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str, str
         "draws": [None, None],
         "by_prompts": [None, None],
     }
-    frame = pl.DataFrame(columns, schema=tables.columns(tables.PredictionsDiagnosis))
-    tables.write(tables.PredictionsDiagnosis, frame, paths.predictions("d", "m", "ots"))
+    frame = pl.DataFrame(columns, schema=tables.columns(PredictionsDiagnosis))
+    tables.write(PredictionsDiagnosis, frame, paths.predictions("d", "m", "ots"))
     return "d", "m", "ots"
 
 
@@ -72,7 +73,7 @@ def test_a_handed_job_reads_no_configuration_and_records_the_same(cell: tuple[st
     assert run(code, Path()) == "[]"
     record = json.loads(paths.run_record(paths.scores(*cell)).read_text())
     assert record["params"] == json.loads(tracked) and record["libraries"] == ["numpy", "polars"]
-    assert tables.read(tables.ScoresDiagnosis, paths.scores(*cell))["correct"].to_list() == [1.0, 0.0]
+    assert tables.read(ScoresDiagnosis, paths.scores(*cell))["correct"].to_list() == [1.0, 0.0]
 
 
 HANDED: list[tuple[Any, Any]] = [

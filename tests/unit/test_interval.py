@@ -10,6 +10,8 @@ import pytest
 
 from medbench import config, paths, tables
 from medbench.stages import interval, score
+from medbench.tasks.diagnosis import PredictionsDiagnosis
+from medbench.tasks.vqa import PredictionsVqa
 
 CELL = "data", "model", "lp"
 PARAMS = interval.Params("diagnosis", 0, 200, 400, 0.95, False, 30)
@@ -39,13 +41,13 @@ def questions(n: int = 60) -> pl.DataFrame:
             "answer": ["maybe" if i % 10 == 1 else "yes" if one else "lung" for i, one in enumerate(closed)],
             "finish_reason": ["stop"] * n, "n_tokens": [1] * n,
         },
-        schema=tables.columns(tables.PredictionsVqa),
+        schema=tables.columns(PredictionsVqa),
     )  # fmt: skip
 
 
 def answered(frame: pl.DataFrame) -> dict[tuple[str, str, str], dict[str, object]]:
     """The percentile rows of a question-answering cell by metric, scoring and subset."""
-    tables.write(tables.PredictionsVqa, frame, paths.predictions(*CELL))
+    tables.write(PredictionsVqa, frame, paths.predictions(*CELL))
     score.run(score.Params("vqa"), *CELL)
     interval.run(PARAMS._replace(task="vqa"), *CELL)
     made = tables.read(tables.Intervals, paths.intervals(*CELL)).filter(pl.col("method") == "percentile")
@@ -66,11 +68,11 @@ def predictions(
         "draws": None,
         "by_prompts": None,
     }
-    return pl.DataFrame(columns, schema=tables.columns(tables.PredictionsDiagnosis))
+    return pl.DataFrame(columns, schema=tables.columns(PredictionsDiagnosis))
 
 
 def make(frame: pl.DataFrame, params: interval.Params = PARAMS, cell: tuple[str, str, str] = CELL) -> pl.DataFrame:
-    tables.write(tables.PredictionsDiagnosis, frame, paths.predictions(*cell))
+    tables.write(PredictionsDiagnosis, frame, paths.predictions(*cell))
     interval.run(params, *cell)
     return tables.read(tables.Intervals, paths.intervals(*cell))
 

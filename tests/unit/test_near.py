@@ -24,6 +24,7 @@ from medbench.datasets.layouts import embed
 from medbench.datasets.near import close_pairs
 from medbench.errors import MedbenchError
 from medbench.stages import adapt, ledger, prepare, twins
+from medbench.tasks import diagnosis
 from tests.unit import tiny
 from tests.unit.test_data_helpers import card, entry, labelled, samples
 
@@ -125,13 +126,13 @@ def test_blank_images_by_the_thousand_are_no_trouble() -> None:
 def test_clean_modes_train_without_the_twins_of_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     tiny.dataset()
-    ids = stored.samples("tiny", "train", 2).sample_ids
+    ids = diagnosis.samples("tiny", "train", 2).sample_ids
     rows = [("train", ids[0], "test", "exact-image", "test-0"), ("train", ids[3], "val", "exact-image", "val-0")]
     tables.write(tables.Twins, pl.DataFrame(rows, schema=tables.columns(tables.Twins), orient="row"), paths.twins("tiny"))
     assert stored.twins_of_test("tiny") == {ids[0]}
-    assert stored.samples("tiny", "train", 2, stored.twins_of_test("tiny")).sample_ids == ids[1:]
+    assert diagnosis.samples("tiny", "train", 2, stored.twins_of_test("tiny")).sample_ids == ids[1:]
     with pytest.raises(MedbenchError, match="the images of all 40 samples stand in test too"):
-        stored.samples("tiny", "train", 2, frozenset(ids))
+        diagnosis.samples("tiny", "train", 2, frozenset(ids))
 
 
 def test_a_clean_mode_reads_twins_and_others_do_not() -> None:

@@ -175,18 +175,18 @@ def test_an_interrupted_embed_equals_an_undisturbed_one_and_decodes_nothing_twic
     folder = tiny.checkpoint("clip", data / "model")
     params = embed.Params(Source("medbench.models.contrastive.clip", str(folder))._asdict(), 8)
     path = paths.embeddings("tiny", "clip")
-    embed.run(params, "tiny", "clip")
+    embed.STAGE.execute(params, "tiny", "clip")
     undisturbed, n_images = path.read_bytes(), 81
     path.unlink()
     with monkeypatch.context() as patch:
         dies_after(patch, 7)
         with pytest.raises(_Killed):
-            embed.run(params, "tiny", "clip")
+            embed.STAGE.execute(params, "tiny", "clip")
     assert not path.exists()
     [journal] = paths.partial("").glob("*/batches")
     journal.write_bytes(journal.read_bytes()[:-3])  # the seventh batch is cut off
     seen = decodes(monkeypatch, embed)
-    embed.run(params, "tiny", "clip")
+    embed.STAGE.execute(params, "tiny", "clip")
     assert len(seen) == n_images - 6 * 8
     assert path.read_bytes() == undisturbed
     assert list(paths.partial("").iterdir()) == []
@@ -194,21 +194,24 @@ def test_an_interrupted_embed_equals_an_undisturbed_one_and_decodes_nothing_twic
 
 def test_an_interrupted_lora_prediction_equals_an_undisturbed_one(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tiny.source("clip", tiny.checkpoint("clip", data / "model"))._asdict()
-    adapt.run(
-        adapt.Params("medbench.adapt.contrastive_lora", source, {**tiny.RECIPE, "epochs": 1}, tiny.CLASSES, 0), "tiny", "clip", "lora"
+    adapt.STAGE.execute(
+        adapt.Params("medbench.adapt.contrastive_lora", "diagnosis", source, {**tiny.RECIPE, "epochs": 1}, tiny.CLASSES, 0),
+        "tiny",
+        "clip",
+        "lora",
     )
     params = predict.Params("medbench.predict.contrastive_lora", "diagnosis", source, tiny.CLASSES, True)
     path = paths.predictions("tiny", "clip", "lora")
-    predict.run(params, "tiny", "clip", "lora")
+    predict.STAGE.execute(params, "tiny", "clip", "lora")
     undisturbed = path.read_bytes()
     with monkeypatch.context() as patch:
         dies_after(patch, 2)
         with pytest.raises(_Killed):
-            predict.run(params, "tiny", "clip", "lora")
+            predict.STAGE.execute(params, "tiny", "clip", "lora")
     from medbench.predict import contrastive_lora
 
     seen = decodes(monkeypatch, contrastive_lora)
-    predict.run(params, "tiny", "clip", "lora")
+    predict.STAGE.execute(params, "tiny", "clip", "lora")
     assert len(seen) == 23 - 2 * 8  # images of the test split
     assert path.read_bytes() == undisturbed
 
@@ -219,14 +222,14 @@ def test_an_interrupted_questioning_equals_an_undisturbed_one(tmp_path: Path, mo
     source = {"module": asked.MODULE, "checkpoint": str(asked.checkpoint(tmp_path / "model")), "revision": None, "batch_size": 7}
     params = predict.Params("medbench.predict.generative", "vqa", source, (), False, asked.ASKING._asdict())
     path = paths.predictions("d", "tiny", "ots")
-    predict.run(params, "d", "tiny", "ots")
+    predict.STAGE.execute(params, "d", "tiny", "ots")
     undisturbed, n_questions = path.read_bytes(), 40
     with monkeypatch.context() as patch:
         dies_after(patch, 3)
         with pytest.raises(_Killed):
-            predict.run(params, "d", "tiny", "ots")
+            predict.STAGE.execute(params, "d", "tiny", "ots")
     seen = decodes(monkeypatch, generative)
-    predict.run(params, "d", "tiny", "ots")
+    predict.STAGE.execute(params, "d", "tiny", "ots")
     assert len(seen) == n_questions - 3 * 7
     assert path.read_bytes() == undisturbed
 
@@ -251,10 +254,10 @@ def test_other_inputs_or_parameters_do_not_go_on(data: Path, monkeypatch: pytest
     with monkeypatch.context() as patch:
         dies_after(patch, 4)
         with pytest.raises(_Killed):
-            embed.run(params, "tiny", "clip")
+            embed.STAGE.execute(params, "tiny", "clip")
     change(data)
     seen = decodes(monkeypatch, embed)
-    embed.run(params._replace(batch_size=9) if change is changed_batch_size else params, "tiny", "clip")
+    embed.STAGE.execute(params._replace(batch_size=9) if change is changed_batch_size else params, "tiny", "clip")
     assert len(seen) == 81
 
 
@@ -263,10 +266,10 @@ def test_other_code_does_not_go_on(data: Path, monkeypatch: pytest.MonkeyPatch) 
     with monkeypatch.context() as patch:
         dies_after(patch, 4)
         with pytest.raises(_Killed):
-            embed.run(params, "tiny", "raw")
+            embed.STAGE.execute(params, "tiny", "raw")
     monkeypatch.setattr(partial.provenance, "code_digest", lambda modules: "other code")
     seen = decodes(monkeypatch, embed)
-    embed.run(params, "tiny", "raw")
+    embed.STAGE.execute(params, "tiny", "raw")
     assert len(seen) == 81
 
 
@@ -296,15 +299,15 @@ def test_embed_halves_its_batches_says_so_and_goes_on_with_what_fitted(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     params = embed.Params(Source("medbench.models.contrastive.clip", str(tiny.checkpoint("clip", data / "model")))._asdict(), 16)
-    embed.run(params, "tiny", "whole")
+    embed.STAGE.execute(params, "tiny", "whole")
     sizes = small_device(monkeypatch, Clip, "encode_images", 5)
     with monkeypatch.context() as patch:
         dies_after(patch, 2)
         with pytest.raises(_Killed):
-            embed.run(params, "tiny", "halved")
+            embed.STAGE.execute(params, "tiny", "halved")
     assert "16 samples at once do not fit the memory of the GPU; going on with 8" in capsys.readouterr().err
     sizes.clear()
-    facts = embed.run(params, "tiny", "halved")
+    facts = embed.STAGE.execute(params, "tiny", "halved")
     assert "do not fit" not in capsys.readouterr().err
     assert facts["samples_at_once"] == 4 and set(sizes) == {4, 1}  # 81 = 5 * 16 + 1
     np.testing.assert_allclose(vectors("halved"), vectors("whole"), atol=1e-4)
@@ -315,9 +318,9 @@ def test_answers_are_the_same_in_parts(tmp_path: Path, monkeypatch: pytest.Monke
     asked.dataset("d", patients=(2, 1, 5))
     source = {"module": asked.MODULE, "checkpoint": str(asked.checkpoint(tmp_path / "model")), "revision": None, "batch_size": 16}
     params = predict.Params("medbench.predict.generative", "vqa", source, (), False, asked.ASKING._asdict())
-    predict.run(params, "d", "whole", "ots")
+    predict.STAGE.execute(params, "d", "whole", "ots")
     sizes = small_device(monkeypatch, Generative, "generate", 9)
-    assert predict.run(params, "d", "halved", "ots")["samples_at_once"] == 8
+    assert predict.STAGE.execute(params, "d", "halved", "ots")["samples_at_once"] == 8
     assert max(sizes) == 8
     assert paths.predictions("d", "halved", "ots").read_bytes() == paths.predictions("d", "whole", "ots").read_bytes()
 
@@ -325,12 +328,14 @@ def test_answers_are_the_same_in_parts(tmp_path: Path, monkeypatch: pytest.Monke
 def test_accumulated_gradients_keep_the_batch(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without dropout, training in parts ends where training whole does, up to the order of summation."""
     source = tiny.source("clip", tiny.checkpoint("clip", data / "model"))._asdict()
-    params = adapt.Params("medbench.adapt.contrastive_lora", source, {**tiny.RECIPE, "epochs": 2, "dropout": 0.0}, tiny.CLASSES, 0)
+    params = adapt.Params(
+        "medbench.adapt.contrastive_lora", "diagnosis", source, {**tiny.RECIPE, "epochs": 2, "dropout": 0.0}, tiny.CLASSES, 0
+    )
     tensors = []
     for limit in (99, 3):
         with monkeypatch.context() as patch:
             small_device(patch, Clip, "encode_images", limit)
-            facts = adapt.run(params, "tiny", "m", "lora")
+            facts = adapt.STAGE.execute(params, "tiny", "m", "lora")
         tensors.append(load_file(paths.adapter_files("tiny", "m", "lora")[0]))
     trained = [value for name, value in tensors[0].items() if name not in ("head.mean", "head.deviation")]
     weights = {"checkpoint": f"sha256 {digests.tree(Path(source['checkpoint']))}"}
@@ -360,14 +365,14 @@ def test_one_sample_that_does_not_fit_is_one_line_and_keeps_the_work(data: Path,
     params = embed.Params(Source("medbench.models.contrastive.clip", str(tiny.checkpoint("clip", data / "model")))._asdict(), 16)
     small_device(monkeypatch, Clip, "encode_images", 0)
     with pytest.raises(Interrupted, match="the GPU: its memory does not hold the model with a single sample; end what else uses it"):
-        embed.run(params, "tiny", "clip")
+        embed.STAGE.execute(params, "tiny", "clip")
     assert len(list(paths.partial("").glob("*/batches"))) == 1
 
 
 def test_another_error_is_no_matter_of_memory(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Clip, "encode_images", lambda self, pixels: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        embed.run(
+        embed.STAGE.execute(
             embed.Params(Source("medbench.models.contrastive.clip", str(tiny.checkpoint("clip", data / "model")))._asdict(), 16),
             "tiny",
             "clip",

@@ -190,7 +190,9 @@ def test_a_reload_that_answers_otherwise(failures: Callable[[], str], monkeypatc
 @pytest.mark.parametrize("family", tiny_generative.ALL)
 def test_a_completion_that_does_not_continue_its_prompt(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A prompt that ends with half of a word: its tokens are no prefix of prompt + answer, and labels would be cut at a wrong place."""
-    model: Generative = loading.load(Source(loading.module_name("generative", family), str(tiny_generative.checkpoint(family, tmp_path / "m"))))
+    model: Generative = loading.load(
+        Source(loading.module_name("generative", family), str(tiny_generative.checkpoint(family, tmp_path / "m")))
+    )
     plain = type(model).prompt
     monkeypatch.setattr(type(model), "prompt", lambda self, text: plain(self, text) + " no")
     monkeypatch.setattr(type(model), "completion", lambda self, answer: f"rmal{self.tokenizer.eos_token}")
@@ -201,7 +203,9 @@ def test_a_completion_that_does_not_continue_its_prompt(family: str, tmp_path: P
 @pytest.mark.parametrize("family", tiny_generative.ALL)
 def test_right_padding_in_generation(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison of a batch with single questions is what catches it."""
-    model: Generative = loading.load(Source(loading.module_name("generative", family), str(tiny_generative.checkpoint(family, tmp_path / "m"))))
+    model: Generative = loading.load(
+        Source(loading.module_name("generative", family), str(tiny_generative.checkpoint(family, tmp_path / "m")))
+    )
     asking = queries()
     alone = [model.generate(model.inputs([query], 10), 10)[0] for query in asking]
     plain = type(model).encode

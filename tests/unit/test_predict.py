@@ -18,6 +18,7 @@ from medbench.jobs.microbatching import Fitting
 from medbench.models import loading, similarity
 from medbench.models.checkpoint import Source
 from medbench.stages import adapt, embed, predict, prompts
+from medbench.tasks.diagnosis import PredictionsDiagnosis, SamplesDiagnosis
 from tests.unit import tiny
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +34,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for architecture in tiny.ARCHITECTURES:
             checkpoint, module = str(tiny.checkpoint(architecture, Path(architecture))), loading.module_name("contrastive", architecture)
             source = Source(module, checkpoint)._asdict()
-            embed.run(embed.Params(source, 8), "tiny", architecture)
+            embed.STAGE.execute(embed.Params(source, 8), "tiny", architecture)
             prompts.run(prompts.Params(source, tiny.CLASSES, tiny.PROMPTS), "tiny", architecture)
     return folder
 
@@ -49,12 +50,12 @@ def params(method: str, architecture: str | None = None) -> predict.Params:
 
 
 def predictions(model: str, mode: str) -> tuple[pl.DataFrame, np.ndarray]:
-    table = tables.read(tables.PredictionsDiagnosis, paths.predictions("tiny", model, mode))
+    table = tables.read(PredictionsDiagnosis, paths.predictions("tiny", model, mode))
     return table, np.array(table["scores"].to_list())
 
 
 def test_images() -> list[bytes]:
-    test = tables.read(tables.SamplesDiagnosis, paths.samples("tiny", "test"))
+    test = tables.read(SamplesDiagnosis, paths.samples("tiny", "test"))
     images = tables.read(tables.Images, paths.images("tiny"))
     return test.join(images, on="image_id", how="left", maintain_order="left")["image"].to_list()
 
@@ -64,9 +65,9 @@ test_images.__test__ = False  # type: ignore[attr-defined]
 
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
 def test_zero_shot_is_the_models_own_classification(architecture: str) -> None:
-    predict.run(params("zero_shot"), "tiny", architecture, "ots")
+    predict.STAGE.execute(params("zero_shot"), "tiny", architecture, "ots")
     table, scores = predictions(architecture, "ots")
-    test = tables.read(tables.SamplesDiagnosis, paths.samples("tiny", "test"))
+    test = tables.read(SamplesDiagnosis, paths.samples("tiny", "test"))
     assert table.drop("scores", "draws", "by_prompts").equals(test.select("sample_id", "group_id", "label"))
     model = tiny.load(architecture, Path(architecture))
     texts = model.encode_texts(["a dark square", "a bright square", "a white square"])
@@ -90,17 +91,17 @@ def test_the_best_query_counts_and_prompts_are_averaged_after_normalising() -> N
 
 
 def test_only_the_main_prompt_set_decides() -> None:
-    predict.run(params("zero_shot"), "tiny", "clip", "ots")
-    before = tables.read(tables.PredictionsDiagnosis, paths.predictions("tiny", "clip", "ots"))["scores"]
+    predict.STAGE.execute(params("zero_shot"), "tiny", "clip", "ots")
+    before = tables.read(PredictionsDiagnosis, paths.predictions("tiny", "clip", "ots"))["scores"]
     path = paths.prompts("tiny", "clip")
     table = tables.read(tables.Prompts, path)
     try:
         tables.write(tables.Prompts, table.filter(pl.col("prompt_set") == "main"), path)
-        predict.run(params("zero_shot"), "tiny", "clip", "ots")
-        assert tables.read(tables.PredictionsDiagnosis, paths.predictions("tiny", "clip", "ots"))["scores"].equals(before)
+        predict.STAGE.execute(params("zero_shot"), "tiny", "clip", "ots")
+        assert tables.read(PredictionsDiagnosis, paths.predictions("tiny", "clip", "ots"))["scores"].equals(before)
         tables.write(tables.Prompts, table.filter((pl.col("prompt_set") != "main") | (pl.col("label") == 0)), path)
         with pytest.raises(MedbenchError, match="prompt set 'main' lacks a class"):
-            predict.run(params("zero_shot"), "tiny", "clip", "ots")
+            predict.STAGE.execute(params("zero_shot"), "tiny", "clip", "ots")
     finally:
         tables.write(tables.Prompts, table, path)
 
@@ -111,7 +112,7 @@ def test_a_probe_scores_standardised_features() -> None:
     path = paths.adapter("tiny", "clip", "lp") / "weights.safetensors"
     path.parent.mkdir(parents=True)
     linear.write(saved, path)
-    predict.run(params("probe"), "tiny", "clip", "lp")
+    predict.STAGE.execute(params("probe"), "tiny", "clip", "lp")
     model = tiny.load("clip", Path("clip"))
     features = model.encode_images(model.to_device(np.stack([model.pixels(decode(image)) for image in test_images()]))).features.numpy()
     logits = ((features - saved.mean) / saved.scale) @ saved.coef.T + saved.intercept
@@ -121,8 +122,13 @@ def test_a_probe_scores_standardised_features() -> None:
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
 def test_an_adapted_tower_predicts_each_sample_with_its_own_image(architecture: str) -> None:
     source = tiny.source(architecture, Path(architecture))
-    adapt.run(adapt.Params("medbench.adapt.contrastive_lora", source._asdict(), tiny.RECIPE, tiny.CLASSES, 0), "tiny", architecture, "lora")
-    predict.run(params("contrastive_lora", architecture), "tiny", architecture, "lora")
+    adapt.STAGE.execute(
+        adapt.Params("medbench.adapt.contrastive_lora", "diagnosis", source._asdict(), tiny.RECIPE, tiny.CLASSES, 0),
+        "tiny",
+        architecture,
+        "lora",
+    )
+    predict.STAGE.execute(params("contrastive_lora", architecture), "tiny", architecture, "lora")
     table, scores = predictions(architecture, "lora")
     model = tiny.load(architecture, Path(architecture))
     plain = model.encode_images(model.to_device(model.pixels(decode(test_images()[0]))[None])).features
@@ -140,21 +146,21 @@ def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     linear.write(linear.Linear(*[np.zeros(2)] * 4), path)
     with pytest.raises(MedbenchError, match="is no adapter"):
-        predict.run(params("contrastive_lora", "clip"), "tiny", "clip", "broken")
+        predict.STAGE.execute(params("contrastive_lora", "clip"), "tiny", "clip", "broken")
     path.unlink()
     with pytest.raises(MedbenchError, match="does not exist; run `snakemake --cores all results/adapters"):
-        predict.run(params("contrastive_lora", "clip"), "tiny", "clip", "broken")
+        predict.STAGE.execute(params("contrastive_lora", "clip"), "tiny", "clip", "broken")
     assert not paths.predictions("tiny", "clip", "broken").exists()
 
 
 def test_an_image_without_embedding_is_an_error() -> None:
     path = paths.embeddings("tiny", "siglip")
     table = tables.read(tables.Embeddings, path)
-    last = tables.read(tables.SamplesDiagnosis, paths.samples("tiny", "test"))["image_id"][-1]
+    last = tables.read(SamplesDiagnosis, paths.samples("tiny", "test"))["image_id"][-1]
     try:
         tables.write(tables.Embeddings, table.filter(pl.col("image_id") != last), path)
         with pytest.raises(MedbenchError, match=f"holds no embeddings of image {last}"):
-            predict.run(params("zero_shot"), "tiny", "siglip", "ots")
+            predict.STAGE.execute(params("zero_shot"), "tiny", "siglip", "ots")
     finally:
         tables.write(tables.Embeddings, table, path)
 
@@ -168,7 +174,7 @@ def test_cached_methods_never_import_torch(method: str) -> None:
         linear.write(linear.Linear(np.zeros(d), np.ones(d), np.zeros((2, d)), np.zeros(2)), path)
     code = f"""import sys
 from medbench.stages import predict
-predict.run(predict.Params(*{tuple(params(method))!r}), 'tiny', 'siglip', {method!r})
+predict.STAGE.execute(predict.Params(*{tuple(params(method))!r}), 'tiny', 'siglip', {method!r})
 sys.exit(any(name in sys.modules for name in ('torch', 'sklearn', 'transformers')))"""
     assert subprocess.run([sys.executable, "-c", code], check=False, env={"PYTHONPATH": str(ROOT)}).returncode == 0
     assert len(predictions("siglip", method)[0]) == tiny.SIZES["test"]

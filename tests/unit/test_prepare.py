@@ -22,6 +22,8 @@ from medbench.datasets.images import decode, read_images
 from medbench.errors import MedbenchError
 from medbench.jobs import digests, rerun
 from medbench.stages import prepare
+from medbench.tasks.diagnosis import SamplesDiagnosis
+from medbench.tasks.vqa import SamplesVqa
 from tests.unit.test_data_helpers import CLASSES, LABELS, asked, card, edit, entry, hub, labelled, picture, samples, write_csv
 
 
@@ -42,7 +44,7 @@ def refused(params: prepare.Params) -> str:
 def test_diagnosis_tables_and_card(raw: Path) -> None:
     prepare.run(entry(labelled(raw)), "toy")
     for split in paths.SPLITS:
-        tables.read(tables.SamplesDiagnosis, paths.samples("toy", split))
+        tables.read(SamplesDiagnosis, paths.samples("toy", split))
     images = tables.read(tables.Images, paths.images("toy"))
     assert images.height == 12 and images["image"].to_list()[0] == (raw / "images/0.png").read_bytes()
     evaluated = {*samples("val")["image_id"], *samples("test")["image_id"]}
@@ -59,7 +61,7 @@ def test_diagnosis_tables_and_card(raw: Path) -> None:
 
 def test_vqa_tables_and_card(raw: Path) -> None:
     prepare.run(entry(asked(raw), task="vqa"), "toy")
-    test = tables.read(tables.SamplesVqa, paths.samples("toy", "test"))
+    test = tables.read(SamplesVqa, paths.samples("toy", "test"))
     assert test["sample_id"].to_list()[:2] == ["6.png#0", "6.png#1"]
     assert test["is_yes_no"].to_list() == [True, False] * 3
     assert card()["splits"]["test"] == {"samples": 6, "groups": 3, "images": 3, "answer_types": {"closed": 3, "open": 3}, "yes_no": 3}

@@ -133,7 +133,9 @@ def test_a_nano_model_made_anew_by_its_recipe_sees_as_the_one_that_comes_with_me
     report = shipped.train(pretrain.params(REGISTRY, name).recipe, tmp_path / "anew")
     assert report.loss_last < 0.6 * report.loss_first
     images = [phantom.image for phantom in cohort("radiology", 15, 5)] + [pair.image for pair in islice(pairs(77), 60)]
-    models = [loading.load(Source("medbench.models.contrastive.clip", str(folder))) for folder in (tmp_path / "anew", shipped.FOLDER / name)]
+    models = [
+        loading.load(Source("medbench.models.contrastive.clip", str(folder))) for folder in (tmp_path / "anew", shipped.FOLDER / name)
+    ]
     anew, stored = (embedded(model, images) for model in models)
     assert np.sum(anew * stored, axis=1).min() > 0.98
 

@@ -18,12 +18,14 @@ from medbench.adapt import linear, published_probe
 from medbench.adapt.few_shot import draw_samples
 from medbench.adapt.job import Samples, class_weights
 from medbench.errors import MedbenchError
-from medbench.metrics.scored import Measure, ScoredDiagnosis
+from medbench.metrics.measure import Measure
 from medbench.models import loading
 from medbench.models.checkpoint import Source
 from medbench.stages import adapt, embed, interval, predict, prompts, score
 from medbench.stats.resamples import Groups
 from medbench.stats.table import estimates
+from medbench.tasks import diagnosis
+from medbench.tasks.diagnosis import PredictionsDiagnosis, SamplesDiagnosis, ScoredDiagnosis
 from tests.unit import tiny
 from tests.unit.test_adapt import certificate, vectors
 
@@ -40,7 +42,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def adapted(method: str, recipe: dict[str, Any], mode: str, **more: Any) -> Any:
-    adapt.run(adapt.Params(f"medbench.adapt.{method}", None, recipe, tiny.CLASSES, 0, **more), "tiny", "m", mode)
+    adapt.STAGE.execute(adapt.Params(f"medbench.adapt.{method}", None, recipe, tiny.CLASSES, 0, **more), "tiny", "m", mode)
     return certificate("m", mode)
 
 
@@ -76,17 +78,17 @@ def test_the_published_probe_is_certified_read_back_and_predicts(data: Path) -> 
     vectors("m")
     said = adapted("published_probe", PUBLISHED, "lp-published")
     assert said["failures"] == [] and said["loss_end"] < said["loss_start"] and said["n_trainable"] == 2
-    predict.run(predict.Params("medbench.predict.probe", "diagnosis", None, tiny.CLASSES), "tiny", "m", "lp-published")
-    frame = tables.read(tables.PredictionsDiagnosis, paths.predictions("tiny", "m", "lp-published"))
+    predict.STAGE.execute(predict.Params("medbench.predict.probe", "diagnosis", None, tiny.CLASSES), "tiny", "m", "lp-published")
+    frame = tables.read(PredictionsDiagnosis, paths.predictions("tiny", "m", "lp-published"))
     assert roc_auc_score(frame["label"], [scores[1] for scores in frame["scores"]]) > 0.6
     assert frame["draws"].null_count() == frame.height
 
 
 def test_test_samples_in_the_published_probe_are_caught(data: Path) -> None:
     vectors("m")
-    test = tables.read(tables.SamplesDiagnosis, paths.samples("tiny", "test"))
-    validation = tables.read(tables.SamplesDiagnosis, paths.samples("tiny", "val"))
-    tables.write(tables.SamplesDiagnosis, pl.concat([validation, test[3:5]]), paths.samples("tiny", "val"))
+    test = tables.read(SamplesDiagnosis, paths.samples("tiny", "test"))
+    validation = tables.read(SamplesDiagnosis, paths.samples("tiny", "val"))
+    tables.write(SamplesDiagnosis, pl.concat([validation, test[3:5]]), paths.samples("tiny", "val"))
     with pytest.raises(MedbenchError, match="2 test samples were used in training or selection"):
         adapted("published_probe", PUBLISHED, "lp-published")
 
@@ -113,13 +115,13 @@ def test_a_few_shot_cell_keeps_its_draws_and_its_metrics_are_means_over_them(dat
     said = adapted("few_shot", FEW, "lp-6")
     assert said["failures"] == [] and len(said["selection"]["draws"]) == 3
     assert all(draw["labels"] == [6, 6] for draw in said["selection"]["draws"])
-    predict.run(predict.Params("medbench.predict.few_shot", "diagnosis", None, tiny.CLASSES), "tiny", "m", "lp-6")
-    frame = tables.read(tables.PredictionsDiagnosis, paths.predictions("tiny", "m", "lp-6"))
+    predict.STAGE.execute(predict.Params("medbench.predict.few_shot", "diagnosis", None, tiny.CLASSES), "tiny", "m", "lp-6")
+    frame = tables.read(PredictionsDiagnosis, paths.predictions("tiny", "m", "lp-6"))
     draws = np.array(frame["draws"].to_list())
     assert draws.shape == (24, 3, 2) and np.allclose(draws.mean(axis=1), np.array(frame["scores"].to_list()))
     classifiers = linear.read_all(paths.adapter("tiny", "m", "lp-6") / "weights.safetensors")
     assert len(classifiers) == 3 and not np.allclose(classifiers[0].coef, classifiers[1].coef)
-    cell = interval.scored_diagnosis(frame, pl.Series([], dtype=pl.String), "here")
+    cell = diagnosis.scored(frame, pl.Series([], dtype=pl.String), "here")
     measure = Measure("auroc", "standard", "all")
     [value] = cell.evaluate([measure], np.ones((len(cell.groups), 1)))[measure]
     each = [roc_auc_score(frame["label"], draws[:, draw, 1]) for draw in range(3)]
@@ -153,29 +155,29 @@ def test_adapters_against_the_prompts_tune_zero_shot_classification(data: Path, 
     recipe = tiny.RECIPE | {"target": "text", "epochs": 4, "learning_rate": 3e-3, "dropout": 0.0}
     source = tiny.source(architecture, folder)._asdict()
     of_class = tuple(tiny.PROMPTS["main"][name] for name in tiny.CLASSES)
-    params = adapt.Params("medbench.adapt.contrastive_lora", source, recipe, tiny.CLASSES, 0, prompts=of_class)
-    adapt.run(params, "tiny", "m", "lora-text")
+    params = adapt.Params("medbench.adapt.contrastive_lora", "diagnosis", source, recipe, tiny.CLASSES, 0, prompts=of_class)
+    adapt.STAGE.execute(params, "tiny", "m", "lora-text")
     said = certificate("m", "lora-text")
     assert said["failures"] == [] and said["n_trainable"] == said["adapters"] > 0 and said["loss_end"] < said["loss_start"]
     chosen = predict.Params("medbench.predict.contrastive_lora", "diagnosis", source, tiny.CLASSES, True)
-    predict.run(chosen, "tiny", "m", "lora-text")
-    found = np.array(tables.read(tables.PredictionsDiagnosis, paths.predictions("tiny", "m", "lora-text"))["scores"].to_list())
-    embed.run(embed.Params(Source(loading.module_name("contrastive", architecture), str(folder))._asdict(), 8), "tiny", "m")
+    predict.STAGE.execute(chosen, "tiny", "m", "lora-text")
+    found = np.array(tables.read(PredictionsDiagnosis, paths.predictions("tiny", "m", "lora-text"))["scores"].to_list())
+    embed.STAGE.execute(embed.Params(Source(loading.module_name("contrastive", architecture), str(folder))._asdict(), 8), "tiny", "m")
     prompts.run(
         prompts.Params(Source(loading.module_name("contrastive", architecture), str(folder))._asdict(), tiny.CLASSES, tiny.PROMPTS),
         "tiny",
         "m",
     )
-    predict.run(predict.Params("medbench.predict.zero_shot", "diagnosis", None, tiny.CLASSES), "tiny", "m", "ots")
-    untuned = np.array(tables.read(tables.PredictionsDiagnosis, paths.predictions("tiny", "m", "ots"))["scores"].to_list())
+    predict.STAGE.execute(predict.Params("medbench.predict.zero_shot", "diagnosis", None, tiny.CLASSES), "tiny", "m", "ots")
+    untuned = np.array(tables.read(PredictionsDiagnosis, paths.predictions("tiny", "m", "ots"))["scores"].to_list())
     assert np.abs(found - untuned).max() > 1e-9
     zero = paths.adapter("tiny", "m", "lora-text") / "weights.safetensors"
     with safe_open(zero, "pt") as file:
         about = file.metadata()
     tensors = {name: torch.zeros_like(value) if "lora_B" in name else value for name, value in load_file(zero).items()}
     save_file(tensors, zero, about)
-    predict.run(chosen._replace(classes=tiny.CLASSES), "tiny", "m", "lora-text")
-    again = np.array(tables.read(tables.PredictionsDiagnosis, paths.predictions("tiny", "m", "lora-text"))["scores"].to_list())
+    predict.STAGE.execute(chosen._replace(classes=tiny.CLASSES), "tiny", "m", "lora-text")
+    again = np.array(tables.read(PredictionsDiagnosis, paths.predictions("tiny", "m", "lora-text"))["scores"].to_list())
     np.testing.assert_allclose(again, untuned, atol=1e-5, err_msg="without adapters it is zero-shot classification itself")
 
 
@@ -185,11 +187,11 @@ def test_adapters_against_the_prompts_tune_zero_shot_classification(data: Path, 
 def test_a_cell_off_the_shelf_has_every_prompt_set(data: Path) -> None:
     folder = str(tiny.checkpoint("clip", data / "model"))
     module = loading.module_name("contrastive", "clip")
-    embed.run(embed.Params(Source(module, folder)._asdict(), 8), "tiny", "m")
+    embed.STAGE.execute(embed.Params(Source(module, folder)._asdict(), 8), "tiny", "m")
     prompts.run(prompts.Params(Source(module, folder)._asdict(), tiny.CLASSES, tiny.PROMPTS), "tiny", "m")
-    predict.run(predict.Params("medbench.predict.zero_shot", "diagnosis", None, tiny.CLASSES), "tiny", "m", "ots")
-    table = tables.read(tables.PredictionsDiagnosis, paths.predictions("tiny", "m", "ots"))
-    cell = interval.scored_diagnosis(table, pl.Series([], dtype=pl.String), "here", ("main", "other"))
+    predict.STAGE.execute(predict.Params("medbench.predict.zero_shot", "diagnosis", None, tiny.CLASSES), "tiny", "m", "ots")
+    table = tables.read(PredictionsDiagnosis, paths.predictions("tiny", "m", "ots"))
+    cell = diagnosis.scored(table, pl.Series([], dtype=pl.String), "here", ("main", "other"))
     found = estimates(cell, cell.measures())
     for place, name in enumerate(("main", "other")):
         expected = roc_auc_score(table["label"], [scores[place][1] for scores in table["by_prompts"]])
@@ -203,7 +205,7 @@ def test_a_cell_off_the_shelf_has_every_prompt_set(data: Path) -> None:
 
 def test_embedding_says_what_it_cost(data: Path) -> None:
     folder = str(tiny.checkpoint("clip", data / "model"))
-    facts = embed.run(embed.Params(Source(loading.module_name("contrastive", "clip"), folder)._asdict(), 8), "tiny", "m")
+    facts = embed.STAGE.execute(embed.Params(Source(loading.module_name("contrastive", "clip"), folder)._asdict(), 8), "tiny", "m")
     loaded = tiny.load("clip", Path(folder))
     assert facts["parameters"] == sum(value.numel() for value in loaded.model.parameters())
     layers = loaded.model.config.vision_config

@@ -9,6 +9,9 @@ import pytest
 from medbench import paths, tables
 from medbench.errors import MedbenchError
 from medbench.stages import score
+from medbench.tasks import diagnosis
+from medbench.tasks.diagnosis import PredictionsDiagnosis, ScoresDiagnosis
+from medbench.tasks.vqa import PredictionsVqa, ScoresVqa
 
 CELL = "data", "model", "lp"
 
@@ -21,15 +24,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def diagnosis(scores: list[list[float]], labels: list[int]) -> pl.DataFrame:
     names = [f"s{i}" for i in range(len(labels))]
     columns = {"sample_id": names, "group_id": names, "label": labels, "scores": scores, "draws": None, "by_prompts": None}
-    return pl.DataFrame(columns, schema=tables.columns(tables.PredictionsDiagnosis))
+    return pl.DataFrame(columns, schema=tables.columns(PredictionsDiagnosis))
 
 
 def test_predicted_class_confidence_and_correctness() -> None:
     nan = float("nan")
     frame = diagnosis([[0.7, 0.3], [0.5, 0.5], [0.2, 0.8], [nan, 0.1], [0.0, float("inf")]], [0, 1, 1, 0, 1])
-    tables.write(tables.PredictionsDiagnosis, frame, paths.predictions(*CELL))
+    tables.write(PredictionsDiagnosis, frame, paths.predictions(*CELL))
     score.run(score.Params("diagnosis"), *CELL)
-    made = tables.read(tables.ScoresDiagnosis, paths.scores(*CELL))
+    made = tables.read(ScoresDiagnosis, paths.scores(*CELL))
     assert made["predicted"].to_list() == [0, 0, 1, None, None]  # the lower class wins a tie
     assert made["confidence"].to_list() == [0.7, 0.5, 0.8, None, None]
     assert made["correct"].to_list() == [1.0, 0.0, 1.0, None, None]
@@ -48,14 +51,14 @@ def vqa() -> pl.DataFrame:
             "finish_reason": ["stop", "length", "stop"],
             "n_tokens": [2, 1, 1],
         },
-        schema=tables.columns(tables.PredictionsVqa),
+        schema=tables.columns(PredictionsVqa),
     )
 
 
 def test_answers_are_scored_twice_and_unparsed_ones_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    tables.write(tables.PredictionsVqa, vqa(), paths.predictions(*CELL))
+    tables.write(PredictionsVqa, vqa(), paths.predictions(*CELL))
     score.run(score.Params("vqa"), *CELL)
-    made = tables.read(tables.ScoresVqa, paths.scores(*CELL))
+    made = tables.read(ScoresVqa, paths.scores(*CELL))
     assert made["parsed"].to_list() == [True, None, False]
     assert made["closed_accuracy_strict"].to_list() == [1.0, None, 0.0]
     assert made["exact_match_published"].to_list() == [1.0, 1.0, 0.0]
@@ -64,13 +67,13 @@ def test_answers_are_scored_twice_and_unparsed_ones_counted(capsys: pytest.Captu
 
 
 def test_scores_of_different_widths_name_the_row() -> None:
-    tables.write(tables.PredictionsDiagnosis, diagnosis([[0.5, 0.5], [0.2, 0.3, 0.5]], [0, 1]), paths.predictions(*CELL))
+    tables.write(PredictionsDiagnosis, diagnosis([[0.5, 0.5], [0.2, 0.3, 0.5]], [0, 1]), paths.predictions(*CELL))
     with pytest.raises(MedbenchError, match=r"row 1 \(s1\) has 3 scores, the first has 2"):
         score.run(score.Params("diagnosis"), *CELL)
 
 
 def test_a_label_beyond_the_scores_names_the_row() -> None:
-    tables.write(tables.PredictionsDiagnosis, diagnosis([[0.5, 0.5], [0.2, 0.8]], [0, 2]), paths.predictions(*CELL))
+    tables.write(PredictionsDiagnosis, diagnosis([[0.5, 0.5], [0.2, 0.8]], [0, 2]), paths.predictions(*CELL))
     with pytest.raises(MedbenchError, match=r"row 1 \(s1\) has label 2, but 2 scores"):
         score.run(score.Params("diagnosis"), *CELL)
 
@@ -78,7 +81,7 @@ def test_a_label_beyond_the_scores_names_the_row() -> None:
 def test_no_sample_and_no_table_are_errors() -> None:
     with pytest.raises(MedbenchError, match="does not exist"):
         score.run(score.Params("diagnosis"), *CELL)
-    tables.write(tables.PredictionsDiagnosis, tables.empty(tables.PredictionsDiagnosis), paths.predictions(*CELL))
+    tables.write(PredictionsDiagnosis, tables.empty(PredictionsDiagnosis), paths.predictions(*CELL))
     with pytest.raises(MedbenchError, match="holds no sample"):
         score.run(score.Params("diagnosis"), *CELL)
 
@@ -86,7 +89,7 @@ def test_no_sample_and_no_table_are_errors() -> None:
 def test_a_duplicate_sample_breaks_the_contract() -> None:
     frame = diagnosis([[0.5, 0.5], [0.2, 0.8]], [0, 1]).with_columns(sample_id=pl.lit("s0"))
     with pytest.raises(MedbenchError, match=r"sample_id .the primary key. is duplicated in 2 of 2 rows"):
-        tables.write(tables.PredictionsDiagnosis, frame, paths.predictions(*CELL))
+        tables.write(PredictionsDiagnosis, frame, paths.predictions(*CELL))
 
 
 def test_scores_and_metrics_agree() -> None:
@@ -95,5 +98,5 @@ def test_scores_and_metrics_agree() -> None:
 
     generator = np.random.default_rng(0)
     scores, labels = generator.dirichlet(np.ones(3), 50), generator.integers(0, 3, 50)
-    made = score.diagnosis(diagnosis(scores.tolist(), labels.tolist()), "here")
+    made = diagnosis.score(diagnosis(scores.tolist(), labels.tolist()), "here")
     assert made["correct"].mean() == pytest.approx(metrics.metrics(labels, scores, np.ones((50, 1))).accuracy[0])

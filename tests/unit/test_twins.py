@@ -11,6 +11,7 @@ import pytest
 from medbench import paths, tables
 from medbench.errors import MedbenchError
 from medbench.stages import interval, prepare, score, twins
+from medbench.tasks.vqa import PredictionsVqa, SamplesVqa
 from tests.unit.test_data_helpers import CLASSES, entry, hub, labelled, picture
 
 REAL = os.environ.get("MEDBENCH_REAL_DATA")
@@ -104,7 +105,7 @@ def test_real_vqa_rad_has_hardly_a_clean_question(raw: Path) -> None:
     prepare.run(entry(Path(str(REAL)) / "vqa-rad", "hub-vqa", "vqa", allow_group_overlap=True), "vqa-rad")
     twins.run(twins.Params(None), "vqa-rad")
     made = tables.read(tables.Twins, paths.twins("vqa-rad")).filter(pl.col("split") == "test")
-    test = tables.read(tables.SamplesVqa, paths.samples("vqa-rad", "test"))
+    test = tables.read(SamplesVqa, paths.samples("vqa-rad", "test"))
     shared = test.filter(pl.col("sample_id").is_in(made["sample_id"].implode()))
     assert (test["image_id"].n_unique(), shared["image_id"].n_unique()) == (203, 202)
     assert (len(test), len(shared)) == (451, 446)
@@ -112,9 +113,9 @@ def test_real_vqa_rad_has_hardly_a_clean_question(raw: Path) -> None:
 
     cell = "vqa-rad", "model", "ots"
     answers = test.select("sample_id", "group_id", "answer_type", "is_yes_no", "question", reference="answer", answer=pl.lit("yes"))
-    schema = tables.columns(tables.PredictionsVqa)
+    schema = tables.columns(PredictionsVqa)
     frame = answers.with_columns(finish_reason=pl.lit("stop", schema["finish_reason"]), n_tokens=pl.lit(1, pl.Int32))
-    tables.write(tables.PredictionsVqa, frame, paths.predictions(*cell))
+    tables.write(PredictionsVqa, frame, paths.predictions(*cell))
     score.run(score.Params("vqa"), *cell)
     interval.run(interval.Params("vqa", 0, 100, 100, 0.95, False, 30), *cell)
     rows = tables.read(tables.Intervals, paths.intervals(*cell)).filter(pl.col("metric") == "closed_accuracy", pl.col("method") == "logit")

@@ -10,13 +10,14 @@ from medbench import tables
 from medbench.metrics import vqa
 from medbench.metrics.evaluate_modules.vqa_published import scoring as published
 from medbench.metrics.evaluate_modules.vqa_strict import scoring as strict
+from medbench.tasks.vqa import ScoresVqa
 
 MODULES = Path(vqa.__file__).parent / "evaluate_modules"
 
 
 def test_a_row_has_the_columns_of_the_table() -> None:
     keys = ("sample_id", "group_id", "answer_type")
-    assert list(vqa.score("is it?", "yes", "yes", True)) == [name for name in tables.columns(tables.ScoresVqa) if name not in keys]
+    assert list(vqa.score("is it?", "yes", "yes", True)) == [name for name in tables.columns(ScoresVqa) if name not in keys]
 
 
 # --- published: the normaliser

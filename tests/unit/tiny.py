@@ -15,6 +15,7 @@ from medbench.config import ContrastiveLora
 from medbench.datasets.layouts import Demographics
 from medbench.models import loading
 from medbench.models.checkpoint import Source
+from medbench.tasks.diagnosis import SamplesDiagnosis
 from tests.unit import checkpoints
 from tests.unit.checkpoints.originals import swin_name as original  # noqa: F401
 
@@ -104,8 +105,8 @@ def dataset(name: str = "tiny", sizes: dict[str, int] | None = None, seed: int =
                 "image_id": ids,
                 **NOBODY,
             },
-            schema=tables.columns(tables.SamplesDiagnosis),
+            schema=tables.columns(SamplesDiagnosis),
         )
-        tables.write(tables.SamplesDiagnosis, frame, paths.samples(name, split))
+        tables.write(SamplesDiagnosis, frame, paths.samples(name, split))
     frame = pl.DataFrame(images, schema=tables.columns(tables.Images))
     tables.write(tables.Images, frame, paths.images(name))
