@@ -1,8 +1,8 @@
 """What is claimed about the speed of the statistics, as ratios and times of one run: python -m benchmarks.bootstrap
 
 1. AUROC on 1,000 resamples against a loop over scikit-learn's roc_auc_score on the same resamples, and their largest difference.
-2. Intervals of all metrics, on all and on clean samples, for the 216 cells of the study's sizes (generated predictions; a tenth
-   of every test set has a twin in train), two processes, largest memory.
+2. Intervals of all metrics, on all and on leak-free samples, for the 216 cells of the study's sizes (generated predictions; a tenth
+   of every test set has a duplicate in train), two processes, largest memory.
 3. All gaps of these cells.
 CPU seconds stand beside wall time, since other work on the machine stretches the latter.
 """
@@ -98,10 +98,10 @@ def predict(dataset: str, task: Task, model: str, mode: str) -> None:
     return tables.write(PredictionsVqa, frame, paths.predictions(dataset, model, mode))
 
 
-def write_twins(dataset: str) -> None:
+def write_duplicates(dataset: str) -> None:
     """Every tenth sample of test stands in train too."""
     rows = [("test", f"{number:05d}", "train", "exact-image", "t") for number in range(0, SIZES[dataset].n, 10)]
-    tables.write(tables.Twins, pl.DataFrame(rows, schema=tables.columns(tables.Twins), orient="row"), paths.twins(dataset))
+    tables.write(tables.Duplicates, pl.DataFrame(rows, schema=tables.columns(tables.Duplicates), orient="row"), paths.duplicates(dataset))
 
 
 def one_cell(cell: tuple[Task, str, str, str]) -> tuple[float, float]:
@@ -118,7 +118,7 @@ def whole_study() -> None:
     who = paper.study(figures)
     cells = [(who.tasks[cell.dataset], *cell) for cell in sorted(who.cells)]
     for dataset in who.tasks:
-        write_twins(dataset)
+        write_duplicates(dataset)
     for task, *names in cells:
         predict(names[0], task, *names[1:])
         score.run(score.Params(task), *names)
@@ -131,7 +131,7 @@ def whole_study() -> None:
         f"(CPU {cpu:.1f} s, {max(used)[0]:.2f} s for the slowest cell), {memory:.0f} MB"
     )
     params = gaps.Params(
-        entrants=tuple((one.model, one.family, one.role, tuple(sorted(one.in_domain))) for one in who.entrants),
+        candidates=tuple((one.model, one.family, one.role, tuple(sorted(one.in_domain))) for one in who.candidates),
         cells=tuple((cell.dataset, cell.model, cell.mode) for cell in sorted(who.cells)),
         tasks=who.tasks, off_the_shelf="ots", adapted=("lp", "lora"), seed=0,
         n_resamples=N_RESAMPLES, n_test_resamples=N_TEST_RESAMPLES, level=0.95, margin=0.02, min_groups=30,

@@ -150,14 +150,14 @@ def probe(n: int) -> list[str]:
     of_bare = seconds(bare)
     embedding = seconds(lambda: embed.STAGE.execute(embed.Params(Source(MODULE, folder)._asdict(), 64), "toy", "m"))
     recipe = {"c_values": [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0], "n_splits": 5, "max_iter": 1000}
-    fitting = seconds(
+    microbatching = seconds(
         lambda: adapt.STAGE.execute(adapt.Params("medbench.adapt.probe", "diagnosis", None, recipe, ("a", "b"), 0), "toy", "m", "lp")
     )
     studys = seconds(lambda: published(model, held, TIMED)) * EPOCHS / TIMED
     return [
         f"embed, {n} JPEG of 320x390 at ViT-B/32: {n / embedding:.1f} images/s, bare forward {n / of_bare:.1f}: {of_bare / embedding:.0%}",
-        f"the study's recipe, {TIMED} of {EPOCHS} epochs timed: {studys:.0f} s; lp {fitting:.2f} s, with the embedding pass "
-        f"{fitting + embedding:.1f} s: {studys / (fitting + embedding):.0f}x and {studys / fitting:.0f}x",
+        f"the study's recipe, {TIMED} of {EPOCHS} epochs timed: {studys:.0f} s; lp {microbatching:.2f} s, with the embedding pass "
+        f"{microbatching + embedding:.1f} s: {studys / (microbatching + embedding):.0f}x and {studys / microbatching:.0f}x",
         f"test AUROC: lp {auroc('lp'):.3f}, the study's recipe on the same features {auroc('published'):.3f}",
     ]
 

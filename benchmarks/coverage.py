@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from medbench import tasks
 from medbench.analysis.gaps import Estimate, Pair, Study, Unpaired, rq_table
-from medbench.cells import Cell, Entrant
+from medbench.cells import Candidate, Cell
 from medbench.metrics.measure import Measure
 from medbench.tasks.diagnosis import ScoredDiagnosis
 
@@ -135,11 +135,11 @@ def false_verdicts(n_draws: int, n_groups: int, n_resamples: int) -> float:
     """Share of family tables (6 data sets; 2 generalists, 4 specialists, all equal) in which one side is declared ahead."""
     names = [f"data-{number}" for number in range(6)]
     sides = {"generalist": 2, "specialist": 4}
-    entrants = tuple(
-        Entrant(f"{role}-{number}", "family", role, frozenset(names)) for role, count in sides.items() for number in range(count)
+    candidates = tuple(
+        Candidate(f"{role}-{number}", "family", role, frozenset(names)) for role, count in sides.items() for number in range(count)
     )
-    keys = [Cell(dataset, entrant.model, "ots") for dataset in names for entrant in entrants]
-    study = Study(entrants, frozenset(keys), dict.fromkeys(names, "diagnosis"), "ots", (), 1000, LEVEL, 0.02, 30)
+    keys = [Cell(dataset, candidate.model, "ots") for dataset in names for candidate in candidates]
+    study = Study(candidates, frozenset(keys), dict.fromkeys(names, "diagnosis"), "ots", (), 1000, LEVEL, 0.02, 30)
     wrong = 0
     for number in range(n_draws):
         generator = np.random.default_rng([n_groups, number, 1])
@@ -147,10 +147,10 @@ def false_verdicts(n_draws: int, n_groups: int, n_resamples: int) -> float:
         for dataset in names:
             data = draw_test_set(generator, n_groups)
             resamples = Resamples(number, dataset, n_groups)
-            for entrant in entrants:
+            for candidate in candidates:
                 model = draw_model(generator, data, STRONG)
                 point = estimates(model, [AUROC])[AUROC]
-                cells[Cell(dataset, entrant.model, "ots")] = point, replicates(model, [AUROC], resamples, n_resamples)[AUROC]
+                cells[Cell(dataset, candidate.model, "ots")] = point, replicates(model, [AUROC], resamples, n_resamples)[AUROC]
         verdicts = rq_table("rq1", study, Drawn(cells, len(data.labels), n_groups))["verdict"]
         wrong += verdicts.is_in(["generalist", "specialist"]).any()
     return wrong / n_draws

@@ -89,13 +89,13 @@ def finish(folder: Path) -> None:
     loaded = config.from_files([folder / "config/config.yaml"], folder)
     for cell in cells.grid(loaded):
         files = [*paths.data(cell.dataset), paths.embeddings(*cell[:2]), paths.prompts(*cell[:2]), paths.predictions(*cell)]
-        files += [paths.scores(*cell), paths.twins(cell.dataset), paths.intervals(*cell)]
+        files += [paths.scores(*cell), paths.duplicates(cell.dataset), paths.intervals(*cell)]
         files += paths.adapter_files(*cell) if cell.mode != "ots" else []
         for file in files:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch()
             paths.run_record(file).write_text(record)
-    for file in [*paths.gaps("large"), paths.ledger("large"), paths.report("large") / "index.html"]:
+    for file in [*paths.gaps("large"), paths.overlap("large"), paths.report("large") / "index.html"]:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
     print(f"(marking them done took {snakemake(folder, '--touch', '--forceall', '--quiet', 'all')})", flush=True)

@@ -37,9 +37,9 @@ class Job(NamedTuple):
 JOBS = (
     Job("score", (DATASET, MODEL, "lora")),
     Job("interval", (DATASET, MODEL, "lora")),
-    Job("twins", (DATASET,)),
+    Job("duplicates", (DATASET,)),
     Job("gaps", ("nano",)),
-    Job("ledger", ("nano",)),
+    Job("overlap", ("nano",)),
     Job("prompts", (DATASET, MODEL), model=True),
     Job("embed", (DATASET, MODEL), model=True),
     Job("adapt", (DATASET, MODEL, "lora"), model=True),

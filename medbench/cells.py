@@ -22,7 +22,7 @@ class Cell(NamedTuple):
         return "/".join(self)
 
 
-class Entrant(NamedTuple):
+class Candidate(NamedTuple):
     """A model as the gaps see it. `in_domain`: data sets whose modality was in its pretraining (never, for a generalist)."""
 
     model: str
@@ -102,10 +102,10 @@ def is_in_domain(config: "Config", model: str, dataset: str) -> bool:
     return entry.role == "specialist" and config.datasets[dataset].modality in entry.pretrained_on
 
 
-def entrants(config: "Config") -> list[Entrant]:
+def candidates(config: "Config") -> list[Candidate]:
     """The run's models, baselines left out, as the gaps need them."""
     return [
-        Entrant(name, entry.family, entry.role, frozenset(domain(config, name)))
+        Candidate(name, entry.family, entry.role, frozenset(domain(config, name)))
         for name, entry in ((name, config.models[name]) for name in config.run.models)
         if entry.role != "baseline"
     ]

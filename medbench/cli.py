@@ -67,7 +67,7 @@ def read_config(args: argparse.Namespace) -> "configuration.Config":
     return configuration.from_files([ROOT / "config" / "config.yaml", *args.configfile], ROOT)
 
 
-def watched(config: "configuration.Config", stage: str, names: tuple[str, ...]) -> str:
+def rerun_key(config: "configuration.Config", stage: str, names: tuple[str, ...]) -> str:
     """The text that must stay equal for a finished job to stay finished: parameters, code and library versions.
 
     The versions are those that made the result, so that an upgrade alone reruns nothing; with `rerun_on_versions`, those of now.
@@ -76,7 +76,7 @@ def watched(config: "configuration.Config", stage: str, names: tuple[str, ...]) 
     params = declared.params(config, *names)
     made = records.made(paths.run_record(declared.outputs(*names)[0]), declared.code(params))
     versions = made.now if config.run.rerun_on_versions else made.then
-    return f"{declared.tracked(params)} {digests.canonical(versions)}"
+    return f"{declared.fingerprint(params)} {digests.canonical(versions)}"
 
 
 def stale(config: "configuration.Config", cells: Iterable[tuple[str, str, str]]) -> list[str]:
@@ -160,9 +160,11 @@ def _add_stage(verbs: Any, name: str) -> None:
     for key in declared.keys:
         parser.add_argument(key, type=_slug)
     add_config_options(parser)
-    parser.set_defaults(tracked=None)
+    parser.set_defaults(fingerprint=None)
     if declared.is_handed:
-        parser.add_argument("--tracked", help="what the rule tracks of the job: it runs with these parameters and reads no configuration")
+        parser.add_argument(
+            "--fingerprint", help="what the rule tracks of the job: it runs with these parameters and reads no configuration"
+        )
     parser.set_defaults(execute=lambda args: _run_stage(declared, tuple(getattr(args, key) for key in declared.keys), args))
 
 
@@ -177,7 +179,7 @@ class _Job(NamedTuple):
     """What a stage runs with, and what its record says of it."""
 
     params: Any
-    tracked: str
+    fingerprint: str
     libraries: tuple[str, ...]
     gpus: int = 0
 
@@ -192,14 +194,14 @@ def _configured(declared: Stage, names: tuple[str, ...], args: argparse.Namespac
     if "model" in declared.keys:
         require_architecture(config, names[declared.keys.index("model")], where)
     params = declared.params(config, *names)
-    return _Job(params, declared.tracked(params), rerun.libraries(declared.code(params)), declared.needs(config, *names).gpus)
+    return _Job(params, declared.fingerprint(params), rerun.libraries(declared.code(params)), declared.needs(config, *names).gpus)
 
 
 def _handed(declared: Stage, text: str) -> _Job:
-    """The job as `watched` described it to the rule, for a stage that loads nothing by name."""
-    tracked, end = json.JSONDecoder().raw_decode(text)
+    """The job as `rerun_key` described it to the rule, for a stage that loads nothing by name."""
+    fingerprint, end = json.JSONDecoder().raw_decode(text)
     kind = sys.modules[declared.run.__module__].Params
-    params = kind(**{key: _tuples(value) for key, value in tracked["params"].items()})
+    params = kind(**{key: _tuples(value) for key, value in fingerprint["params"].items()})
     return _Job(params, text[:end], tuple(sorted(json.loads(text[end:]))))
 
 
@@ -213,7 +215,7 @@ def _tuples(value: Any) -> Any:
 def _run_stage(declared: Stage, names: tuple[str, ...], args: argparse.Namespace) -> None:
     process.die_with_parent()
     started = records.process_start()
-    given = _handed(declared, args.tracked) if args.tracked else _configured(declared, names, args)
+    given = _handed(declared, args.fingerprint) if args.fingerprint else _configured(declared, names, args)
     devices.claim(given.gpus)
     if declared.name in warm.STAGES:
         from medbench.jobs import lazy
@@ -223,7 +225,7 @@ def _run_stage(declared: Stage, names: tuple[str, ...], args: argparse.Namespace
     device = str(devices.device()) if "torch" in sys.modules else "cpu"
     record = paths.run_record(declared.outputs(*names)[0])
     found = {"device": device, **devices.gpu_facts(), **facts}
-    records.write_run_record(record, declared.name, names, given.libraries, given.tracked, started, found)
+    records.write_run_record(record, declared.name, names, given.libraries, given.fingerprint, started, found)
 
 
 def write_resolved(config: "configuration.Config") -> Path:

@@ -4,7 +4,7 @@ TRACKED = False  # how an error is worded is no result
 
 
 class MedbenchError(Exception):
-    """Something a user can mend. The command line prints it as `ERROR: ...` and exits with code 2, without a traceback."""
+    """Something a user can fix. The command line prints it as `ERROR: ...` and exits with code 2, without a traceback."""
 
     def __init__(self, where: object, found: str, remedy: str) -> None:
         """`where`: file, row or cell; `found`: what is wrong, with the value; `remedy`: what to do next."""

@@ -19,7 +19,7 @@ SLUG = re.compile(r"[a-z0-9][a-z0-9.-]*")
 def slug(name: str) -> str:
     """A name that may stand in a path, as it is. Raises ValueError for another."""
     if not SLUG.fullmatch(name) or ".." in name:
-        raise ValueError(f"{name!r} is no slug: lower-case letters, digits, dots and dashes only")
+        raise ValueError(f"{name!r} is an invalid name: use lower-case letters, digits, dots and dashes only")
     return name
 
 
@@ -58,9 +58,9 @@ def data(dataset: str) -> list[Path]:
     return [*(samples(dataset, split) for split in SPLITS), images(dataset), card(dataset)]
 
 
-def twins(dataset: str) -> Path:
-    """Table `twins`: samples that another split holds too."""
-    return RESULTS / "twins" / f"{dataset}.parquet"
+def duplicates(dataset: str) -> Path:
+    """Table `duplicates`: samples that another split holds too."""
+    return RESULTS / "duplicates" / f"{dataset}.parquet"
 
 
 def embeddings(dataset: str, model: str) -> Path:
@@ -103,9 +103,9 @@ def gaps(run: str) -> list[Path]:
     return [RESULTS / "gaps" / run / f"{name}.parquet" for name in GAP_TABLES]
 
 
-def ledger(run: str) -> Path:
-    """Table `ledger`: what data sets and splits of the run share."""
-    return RESULTS / "ledger" / f"{run}.parquet"
+def overlap(run: str) -> Path:
+    """Table `overlap`: what data sets and splits of the run share."""
+    return RESULTS / "overlap" / f"{run}.parquet"
 
 
 def report(run: str) -> Path:

@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 
 from medbench.errors import MedbenchError
 from medbench.jobs import lazy
-from medbench.jobs.microbatching import Fitting
+from medbench.jobs.microbatching import Microbatching
 from medbench.models.checkpoint import require_weights
 from medbench.models.loading import Contrastive
 
@@ -81,21 +81,21 @@ class Classifier(nn.Module):
             value.copy_(tensors[name])
 
     @torch.no_grad()
-    def standardise(self, batches: Iterable[NDArray[np.uint8]], fitting: Fitting) -> None:
+    def standardise(self, batches: Iterable[NDArray[np.uint8]], microbatching: Microbatching) -> None:
         """Take mean and deviation of the features from these pixels."""
         self.eval()
         features = torch.cat(
-            [part for batch in batches for part in fitting.run(batch, lambda some: self.features(self.contrastive.to_device(some)))]
+            [part for batch in batches for part in microbatching.run(batch, lambda some: self.features(self.contrastive.to_device(some)))]
         )
         deviation, mean = torch.std_mean(features, dim=0, correction=0)
         self.mean.copy_(mean)
         self.deviation.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
 
-    def logits(self, batches: Iterable[NDArray[np.uint8]], fitting: Fitting) -> NDArray[np.float32]:
+    def logits(self, batches: Iterable[NDArray[np.uint8]], microbatching: Microbatching) -> NDArray[np.float32]:
         """Class logits [n, k] of bytes [n, 3, h, w], in evaluation mode, computed in parts that fit."""
         self.eval()
         with torch.inference_mode():
-            made = [part for batch in batches for part in fitting.run(batch, lambda some: self(self.contrastive.to_device(some)))]
+            made = [part for batch in batches for part in microbatching.run(batch, lambda some: self(self.contrastive.to_device(some)))]
             return torch.cat(made).cpu().numpy()
 
 
@@ -135,7 +135,7 @@ def build(model: Contrastive, n_features: int, k: int, r: int, alpha: int, dropo
             inject_adapter_in_model(config, model.vision)
     except ValueError as error:
         found = f"no layer of the vision tower fits lora_targets {model.lora_targets!r} ({str(error).split('.')[0]})"
-        raise MedbenchError(f"architecture {type(model).__name__}", found, "mend its file") from None
+        raise MedbenchError(f"architecture {type(model).__name__}", found, "fix its file") from None
     return (TextClassifier if text else Classifier)(model, n_features, k)
 
 

@@ -20,7 +20,7 @@ from medbench.adapt.pixels import Labelled, PixelCache
 from medbench.adapt.selection import Score, choose, score
 from medbench.adapt.training import Plan, Trained, moved, train
 from medbench.jobs import seeding
-from medbench.jobs.microbatching import Fitting
+from medbench.jobs.microbatching import Microbatching
 from medbench.models import loading
 from medbench.models.checkpoint import Source
 from medbench.models.loading import Contrastive
@@ -37,11 +37,11 @@ class Probe(NamedTuple):
     rows: NDArray[np.intp]
     labels: NDArray[np.int64]
     batch_size: int
-    fitting: Fitting
+    microbatching: Microbatching
 
     def logits(self, classifier: Classifier) -> NDArray[np.float32]:
         """Class logits [n, k] in evaluation mode."""
-        return classifier.logits(self.cache.batches(self.rows, self.batch_size), self.fitting)
+        return classifier.logits(self.cache.batches(self.rows, self.batch_size), self.microbatching)
 
 
 class Learner(NamedTuple):
@@ -121,7 +121,7 @@ def adapt(job: Job) -> Adapted:
     cache = PixelCache.build(job, model, job.source.batch_size)
     training, validation = cache.split(job.train), cache.split(job.val)
     some = np.sort(np.random.default_rng(job.seed).permutation(len(training.rows))[:N_PROBED])
-    probe = Probe(cache, training.rows[some], training.labels[some], job.source.batch_size, job.work.fitting)
+    probe = Probe(cache, training.rows[some], training.labels[some], job.source.batch_size, job.work.microbatching)
     classifier = _build(job, model, probe)
     weights = class_weights(job.train.labels, len(job.classes))
     loss_start = weighted_loss(probe.logits(classifier), probe.labels, weights)
@@ -131,8 +131,8 @@ def adapt(job: Job) -> Adapted:
     path, recipe, epoch = job.work.folder / "weights.safetensors", job.recipe, learner.best(trained.history) + 1
     described = (*job.source[:3], model.weights, job.classes, dict(recipe), epoch)
     classifiers.save(classifier, path, Description(recipe["r"], recipe["alpha"], *described))
-    watched = probe._replace(rows=validation.rows[:N_PROBED], labels=validation.labels[:N_PROBED])
-    return Adapted(path, _certificate(job, classifier, trained, watched, (loss_start, loss_end), frozen), model.weights)
+    rerun_key = probe._replace(rows=validation.rows[:N_PROBED], labels=validation.labels[:N_PROBED])
+    return Adapted(path, _certificate(job, classifier, trained, rerun_key, (loss_start, loss_end), frozen), model.weights)
 
 
 def _load(source: Source) -> Contrastive:
@@ -150,7 +150,7 @@ def _build(job: Job, model: Contrastive, probe: Probe) -> Classifier:
         learner.texts.copy_(_texts(job, model))  # type: ignore[operator]
     else:
         learner = classifiers.build(model, some.features.shape[1], k, recipe["r"], recipe["alpha"], recipe["dropout"])
-        learner.standardise(probe.cache.batches(probe.rows, probe.batch_size), probe.fitting)
+        learner.standardise(probe.cache.batches(probe.rows, probe.batch_size), probe.microbatching)
     if recipe["gradient_checkpointing"]:
         model.checkpoint_gradients()
     return learner
@@ -164,14 +164,16 @@ def _texts(job: Job, model: Contrastive) -> torch.Tensor:
     return torch.from_numpy(class_embeddings(vectors, labels)).float()
 
 
-def _certificate(job: Job, learner: Classifier, trained: Trained, watched: Probe, losses: tuple[float, float], frozen: str) -> Certificate:
+def _certificate(
+    job: Job, learner: Classifier, trained: Trained, rerun_key: Probe, losses: tuple[float, float], frozen: str
+) -> Certificate:
     """Compare with the start, predict twice, and read the saved file back into a model that was never trained."""
     assert job.source is not None
     path = job.work.folder / "weights.safetensors"
     lacking = classifiers.missing(path, learner)
-    scores = np.exp(log_softmax(watched.logits(learner)))
-    repeated = np.exp(log_softmax(watched.logits(learner)))
-    reloaded = scores if lacking else np.exp(log_softmax(watched.logits(classifiers.read(path, _load(job.source)))))
+    scores = np.exp(log_softmax(rerun_key.logits(learner)))
+    repeated = np.exp(log_softmax(rerun_key.logits(learner)))
+    reloaded = scores if lacking else np.exp(log_softmax(rerun_key.logits(classifiers.read(path, _load(job.source)))))
     history = [Score(*entry) for entry in trained.history]
     choice = choose(history)
     return certify(

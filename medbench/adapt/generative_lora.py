@@ -18,7 +18,7 @@ from medbench.adapt.training import Plan, Trained, moved, train
 from medbench.errors import MedbenchError
 from medbench.jobs import devices, seeding
 from medbench.jobs.microbatching import Prepared
-from medbench.jobs.prefetch import ahead
+from medbench.jobs.prefetch import prefetch
 from medbench.models import generative_base
 from medbench.models.generative_base import Answer, Generative, Query
 
@@ -67,7 +67,7 @@ class Learner:
             self.model.checkpoint_gradients()
         self.size = len(training.asked.questions)
         self.probed = np.sort(np.random.default_rng(job.seed).permutation(self.size)[:N_PROBED]).tolist()
-        self.watched = range(min(N_ANSWERED, len(validation.asked.questions)))
+        self.rerun_key = range(min(N_ANSWERED, len(validation.asked.questions)))
         self.witness = Witness(self.model, len(self.probed))
 
     def run(self) -> Adapted:
@@ -144,10 +144,10 @@ class Learner:
 
     def loss_on(self, split: Split, places: Sequence[int]) -> float:
         """Mean loss per answer token in evaluation mode."""
-        total, count, fitting = 0.0, 0, self.job.work.fitting
+        total, count, microbatching = 0.0, 0, self.job.work.microbatching
         lengths = {place: len(self.model.tokens(split.asked.questions[place] + split.asked.answers[place])) for place in places}
         batches = by_length(places, lengths.__getitem__, self.job.recipe["batch_size"])
-        prepared = ahead(lambda some: Prepared(fitting, some, lambda part: self._inputs(split, part)), batches, devices.overlaps())
+        prepared = prefetch(lambda some: Prepared(microbatching, some, lambda part: self._inputs(split, part)), batches, devices.overlaps())
 
         def measured(inputs: dict[str, torch.Tensor]) -> tuple[float, int]:
             n = int((inputs["labels"] >= 0).sum())
@@ -155,7 +155,7 @@ class Learner:
 
         with torch.inference_mode():
             for some, batch in prepared:
-                for loss, n in fitting.run(some, lambda part: measured(batch(part))):  # noqa: B023 - called at once
+                for loss, n in microbatching.run(some, lambda part: measured(batch(part))):  # noqa: B023 - called at once
                     total, count = total + loss, count + n
         return total / count
 
@@ -173,7 +173,7 @@ class Learner:
         """Answers to the first validation questions."""
         budget = self.job.asking.max_new_tokens
         answer = lambda part: self.model.generate(self.model.inputs(self._queries(self.validation, part), budget), budget)  # noqa: E731
-        return [found for part in self.job.work.fitting.run(self.watched, answer) for found in part]
+        return [found for part in self.job.work.microbatching.run(self.rerun_key, answer) for found in part]
 
     def _reloaded(self) -> Generative:
         """The base once more. The trained one goes first: a device may not hold both."""
@@ -184,15 +184,15 @@ class Learner:
     def _certificate(self, trained: Trained, losses: tuple[float, float]) -> Certificate:
         """Score twice and answer, then read the saved file back into a model that was never trained."""
         job, path = self.job, self.job.work.folder / "weights.safetensors"
-        lacking, watched = sorted(set(tuned.trainable(self.model)) - set(tuned.saved_names(path))), self.watched
-        first, again, answered = self.loss_on(self.validation, watched), self.loss_on(self.validation, watched), self.answers()
+        lacking, rerun_key = sorted(set(tuned.trainable(self.model)) - set(tuned.saved_names(path))), self.rerun_key
+        first, again, answered = self.loss_on(self.validation, rerun_key), self.loss_on(self.validation, rerun_key), self.answers()
         tensors, adapters, frozen_after = moved(trained, self.trainable()), len(tuned.adapters(self.model)), tuned.frozen_digest(self.model)
         outside = tuned.outside(self.model)
         reloaded, changed = first, 0
         if not lacking:
             self.model = self._reloaded()
             tuned.read(path, self.model, job.source)
-            reloaded = self.loss_on(self.validation, watched)
+            reloaded = self.loss_on(self.validation, rerun_key)
             changed = sum(one != other for one, other in zip(answered, self.answers(), strict=True))
         return certify(
             Evidence(

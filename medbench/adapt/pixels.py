@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from medbench.adapt.job import Job, Samples
 from medbench.models.loading import Contrastive
-from medbench.models.prefetch import feed
+from medbench.models.prefetch import prefetch_pixels
 
 IN_MEMORY = 2**30  # bytes; more than this goes to the job's folder of unfinished work
 
@@ -35,7 +35,7 @@ class PixelCache(NamedTuple):
         wanted = list(dict.fromkeys([*job.train.image_ids, *job.val.image_ids]))
         pixels: NDArray[np.uint8] | None = None
         row: dict[str, int] = {}
-        for batch in feed(job.images(wanted, batch_size), lambda data: model.pixels(job.decode(data)), job.workers):
+        for batch in prefetch_pixels(job.images(wanted, batch_size), lambda data: model.pixels(job.decode(data)), job.workers):
             if pixels is None:
                 pixels = _allocate((len(wanted), *batch.pixels.shape[1:]), job)
             pixels[len(row) : len(row) + len(batch.pixels)] = batch.pixels

@@ -17,7 +17,7 @@ from medbench.adapt.certificate import Tensor
 from medbench.errors import MedbenchError
 from medbench.jobs import devices, files
 from medbench.jobs.microbatching import Prepared
-from medbench.jobs.prefetch import ahead
+from medbench.jobs.prefetch import prefetch
 from medbench.jobs.progress import track
 
 if TYPE_CHECKING:
@@ -132,7 +132,9 @@ class Training:
         order = np.random.default_rng((self.plan.seed, epoch)).permutation(learner.size).tolist()
         batches = [order[start : start + size] for start in range(0, len(order), size)]
         waiting = {name: value for name, value in learner.trainable().items() if name not in self.with_gradient}
-        prepared = ahead(lambda places: Prepared(self.plan.work.fitting, places, learner.prepare), batches[self.step :], devices.overlaps())
+        prepared = prefetch(
+            lambda places: Prepared(self.plan.work.microbatching, places, learner.prepare), batches[self.step :], devices.overlaps()
+        )
         what = f"adapt {self.plan.cell}, epoch {epoch + 1} of {self.plan.recipe['epochs']}, steps"
         learner.mode(training=True)
         for _, batch in track(prepared, what, len(batches), self.step):
@@ -159,15 +161,15 @@ class Training:
 
     def _backward(self, batch: Prepared[Any], epoch: int) -> torch.Tensor:
         """Gradients and mean loss of one batch; in parts, each by its weight, where the whole does not fit."""
-        fitting = self.plan.work.fitting
+        microbatching = self.plan.work.microbatching
         while True:
-            parts = fitting.parts(batch.places)
+            parts = microbatching.parts(batch.places)
             self.optimizer.zero_grad()
             torch.manual_seed(int(np.random.SeedSequence((self.plan.seed, epoch, self.step)).generate_state(1)[0]))
             try:
                 return self._accumulate(parts, batch)
             except Exception as error:
-                fitting.halve(error, len(parts[0]))
+                microbatching.halve(error, len(parts[0]))
 
     def _accumulate(self, parts: list[Sequence[int]], batch: Prepared[Any]) -> torch.Tensor:
         inputs = [batch(part) for part in parts]

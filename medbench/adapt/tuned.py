@@ -53,7 +53,7 @@ def build(model: Generative, r: int, alpha: int, dropout: float) -> None:
             model.model = get_peft_model(model.model, config)
     except ValueError as error:
         found = f"no layer of the decoder fits lora_targets {model.lora_targets!r} ({str(error).split('.')[0]})"
-        raise MedbenchError(f"architecture {type(model).__name__}", found, "mend its file") from None
+        raise MedbenchError(f"architecture {type(model).__name__}", found, "fix its file") from None
     for value in trainable(model).values():
         value.data = value.data.float()
     model.model.eval()

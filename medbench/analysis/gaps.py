@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from medbench import tables
-from medbench.cells import Cell, Entrant
+from medbench.cells import Candidate, Cell
 from medbench.metrics.measure import LOWER_IS_BETTER, Measure
 from medbench.stats.paired import PairedGap, SetTest, holm, paired_gap, set_test, verdict
 from medbench.stats.pooling import hartung_knapp
@@ -27,7 +27,7 @@ NO_PAIRING = "estimates alone, without paired resamples: no interval, p value or
 class Study(NamedTuple):
     """Who is compared with whom. `cells`: all that the run should have; `adapted`: modes that are not off the shelf, each on its own."""
 
-    entrants: tuple[Entrant, ...]
+    candidates: tuple[Candidate, ...]
     cells: frozenset[Cell]
     tasks: dict[str, str]  # data set -> task, in the run's order
     off_the_shelf: str | None
@@ -155,8 +155,8 @@ def family_sides(question: str, adaptation: str, study: Study) -> list[Sides]:
     in_domain = question != "rq3"
     specialist_mode = study.off_the_shelf if in_domain else adaptation
     comparisons = []
-    for family in dict.fromkeys(entrant.family for entrant in study.entrants):
-        members = [entrant for entrant in study.entrants if entrant.family == family]
+    for family in dict.fromkeys(candidate.family for candidate in study.candidates):
+        members = [candidate for candidate in study.candidates if candidate.family == family]
         for dataset in study.tasks:
             generalists = _cells(members, "generalist", dataset, adaptation, study)
             specialists = _cells(
@@ -171,12 +171,12 @@ def global_sides(question: str, adaptation: str, study: Study, within_family: bo
     """One comparison for every adapted generalist and data set, against the specialists that qualify."""
     in_domain = question == "global-rq2"
     specialist_mode = study.off_the_shelf if in_domain else adaptation
-    families = list(dict.fromkeys(entrant.family for entrant in study.entrants)) if within_family else ["all"]
+    families = list(dict.fromkeys(candidate.family for candidate in study.candidates)) if within_family else ["all"]
     comparisons = []
     for family in families:
-        members = [entrant for entrant in study.entrants if family in ("all", entrant.family)]
+        members = [candidate for candidate in study.candidates if family in ("all", candidate.family)]
         for dataset in study.tasks:
-            qualified = [entrant for entrant in members if (dataset in entrant.in_domain) == in_domain]
+            qualified = [candidate for candidate in members if (dataset in candidate.in_domain) == in_domain]
             specialists = _cells(qualified, "specialist", dataset, specialist_mode, study)
             if specialists:
                 generalists = _cells(members, "generalist", dataset, adaptation, study)
@@ -184,8 +184,8 @@ def global_sides(question: str, adaptation: str, study: Study, within_family: bo
     return comparisons
 
 
-def _cells(members: Sequence[Entrant], role: str, dataset: str, mode: str | None, study: Study) -> list[Cell]:
-    cells = [Cell(dataset, entrant.model, mode) for entrant in members if entrant.role == role and mode]
+def _cells(members: Sequence[Candidate], role: str, dataset: str, mode: str | None, study: Study) -> list[Cell]:
+    cells = [Cell(dataset, candidate.model, mode) for candidate in members if candidate.role == role and mode]
     return [cell for cell in cells if cell in study.cells]
 
 
@@ -226,7 +226,7 @@ def _make(sides: Sides, measure: Measure, rank: int, study: Study, results: Resu
             if gap is None:
                 notes.append(why_not)
             else:
-                row |= {"sd": gap.sd, "low": gap.low, "high": gap.high, "p": gap.p, "smallest_gap": gap.smallest}
+                row |= {"sd": gap.sd, "low": gap.low, "high": gap.high, "p": gap.p, "minimum_detectable_difference": gap.detectable}
                 if not sides.alone and measure == study.primary[study.tasks[sides.dataset]]:
                     test = _test(generalists, specialists, measure, pair, study, results, notes)
     row["reason"] = "; ".join(notes) or None

@@ -13,7 +13,7 @@ import polars as pl
 
 from medbench import paths, tables, tasks
 from medbench.analysis.gaps import Estimate, Pair, Study, Unpaired, global_table, rq_table
-from medbench.cells import Cell, Entrant
+from medbench.cells import Candidate, Cell
 from medbench.metrics.measure import Measure
 
 FOLDER = Path(__file__).parents[2] / "resources" / "paper"
@@ -89,11 +89,11 @@ class Figures:
 def study(figures: pl.DataFrame) -> Study:
     """Who is compared with whom in the published tables."""
     domains = in_domain()
-    entrants = [Entrant(slug, family, role, domains.get(slug, frozenset())) for slug, family, role in names().models.values()]
+    candidates = [Candidate(slug, family, role, domains.get(slug, frozenset())) for slug, family, role in names().models.values()]
     cells = frozenset(Cell(*row) for row in figures.select("dataset", "model", "mode").iter_rows())
     task_of = {dataset: str(task) for dataset, task in figures.select("dataset", "task").unique(maintain_order=True).iter_rows()}
     # resamples, level, margin and group count stay unused: nothing is tested without pairing
-    return Study(tuple(entrants), cells, task_of, "ots", ("lp", "lora"), 0, 0.95, 0.02, 0, MEASURES)
+    return Study(tuple(candidates), cells, task_of, "ots", ("lp", "lora"), 0, 0.95, 0.02, 0, MEASURES)
 
 
 def rq_tables() -> dict[str, pl.DataFrame]:

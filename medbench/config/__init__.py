@@ -64,7 +64,7 @@ class Probe(Strict):
     weight_decay: float = Field(0.0, ge=0)
     epochs: int = Field(50, ge=1)
     batch_size: int = Field(8, ge=1)
-    clean: bool = False  # trained without the samples whose image stands in test too
+    leak_free: bool = False  # trained without the samples whose image stands in test too
 
 
 class ContrastiveLora(Strict):
@@ -103,7 +103,7 @@ class Lora(Strict):
 
     kind: Literal["lora"]
     models: tuple[Literal["contrastive", "generative"], ...] = ("contrastive", "generative")  # kinds that run it
-    clean: bool = False  # trained without the samples whose image stands in test too
+    leak_free: bool = False  # trained without the samples whose image stands in test too
     contrastive: ContrastiveLora = ContrastiveLora()
     generative: GenerativeLora = GenerativeLora()
 
@@ -327,7 +327,7 @@ class NearDuplicates(Strict):
     """
 
     threshold: int = Field(4, ge=0, le=16)
-    in_clean: bool = False  # the clean subset leaves them out too, not only equal images
+    in_leak_free: bool = False  # the leak-free subset leaves them out too, not only equal images
 
 
 class Asking(Strict):
@@ -501,7 +501,7 @@ def read_yaml(path: Path, name: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise MedbenchError(name, "the file does not exist", "give an existing path") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MedbenchError(name, f"not readable as YAML: {' '.join(str(error).split())}", "mend it") from None
+        raise MedbenchError(name, f"not readable as YAML: {' '.join(str(error).split())}", "fix it") from None
     if not isinstance(data, dict):
         raise MedbenchError(name, f"holds {type(data).__name__}, not a mapping", "see config/config.yaml")
     return data
@@ -556,7 +556,7 @@ class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignor
             keys = ["<<" if key.tag == merge else self.construct_object(key, deep=True) for key, _ in node.value]
             for key in keys:
                 if keys.count(key) > 1:
-                    raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", node.start_mark)
+                    raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", node.start_mark)
         super().flatten_mapping(node)
 
 
@@ -565,7 +565,7 @@ def _registry(path: Path, name: str, word: str, schema: type[Any]) -> dict[str, 
     for slug, value in read_yaml(path, name).items():
         where = f"{name}: {word} {slug}"
         if not isinstance(slug, str) or not paths.SLUG.fullmatch(slug) or ".." in slug:
-            raise MedbenchError(where, "the name is no slug", "use lower-case letters, digits, dots and dashes")
+            raise MedbenchError(where, "invalid name", "use lower-case letters, digits, dots and dashes")
         try:
             if schema is _ModeEntry:
                 entries[slug] = _ModeEntry.model_validate({"entry": value}).entry

@@ -79,7 +79,7 @@ def csv_rows(path: Path, wanted: Sequence[str], source: Source, optional: Sequen
         found = f"is not UTF-8 (byte 0x{error.object[error.start]:02x})"
         raise source.error(f"{name} after row {number}", found, "save it as UTF-8") from None
     except csv.Error as error:
-        raise source.error(f"{name} after row {number}", f"is no CSV ({error})", "mend the quotes there") from None
+        raise source.error(f"{name} after row {number}", f"is no CSV ({error})", "fix the quotes there") from None
 
 
 def check_columns(found: Sequence[str], wanted: Iterable[str], name: str, source: Source, hint: str) -> None:

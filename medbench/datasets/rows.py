@@ -92,7 +92,7 @@ class Reader:
         allowed = int(self.max_drops * (self.n_read or 0))
         if len(drops) > allowed:
             more = f" (drop {len(drops)}; max_drops {self.max_drops} admits {allowed} of {self.n_read} rows)" if self.max_drops else ""
-            raise self.source.error(drops[-1].place, drops[-1].detail + more, "mend the row or raise max_drops")
+            raise self.source.error(drops[-1].place, drops[-1].detail + more, "fix the row or raise max_drops")
 
     def _check(self, item: Item) -> None:
         _check_values(item, self.source)
@@ -103,7 +103,7 @@ class Reader:
         split, place = self._groups.setdefault(item.group_id, (item.split, item.place))
         if split != item.split and not self.allow_group_overlap:
             found = f"group {item.group_id!r} is in {item.split} here and in {split} in {place}"
-            raise self.source.error(item.place, found, "mend the splits, or set allow_group_overlap where the set is published so")
+            raise self.source.error(item.place, found, "fix the splits, or set allow_group_overlap where the set is published so")
 
 
 def check_splits(found: Collection[str], needed: Collection[str], source: Source) -> None:
@@ -123,7 +123,7 @@ def _check_values(item: Item, source: Source) -> None:
             raise source.error(item.place, f"answer type {item.answer_type!r} is unknown", f"write one of {', '.join(ANSWER_TYPES)}")
     elif item.label not in source.classes:
         raise source.error(
-            item.place, f"label {item.label!r} is not among the classes {', '.join(source.classes)}", "mend the row or declare the class"
+            item.place, f"label {item.label!r} is not among the classes {', '.join(source.classes)}", "fix the row or declare the class"
         )
 
 

@@ -1,4 +1,4 @@
-"""What splits share, within and across data sets: images of equal bytes, of equal pixels, alike; groups. For card, ledger and twins."""
+"""What splits share, within and across data sets: images of equal bytes, of equal pixels, alike; groups."""
 
 from collections.abc import Mapping
 
@@ -32,10 +32,10 @@ def uses(dataset: str, split: str, samples: pl.DataFrame, digests: pl.DataFrame)
     return pl.concat(parts)
 
 
-def twins(splits: Mapping[str, pl.DataFrame], digests: pl.DataFrame, threshold: int | None = None) -> pl.DataFrame:
-    """Table `twins` of one data set. `splits`: split -> sample_id, image_id; `digests`: image_id, pixel_digest, perceptual_hash.
+def duplicates(splits: Mapping[str, pl.DataFrame], digests: pl.DataFrame, threshold: int | None = None) -> pl.DataFrame:
+    """Table `duplicates` of one data set. `splits`: split -> sample_id, image_id; `digests`: image_id, pixel_digest, perceptual_hash.
 
-    `threshold`: bits in which images that look alike may differ; None: only equal images are twins.
+    `threshold`: bits in which images that look alike may differ; None: only equal images are duplicates.
     """
     samples = pl.concat([frame.select(pl.lit(split).alias("split"), "sample_id", "image_id") for split, frame in splits.items()])
     joined = samples.join(digests, on="image_id", how="left", maintain_order="left")
@@ -46,14 +46,14 @@ def twins(splits: Mapping[str, pl.DataFrame], digests: pl.DataFrame, threshold: 
         pairs = own.join(other.select(column, other_split="split", other_sample_id="sample_id"), on=column, maintain_order="left_right")
         found.append(pairs.filter(pl.col("split") != pl.col("other_split")).with_columns(kind=pl.lit(kind)))
     if threshold is not None:
-        found.append(_near_twins(joined, threshold))
+        found.append(_near_duplicates(joined, threshold))
     key = ["split", "sample_id", "other_split"]
-    types = tables.columns(tables.Twins)
+    types = tables.columns(tables.Duplicates)
     closest = pl.concat([frame.select(*types) for frame in found]).unique(key, keep="first", maintain_order=True)
     return closest.select(pl.col(name).cast(kind) for name, kind in types.items()).sort(key)
 
 
-def _near_twins(joined: pl.DataFrame, threshold: int) -> pl.DataFrame:
+def _near_duplicates(joined: pl.DataFrame, threshold: int) -> pl.DataFrame:
     """Samples with an image that looks like one of another split, the first of them in order."""
     own = joined.select("split", "sample_id", hash="perceptual_hash")
     other = own.unique(["split", "hash"], keep="first", maintain_order=True)
@@ -77,12 +77,12 @@ def close(hashes: pl.Series, threshold: int) -> pl.DataFrame:
 
 
 def shared(used: list[pl.DataFrame], threshold: int | None = None) -> pl.DataFrame:
-    """Table `ledger` over the `uses` of some splits. Both directions of a pair have a row; groups are compared within a data set only.
+    """Table `overlap` over the `uses` of some splits. Both directions of a pair have a row; groups are compared within a data set only.
 
     `threshold`: bits in which near duplicates may differ; None: they are not looked for.
     """
     if not used:
-        return tables.empty(tables.Ledger)
+        return tables.empty(tables.Overlap)
     frame = pl.concat(used)
     place = ["kind", "dataset", "split"]
     totals = frame.group_by(place).agg(total=pl.len())
@@ -96,7 +96,7 @@ def shared(used: list[pl.DataFrame], threshold: int | None = None) -> pl.DataFra
         .agg(shared=pl.len(), examples=pl.col("sample_id").sort().head(5))
         .join(totals, on=place)
     )
-    types = tables.columns(tables.Ledger)
+    types = tables.columns(tables.Overlap)
     if threshold is not None:
         rows = pl.concat([rows.select(*types), _near(frame, pairs, threshold).select(*types)], how="vertical_relaxed")
     return rows.select(pl.col(name).cast(kind) for name, kind in types.items()).sort(*place, "other_dataset", "other_split")

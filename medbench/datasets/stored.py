@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from medbench.datasets.images import ImageRow
 
 
-def twins_of_test(dataset: str) -> frozenset[str]:
+def duplicates_of_test(dataset: str) -> frozenset[str]:
     """Samples of train and val whose image stands in test too."""
-    twins = tables.read(tables.Twins, paths.twins(dataset))
-    return frozenset(twins.filter(pl.col("split") != "test", pl.col("other_split") == "test")["sample_id"])
+    duplicates = tables.read(tables.Duplicates, paths.duplicates(dataset))
+    return frozenset(duplicates.filter(pl.col("split") != "test", pl.col("other_split") == "test")["sample_id"])
 
 
 def groups(dataset: str, split: str) -> list[str]:

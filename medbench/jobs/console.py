@@ -196,13 +196,17 @@ def words(reason: str) -> str:
 
 
 def _parameters(text: str) -> dict[str, Any] | None:
-    """Flat name -> value of what `cli.watched` wrote: parameters, digest of the code, versions; None for another text."""
+    """Flat name -> value of what `cli.rerun_key` wrote: parameters, digest of the code, versions; None for another text."""
     text = text.strip()
     try:
         text = ast.literal_eval(text) if text[:1] in "'\"" else text
-        tracked, end = json.JSONDecoder().raw_decode(text)
+        fingerprint, end = json.JSONDecoder().raw_decode(text)
         versions = json.JSONDecoder().raw_decode(text[end:].strip())[0]
-        return {"code": tracked["code"], **_flat(tracked["params"]), **{f"version of {name}": value for name, value in versions.items()}}
+        return {
+            "code": fingerprint["code"],
+            **_flat(fingerprint["params"]),
+            **{f"version of {name}": value for name, value in versions.items()},
+        }
     except (ValueError, SyntaxError, KeyError, TypeError, AttributeError):
         return None
 

@@ -57,7 +57,7 @@ def from_hub(source: dict[str, Any], folder: Path, where: str) -> Fetched:
             verify(folder / name, checksum, where)
     for name, target in source["unpack"].items():
         if name not in found.files:
-            raise MedbenchError(where, f"`unpack` names {name}, which is not among the files fetched", "mend `source` of the entry")
+            raise MedbenchError(where, f"`unpack` names {name}, which is not among the files fetched", "fix `source` of the entry")
         unpack(folder / name, folder / target, where, keep=True)
     return found
 
@@ -70,7 +70,7 @@ def _from_network(source: dict[str, Any], folder: Path, revision: str | None, wh
     wanted = [entry for entry in tree if isinstance(entry, RepoFile) and _fits(entry.path, patterns)]
     if not wanted:
         found = f"the hub's {repo} holds no file that matches {', '.join(patterns)}"
-        raise MedbenchError(where, found, "mend `source.patterns` of the entry")
+        raise MedbenchError(where, found, "fix `source.patterns` of the entry")
     network.snapshot(repo, commit, patterns, "dataset", folder)
     fetched = Fetched(commit, {entry.path: f"sha256:{entry.lfs.sha256}" if entry.lfs else None for entry in wanted})
     with files.atomic(folder / MEMORY) as aside:

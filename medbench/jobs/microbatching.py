@@ -15,7 +15,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-class Fitting:
+class Microbatching:
     """Runs batches in parts that fit. `record` is told every size that is found."""
 
     def __init__(self, size: int | None = None, record: Callable[[int], None] = lambda size: None) -> None:
@@ -70,9 +70,9 @@ def exhausted(error: Exception) -> str | None:
 class Prepared(Generic[B]):
     """What `prepare` makes of the parts of a batch, made beforehand; of parts that became smaller since, on demand."""
 
-    def __init__(self, fitting: Fitting, places: Sequence[int], prepare: Callable[[Sequence[int]], B]) -> None:
+    def __init__(self, microbatching: Microbatching, places: Sequence[int], prepare: Callable[[Sequence[int]], B]) -> None:
         self.places, self._prepare = places, prepare
-        self._made = {tuple(part): prepare(part) for part in fitting.parts(places)}
+        self._made = {tuple(part): prepare(part) for part in microbatching.parts(places)}
 
     def __call__(self, part: Sequence[int]) -> B:
         made = self._made.get(tuple(part))

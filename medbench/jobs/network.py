@@ -49,7 +49,7 @@ def errors(repo: str, revision: str | None, kind: Kind) -> Iterator[None]:
     except RevisionNotFoundError:
         raise MedbenchError(where, f"has no revision {revision!r}", f"choose one from {page}/commits") from None
     except (RepositoryNotFoundError, HFValidationError):
-        raise MedbenchError(where, "is not on the hub, or not visible to you", "mend the name, or `hf auth login`") from None
+        raise MedbenchError(where, "is not on the hub, or not visible to you", "fix the name, or `hf auth login`") from None
     except (LocalEntryNotFoundError, OfflineModeIsEnabled):
         found = f"revision {revision!r} is not in the local cache and the hub cannot be reached"
         raise MedbenchError(where, found, "connect once, or give a folder") from None

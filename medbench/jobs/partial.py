@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from medbench import paths
 from medbench.errors import Interrupted, MedbenchError
 from medbench.jobs import digests, files
-from medbench.jobs.microbatching import Fitting
+from medbench.jobs.microbatching import Microbatching
 
 TRACKED = False  # where and how far a job is decides no result
 
@@ -98,7 +98,7 @@ class Work:
         self.folder = folder
         self.found: dict[str, Any] = {}  # more facts for the run record
         self._fits = folder / "fits.json"
-        self.fitting = Fitting(json.loads(self._fits.read_text()) if self._fits.exists() else None, self._record)
+        self.microbatching = Microbatching(json.loads(self._fits.read_text()) if self._fits.exists() else None, self._record)
 
     def journal(self) -> Journal:
         """What was computed so far, batch by batch."""
@@ -106,7 +106,7 @@ class Work:
 
     def facts(self) -> dict[str, Any]:
         """For the run record: what the job found, and how many samples fitted at once, where not a whole batch did."""
-        return self.found if self.fitting.size is None else {**self.found, "samples_at_once": self.fitting.size}
+        return self.found if self.microbatching.size is None else {**self.found, "samples_at_once": self.microbatching.size}
 
     def _record(self, size: int) -> None:
         with files.atomic(self._fits) as aside:
@@ -114,12 +114,12 @@ class Work:
 
 
 @contextmanager
-def work(stage: str, names: tuple[str, ...], tracked: str, inputs: Iterable[Path]) -> Iterator[Work]:
+def work(stage: str, names: tuple[str, ...], fingerprint: str, inputs: Iterable[Path]) -> Iterator[Work]:
     """Begin or continue the work of a job of a stage. `tracked`: its parameters and code; `inputs`: every file or folder that it reads.
 
     Raises MedbenchError when another process is at it.
     """
-    key = digests.digest(digests.canonical([FORMAT, stage, names, tracked, [_stamp(path) for path in inputs]]))
+    key = digests.digest(digests.canonical([FORMAT, stage, names, fingerprint, [_stamp(path) for path in inputs]]))
     with hold(paths.partial(key), f"{stage} {'/'.join(names)}") as folder:
         yield Work(folder)
 

@@ -13,7 +13,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-def ahead(prepare: Callable[[A], B], items: Iterable[A], beside: bool = True) -> Iterator[tuple[A, B]]:
+def prefetch(prepare: Callable[[A], B], items: Iterable[A], beside: bool = True) -> Iterator[tuple[A, B]]:
     """Every item with what `prepare` makes of it, in order; an error of `prepare` or `items` is raised here.
 
     `beside`: in a thread, while a device computes. Without one the same cores do both, and a second team of torch's threads on them

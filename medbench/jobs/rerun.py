@@ -39,7 +39,7 @@ EFFECTS = ""
 """Name for the statements of a module that define nothing, but act when it is imported: they belong to each of its definitions."""
 
 
-def tracked(params: Any, uses: tuple[str, ...]) -> str:
+def fingerprint(params: Any, uses: tuple[str, ...]) -> str:
     """What the rule records for one job: its parameters by name, and the digest of the code that makes it."""
     return canonical({"params": _without_modules(params._asdict()), "code": code_digest(uses)})
 

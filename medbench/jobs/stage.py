@@ -55,9 +55,9 @@ class Stage:
         """All code of a job: the stage's own, and what it loads by name."""
         return (f"{self.run.__module__}:{self.run.__name__}", *self.uses(params))
 
-    def tracked(self, params: Any) -> str:
+    def fingerprint(self, params: Any) -> str:
         """The text that must stay equal for a finished job to stay finished, but for versions of libraries."""
-        return rerun.tracked(params, self.code(params))
+        return rerun.fingerprint(params, self.code(params))
 
     def execute(self, params: Any, *names: str) -> dict[str, Any]:
         """Do one job; facts for its run record. Raises MedbenchError for what a person can fix."""
@@ -65,5 +65,5 @@ class Stage:
             return self.run(params, *names) or {}
         from medbench.jobs import partial  # with pyarrow
 
-        with partial.work(self.name, names, self.tracked(params), self.inputs(params, *names)) as work:
+        with partial.work(self.name, names, self.fingerprint(params), self.inputs(params, *names)) as work:
             return self.run(params, *names, work) or {}

@@ -15,7 +15,7 @@ class Measure(NamedTuple):
 
     metric: str
     scoring: str  # standard | prompts-{set} | strict | published
-    subset: str  # all | open | closed, and the clean part of each: clean | clean-open | clean-closed
+    subset: str  # all | open | closed, and the leak-free part of each: leak-free | leak-free-open | leak-free-closed
 
     @property
     def is_compared(self) -> bool:
@@ -23,32 +23,32 @@ class Measure(NamedTuple):
         return not self.scoring.startswith(PROMPTS)
 
     @property
-    def clean(self) -> "Measure":
-        """The same on the clean part of the subset."""
-        return self._replace(subset=clean_part(self.subset))
+    def leak_free(self) -> "Measure":
+        """The same on the leak-free part of the subset."""
+        return self._replace(subset=leak_free_part(self.subset))
 
 
 LOWER_IS_BETTER = frozenset({"ece"})
-CLEAN = "clean"
-MIN_CLEAN = 30  # samples; what fewer clean ones would say is left undefined
+LEAK_FREE = "leak-free"
+MIN_LEAK_FREE = 30  # samples; what fewer leak-free ones would say is left undefined
 
 
-def clean_part(subset: str) -> str:
-    """Name of a subset's samples without a twin in train or val: `all` -> `clean`, `open` -> `clean-open`."""
-    return CLEAN if subset == "all" else f"{CLEAN}-{subset}"
+def leak_free_part(subset: str) -> str:
+    """Name of a subset's samples without a duplicate in train or val: `all` -> `leak-free`, `open` -> `leak-free-open`."""
+    return LEAK_FREE if subset == "all" else f"{LEAK_FREE}-{subset}"
 
 
-def with_clean(subsets: dict[str, Bools], clean: Bools) -> dict[str, Bools]:
-    """Every subset, and the clean part of each."""
-    return subsets | {clean_part(name): mask & clean for name, mask in subsets.items()}
+def with_leak_free(subsets: dict[str, Bools], leak_free: Bools) -> dict[str, Bools]:
+    """Every subset, and the leak-free part of each."""
+    return subsets | {leak_free_part(name): mask & leak_free for name, mask in subsets.items()}
 
 
 def too_few(subset: str, used: Bools) -> bool:
-    """Whether `used` samples of a clean subset are too few for an estimate."""
-    return subset.startswith(CLEAN) and int(used.sum()) < MIN_CLEAN
+    """Whether `used` samples of a leak-free subset are too few for an estimate."""
+    return subset.startswith(LEAK_FREE) and int(used.sum()) < MIN_LEAK_FREE
 
 
 def shortage(subset: str, thing: str, used: Bools) -> str:
-    """`29 clean closed questions, fewer than 30`."""
+    """`29 leak-free closed questions, fewer than 30`."""
     n = int(used.sum())
-    return f"{n} {subset.replace('-', ' ')} {thing}{'' if n == 1 else 's'}, fewer than {MIN_CLEAN}"
+    return f"{n} {subset.replace('-', ' ')} {thing}{'' if n == 1 else 's'}, fewer than {MIN_LEAK_FREE}"

@@ -21,21 +21,21 @@ from medbench.models.checkpoint import Source
 
 IGNORED = -100
 """The label of a token that is not in the loss."""
-CIRCLE, BLOCK = 24, 8
+REPEATED, BLOCK = 24, 8
 """An answer is stopped when its last 24 tokens only repeat a block of at most 8."""
 
 
-def circling(ids: torch.Tensor) -> torch.Tensor:
+def repeats(ids: torch.Tensor) -> torch.Tensor:
     """Whether rows [n, length] end in such a repetition: bool [n]."""
-    tail = ids[:, -CIRCLE:]
+    tail = ids[:, -REPEATED:]
     found = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
-    if tail.shape[1] == CIRCLE:
+    if tail.shape[1] == REPEATED:
         for lag in range(1, BLOCK + 1):
             found |= (tail[:, lag:] == tail[:, :-lag]).all(dim=1)
     return found
 
 
-class Circling(StoppingCriteria):
+class DegenerateRepetition(StoppingCriteria):
     """Ends each row of a batch for itself, so that its answer does not depend on the others."""
 
     def __init__(self, prompt: int) -> None:
@@ -43,7 +43,7 @@ class Circling(StoppingCriteria):
 
     def __call__(self, input_ids: Any, scores: Any, **given: Any) -> Any:
         """Rows that end here."""
-        return circling(input_ids[:, self._prompt :])
+        return repeats(input_ids[:, self._prompt :])
 
 
 class Query(NamedTuple):
@@ -156,7 +156,7 @@ class Generative(ABC):
                     self.encode([query], [end], side)
             width, height = queries[0].image.size
             found = f"{type(self.processor).__name__} refuses it with its image of {width}x{height} ({' '.join(str(error).split())[:160]})"
-            raise MedbenchError(queries[0].name, found, "mend or drop the row") from None
+            raise MedbenchError(queries[0].name, found, "fix or drop the row") from None
         return dict(made)
 
     def length(self, text: str, size: tuple[int, int]) -> int:
@@ -188,7 +188,7 @@ class Generative(ABC):
         start = placed["input_ids"].shape[1]
         with torch.inference_mode(), self.precision():
             output = self.model.generate(
-                **placed, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, stopping_criteria=[Circling(start)]
+                **placed, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, stopping_criteria=[DegenerateRepetition(start)]
             )
         return [self._answer(row) for row in output[:, start:].cpu()]
 
@@ -223,7 +223,7 @@ class Generative(ABC):
 
     def _no_prefix(self, query: Query) -> MedbenchError:
         found = f"its prompt is no token prefix of prompt + answer ({self.prompt(query.text)[-20:]!r})"
-        return MedbenchError(query.name, found, f"mend `completion` of architecture {type(self).__name__}")
+        return MedbenchError(query.name, found, f"fix `completion` of architecture {type(self).__name__}")
 
     def placed(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Inputs on the model's device; pixels in its number format."""
@@ -249,8 +249,8 @@ class Generative(ABC):
         """From what `generate` wrote, fillers behind the end included: a filler may be an end itself."""
         ids = row.tolist()
         end = next((place for place, token in enumerate(ids) if token in self.ends), len(ids))
-        circles = circling(row[:end].unfold(0, CIRCLE, 1)) if end >= CIRCLE else row[:0]  # of every place where it could have ended
-        circle = CIRCLE + int(circles.int().argmax()) if circles.any() else None
+        circles = repeats(row[:end].unfold(0, REPEATED, 1)) if end >= REPEATED else row[:0]  # of every place where it could have ended
+        circle = REPEATED + int(circles.int().argmax()) if circles.any() else None
         kept = ids[: end if circle is None else circle]
         text = self.tokenizer.decode(kept, skip_special_tokens=True).strip()
         reason = "repetition" if circle is not None else "stop" if end < len(ids) else "length"
@@ -281,7 +281,7 @@ def load(source: Source, **placement: Any) -> Generative:
         images(Image.new("RGB", (64, 64)), return_tensors="pt", **model.exceptions)
     except Exception as error:  # of whatever class the library has for wrong values
         found = f"its {type(images).__name__} does not take {model.exceptions} ({' '.join(str(error).split())[:160]})"
-        raise MedbenchError(f"processor of {source.checkpoint}", found, "mend `processor` in the registry") from None
+        raise MedbenchError(f"processor of {source.checkpoint}", found, "fix `processor` in the registry") from None
     return model
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medbench.jobs.microbatching import Fitting
+from medbench.jobs.microbatching import Microbatching
 from medbench.models.checkpoint import Checkpoint, Source
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Embedder(Protocol):
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
         """An RGB image at the model's size. Called from several threads."""
 
-    def vectors(self, batches: Iterable[Batch], fitting: Fitting) -> Iterator[tuple[Batch, Vectors]]:
+    def vectors(self, batches: Iterable[Batch], microbatching: Microbatching) -> Iterator[tuple[Batch, Vectors]]:
         """Vectors of every batch, in order, computed in parts that fit."""
 
 
@@ -116,14 +116,14 @@ class Contrastive(ABC):
             batch = batch.pin_memory().to(self.device, non_blocking=True)
         return self.normalise(batch)
 
-    def vectors(self, batches: Iterable[Batch], fitting: Fitting) -> Iterator[tuple[Batch, Vectors]]:
+    def vectors(self, batches: Iterable[Batch], microbatching: Microbatching) -> Iterator[tuple[Batch, Vectors]]:
         """Vectors of every batch, in order. A GPU already has the next batch while one is copied back."""
         import torch
 
         waiting: tuple[Batch, list[ImageOutput]] | None = None
         for batch in batches:
             with torch.inference_mode():
-                launched = fitting.run(batch.pixels, lambda pixels: self.encode_images(self.to_device(pixels)))
+                launched = microbatching.run(batch.pixels, lambda pixels: self.encode_images(self.to_device(pixels)))
             if waiting:
                 yield waiting[0], _fetched(waiting[1])
             waiting = batch, launched

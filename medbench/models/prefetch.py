@@ -27,7 +27,7 @@ class Row(Protocol):
     def evaluated(self) -> bool: ...
 
 
-def feed(batches: Iterable[Sequence[Row]], pixels: Callable[[bytes], Pixels], workers: int) -> Iterator[Batch]:
+def prefetch_pixels(batches: Iterable[Sequence[Row]], pixels: Callable[[bytes], Pixels], workers: int) -> Iterator[Batch]:
     """Every batch of rows decoded, in order. `pixels` (encoded bytes -> [...]) runs in `workers` threads.
 
     Raises MedbenchError naming an image that cannot be decoded.

@@ -17,7 +17,7 @@ from medbench.jobs.progress import track
 from medbench.models import loading
 from medbench.models.checkpoint import Source
 from medbench.models.loading import Contrastive
-from medbench.models.prefetch import feed
+from medbench.models.prefetch import prefetch_pixels
 from medbench.predict.job import Params
 from medbench.tasks.diagnosis import predictions, samples
 
@@ -32,10 +32,10 @@ def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> 
     total = len(set(test.image_ids))
     with work.journal() as journal:
         rows = islice(stored.images(dataset, test.image_ids, source.batch_size), len(journal), None)
-        batches = feed(rows, lambda data: loaded.pixels(decode(data)), process.threads())
+        batches = prefetch_pixels(rows, lambda data: loaded.pixels(decode(data)), process.threads())
         done = min(len(journal) * source.batch_size, total)
         for batch in track(batches, f"predict {dataset}/{model}/{mode}, images", total, done, lambda one: len(one.image_ids)):
-            logits = classifier.logits([batch.pixels], work.fitting)
+            logits = classifier.logits([batch.pixels], work.microbatching)
             journal.append(pl.DataFrame({"image": batch.image_ids, "logits": logits}).to_arrow())  # pyarrow, handed lists, imports pandas
         answered = {image: logits for table in journal for image, logits in zip(*table.to_pydict().values(), strict=True)}
     logits = np.array([answered[image] for image in test.image_ids], dtype=np.float32)

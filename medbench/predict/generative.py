@@ -18,7 +18,7 @@ from medbench.errors import MedbenchError
 from medbench.jobs import devices
 from medbench.jobs.microbatching import Prepared
 from medbench.jobs.partial import Work
-from medbench.jobs.prefetch import ahead
+from medbench.jobs.prefetch import prefetch
 from medbench.jobs.progress import track
 from medbench.models import generative_base
 from medbench.models.asking import Asking, asking
@@ -58,17 +58,17 @@ def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> 
         return loaded.inputs([query(test, place, batch.images[test.image_ids[place]], put, look) for place in part], put.max_new_tokens)
 
     def prepare(batch: Batch) -> Prepared[dict[str, torch.Tensor]]:
-        return Prepared(work.fitting, batch.places, lambda part: inputs(batch, part))
+        return Prepared(work.microbatching, batch.places, lambda part: inputs(batch, part))
 
     def answers(prepared: Prepared[dict[str, torch.Tensor]]) -> list[Answer]:
-        parts = work.fitting.run(prepared.places, lambda part: loaded.generate(prepared(part), put.max_new_tokens))
+        parts = work.microbatching.run(prepared.places, lambda part: loaded.generate(prepared(part), put.max_new_tokens))
         return [answer for part in parts for answer in part]
 
     seen, total = windows(test, stored.images(dataset, test.image_ids, WINDOW)), len(test.questions)
     with work.journal() as journal:
         done = {place for kept in journal for place in kept["place"].to_pylist()}
         left = rest(batches(test, seen, put, loaded, source.batch_size), done)
-        made_ready, what = ahead(prepare, left, devices.overlaps()), f"predict {dataset}/{model}/{mode}, questions"
+        made_ready, what = prefetch(prepare, left, devices.overlaps()), f"predict {dataset}/{model}/{mode}, questions"
         for batch, prepared in track(made_ready, what, total, len(done), lambda one: len(one[0].places)):
             made = zip(*answers(prepared), strict=True)
             columns = {"place": batch.places, **dict(zip(Answer._fields, map(list, made), strict=True))}

@@ -21,7 +21,7 @@ class Line(NamedTuple):
     interval: str
     pair: str
     p: str
-    smallest: str
+    detectable: str
     note: str
 
 
@@ -111,7 +111,7 @@ def _line(material: Material, row: dict[str, Any]) -> Line:
         interval(row["low"], row["high"], sign=True),
         " against ".join(sides),
         p_value(row["p_holm"]),
-        number(row["smallest_gap"]),
+        number(row["minimum_detectable_difference"]),
         row["reason"] or "",
     )
 

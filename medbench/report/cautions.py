@@ -133,7 +133,7 @@ def shared_test(material: Material) -> Caution:
     """Test images or groups that also stand in a train or validation split."""
     pair = ["dataset", "split", "other_dataset", "other_split"]
     pixels = (pl.col("kind") == "exact-pixels").any().over(pair)  # these contain the images of equal bytes
-    rows = material.ledger.filter(pl.col("split") == "test", pl.col("kind") != NEAR, ~((pl.col("kind") == "exact-image") & pixels))
+    rows = material.overlap.filter(pl.col("split") == "test", pl.col("kind") != NEAR, ~((pl.col("kind") == "exact-image") & pixels))
     places = [
         f"{_label(material, row['dataset'])}: {row['shared']:,} of {counted(row['total'], thing)} of test ({row['kind']}) "
         f"also in {row['other_split']} of {_label(material, row['other_dataset'])}"
@@ -142,14 +142,14 @@ def shared_test(material: Material) -> Caution:
     ]
     meaning = (
         "Adapted models may have seen what they are tested on, so their values there are too high. "
-        "The clean subsets in tables/metrics.csv leave out test samples with a twin in train or validation."
+        "The leak-free subsets in tables/metrics.csv leave out test samples with a duplicate in train or validation."
     )
     return Caution("shared-test", "Test data shared with training data or with another data set", meaning, places)
 
 
 def alike(material: Material) -> Caution:
     """Test images that look like a training image, and equal none."""
-    rows = material.ledger.filter(pl.col("split") == "test", pl.col("kind") == NEAR, pl.col("other_split") != "test")
+    rows = material.overlap.filter(pl.col("split") == "test", pl.col("kind") == NEAR, pl.col("other_split") != "test")
     places = [
         f"{_label(material, row['dataset'])}: {row['shared']:,} of {counted(row['total'], 'image')} of test look like one in "
         f"{row['other_split']} of {_label(material, row['other_dataset'])} (samples {listed(row['examples'][:3])})"
@@ -157,7 +157,7 @@ def alike(material: Material) -> Caution:
     ]
     meaning = (
         "By perceptual hash: the same picture in another encoding or size, or only a similar one, as radiographs of one projection are. "
-        "Look at the examples; `near_duplicates: {in_clean: true}` in the configuration leaves them out of the clean subsets."
+        "Look at the examples; `near_duplicates: {in_leak_free: true}` in the configuration leaves them out of the leak-free subsets."
     )
     return Caution("near-duplicates", "Test images that look like training images", meaning, places)
 
@@ -192,7 +192,7 @@ def cut_off(material: Material) -> Caution:
     places = []
     for row in material.answers.to_dicts():
         said = [f"{row['cut']:,} ended by the token budget"] if _many(row["cut"], row["n"]) else []
-        said += [f"{row['circling']:,} stopped while they went round in circles"] if _many(row["circling"], row["n"]) else []
+        said += [f"{row['repetition']:,} stopped while they went round in circles"] if _many(row["repetition"], row["n"]) else []
         if said:
             places.append(f"{_cell(material, row)}: of {counted(row['n'], 'answer')}, {', '.join(said)}")
     meaning = (

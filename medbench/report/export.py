@@ -28,7 +28,7 @@ def frames(material: Material, cautions: list[Caution]) -> dict[str, pl.DataFram
             schema={"kind": pl.String, "caution": pl.String, "place": pl.String},
             orient="row",
         ),
-        "ledger": material.ledger,
+        "overlap": material.overlap,
         "prompt-sensitivity": material.wording,
     }
 

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 import medbench
 from medbench import tasks
-from medbench.report import answer, clean, export, sample_sheet
+from medbench.report import answer, export, leak_free, sample_sheet
 from medbench.report.cautions import Caution, worths
 from medbench.report.figures import Figure, inline
 from medbench.report.panels import Panel
@@ -24,7 +24,7 @@ SECTIONS = {
     "reached": "What each model reaches",
     "cautions": "What not to trust",
     "images": "What the images look like",
-    "ledger": "What data sets share",
+    "overlap": "What data sets share",
     "absent": "Absent cells",
     "facts": "Facts of the run",
 }
@@ -64,10 +64,10 @@ def render(material: Material, parts: Parts) -> str:
         worths=worths(material),
         cautions=parts.cautions,
         sheets=[_sheet(material, sheet) for sheet in parts.sheets],
-        clean_counts=clean.counts(material),
-        clean_lines=clean.lines(material),
+        leak_free_counts=leak_free.counts(material),
+        leak_free_lines=leak_free.lines(material),
         wording=_wording(material),
-        ledger=[_shared(material, row) for row in material.ledger.to_dicts()],
+        overlap=[_shared(material, row) for row in material.overlap.to_dicts()],
         absent=[{**gone._asdict(), "cell": str(gone.cell), "command": export.command(gone.cell)} for gone in material.absent],
         facts=_facts(material),
         models=[{**model._asdict(), "in_domain": _in_domain(material, model.in_domain)} for model in material.params.models.values()],

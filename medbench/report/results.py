@@ -1,4 +1,4 @@
-"""What a run left on disk, read once: metrics of every cell, gaps, ledger, data cards, certificates, run records.
+"""What a run left on disk, read once: metrics of every cell, gaps, overlap, data cards, certificates, run records.
 
 A cell counts as present when its predictions, scores and intervals all exist; any other cell of the run is absent and is listed
 with the last line that the failing stage logged.
@@ -27,11 +27,11 @@ Way: TypeAlias = Callable[[Cell], Iterable[tuple[str, tuple[str, ...], Path]]]
 """Cell -> its jobs in the order of execution: stage, names, the output that shows it finished."""
 
 
-class Clean(NamedTuple):
-    """Samples of a data set's test split, and how many of them have no twin in train or val."""
+class LeakFree(NamedTuple):
+    """Samples of a data set's test split, and how many of them have no duplicate in train or val."""
 
     test: int
-    clean: int
+    leak_free: int
 
 
 class Absent(NamedTuple):
@@ -53,8 +53,8 @@ class Material(NamedTuple):
     metrics: pl.DataFrame
     gaps: pl.DataFrame
     pooled: pl.DataFrame
-    ledger: pl.DataFrame
-    clean: dict[str, Clean]
+    overlap: pl.DataFrame
+    leak_free: dict[str, LeakFree]
     cards: dict[str, dict[str, Any]]
     certificates: dict[Cell, dict[str, Any]]
     records: dict[Cell, dict[str, Any]]
@@ -79,8 +79,8 @@ def read(params: Params, run: str, way: Way) -> Material:
         metrics,
         pl.concat([tables.read(tables.Gaps, path) for path in questions]),
         tables.read(tables.PooledGaps, pooled),
-        tables.read(tables.Ledger, paths.ledger(run)),
-        {name: _clean(name) for name in params.datasets if paths.twins(name).exists()},
+        tables.read(tables.Overlap, paths.overlap(run)),
+        {name: _leak_free(name) for name in params.datasets if paths.duplicates(name).exists()},
         {name: _json(paths.card(name)) for name in params.datasets if paths.card(name).exists()},
         {cell: _json(path) for cell in present if (path := paths.adapter(*cell) / "certificate.json").exists()},
         {cell: _json(path) for cell in present if (path := paths.run_record(paths.predictions(*cell))).exists()},
@@ -94,9 +94,9 @@ def primary(material: Material, task: str) -> pl.DataFrame:
     return _of(material, task, TASKS[task].primary)
 
 
-def primary_clean(material: Material, task: str) -> pl.DataFrame:
-    """The same on the clean part of the test set."""
-    return _of(material, task, TASKS[task].primary.clean)
+def primary_leak_free(material: Material, task: str) -> pl.DataFrame:
+    """The same on the leak-free part of the test set."""
+    return _of(material, task, TASKS[task].primary.leak_free)
 
 
 def _of(material: Material, task: str, measure: Measure) -> pl.DataFrame:
@@ -112,7 +112,7 @@ def _wording(metrics: pl.DataFrame) -> pl.DataFrame:
 
 ANSWERS = {
     "dataset": pl.String, "model": pl.String, "mode": pl.String, "n": pl.Int64, "n_closed": pl.Int64, "unparsed": pl.Int64,
-    "cut": pl.Int64, "circling": pl.Int64, "empty": pl.Int64,
+    "cut": pl.Int64, "repetition": pl.Int64, "empty": pl.Int64,
 }  # fmt: skip
 
 
@@ -132,10 +132,10 @@ def _answers(params: Params, present: tuple[Cell, ...]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=ANSWERS)
 
 
-def _clean(dataset: str) -> Clean:
+def _leak_free(dataset: str) -> LeakFree:
     test = tables.read(tables.Samples, paths.samples(dataset, "test"), ["sample_id"])
-    twins = tables.read(tables.Twins, paths.twins(dataset)).filter(pl.col("split") == "test")
-    return Clean(test.height, test.height - twins["sample_id"].n_unique())
+    duplicates = tables.read(tables.Duplicates, paths.duplicates(dataset)).filter(pl.col("split") == "test")
+    return LeakFree(test.height, test.height - duplicates["sample_id"].n_unique())
 
 
 def _metrics(params: Params, present: tuple[Cell, ...]) -> pl.DataFrame:

@@ -11,10 +11,10 @@ ADAPTATIONS = {
     "ots-shuffled": "off the shelf, another's image",
     "lp": "linear probe",
     "lp-published": "linear probe, the study's recipe",
-    "lp-clean": "linear probe without twins of test",
+    "lp-leak-free": "linear probe without duplicates of test",
     "lora": "LoRA",
     "lora-text": "LoRA against the class prompts",
-    "lora-clean": "LoRA without twins of test",
+    "lora-leak-free": "LoRA without duplicates of test",
 }
 NOTHING = "\N{EN DASH}"
 

@@ -24,7 +24,7 @@ class Params(NamedTuple):
     seed: int
     asking: dict[str, Any] | None = None  # fields of medbench.models.asking.Asking, where questions are asked
     deterministic: bool = False  # kernels of a GPU
-    clean: bool = False  # without the samples whose image stands in test too
+    leak_free: bool = False  # without the samples whose image stands in test too
     prompts: tuple[tuple[str, ...], ...] | None = None  # deciding prompts of each class, where they are the head
 
 
@@ -46,14 +46,14 @@ def params(config: Config, dataset: str, model: str, mode: str) -> Params:
         config.run.seed,
         asking=sources.asking(config, model),
         deterministic=config.run.deterministic and source is not None,
-        clean=bool(getattr(config.modes[mode], "clean", False)),
+        leak_free=bool(getattr(config.modes[mode], "leak_free", False)),
         prompts=tuple(data.prompts["main"][name] for name in data.classes) if chosen.get("target") == "text" else None,
     )
 
 
 def inputs(params: Params, dataset: str, model: str, mode: str) -> list[Path]:
     """Features of every split for a probe; samples, images and the checkpoint for LoRA. Never the test split."""
-    files = [paths.samples(dataset, split) for split in ("train", "val")] + ([paths.twins(dataset)] if params.clean else [])
+    files = [paths.samples(dataset, split) for split in ("train", "val")] + ([paths.duplicates(dataset)] if params.leak_free else [])
     if params.source is None:
         return [*files, paths.embeddings(dataset, model)]
     return [*files, paths.images(dataset), *sources.made_here(params.source, model)]
@@ -70,7 +70,7 @@ def run(params: Params, dataset: str, model: str, mode: str, work: partial.Work)
     from medbench.adapt import certificate
     from medbench.datasets import stored
 
-    left_out = stored.twins_of_test(dataset) if params.clean else frozenset[str]()
+    left_out = stored.duplicates_of_test(dataset) if params.leak_free else frozenset[str]()
     if params.deterministic:
         seeding.deterministic_kernels()
     names = (dataset, model, mode)
@@ -82,7 +82,7 @@ def run(params: Params, dataset: str, model: str, mode: str, work: partial.Work)
     _publish(work.folder, paths.adapter_files(*names))
     trained = sum(tensor.size for tensor in adapted.certificate.evidence.tensors)
     facts = {**work.facts(), "parameters_trained": trained, "weights": weights}
-    return {**facts, **({"left_out": len(left_out)} if params.clean else {})}
+    return {**facts, **({"left_out": len(left_out)} if params.leak_free else {})}
 
 
 def _question_job(params: Params, dataset: str, model: str, mode: str, work: partial.Work, left_out: frozenset[str]) -> Any:

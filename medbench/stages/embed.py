@@ -20,7 +20,7 @@ from medbench.jobs.progress import track
 from medbench.jobs.stage import Needs, Stage
 from medbench.models import loading
 from medbench.models.checkpoint import Source
-from medbench.models.prefetch import feed
+from medbench.models.prefetch import prefetch_pixels
 
 ROW_GROUP = 1024  # rows: what memory holds of the table
 SCHEMA = pa.schema(
@@ -72,10 +72,10 @@ def _embed(embedder: loading.Embedder, batch_size: int, journal: partial.Journal
     """Append what the journal lacks; nothing of a batch that it holds is decoded."""
     path, cell = paths.images(names[0]), "/".join(names)
     rows = islice(read_images(path, batch_size=batch_size), len(journal), None)
-    batches = feed(rows, lambda data: embedder.pixels(decode(data)), process.threads())
+    batches = prefetch_pixels(rows, lambda data: embedder.pixels(decode(data)), process.threads())
     total = count_images(path)
     done = min(len(journal) * batch_size, total)
-    vectors = embedder.vectors(batches, work.fitting)
+    vectors = embedder.vectors(batches, work.microbatching)
     for batch, made in track(vectors, f"embed {cell}, images", total, done, lambda one: len(one[0].image_ids)):
         _check(batch, made, cell)
         journal.append(_table(batch, made))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from medbench import paths, tables, tasks
 from medbench.analysis.gaps import Estimate, Pair, Study, Unpaired, global_table, pooled_table, rq_table
-from medbench.cells import Cell, Entrant, entrants, grid
+from medbench.cells import Candidate, Cell, candidates, grid
 from medbench.errors import MedbenchError
 from medbench.jobs.stage import Needs, Stage
 from medbench.metrics.measure import Measure
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Params(NamedTuple):
     """What changes the gaps besides the intervals."""
 
-    entrants: tuple[tuple[str, str, str, tuple[str, ...]], ...]  # model, family, role, data sets in its domain
+    candidates: tuple[tuple[str, str, str, tuple[str, ...]], ...]  # model, family, role, data sets in its domain
     cells: tuple[tuple[str, str, str], ...]  # the run's grid; one without intervals is missing
     tasks: dict[str, str]  # data set -> task
     primary: dict[str, tuple[str, str, str]]  # task -> the measure that decides
@@ -46,7 +46,7 @@ def params(config: "Config", run: str) -> Params:
     chosen = config.run.statistics
     zero_shot = [mode for mode in config.run.modes if config.modes[mode].kind == "zero-shot"]
     return Params(
-        entrants=tuple((one.model, one.family, one.role, tuple(sorted(one.in_domain))) for one in entrants(config)),
+        candidates=tuple((one.model, one.family, one.role, tuple(sorted(one.in_domain))) for one in candidates(config)),
         cells=tuple((cell.dataset, cell.model, cell.mode) for cell in grid(config)),
         tasks={dataset: config.datasets[dataset].task for dataset in config.run.datasets},
         primary={name: tasks.get(name).primary for name in {config.datasets[dataset].task for dataset in config.run.datasets}},
@@ -83,7 +83,7 @@ def run(params: Params, run: str) -> None:
 def study_of(params: Params) -> Study:
     """The comparison's part of the parameters."""
     return Study(
-        tuple(Entrant(model, family, role, frozenset(in_domain)) for model, family, role, in_domain in params.entrants),
+        tuple(Candidate(model, family, role, frozenset(in_domain)) for model, family, role, in_domain in params.candidates),
         frozenset(Cell(*cell) for cell in params.cells),
         params.tasks, params.off_the_shelf, params.adapted, params.n_resamples, params.level, params.margin, params.min_groups,
         {task: Measure(*primary) for task, primary in params.primary.items()},
@@ -93,7 +93,7 @@ def study_of(params: Params) -> Study:
 def inputs(params: Params, run: str) -> list[Path]:
     """Intervals of all cells, and what pairs are computed again from where two cells were scored on other samples."""
     files = [file for cell in params.cells for file in (paths.intervals(*cell), *tasks.read_by_interval(params.tasks[cell[0]], *cell))]
-    return [*files, *(paths.twins(dataset) for dataset in dict.fromkeys(cell[0] for cell in params.cells))]
+    return [*files, *(paths.duplicates(dataset) for dataset in dict.fromkeys(cell[0] for cell in params.cells))]
 
 
 class _Row(NamedTuple):

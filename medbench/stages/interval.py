@@ -55,15 +55,17 @@ def run(params: Params, dataset: str, model: str, mode: str) -> None:
 
 def inputs(params: Params, dataset: str, model: str, mode: str) -> list[Path]:
     """What a cell's metrics follow from: which test samples are not used twice, and predictions or their scores."""
-    return [paths.twins(dataset), *tasks.read_by_interval(params.task, dataset, model, mode)]
+    return [paths.duplicates(dataset), *tasks.read_by_interval(params.task, dataset, model, mode)]
 
 
 def read(name: str, dataset: str, model: str, mode: str, prompt_sets: Sequence[str] = ()) -> Scored:
     """A cell of a task as arrays. `prompt_sets`: those of a diagnosis off the shelf, in the order of their names."""
     task = tasks.get(name)
-    twins = tables.read(tables.Twins, paths.twins(dataset)).filter(pl.col("split") == "test")["sample_id"].unique()
+    duplicates = tables.read(tables.Duplicates, paths.duplicates(dataset)).filter(pl.col("split") == "test")["sample_id"].unique()
     path = paths.scores(dataset, model, mode) if task.is_scored_first else paths.predictions(dataset, model, mode)
-    scored: Scored = task.scored(tables.read(task.scores if task.is_scored_first else task.predictions, path), twins, path, prompt_sets)
+    scored: Scored = task.scored(
+        tables.read(task.scores if task.is_scored_first else task.predictions, path), duplicates, path, prompt_sets
+    )
     return scored
 
 

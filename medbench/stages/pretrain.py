@@ -58,7 +58,7 @@ def _train(params: Params, model: str, folder: Any) -> None:
     try:
         shipped.train(params.recipe, folder)
     except ValueError as error:
-        raise MedbenchError(f"model {model}", str(error), "mend its `pretrain` entry") from None
+        raise MedbenchError(f"model {model}", str(error), "fix its `pretrain` entry") from None
 
 
 STAGE = Stage(

@@ -25,8 +25,8 @@ def inputs(params: Params, run: str) -> list[Path]:
     """Everything of the run."""
     intervals = [paths.intervals(*cell) for cell in params.cells]
     datasets = dict.fromkeys(cell.dataset for cell in params.cells)
-    data = [file for dataset in datasets for file in (*paths.data(dataset), paths.twins(dataset))]
-    return [*intervals, *data, *paths.gaps(run), paths.ledger(run)]
+    data = [file for dataset in datasets for file in (*paths.data(dataset), paths.duplicates(dataset))]
+    return [*intervals, *data, *paths.gaps(run), paths.overlap(run)]
 
 
 def run(params: Params, run: str) -> None:

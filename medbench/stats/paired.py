@@ -11,7 +11,7 @@ from medbench.stats.intervals import percentiles
 
 Floats = NDArray[np.float64]
 Verdict = Literal["generalist", "specialist", "equivalent", "undecided"]
-POWER = 0.8  # of the smallest gap that a comparison could have shown
+POWER = 0.8  # of the minimum detectable difference that a comparison could have shown
 
 
 class PairedGap(NamedTuple):
@@ -23,7 +23,7 @@ class PairedGap(NamedTuple):
     inner_low: float | None  # interval of the equivalence test: 90% for a 95% interval
     inner_high: float | None
     p: float | None  # two-sided
-    smallest: float | None
+    detectable: float | None
     reason: str | None
 
 
@@ -45,8 +45,8 @@ def paired_gap(differences: Floats, n_resamples: int, level: float) -> PairedGap
     if interval.sd is None:
         return PairedGap(None, None, None, None, None, None, None, interval.reason)
     p = min(1.0, 2 * min(p_above(differences), p_above(-differences)))
-    smallest = smallest_gap(interval.sd, level)
-    return PairedGap(interval.sd, interval.low, interval.high, inner.low, inner.high, p, smallest, None)
+    detectable = minimum_detectable_difference(interval.sd, level)
+    return PairedGap(interval.sd, interval.low, interval.high, inner.low, inner.high, p, detectable, None)
 
 
 def p_above(differences: Floats) -> float:
@@ -55,7 +55,7 @@ def p_above(differences: Floats) -> float:
     return (1 + int(np.count_nonzero(defined <= 0))) / (len(defined) + 1)
 
 
-def smallest_gap(sd: float, level: float) -> float:
+def minimum_detectable_difference(sd: float, level: float) -> float:
     """Gap that a two-sided test at `level` would have shown with a power of 80%."""
     return (NormalDist().inv_cdf((1 + level) / 2) + NormalDist().inv_cdf(POWER)) * sd
 

@@ -34,8 +34,8 @@ class Samples(Table):
     image_id = Column(pl.String)
 
 
-class Twins(Table):
-    """twins/{dataset}.parquet: the samples whose image another split of the data set holds too, one row for each such split."""
+class Duplicates(Table):
+    """duplicates/{dataset}.parquet: the samples whose image another split of the data set holds too, one row for each such split."""
 
     split = Column(pl.Enum(["train", "val", "test"]), key=True)
     sample_id = Column(pl.String, key=True)
@@ -69,7 +69,7 @@ class Intervals(Table):
 
     metric = Column(pl.String, key=True)
     scoring = Column(pl.String, key=True)  # `standard` for diagnosis, `prompts-{set}` by that wording; answers: `strict` | `published`
-    subset = Column(pl.String, key=True)  # all | open | closed | clean | clean-open | clean-closed; clean: without a twin in train or val
+    subset = Column(pl.String, key=True)  # all | open | closed, and of each the samples without a duplicate in train or val: leak-free, ...
     method = Column(pl.String, key=True)  # percentile | logit | bca
     unit = Column(pl.String)  # what is resampled: group or sample
     level = Column(pl.Float64, low=0, high=1)
@@ -114,7 +114,7 @@ class Gaps(Table):
     p_specialist = Column(pl.Float64, null=True, low=0, high=1)
     p_holm = Column(pl.Float64, null=True, low=0, high=1)  # set-wise, adjusted per question and adaptation; null: exploratory
     verdict = Column(pl.Enum(["generalist", "specialist", "equivalent", "undecided"]), null=True)
-    smallest_gap = Column(pl.Float64, null=True)  # the smallest gap this comparison could have shown
+    minimum_detectable_difference = Column(pl.Float64, null=True)  # the minimum detectable difference this comparison could have shown
     n_pair = Column(pl.Int32, null=True)
     n_groups = Column(pl.Int32, null=True)
     reason = Column(pl.String, null=True)  # why there is no gap or no verdict
@@ -136,8 +136,8 @@ class PooledGaps(Table):
     reason = Column(pl.String, null=True)
 
 
-class Ledger(Table):
-    """ledger/{run}.parquet: what two splits share, within and across the data sets of a run. Pairs that share nothing have no row."""
+class Overlap(Table):
+    """overlap/{run}.parquet: what two splits share, within and across the data sets of a run. Pairs that share nothing have no row."""
 
     kind = Column(pl.Enum([*LIKENESS, "group"]), key=True)  # near: without those of equal pixels
     dataset = Column(pl.String, key=True)
@@ -151,13 +151,13 @@ class Ledger(Table):
 
 TABLES: dict[str, type[Table]] = {
     "images": Images,
-    "twins": Twins,
+    "duplicates": Duplicates,
     "embeddings": Embeddings,
     "prompts": Prompts,
     "intervals": Intervals,
     "gaps": Gaps,
     "pooled-gaps": PooledGaps,
-    "ledger": Ledger,
+    "overlap": Overlap,
 }
 
 

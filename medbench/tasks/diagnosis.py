@@ -14,11 +14,11 @@ from medbench.adapt.job import Samples
 from medbench.errors import MedbenchError
 from medbench.metrics import diagnosis
 from medbench.metrics.diagnosis import Diagnosis
-from medbench.metrics.measure import PROMPTS, Measure, shortage, too_few, with_clean
+from medbench.metrics.measure import PROMPTS, Measure, shortage, too_few, with_leak_free
 from medbench.stats.resamples import Groups
 from medbench.tables.contract import Column, Table
 from medbench.tasks import Method, Scores, Task
-from medbench.tasks.reading import is_clean, kept
+from medbench.tasks.reading import is_leak_free, kept
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -186,7 +186,7 @@ class ScoredDiagnosis:
             standard = measure._replace(scoring="standard")
             results[measure] = of_set.evaluate([standard], weights)[standard]
         measures = [measure for measure in measures if measure.is_compared]
-        made: dict[bytes, Diagnosis] = {}  # without a twin the clean samples are all of them: computed once
+        made: dict[bytes, Diagnosis] = {}  # without a duplicate the leak-free samples are all of them: computed once
         for subset in dict.fromkeys(measure.subset for measure in measures):
             wanted = [measure for measure in measures if measure.subset == subset]
             use = self.used(wanted[0])
@@ -213,7 +213,7 @@ class ScoredDiagnosis:
         return replace(self, subsets={name: mask & ~dropped for name, mask in self.subsets.items()})
 
 
-def scored(predictions: pl.DataFrame, twins: pl.Series, where: object, prompt_sets: Sequence[str] = ()) -> ScoredDiagnosis:
+def scored(predictions: pl.DataFrame, duplicates: pl.Series, where: object, prompt_sets: Sequence[str] = ()) -> ScoredDiagnosis:
     """From table `predictions-diagnosis` and the ids of samples that train or val holds too; `where` names the table in errors.
 
     `prompt_sets`: those of a cell off the shelf, by name.
@@ -222,7 +222,7 @@ def scored(predictions: pl.DataFrame, twins: pl.Series, where: object, prompt_se
     return ScoredDiagnosis(
         predictions["sample_id"].to_list(),
         Groups(predictions["group_id"].to_list()),
-        with_clean({"all": everything}, is_clean(predictions, twins)),
+        with_leak_free({"all": everything}, is_leak_free(predictions, duplicates)),
         predictions["label"].to_numpy().astype(np.int64),
         score_matrix(predictions, where),
         None if predictions["draws"].null_count() else np.array(predictions["draws"].to_list(), dtype=np.float64).transpose(1, 0, 2),

@@ -17,10 +17,10 @@ def kept(frame: pl.DataFrame, path: Path, left_out: Collection[str]) -> pl.DataF
     rest = frame.filter(~pl.col("sample_id").is_in(sorted(left_out)))
     if rest.is_empty():
         found = f"the images of all {frame.height} samples stand in test too: without them nothing is left to train on"
-        raise MedbenchError(path, found, "choose a mode that is not clean, and read the clean subset of its metrics")
+        raise MedbenchError(path, found, "choose a mode that is not leak-free, and read the leak-free subset of its metrics")
     return rest
 
 
-def is_clean(samples: pl.DataFrame, twins: pl.Series) -> NDArray[np.bool_]:
-    """Which samples [n] have no twin in train or val."""
-    return ~samples["sample_id"].is_in(twins.implode()).to_numpy()
+def is_leak_free(samples: pl.DataFrame, duplicates: pl.Series) -> NDArray[np.bool_]:
+    """Which samples [n] have no duplicate in train or val."""
+    return ~samples["sample_id"].is_in(duplicates.implode()).to_numpy()

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from medbench import paths, tables
 from medbench.adapt.asked import Asked
 from medbench.metrics.diagnosis import STEP
-from medbench.metrics.measure import Measure, shortage, too_few, with_clean
+from medbench.metrics.measure import Measure, shortage, too_few, with_leak_free
 from medbench.stats.resamples import Groups
 from medbench.tables.contract import Column, Table
 from medbench.tasks import Method, Scores, Task
-from medbench.tasks.reading import is_clean, kept
+from medbench.tasks.reading import is_leak_free, kept
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -78,9 +78,9 @@ class ScoresVqa(Table):
 
 
 SUBSETS: dict[tuple[str, str], tuple[str, ...]] = {
-    ("closed_accuracy", "strict"): ("closed", "clean-closed"),
-    ("parsed", "strict"): ("closed", "clean-closed"),
-    ("accuracy", "published"): ("open", "closed", "clean-open", "clean-closed"),
+    ("closed_accuracy", "strict"): ("closed", "leak-free-closed"),
+    ("parsed", "strict"): ("closed", "leak-free-closed"),
+    ("accuracy", "published"): ("open", "closed", "leak-free-open", "leak-free-closed"),
 }
 """Subsets of the measures that are not defined on all of them."""
 
@@ -157,7 +157,7 @@ class ScoredVqa:
 
     def evaluate(self, measures: Sequence[Measure], weights: Floats) -> dict[Measure, Floats]:
         masks = {measure: self.used(measure) for measure in measures}
-        # without a twin the clean samples are all of them: every column and mask is computed once
+        # without a duplicate the leak-free samples are all of them: every column and mask is computed once
         keys = {measure: (measure.metric, measure.scoring, mask.tobytes()) for measure, mask in masks.items()}
         first = {key: measure for measure, key in reversed(keys.items())}
         used = np.array([masks[measure] for measure in first.values()])
@@ -186,7 +186,7 @@ class ScoredVqa:
         return np.array([np.bincount(self.groups.index, weights=row, minlength=len(self.groups)) for row in rows])
 
 
-def scored(scores: pl.DataFrame, twins: pl.Series, where: object, prompt_sets: Sequence[str] = ()) -> ScoredVqa:
+def scored(scores: pl.DataFrame, duplicates: pl.Series, where: object, prompt_sets: Sequence[str] = ()) -> ScoredVqa:
     """From table `scores-vqa` and the ids of questions whose image train or val holds too.
 
     `parsed` becomes the share of closed answers from which a choice could be read.
@@ -195,8 +195,8 @@ def scored(scores: pl.DataFrame, twins: pl.Series, where: object, prompt_sets: S
     numbers = scores.select(pl.col("parsed").cast(pl.Float64).alias("parsed_strict"), pl.col("^.*_(strict|published)$")).fill_null(np.nan)
     values = {(metric, scoring): numbers[name].to_numpy() for name in numbers.columns for metric, _, scoring in [name.rpartition("_")]}
     subsets = {"all": np.ones(len(scores), dtype=bool), "open": kinds == "open", "closed": kinds == "closed"}
-    clean = with_clean(subsets, is_clean(scores, twins))
-    return ScoredVqa(scores["sample_id"].to_list(), Groups(scores["group_id"].to_list()), clean, values)
+    leak_free = with_leak_free(subsets, is_leak_free(scores, duplicates))
+    return ScoredVqa(scores["sample_id"].to_list(), Groups(scores["group_id"].to_list()), leak_free, values)
 
 
 TASK = Task(

@@ -75,8 +75,8 @@ def build(chosen: Params, missing: tuple[Cell, ...] = ()) -> None:
         ("exact-pixels", "radio", "test", "radio", "train", 4, 120, ["p1-0", "p2-0"]),
         ("group", "vqa", "test", "vqa", "train", 9, 40, ["q1"]),
     ]
-    ledger = pl.DataFrame(rows, schema=tables.columns(tables.Ledger), orient="row")
-    tables.write(tables.Ledger, ledger, paths.ledger(RUN))
+    overlap = pl.DataFrame(rows, schema=tables.columns(tables.Overlap), orient="row")
+    tables.write(tables.Overlap, overlap, paths.overlap(RUN))
 
 
 def fail(cell: Cell, stage: str, *lines: str) -> None:
@@ -129,11 +129,11 @@ def _cell(chosen: Params, cell: Cell, value: float) -> None:
     second = ("token_recall", "strict", "open") if vqa else ("accuracy", "standard", "all")
     rows = [interval_row(primary, method, value) for method in ("percentile", "logit")]
     rows.append(interval_row(second, "percentile", value * 0.9))
-    clean = scored.Measure(*primary).clean
+    leak_free = scored.Measure(*primary).leak_free
     if cell.dataset == "patho":
-        rows.append(interval_row(clean, "percentile", None, reason="21 clean samples, fewer than 30"))
+        rows.append(interval_row(leak_free, "percentile", None, reason="21 leak-free samples, fewer than 30"))
     else:
-        rows.append(interval_row(clean, "percentile", value - 0.01 * (cell.dataset in TWINS)))
+        rows.append(interval_row(leak_free, "percentile", value - 0.01 * (cell.dataset in TWINS)))
     frame = pl.DataFrame(rows, schema=tables.columns(tables.Intervals))
     if cell.dataset == "fundus":
         frame = frame.with_columns(n_groups=pl.lit(18, pl.Int32), few_groups=pl.lit(True))
@@ -159,8 +159,8 @@ def _answers(cell: Cell) -> None:
     given, marks = [], []
     for number in range(20):
         keys = {"sample_id": f"p{number}", "group_id": f"g{number // 2}", "answer_type": "closed" if number % 2 == 0 else "open"}
-        lost, circling = poor and number in (0, 2, 4, 6), poor and number in (1, 3, 5)
-        answer = {"answer": "lung", "finish_reason": "repetition" if circling else "stop", "n_tokens": 1}
+        lost, repeats = poor and number in (0, 2, 4, 6), poor and number in (1, 3, 5)
+        answer = {"answer": "lung", "finish_reason": "repetition" if repeats else "stop", "n_tokens": 1}
         given.append({**keys, "is_yes_no": number % 2 == 0, "question": "Is it?", "reference": "yes", **answer})
         scores = dict.fromkeys(list(tables.columns(ScoresVqa))[5:], 0.5)
         marks.append({**keys, "parsed": not lost if number % 2 == 0 else None, "closed_accuracy_strict": None, **scores})
@@ -212,8 +212,10 @@ def _data(name: str, facts: DatasetFacts, rng: np.random.Generator) -> None:
     schema = SamplesVqa if facts.task == "vqa" else SamplesDiagnosis
     types = tables.columns(schema)
     tables.write(schema, pl.DataFrame([{key: row.get(key) for key in types} for row in rows], schema=types), paths.samples(name, "test"))
-    twins = [("test", f"p{number}", "train", "exact-image", "t0") for number in range(TWINS.get(name, 0))]
-    tables.write(tables.Twins, pl.DataFrame(twins, schema=tables.columns(tables.Twins), orient="row"), paths.twins(name))
+    duplicates = [("test", f"p{number}", "train", "exact-image", "t0") for number in range(TWINS.get(name, 0))]
+    tables.write(
+        tables.Duplicates, pl.DataFrame(duplicates, schema=tables.columns(tables.Duplicates), orient="row"), paths.duplicates(name)
+    )
     types = tables.columns(tables.Images)
     filled = [{key: image.get(key, 0 if key == "perceptual_hash" else "0" * 8) for key in types} for image in images]
     tables.write(tables.Images, pl.DataFrame(filled, schema=types), paths.images(name))
@@ -285,7 +287,7 @@ def _gap(chosen: Params, question: str, adaptation: str, general: Cell, special:
         "p_specialist": 0.2,
         "p_holm": None if few else 0.0004 if abs(gap) > 0.05 else 0.41,
         "verdict": None if few else verdict,
-        "smallest_gap": 0.061,
+        "minimum_detectable_difference": 0.061,
         "n_pair": 240,
         "n_groups": 120,
         "reason": "18 groups, fewer than 30: no verdict" if few else None,

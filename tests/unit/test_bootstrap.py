@@ -102,12 +102,12 @@ def test_a_subset_is_a_mask_on_the_same_resamples() -> None:
     """A subset's replicates equal those of the metric computed on the subset's rows with the whole test set's draws."""
     scored = cell()
     half = np.arange(120) % 2 == 0
-    masked = ScoredDiagnosis(scored.ids, scored.groups, {"all": np.ones(120, dtype=bool), "clean": half}, scored.labels, scored.scores)
+    masked = ScoredDiagnosis(scored.ids, scored.groups, {"all": np.ones(120, dtype=bool), "leak-free": half}, scored.labels, scored.scores)
     resamples = Resamples(0, "data", 40)
-    clean = Measure("auroc", "standard", "clean")
+    leak_free = Measure("auroc", "standard", "leak-free")
     weights = resamples.columns(0, 20)[scored.groups.index[half]]
     expected = diagnosis.auroc(scored.labels[half], scored.scores[half], weights)
-    assert replicates(masked, [clean], resamples, 20)[clean].tolist() == expected.tolist()
+    assert replicates(masked, [leak_free], resamples, 20)[leak_free].tolist() == expected.tolist()
 
 
 def test_answers_are_means_over_their_subset() -> None:
@@ -168,7 +168,7 @@ for path in sorted(Path("results").rglob("*.parquet")):
 
 
 def test_tables_are_byte_equal_for_any_thread_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scores, intervals and gaps of a diagnosis and a question-answering set with twins, from their predictions."""
+    """Scores, intervals and gaps of a diagnosis and a question-answering set with duplicates, from their predictions."""
     monkeypatch.chdir(tmp_path)
     for number, model in enumerate("gs"):
         scored = cell(300, 300, seed=number)
@@ -195,10 +195,10 @@ def test_tables_are_byte_equal_for_any_thread_count(tmp_path: Path, monkeypatch:
         frame = pl.DataFrame(answers, schema=tables.columns(PredictionsVqa))
         tables.write(PredictionsVqa, frame, paths.predictions("questions", model, "ots"))
     shared = pl.DataFrame(
-        [("test", f"s{i}", "train", "exact-image", "t0") for i in range(50)], schema=tables.columns(tables.Twins), orient="row"
+        [("test", f"s{i}", "train", "exact-image", "t0") for i in range(50)], schema=tables.columns(tables.Duplicates), orient="row"
     )
     for dataset in ("data", "questions"):
-        tables.write(tables.Twins, shared, paths.twins(dataset))
+        tables.write(tables.Duplicates, shared, paths.duplicates(dataset))
     written = []
     for threads in ("1", "2"):
         variables = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"), threads)

@@ -37,6 +37,6 @@ def test_in_domain_is_a_property_of_specialist_and_modality(demo: config.Config)
     assert cells.is_in_domain(demo, "mini-medclip", "phantom-radiology")
     assert not cells.is_in_domain(demo, "mini-medclip", "phantom-dermatology")
     assert not any(cells.is_in_domain(demo, "mini-clip", dataset) for dataset in demo.run.datasets)
-    by_name = {entrant.model: entrant for entrant in cells.entrants(demo)}
+    by_name = {candidate.model: candidate for candidate in cells.candidates(demo)}
     assert by_name["mini-medsiglip"].in_domain >= {"phantom-radiology", "phantom-pathology"}
     assert by_name["mini-siglip"].in_domain == frozenset()

@@ -1,4 +1,4 @@
-"""Small raw data sets on disk for the tests of prepare, layouts and ledger. Holds no test."""
+"""Small raw data sets on disk for the tests of prepare, layouts and overlap. Holds no test."""
 
 import csv
 import io

@@ -81,7 +81,7 @@ def test_table_that_is_not_utf8(raw: Path) -> None:
 def test_table_with_an_open_quote(raw: Path) -> None:
     with (labelled(raw) / "labels.csv").open("a") as stream:
         stream.write('"images/1.png,benign,train,p\n')
-    assert refused(entry(raw)) == "labels.csv after row 13: is no CSV (unexpected end of data); mend the quotes there"
+    assert refused(entry(raw)) == "labels.csv after row 13: is no CSV (unexpected end of data); fix the quotes there"
 
 
 def test_table_with_a_byte_order_mark(raw: Path) -> None:
@@ -163,7 +163,7 @@ def test_imagefolder_without_splits(raw: Path) -> None:
         (("train/benign/0.png", "dev/benign/0.png"), {}, "dev/benign/0.png: split 'dev' is unknown"),
         (("benign/0.png", "other/1.png"), {}, "other/1.png: label 'other' is not among the classes benign, malign"),
         (("benign/0.png", "1.png"), {}, "1.png: is a file where folders of classes are expected; move it away"),
-        (("benign/0.png",), {"group": "^p([0-9])"}, "benign/0.png: the pattern ^p([0-9]) finds no group in it; mend options.group"),
+        (("benign/0.png",), {"group": "^p([0-9])"}, "benign/0.png: the pattern ^p([0-9]) finds no group in it; fix options.group"),
     ],
 )
 def test_imagefolder_with_strangers(raw: Path, names: tuple[str, ...], options: dict[str, str], message: str) -> None:
@@ -246,14 +246,14 @@ def test_hub_shard_with_a_wrong_column(raw: Path, column: str, kind: pa.DataType
 def test_hub_row_without_text(raw: Path, question: str | None, answer: str | None, found: str) -> None:
     shard(hub(raw) / "data/train-00001-of-00002.parquet", [(4, "4.png", "is it red?", "yes"), (4, "4.png", question, answer)])
     params = entry(raw, "hub-vqa", "vqa", allow_group_overlap=True)
-    assert refused(params) == f"data/train-00001-of-00002.parquet row 2: {found}; mend the row or raise max_drops"
+    assert refused(params) == f"data/train-00001-of-00002.parquet row 2: {found}; fix the row or raise max_drops"
 
 
 def test_hub_row_without_image(raw: Path) -> None:
     rows = [{"image": None, "question": "why?", "answer": "yes"}]
     pq.write_table(pa.Table.from_pylist(rows, HUB), hub(raw) / "data/test-00000-of-00001.parquet")
     params = entry(raw, "hub-vqa", "vqa")
-    assert refused(params) == "data/test-00000-of-00001.parquet row 1: the file is no image (0 bytes); mend the row or raise max_drops"
+    assert refused(params) == "data/test-00000-of-00001.parquet row 1: the file is no image (0 bytes); fix the row or raise max_drops"
 
 
 def test_hub_image_beside_the_shard(raw: Path) -> None:

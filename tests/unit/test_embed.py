@@ -74,8 +74,8 @@ def test_a_vector_that_is_not_finite_names_its_image_and_writes_nothing(data: Pa
     bad = tables.read(tables.Images, paths.images("tiny"))["image_id"][23]
 
     class Broken(RawPixels):
-        def vectors(self, batches: Any, fitting: Any) -> Any:
-            for batch, vectors in super().vectors(batches, fitting):
+        def vectors(self, batches: Any, microbatching: Any) -> Any:
+            for batch, vectors in super().vectors(batches, microbatching):
                 if bad in batch.image_ids:
                     vectors.features[batch.image_ids.index(bad), 3] = np.nan
                 yield batch, Vectors(vectors.features, None)

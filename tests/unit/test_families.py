@@ -18,7 +18,7 @@ from medbench.adapt import certificate, generative_lora, tuned
 from medbench.errors import Interrupted, MedbenchError
 from medbench.models import counting, generative_base, hub, loading
 from medbench.models.checkpoint import Source
-from medbench.models.generative_base import BLOCK, CIRCLE, IGNORED, Generative, Query, circling
+from medbench.models.generative_base import BLOCK, IGNORED, REPEATED, Generative, Query, repeats
 from tests.unit import asked, tiny_generative
 from tests.unit.tiny_generative import ALL
 
@@ -311,23 +311,27 @@ def test_an_answer_that_goes_round_in_circles_is_stopped_alone(model: Generative
     together = model.generate(model.inputs(asking, 150), 150)
     assert together == [model.generate(model.inputs([query], 150), 150)[0] for query in asking]
     for answer in together:
-        assert (answer.finish_reason == "repetition") <= (CIRCLE <= answer.n_tokens < 150)
+        assert (answer.finish_reason == "repetition") <= (REPEATED <= answer.n_tokens < 150)
 
 
 def test_answers_in_circles() -> None:
     yes, other = [1, 2, 3] * 20, list(range(60))
-    assert circling(torch.tensor([yes, other])).tolist() == [True, False]
-    assert circling(torch.tensor([yes[: CIRCLE - 1]])).tolist() == [False], "too short to say"
-    assert circling(torch.tensor([[9, *yes[:CIRCLE]], [*yes[:CIRCLE], 9]])).tolist() == [True, False]
-    assert circling(torch.tensor([list(range(BLOCK + 1)) * 9])).tolist() == [False], "a longer block is a list, not a circle"
+    assert repeats(torch.tensor([yes, other])).tolist() == [True, False]
+    assert repeats(torch.tensor([yes[: REPEATED - 1]])).tolist() == [False], "too short to say"
+    assert repeats(torch.tensor([[9, *yes[:REPEATED]], [*yes[:REPEATED], 9]])).tolist() == [True, False]
+    assert repeats(torch.tensor([list(range(BLOCK + 1)) * 9])).tolist() == [False], "a longer block is a list, not a circle"
 
 
 def test_fillers_behind_a_stopped_answer_are_not_its_end(model: Generative, monkeypatch: pytest.MonkeyPatch) -> None:
     end, word, other = next(iter(model.ends)), *(model.tokens(" yes")[0], model.tokens(" left")[0])
-    rows = torch.tensor([[word] * CIRCLE + [end] * 6, [other] * 4 + [end] * (CIRCLE + 2), [word, other] * 15])
+    rows = torch.tensor([[word] * REPEATED + [end] * 6, [other] * 4 + [end] * (REPEATED + 2), [word, other] * 15])
     monkeypatch.setattr(model.model, "generate", lambda **given: torch.cat([given["input_ids"], rows], dim=1))
     found = model.generate(model.inputs(queries(3), 30), 30)
-    assert [(answer.finish_reason, answer.n_tokens) for answer in found] == [("repetition", CIRCLE), ("stop", 4), ("repetition", CIRCLE)]
+    assert [(answer.finish_reason, answer.n_tokens) for answer in found] == [
+        ("repetition", REPEATED),
+        ("stop", 4),
+        ("repetition", REPEATED),
+    ]
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -365,11 +369,11 @@ def test_a_model_that_is_spread_answers_equally(family: str, model: Generative, 
     monkeypatch.setattr(hub, "placement", lambda **given: plain(**given)._replace(spread=True))
     made, asked_for = PreTrainedModel.from_pretrained.__func__, []  # type: ignore[attr-defined]
 
-    def watched(cls: Any, *given: Any, **more: Any) -> Any:
+    def rerun_key(cls: Any, *given: Any, **more: Any) -> Any:
         asked_for.append(more.get("device_map"))
         return made(cls, *given, **more)
 
-    monkeypatch.setattr(PreTrainedModel, "from_pretrained", classmethod(watched))
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", classmethod(rerun_key))
     folder = tiny_generative.checkpoint(family, tmp_path / "m")
     spread: Generative = loading.load(Source(loading.module_name("generative", family), str(folder)))
     assert asked_for == ["auto"]
@@ -539,7 +543,7 @@ def test_wrong_values_of_a_processor_blame_the_registry(tmp_path: Path) -> None:
     folder = tiny_generative.checkpoint("qwen2-vl", tmp_path / "m")
     source = Source(loading.module_name("generative", "qwen2-vl"), str(folder), None, 16)
     for wrong in ({"do_resize": "perhaps"}, {"size": {"shortest_edge": 10}}):
-        with pytest.raises(MedbenchError, match=r"does not take .*; mend `processor` in the registry"):
+        with pytest.raises(MedbenchError, match=r"does not take .*; fix `processor` in the registry"):
             generative_base.load(source._replace(processor=wrong))
 
 
@@ -552,12 +556,12 @@ def test_the_trained_model_goes_before_its_file_is_read_back(family: str, tmp_pa
     folder = tiny_generative.checkpoint(family, tmp_path / "m")
     plain, alive = generative_base.load, []
 
-    def watched(source: Source) -> Generative:
+    def rerun_key(source: Source) -> Generative:
         assert not [found for found in alive if found() is not None], "the trained model is still there"
         loaded = plain(source)
         alive.append(weakref.ref(loaded.model))
         return loaded
 
-    monkeypatch.setattr(generative_base, "load", watched)
+    monkeypatch.setattr(generative_base, "load", rerun_key)
     assert not generative_lora.adapt(job(family, folder, tmp_path / "w")).certificate.failures
     assert len(alive) == 2

@@ -8,7 +8,7 @@ import pytest
 
 from medbench import paths, tables, tasks
 from medbench.analysis.gaps import NOBODY, Estimate, Pair, Study, Unpaired, global_table, pooled_table, rq_table
-from medbench.cells import Cell, Entrant
+from medbench.cells import Candidate, Cell
 from medbench.errors import MedbenchError
 from medbench.metrics.measure import Measure
 from medbench.tasks.diagnosis import PredictionsDiagnosis
@@ -44,16 +44,21 @@ class Numbers:
 
 
 def study(
-    entrants: tuple[Entrant, ...], cells: list[Cell], datasets: tuple[str, ...] = ("xray",), adapted: tuple[str, ...] = ("lp",)
+    candidates: tuple[Candidate, ...], cells: list[Cell], datasets: tuple[str, ...] = ("xray",), adapted: tuple[str, ...] = ("lp",)
 ) -> Study:
-    return Study(entrants, frozenset(cells), dict.fromkeys(datasets, "diagnosis"), "ots", adapted, 500, 0.95, 0.02, 30)
+    return Study(candidates, frozenset(cells), dict.fromkeys(datasets, "diagnosis"), "ots", adapted, 500, 0.95, 0.02, 30)
 
 
-def entrant(model: str, role: str, *in_domain: str, family: str = "clip") -> Entrant:
-    return Entrant(model, family, role, frozenset(in_domain))
+def candidate(model: str, role: str, *in_domain: str, family: str = "clip") -> Candidate:
+    return Candidate(model, family, role, frozenset(in_domain))
 
 
-PEOPLE = (entrant("g1", "generalist"), entrant("g2", "generalist"), entrant("s1", "specialist", "xray"), entrant("s2", "specialist"))
+PEOPLE = (
+    candidate("g1", "generalist"),
+    candidate("g2", "generalist"),
+    candidate("s1", "specialist", "xray"),
+    candidate("s2", "specialist"),
+)
 XRAY = {
     Cell("xray", "g1", "ots"): 0.60, Cell("xray", "g2", "ots"): 0.65, Cell("xray", "s1", "ots"): 0.80, Cell("xray", "s2", "ots"): 0.95,
     Cell("xray", "g1", "lp"): 0.90, Cell("xray", "g2", "lp"): 0.85, Cell("xray", "s1", "lp"): 0.99, Cell("xray", "s2", "lp"): 0.88,
@@ -91,7 +96,7 @@ def test_other_metrics_are_exploratory() -> None:
 
 def test_holm_runs_over_a_questions_rows_and_adaptations_apart() -> None:
     datasets = ("a", "b", "c")
-    people = (entrant("g", "generalist"), entrant("s", "specialist", *datasets))
+    people = (candidate("g", "generalist"), candidate("s", "specialist", *datasets))
     values = {Cell(d, m, mode): 0.8 if m == "g" else 0.7 for d in datasets for m in "gs" for mode in ("ots", "lp", "lora")}
     frame = rq_table("rq2", study(people, list(values), datasets, ("lp", "lora")), Numbers(values))
     rows = primary(frame)
@@ -147,13 +152,13 @@ def test_cells_that_cannot_be_paired_have_estimates_and_a_reason() -> None:
 
 
 def test_a_family_without_one_side_has_no_row() -> None:
-    people = (entrant("g", "generalist"), entrant("s", "specialist", "xray", family="other"))
+    people = (candidate("g", "generalist"), candidate("s", "specialist", "xray", family="other"))
     cells = [Cell("xray", model, mode) for model in "gs" for mode in ("ots", "lp")]
     assert rq_table("rq1", study(people, cells), Numbers(dict.fromkeys(cells, 0.5))).is_empty()
 
 
 def test_global_view_has_best_and_second_best_over_all_families() -> None:
-    people = (*PEOPLE, entrant("s3", "specialist", "xray", family="siglip"))
+    people = (*PEOPLE, candidate("s3", "specialist", "xray", family="siglip"))
     values = {**XRAY, Cell("xray", "s3", "ots"): 0.87, Cell("xray", "s3", "lp"): 0.5}
     rows = primary(global_table(study(people, list(values)), Numbers(values)))
     found = {(row["question"], row["generalist"], row["rank"]): (row["specialist"], row["exceeds"]) for row in rows}
@@ -171,7 +176,7 @@ def test_global_view_has_best_and_second_best_over_all_families() -> None:
 
 def test_pooling_over_data_sets() -> None:
     datasets = ("a", "b", "c")
-    people = (entrant("g", "generalist"), entrant("s", "specialist", *datasets))
+    people = (candidate("g", "generalist"), candidate("s", "specialist", *datasets))
     values = {Cell(d, m, mode): 0.8 if m == "g" else 0.7 for d in datasets for m in "gs" for mode in ("ots", "lp")}
     frame = pooled_table(rq_table("rq1", study(people, list(values), datasets), Numbers(values)), 0.95)
     assert frame.select("k", "metric").rows() == [(3, "auroc")]
@@ -220,13 +225,13 @@ ALL = [Cell("xray", model, mode) for model in "gs" for mode in ("ots", "lp")]
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    write_twins([])
+    write_duplicates([])
 
 
-def write_twins(sample_ids: list[str]) -> None:
-    """Table `twins` of the data set: these samples of test stand in train too."""
+def write_duplicates(sample_ids: list[str]) -> None:
+    """Table `duplicates` of the data set: these samples of test stand in train too."""
     rows = [("test", sample_id, "train", "exact-image", "t0") for sample_id in sample_ids]
-    tables.write(tables.Twins, pl.DataFrame(rows, schema=tables.columns(tables.Twins), orient="row"), paths.twins("xray"))
+    tables.write(tables.Duplicates, pl.DataFrame(rows, schema=tables.columns(tables.Duplicates), orient="row"), paths.duplicates("xray"))
 
 
 def auroc(frame: pl.DataFrame) -> dict[str, object]:
@@ -255,43 +260,43 @@ def test_stage_on_a_whole_grid() -> None:
 
 def test_clean_rows_are_exploratory() -> None:
     """They stand beside the others with gap, interval and p, but neither Holm nor a verdict, and are not pooled."""
-    write_twins([f"s{i:03d}" for i in range(30)])
+    write_duplicates([f"s{i:03d}" for i in range(30)])
     for cell in ALL:
         predict(cell, {"g": 0.05, "s": 0.3}[cell.model])
     made = run(ALL)
-    clean = made["rq1"].filter(pl.col("subset") == "clean")
-    assert len(clean) == 7 and clean["gap"].null_count() == clean["p"].null_count() == clean["low"].null_count() == 0
-    assert set(clean["n_pair"]) == {50}
+    leak_free = made["rq1"].filter(pl.col("subset") == "leak-free")
+    assert len(leak_free) == 7 and leak_free["gap"].null_count() == leak_free["p"].null_count() == leak_free["low"].null_count() == 0
+    assert set(leak_free["n_pair"]) == {50}
     for name in ("p_generalist", "p_specialist", "p_holm", "verdict"):
-        assert clean[name].null_count() == 7
+        assert leak_free[name].null_count() == 7
     primary = auroc(made["rq1"])
     assert (primary["subset"], primary["verdict"], primary["n_pair"]) == ("all", "specialist", N)
-    assert primary["p_holm"] == 2 * primary["p_specialist"]  # of one row: the clean ones are not counted
+    assert primary["p_holm"] == 2 * primary["p_specialist"]  # of one row: the leak-free ones are not counted
     assert len(made["pooled"]) == 2  # rq1 and rq2, the primary measure alone
 
 
-def test_under_30_clean_samples_a_gap_is_null_with_its_reason() -> None:
-    write_twins([f"s{i:03d}" for i in range(51)])
+def test_under_30_leak_free_samples_a_gap_is_null_with_its_reason() -> None:
+    write_duplicates([f"s{i:03d}" for i in range(51)])
     for cell in ALL:
         predict(cell, 0.3)
     rows = run(ALL)["rq1"]
-    clean = rows.filter(pl.col("subset") == "clean")
-    assert clean["gap"].null_count() == len(clean) == 7
-    assert clean["reason"][0] == "xray/g/ots: 29 clean samples, fewer than 30; xray/s/ots: 29 clean samples, fewer than 30"
+    leak_free = rows.filter(pl.col("subset") == "leak-free")
+    assert leak_free["gap"].null_count() == len(leak_free) == 7
+    assert leak_free["reason"][0] == "xray/g/ots: 29 leak-free samples, fewer than 30; xray/s/ots: 29 leak-free samples, fewer than 30"
     assert rows.filter(pl.col("subset") == "all")["gap"].null_count() == 0
 
 
-def test_a_clean_sample_null_in_one_cell_is_dropped_from_both() -> None:
-    write_twins([f"s{i:03d}" for i in range(49)])
+def test_a_leak_free_sample_null_in_one_cell_is_dropped_from_both() -> None:
+    write_duplicates([f"s{i:03d}" for i in range(49)])
     for cell in ALL:
         predict(cell, 0.3, spoil={70: float("nan")} if cell == Cell("xray", "g", "ots") else None)
     rows = run(ALL)["rq1"]
-    assert set(rows.filter(pl.col("subset") == "clean")["n_pair"]) == {30}
-    write_twins([f"s{i:03d}" for i in range(50)])
+    assert set(rows.filter(pl.col("subset") == "leak-free")["n_pair"]) == {30}
+    write_duplicates([f"s{i:03d}" for i in range(50)])
     for cell in ALL[:1] + ALL[2:3]:
         interval.run(interval.Params("diagnosis", 0, 200, 400, 0.95, False, 30), *cell)
-    clean = run(ALL)["rq1"].filter(pl.col("subset") == "clean")
-    assert clean["gap"].null_count() == 7 and "29 clean samples, fewer than 30" in clean["reason"][0]
+    leak_free = run(ALL)["rq1"].filter(pl.col("subset") == "leak-free")
+    assert leak_free["gap"].null_count() == 7 and "29 leak-free samples, fewer than 30" in leak_free["reason"][0]
 
 
 def test_a_sample_null_in_one_cell_is_dropped_from_both(capsys: pytest.CaptureFixture[str]) -> None:
@@ -367,7 +372,7 @@ def test_one_group_gives_a_gap_without_interval_and_p() -> None:
         interval.run(interval.Params("diagnosis", 0, 200, 400, 0.95, False, 30), *cell)
     for frame in (run(ALL)["rq1"], run(ALL)["global"]):
         assert frame["gap"].null_count() == 0
-        for name in ("sd", "low", "high", "p", "smallest_gap", "verdict"):
+        for name in ("sd", "low", "high", "p", "minimum_detectable_difference", "verdict"):
             assert frame[name].null_count() == len(frame)
         assert set(frame["reason"]) == {"one group: nothing to resample"}
 
@@ -401,6 +406,6 @@ def test_params_are_of_the_configured_run_alone() -> None:
     params = gaps.params(chosen, chosen.run.run)
     assert params.off_the_shelf == "ots"
     assert set(params.adapted) == set(chosen.run.modes) - {"ots", "ots-blank", "ots-shuffled"}
-    assert {model for model, *_ in params.entrants} == set(chosen.run.models)
+    assert {model for model, *_ in params.candidates} == set(chosen.run.models)
     with pytest.raises(MedbenchError, match="the configuration is of run"):
         gaps.params(chosen, "another")

@@ -19,7 +19,7 @@ from medbench.datasets.images import ImageRow
 from medbench.demo import questions
 from medbench.errors import MedbenchError
 from medbench.jobs.partial import Work
-from medbench.jobs.prefetch import ahead
+from medbench.jobs.prefetch import prefetch
 from medbench.models import asking, generative_base, loading
 from medbench.models.checkpoint import Source
 from medbench.models.generative_base import IGNORED, Answer, Generative, Query
@@ -294,9 +294,9 @@ def test_windows_hold_every_question_once() -> None:
 
 
 def test_ahead_keeps_the_order_and_raises_here() -> None:
-    assert list(ahead(lambda item: item * 2, range(5))) == [(item, item * 2) for item in range(5)]
+    assert list(prefetch(lambda item: item * 2, range(5))) == [(item, item * 2) for item in range(5)]
     with pytest.raises(ZeroDivisionError):
-        list(ahead(lambda item: 1 // item, [1, 0]))
+        list(prefetch(lambda item: 1 // item, [1, 0]))
 
 
 def test_the_mini_models_are_trained_on_what_their_processor_makes() -> None:
@@ -315,7 +315,7 @@ def test_the_mini_models_are_trained_on_what_their_processor_makes() -> None:
 def test_threads_do_not_disturb_each_others_padding(model: Generative) -> None:
     asking = queries()
     expected = model.encode(asking)["input_ids"]
-    for _, encoded in ahead(lambda _: model.encode(asking)["input_ids"], range(60)):
+    for _, encoded in prefetch(lambda _: model.encode(asking)["input_ids"], range(60)):
         for _ in range(20):
             model.tokens("Is it red?")
         assert torch.equal(encoded, expected)

@@ -1,4 +1,4 @@
-"""LoRA of generative models: a whole adaptation, what a kill leaves, and what a user can mend. Planted defects: test_planted.py."""
+"""LoRA of generative models: a whole adaptation, what a kill leaves, and what a user can fix. Planted defects: test_planted.py."""
 
 import json
 import shutil
@@ -84,7 +84,7 @@ def test_test_samples_in_training_are_caught(place: Path) -> None:
     assert "3 test samples were used" in "; ".join(generative_lora.adapt(stolen).certificate.failures)
 
 
-# --- what a user can mend
+# --- what a user can fix
 
 
 def test_a_loss_that_is_not_finite_names_the_cell(place: Path) -> None:

@@ -11,11 +11,11 @@ import pytest
 
 from medbench import cli, paths, tables
 from medbench.jobs import rerun
-from medbench.stages import STAGES, interval, ledger, score, twins
+from medbench.stages import STAGES, duplicates, interval, overlap, score
 from medbench.tasks.diagnosis import PredictionsDiagnosis, ScoresDiagnosis
 
 ROOT = Path(__file__).parents[2]
-WITHOUT_MODEL = ("fetch", "prepare", "score", "twins", "interval", "gaps", "ledger", "report")
+WITHOUT_MODEL = ("fetch", "prepare", "score", "duplicates", "interval", "gaps", "overlap", "report")
 LOOKED_FOR = ("bitsandbytes", "pandas", "pydantic", "sqlalchemy", "torch")
 FOUND = f"print([name for name in {LOOKED_FOR} if name in sys.modules])"
 
@@ -67,28 +67,28 @@ def cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str, str
 
 
 def test_a_handed_job_reads_no_configuration_and_records_the_same(cell: tuple[str, str, str]) -> None:
-    tracked = rerun.tracked(score.Params("diagnosis"), ("medbench.stages.score",))
-    text = f'{tracked} {{"numpy":"2.0","polars":"2.0"}}'
-    code = f"from medbench import cli\nassert cli.main(['score', *{cell}, '--tracked', {text!r}]) == 0\n{FOUND}"
+    fingerprint = rerun.fingerprint(score.Params("diagnosis"), ("medbench.stages.score",))
+    text = f'{fingerprint} {{"numpy":"2.0","polars":"2.0"}}'
+    code = f"from medbench import cli\nassert cli.main(['score', *{cell}, '--fingerprint', {text!r}]) == 0\n{FOUND}"
     assert run(code, Path()) == "[]"
     record = json.loads(paths.run_record(paths.scores(*cell)).read_text())
-    assert record["params"] == json.loads(tracked) and record["libraries"] == ["numpy", "polars"]
+    assert record["params"] == json.loads(fingerprint) and record["libraries"] == ["numpy", "polars"]
     assert tables.read(ScoresDiagnosis, paths.scores(*cell))["correct"].to_list() == [1.0, 0.0]
 
 
 HANDED: list[tuple[Any, Any]] = [
     (score, score.Params("vqa")),
     (interval, interval.Params("diagnosis", 0, 1000, 10_000, 0.95, False, 30)),
-    (twins, twins.Params(None)),
-    (ledger, ledger.Params(("one", "two"), 4)),
+    (duplicates, duplicates.Params(None)),
+    (overlap, overlap.Params(("one", "two"), 4)),
 ]
 
 
 @pytest.mark.parametrize(("module", "params"), HANDED)
 def test_parameters_come_back_as_they_were(module: Any, params: Any) -> None:
-    tracked = rerun.tracked(params, (module.__name__,))
-    given = cli._handed(module.__name__.rpartition(".")[2], f"{tracked} {{}}")
-    assert (given.params, given.tracked, given.libraries) == (params, tracked, ())
+    fingerprint = rerun.fingerprint(params, (module.__name__,))
+    given = cli._handed(module.__name__.rpartition(".")[2], f"{fingerprint} {{}}")
+    assert (given.params, given.fingerprint, given.libraries) == (params, fingerprint, ())
 
 
 def test_every_handed_stage_is_tested() -> None:

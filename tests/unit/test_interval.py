@@ -21,13 +21,13 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    write_twins([])
+    write_duplicates([])
 
 
-def write_twins(sample_ids: list[str], split: str = "test") -> None:
-    """Table `twins` of the data set: these samples stand in train too."""
+def write_duplicates(sample_ids: list[str], split: str = "test") -> None:
+    """Table `duplicates` of the data set: these samples stand in train too."""
     rows = [(split, sample_id, "train", "exact-image", "t0") for sample_id in sample_ids]
-    tables.write(tables.Twins, pl.DataFrame(rows, schema=tables.columns(tables.Twins), orient="row"), paths.twins(CELL[0]))
+    tables.write(tables.Duplicates, pl.DataFrame(rows, schema=tables.columns(tables.Duplicates), orient="row"), paths.duplicates(CELL[0]))
 
 
 def questions(n: int = 60) -> pl.DataFrame:
@@ -133,7 +133,7 @@ def test_scores_that_are_not_finite_are_left_out() -> None:
     assert made["sample_digest"][0] != make(whole)["sample_digest"][0]
     none_left = make(whole.with_columns(scores=pl.lit([float("nan")] * 2)))
     assert none_left["estimate"].null_count() == 28
-    assert set(none_left["reason"]) == {"no sample with a finite score", "0 clean samples, fewer than 30"}
+    assert set(none_left["reason"]) == {"no sample with a finite score", "0 leak-free samples, fewer than 30"}
 
 
 def test_digest_names_ids_groups_and_what_was_used() -> None:
@@ -163,73 +163,73 @@ def test_answers_by_type() -> None:
     assert only_closed["closed_accuracy", "strict", "closed"]["estimate"] == 0.9
 
 
-def test_every_metric_of_diagnosis_also_on_clean_samples() -> None:
-    """What the clean rows say is what the metrics say of those samples alone; the replicates are those of the whole test set's draws."""
+def test_every_metric_of_diagnosis_also_on_leak_free_samples() -> None:
+    """What the leak-free rows say is what the metrics say of those samples alone; the replicates are those of the whole test set's draws."""
     whole = predictions(100, 3)
-    write_twins([f"s{i:03d}" for i in range(40)])
+    write_duplicates([f"s{i:03d}" for i in range(40)])
     made = make(whole)
-    clean, everything = (made.filter(pl.col("subset") == name) for name in ("clean", "all"))
-    assert clean["metric"].to_list() == everything["metric"].to_list()
-    assert (set(clean["n"]), set(everything["n"])) == ({60}, {100})
-    assert everything.equals(alone := make_without_twins(whole).filter(pl.col("subset") == "all"))
-    left = make_without_twins(whole.filter(pl.col("sample_id") >= "s040")).filter(pl.col("subset") == "all")
-    assert clean["estimate"].to_list() == left["estimate"].to_list() != alone["estimate"].to_list()
-    assert clean["sample_digest"][0] != everything["sample_digest"][0]
+    leak_free, everything = (made.filter(pl.col("subset") == name) for name in ("leak-free", "all"))
+    assert leak_free["metric"].to_list() == everything["metric"].to_list()
+    assert (set(leak_free["n"]), set(everything["n"])) == ({60}, {100})
+    assert everything.equals(alone := make_without_duplicates(whole).filter(pl.col("subset") == "all"))
+    left = make_without_duplicates(whole.filter(pl.col("sample_id") >= "s040")).filter(pl.col("subset") == "all")
+    assert leak_free["estimate"].to_list() == left["estimate"].to_list() != alone["estimate"].to_list()
+    assert leak_free["sample_digest"][0] != everything["sample_digest"][0]
 
 
-def make_without_twins(frame: pl.DataFrame) -> pl.DataFrame:
-    write_twins([])
+def make_without_duplicates(frame: pl.DataFrame) -> pl.DataFrame:
+    write_duplicates([])
     return make(frame)
 
 
-def test_without_a_twin_clean_is_all() -> None:
+def test_without_a_duplicate_leak_free_is_all() -> None:
     for made in (make(predictions()), tables.read(tables.Intervals, paths.intervals(*CELL))):
         numbers = [name for name in made.columns if name not in ("subset", "replicates")]
-        clean, everything = (made.filter(pl.col("subset") == name).select(numbers) for name in ("clean", "all"))
-        assert clean.equals(everything)
+        leak_free, everything = (made.filter(pl.col("subset") == name).select(numbers) for name in ("leak-free", "all"))
+        assert leak_free.equals(everything)
 
 
-def test_only_twins_of_test_count() -> None:
+def test_only_duplicates_of_test_count() -> None:
     """A sample of train that test holds too has a row of its own in the table; ids may repeat across splits."""
-    write_twins([f"s{i:03d}" for i in range(40)], split="train")
+    write_duplicates([f"s{i:03d}" for i in range(40)], split="train")
     assert set(make(predictions())["n"]) == {100}
 
 
-def test_under_30_clean_samples_every_row_is_there_and_null_with_its_reason() -> None:
-    write_twins([f"s{i:03d}" for i in range(71)])
+def test_under_30_leak_free_samples_every_row_is_there_and_null_with_its_reason() -> None:
+    write_duplicates([f"s{i:03d}" for i in range(71)])
     made = make(predictions())
-    clean = made.filter(pl.col("subset") == "clean")
-    assert len(clean) == 14 and set(clean["n"]) == {29}
-    assert clean["estimate"].null_count() == clean["low"].null_count() == 14
-    assert set(clean["reason"]) == {"29 clean samples, fewer than 30"}
-    assert set(clean["n_undefined"]) == {200}
+    leak_free = made.filter(pl.col("subset") == "leak-free")
+    assert len(leak_free) == 14 and set(leak_free["n"]) == {29}
+    assert leak_free["estimate"].null_count() == leak_free["low"].null_count() == 14
+    assert set(leak_free["reason"]) == {"29 leak-free samples, fewer than 30"}
+    assert set(leak_free["n_undefined"]) == {200}
     assert made.filter(pl.col("subset") == "all")["estimate"].null_count() == 0
-    write_twins([f"s{i:03d}" for i in range(70)])
-    assert make(predictions()).filter(pl.col("subset") == "clean")["estimate"].null_count() == 0
+    write_duplicates([f"s{i:03d}" for i in range(70)])
+    assert make(predictions()).filter(pl.col("subset") == "leak-free")["estimate"].null_count() == 0
 
 
-def test_every_metric_of_answers_also_on_clean_questions() -> None:
-    """`clean` beside `all`, and its parts beside open and closed, so that what has no overall value has none there either."""
+def test_every_metric_of_answers_also_on_leak_free_questions() -> None:
+    """`leak-free` beside `all`, and its parts beside open and closed, so that what has no overall value has none there either."""
     frame = questions(180)
-    write_twins([f"s{i:03d}" for i in range(0, 180, 4)])
+    write_duplicates([f"s{i:03d}" for i in range(0, 180, 4)])
     rows = answered(frame)
-    parts = {"all": "clean", "open": "clean-open", "closed": "clean-closed"}
+    parts = {"all": "leak-free", "open": "leak-free-open", "closed": "leak-free-closed"}
     plain = {key for key in rows if key[2] in parts}
     assert set(rows) - plain == {(metric, scoring, parts[subset]) for metric, scoring, subset in plain}
     left = answered(frame.filter(pl.int_range(180) % 4 > 0))
     for metric, scoring, subset in plain:
-        clean = rows[metric, scoring, parts[subset]]
-        assert (clean["estimate"], clean["n"]) == (left[metric, scoring, subset]["estimate"], left[metric, scoring, subset]["n"])
-    assert rows["closed_accuracy", "strict", "clean-closed"]["n"] == 90
+        leak_free = rows[metric, scoring, parts[subset]]
+        assert (leak_free["estimate"], leak_free["n"]) == (left[metric, scoring, subset]["estimate"], left[metric, scoring, subset]["n"])
+    assert rows["closed_accuracy", "strict", "leak-free-closed"]["n"] == 90
 
 
-def test_under_30_clean_questions_of_a_type() -> None:
-    write_twins([f"s{i:03d}" for i in range(45)])
+def test_under_30_leak_free_questions_of_a_type() -> None:
+    write_duplicates([f"s{i:03d}" for i in range(45)])
     rows = answered(questions(120))
-    assert rows["closed_accuracy", "strict", "clean-closed"]["n"] == 50
-    assert rows["closed_accuracy", "strict", "clean-closed"]["reason"] is None
-    few = rows["token_recall", "strict", "clean-open"]
-    assert (few["estimate"], few["n"], few["reason"]) == (None, 25, "25 clean open questions, fewer than 30")
+    assert rows["closed_accuracy", "strict", "leak-free-closed"]["n"] == 50
+    assert rows["closed_accuracy", "strict", "leak-free-closed"]["reason"] is None
+    few = rows["token_recall", "strict", "leak-free-open"]
+    assert (few["estimate"], few["n"], few["reason"]) == (None, 25, "25 leak-free open questions, fewer than 30")
 
 
 def test_params_follow_the_configuration_without_the_margin() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from medbench.stats.intervals import bca, logit, percentile, standard_deviation
-from medbench.stats.paired import PairedGap, SetTest, holm, p_above, paired_gap, set_test, smallest_gap, verdict
+from medbench.stats.paired import PairedGap, SetTest, holm, minimum_detectable_difference, p_above, paired_gap, set_test, verdict
 from medbench.stats.pooling import hartung_knapp
 
 NAN = float("nan")
@@ -76,7 +76,7 @@ def test_p_values_by_hand() -> None:
 
 def test_equal_models_have_p_1_and_no_smallest_gap() -> None:
     made = paired_gap(np.zeros(100), 100, 0.95)
-    assert (made.sd, made.low, made.high, made.p, made.smallest) == (0, 0, 0, 1, 0)
+    assert (made.sd, made.low, made.high, made.p, made.detectable) == (0, 0, 0, 1, 0)
 
 
 def test_the_interval_is_of_the_first_resamples_and_p_of_all() -> None:
@@ -92,7 +92,7 @@ def test_an_undefined_gap_is_null() -> None:
 
 
 def test_smallest_gap_has_80_percent_power() -> None:
-    gap = smallest_gap(1.0, 0.95)
+    gap = minimum_detectable_difference(1.0, 0.95)
     assert stats.norm.sf(stats.norm.ppf(0.975) - gap) == pytest.approx(0.8)
 
 

@@ -20,12 +20,12 @@ from transformers import AutoProcessor, CLIPConfig, CLIPModel, SiglipConfig, Sig
 
 from medbench.errors import MedbenchError
 from medbench.jobs import network
-from medbench.jobs.microbatching import Fitting
+from medbench.jobs.microbatching import Microbatching
 from medbench.models import hub
 from medbench.models.baseline import raw_pixels
 from medbench.models.checkpoint import Checkpoint, Source
 from medbench.models.loading import Batch
-from medbench.models.prefetch import AHEAD, feed
+from medbench.models.prefetch import AHEAD, prefetch_pixels
 from tests.unit import tiny
 
 SO400M = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
@@ -116,7 +116,7 @@ def test_gradients_pass_through_encode_images(architecture: str, folder: Path, i
 def test_vectors_come_in_order_with_their_batches(architecture: str, folder: Path, images: list[Image.Image]) -> None:
     model = tiny.load(architecture, folder)
     batches = [Batch([str(i)], [True], model.pixels(image)[None]) for i, image in enumerate(images)]
-    found = list(model.vectors(batches, Fitting()))
+    found = list(model.vectors(batches, Microbatching()))
     assert [batch.image_ids for batch, _ in found] == [["0"], ["1"], ["2"]]
     for (_, vectors), image in zip(found, images, strict=True):
         with torch.inference_mode():
@@ -269,7 +269,7 @@ def test_raw_pixels_are_block_means_from_0_to_1() -> None:
     image[:2, :2, 0] = 255, 255
     image[2:4, :2, 1] = 204
     pixels = model.pixels(Image.fromarray(image))
-    [(_, vectors)] = model.vectors([Batch(["a"], [True], pixels[None])], Fitting())
+    [(_, vectors)] = model.vectors([Batch(["a"], [True], pixels[None])], Microbatching())
     assert vectors.embeddings is None and vectors.features.shape == (1, 768) and vectors.features.dtype == np.float32
     assert vectors.features[0, 0] == 1.0 and vectors.features[0, 16 * 3 + 1] == pytest.approx(0.8)
     assert vectors.features.sum() == pytest.approx(1.8)
@@ -297,7 +297,7 @@ def test_feed_keeps_the_order_and_reads_only_a_few_batches_ahead() -> None:
             taken += 1
             yield [_Row(str(start + i)) for i in range(4)]
 
-    for done, batch in enumerate(feed(rows(), lambda data: np.array([int(data)], dtype=np.uint8), workers=3)):
+    for done, batch in enumerate(prefetch_pixels(rows(), lambda data: np.array([int(data)], dtype=np.uint8), workers=3)):
         assert taken <= done + AHEAD
         assert batch.image_ids == [str(4 * done + i) for i in range(4)]
         assert batch.pixels.ravel().tolist() == [4 * done + i for i in range(4)]
@@ -306,7 +306,7 @@ def test_feed_keeps_the_order_and_reads_only_a_few_batches_ahead() -> None:
 
 def test_feed_names_an_image_that_cannot_be_decoded() -> None:
     with pytest.raises(MedbenchError, match=r"image broken.*cannot be decoded"):
-        list(feed([[_Row("1"), _Row("broken")]], lambda data: np.array([int(data)], dtype=np.uint8), workers=1))
+        list(prefetch_pixels([[_Row("1"), _Row("broken")]], lambda data: np.array([int(data)], dtype=np.uint8), workers=1))
 
 
 def test_models_adaptation_and_metrics_need_no_table_library() -> None:

@@ -1,4 +1,4 @@
-"""Near duplicates: the pairs that a plain comparison of all finds, and what ledger, twins and the clean modes make of them."""
+"""Near duplicates: the pairs that a plain comparison of all finds, and what overlap, duplicates and the leak-free modes make of them."""
 
 import io
 import sys
@@ -23,7 +23,7 @@ from medbench.datasets.ingest import perceptual_hash
 from medbench.datasets.layouts import embed
 from medbench.datasets.near import close_pairs
 from medbench.errors import MedbenchError
-from medbench.stages import adapt, ledger, prepare, twins
+from medbench.stages import adapt, duplicates, overlap, prepare
 from medbench.tasks import diagnosis
 from tests.unit import tiny
 from tests.unit.test_data_helpers import card, entry, labelled, samples
@@ -87,9 +87,9 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return raw
 
 
-def test_the_ledger_lists_near_duplicates_apart_from_equal_ones(work: Path) -> None:
-    ledger.run(ledger.Params(("toy",), 4), "run")
-    found = tables.read(tables.Ledger, paths.ledger("run")).filter(split="test")
+def test_the_overlap_lists_near_duplicates_apart_from_equal_ones(work: Path) -> None:
+    overlap.run(overlap.Params(("toy",), 4), "run")
+    found = tables.read(tables.Overlap, paths.overlap("run")).filter(split="test")
     assert {(row["kind"], row["shared"], row["total"]) for row in found.to_dicts()} == {
         ("exact-image", 1, 4), ("exact-pixels", 1, 4), ("near-duplicate", 1, 4),
     }  # fmt: skip
@@ -97,13 +97,13 @@ def test_the_ledger_lists_near_duplicates_apart_from_equal_ones(work: Path) -> N
     assert near["examples"] == ["images/8.png"]
 
 
-@pytest.mark.parametrize("in_clean", [False, True])
-def test_the_clean_subset_leaves_near_duplicates_out_where_asked(work: Path, in_clean: bool) -> None:
-    expected = {"images/9.png": "exact-image", **({"images/8.png": "near-duplicate"} if in_clean else {})}
+@pytest.mark.parametrize("in_leak_free", [False, True])
+def test_the_leak_free_subset_leaves_near_duplicates_out_where_asked(work: Path, in_leak_free: bool) -> None:
+    expected = {"images/9.png": "exact-image", **({"images/8.png": "near-duplicate"} if in_leak_free else {})}
     plain = config.from_files([ROOT / "config/nano.yaml"], ROOT)
-    run = plain.run.model_copy(update={"near_duplicates": config.NearDuplicates(in_clean=in_clean)})
-    twins.run(twins.params(plain._replace(run=run), "toy"), "toy")
-    found = tables.read(tables.Twins, paths.twins("toy")).filter(split="test")
+    run = plain.run.model_copy(update={"near_duplicates": config.NearDuplicates(in_leak_free=in_leak_free)})
+    duplicates.run(duplicates.params(plain._replace(run=run), "toy"), "toy")
+    found = tables.read(tables.Duplicates, paths.duplicates("toy")).filter(split="test")
     assert dict(zip(found["sample_id"], found["kind"], strict=True)) == expected
 
 
@@ -120,28 +120,28 @@ def test_blank_images_by_the_thousand_are_no_trouble() -> None:
     assert found["shared"].to_list() == [n // 2]
 
 
-# --- modes that leave twins of test out
+# --- modes that leave duplicates of test out
 
 
-def test_clean_modes_train_without_the_twins_of_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clean_modes_train_without_the_duplicates_of_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     tiny.dataset()
     ids = diagnosis.samples("tiny", "train", 2).sample_ids
     rows = [("train", ids[0], "test", "exact-image", "test-0"), ("train", ids[3], "val", "exact-image", "val-0")]
-    tables.write(tables.Twins, pl.DataFrame(rows, schema=tables.columns(tables.Twins), orient="row"), paths.twins("tiny"))
-    assert stored.twins_of_test("tiny") == {ids[0]}
-    assert diagnosis.samples("tiny", "train", 2, stored.twins_of_test("tiny")).sample_ids == ids[1:]
+    tables.write(tables.Duplicates, pl.DataFrame(rows, schema=tables.columns(tables.Duplicates), orient="row"), paths.duplicates("tiny"))
+    assert stored.duplicates_of_test("tiny") == {ids[0]}
+    assert diagnosis.samples("tiny", "train", 2, stored.duplicates_of_test("tiny")).sample_ids == ids[1:]
     with pytest.raises(MedbenchError, match="the images of all 40 samples stand in test too"):
         diagnosis.samples("tiny", "train", 2, frozenset(ids))
 
 
-def test_a_clean_mode_reads_twins_and_others_do_not() -> None:
+def test_a_leak_free_mode_reads_duplicates_and_others_do_not() -> None:
     loaded = config.from_files([ROOT / "config/nano.yaml"], ROOT)
     for mode in ("lp", "lora"):
         plain = adapt.params(loaded, "nano-radiology", "nano-clip", mode)
-        clean = adapt.params(loaded, "nano-radiology", "nano-clip", f"{mode}-clean")
-        assert clean.clean and not plain.clean
-        assert paths.twins("d") in adapt._inputs(clean, "d", "m") and paths.twins("d") not in adapt._inputs(plain, "d", "m")
+        leak_free = adapt.params(loaded, "nano-radiology", "nano-clip", f"{mode}-leak-free")
+        assert leak_free.leak_free and not plain.leak_free
+        assert paths.duplicates("d") in adapt._inputs(leak_free, "d", "m") and paths.duplicates("d") not in adapt._inputs(plain, "d", "m")
 
 
 # --- images as they come

@@ -19,7 +19,7 @@ from medbench.datasets.images import decode
 from medbench.datasets.layouts import DiagnosisItem, Excluded, Item, VqaItem
 from medbench.datasets.reading import min_k_per_sex, npz_images
 from medbench.errors import MedbenchError
-from medbench.stages import ledger, prepare
+from medbench.stages import overlap, prepare
 from tests.unit import official
 from tests.unit.test_data_helpers import card, entry, samples
 
@@ -374,13 +374,13 @@ def test_thickness_maps_are_grey_images_for_models(raw: Path) -> None:
     assert official.decoded(item.image.data).mode == "L"
 
 
-def test_the_ledger_says_which_subjects_diagnosis_and_questions_share(raw: Path) -> None:
+def test_the_overlap_says_which_subjects_diagnosis_and_questions_share(raw: Path) -> None:
     """FairVLMed is split anew for diagnosis: what is tested there may have been trained on as questions, and the other way round."""
     official.fairvlmed_vqa(raw)
     for layout in ("fairvlmed", "fairvlmed-vqa"):
         prepare.run(params(layout, raw), layout)
-    ledger.run(ledger.Params(("fairvlmed", "fairvlmed-vqa"), 4), "run")
-    found = pl.read_parquet(paths.ledger("run")).filter(kind="exact-pixels", dataset="fairvlmed", other_dataset="fairvlmed-vqa")
+    overlap.run(overlap.Params(("fairvlmed", "fairvlmed-vqa"), 4), "run")
+    found = pl.read_parquet(paths.overlap("run")).filter(kind="exact-pixels", dataset="fairvlmed", other_dataset="fairvlmed-vqa")
     subjects = {split: set(samples(split, "fairvlmed")["sample_id"]) for split in paths.SPLITS}
     asked = {split: set(samples(split, "fairvlmed-vqa")["group_id"]) for split in paths.SPLITS}
     shared = {(one, other): len(subjects[one] & asked[other]) for one in paths.SPLITS for other in paths.SPLITS}

@@ -83,7 +83,7 @@ def test_gaps_from_the_figures_alone() -> None:
 def test_what_needs_pairing_is_null_with_its_reason() -> None:
     for frame in paper.rq_tables().values():
         found = frame.filter(pl.col("gap").is_not_null())
-        for name in ("low", "high", "sd", "p", "p_holm", "verdict", "smallest_gap", "n_pair"):
+        for name in ("low", "high", "sd", "p", "p_holm", "verdict", "minimum_detectable_difference", "n_pair"):
             assert found[name].null_count() == len(found)
         assert found["reason"].str.contains("without paired resamples").all()
 

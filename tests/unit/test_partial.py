@@ -19,7 +19,7 @@ from medbench import cli, paths, tables
 from medbench.adapt import generative_lora
 from medbench.errors import Interrupted, MedbenchError
 from medbench.jobs import digests, files, partial
-from medbench.jobs.microbatching import Fitting
+from medbench.jobs.microbatching import Microbatching
 from medbench.jobs.partial import Journal
 from medbench.models.checkpoint import Source
 from medbench.models.contrastive.clip import Clip
@@ -395,9 +395,9 @@ def test_what_a_killed_process_left_beside_a_file_goes_when_the_file_is_written_
 
 def test_the_memory_of_a_machine_without_gpu_is_halved_for_too(capsys: pytest.CaptureFixture[str]) -> None:
     """By torch's real error: 2^50 bytes a sample beyond four are more than any machine gives."""
-    fitting = Fitting()
-    done = fitting.run(list(range(10)), lambda part: torch.empty(2**50 if len(part) > 4 else len(part)).numel())
-    assert (done, fitting.size) == ([2, 2, 2, 2, 2], 2)
+    microbatching = Microbatching()
+    done = microbatching.run(list(range(10)), lambda part: torch.empty(2**50 if len(part) > 4 else len(part)).numel())
+    assert (done, microbatching.size) == ([2, 2, 2, 2, 2], 2)
     assert "10 samples at once do not fit the memory of this machine; going on with 5" in capsys.readouterr().err
     with pytest.raises(Interrupted, match="this machine: its memory does not hold the model with a single sample"):
-        fitting.run([0], lambda part: torch.empty(2**50))
+        microbatching.run([0], lambda part: torch.empty(2**50))

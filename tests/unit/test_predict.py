@@ -14,7 +14,7 @@ from medbench.adapt import classifier as classifiers
 from medbench.adapt import linear
 from medbench.datasets.images import decode
 from medbench.errors import MedbenchError
-from medbench.jobs.microbatching import Fitting
+from medbench.jobs.microbatching import Microbatching
 from medbench.models import loading, similarity
 from medbench.models.checkpoint import Source
 from medbench.stages import adapt, embed, predict, prompts
@@ -133,7 +133,7 @@ def test_an_adapted_tower_predicts_each_sample_with_its_own_image(architecture: 
     model = tiny.load(architecture, Path(architecture))
     plain = model.encode_images(model.to_device(model.pixels(decode(test_images()[0]))[None])).features
     adapted = classifiers.read(paths.adapter("tiny", architecture, "lora") / "weights.safetensors", model)
-    logits = adapted.logits([model.pixels(decode(image))[None] for image in test_images()], Fitting())
+    logits = adapted.logits([model.pixels(decode(image))[None] for image in test_images()], Microbatching())
     np.testing.assert_allclose(scores[:, 1], 1 / (1 + np.exp(logits[:, 0] - logits[:, 1])), atol=1e-5)
     assert len({tuple(row) for row in scores[:-1]}) == len(scores) - 1  # only the last two samples share an image
     assert tuple(scores[-1]) == tuple(scores[-2])

@@ -233,8 +233,8 @@ def _groups(path: Path) -> list[Any]:
 LEAVES = "leaves the folder or is empty; give a path inside raw_dir"
 BAD_ROWS = [
     ("split", "dev", "split 'dev' is unknown; write one of train, val, test"),
-    ("label", "weird", "label 'weird' is not among the classes benign, malign; mend the row or declare the class"),
-    ("image", "images/none.png", "the image file does not exist; mend the row or raise max_drops"),
+    ("label", "weird", "label 'weird' is not among the classes benign, malign; fix the row or declare the class"),
+    ("image", "images/none.png", "the image file does not exist; fix the row or raise max_drops"),
     ("image", "../raw/images/0.png", f"image path '../raw/images/0.png' {LEAVES}"),
     ("image", "/etc/hostname", f"image path '/etc/hostname' {LEAVES}"),
     ("image", "C:\\x.png", f"image path 'C:\\\\x.png' {LEAVES}"),
@@ -253,7 +253,7 @@ def test_bad_row(raw: Path, column: str, value: str, message: str) -> None:
 def test_group_in_two_splits(raw: Path) -> None:
     edit(labelled(raw), 12, "group", "p3")
     assert refused(entry(raw)).startswith(
-        "data set toy: labels.csv row 12: group 'p3' is in test here and in train in labels.csv row 5; mend the splits, or set"
+        "data set toy: labels.csv row 12: group 'p3' is in test here and in train in labels.csv row 5; fix the splits, or set"
     )
 
 
@@ -299,7 +299,7 @@ def test_drops_over_the_budget(raw: Path) -> None:
         (raw / f"images/{name}.png").unlink()
     message = refused(entry(raw, max_drops=0.2))
     assert message.startswith(
-        "data set toy: labels.csv row 9: the image file does not exist (drop 3; max_drops 0.2 admits 2 of 12 rows); mend"
+        "data set toy: labels.csv row 9: the image file does not exist (drop 3; max_drops 0.2 admits 2 of 12 rows); fix"
     )
 
 
@@ -334,8 +334,8 @@ def test_one_train_group_leaves_nothing_for_validation(raw: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
-        ("question", " ", "labels.csv row 4: the question is empty; mend the row or raise max_drops"),
-        ("answer", "", "labels.csv row 4: the answer is empty; mend the row or raise max_drops"),
+        ("question", " ", "labels.csv row 4: the question is empty; fix the row or raise max_drops"),
+        ("answer", "", "labels.csv row 4: the answer is empty; fix the row or raise max_drops"),
         ("answer_type", "CLOSED", "labels.csv row 4: answer type 'CLOSED' is unknown; write one of open, closed"),
     ],
 )
@@ -404,7 +404,7 @@ def test_groups_never_cross_splits(raw: Path, rows: list[tuple[int, str]], test:
 
 def test_params_hold_what_decides_and_are_json(raw: Path) -> None:
     params = entry(labelled(raw))
-    text = rerun.tracked(params, ("medbench.stages.prepare", *prepare.modules(params)))
+    text = rerun.fingerprint(params, ("medbench.stages.prepare", *prepare.modules(params)))
     assert json.loads(text)["params"]["options"] == {"index": "labels.csv"}
 
 
@@ -418,5 +418,5 @@ def test_unused_columns_and_ids(raw: Path) -> None:
 
 def test_no_job_on_data_imports_torch() -> None:
     names = ", ".join(layouts.module_name(file.stem) for file in (Path(layouts.__file__).parent / "layouts").glob("[a-z]*.py"))
-    code = f"import sys, {names}, medbench.stages.prepare, medbench.stages.ledger; sys.exit('torch' in sys.modules)"
+    code = f"import sys, {names}, medbench.stages.prepare, medbench.stages.overlap; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(layouts.__file__).parents[2], check=False).returncode == 0

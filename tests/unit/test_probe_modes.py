@@ -127,7 +127,7 @@ def test_a_few_shot_cell_keeps_its_draws_and_its_metrics_are_means_over_them(dat
     each = [roc_auc_score(frame["label"], draws[:, draw, 1]) for draw in range(3)]
     assert value == pytest.approx(np.mean(each)) and len(set(each)) > 1
     score.run(score.Params("diagnosis"), "tiny", "m", "lp-6")
-    tables.write(tables.Twins, tables.empty(tables.Twins), paths.twins("tiny"))
+    tables.write(tables.Duplicates, tables.empty(tables.Duplicates), paths.duplicates("tiny"))
     interval.run(interval.Params("diagnosis", 0, 200, 200, 0.95, False, 5), "tiny", "m", "lp-6")
     made = tables.read(tables.Intervals, paths.intervals("tiny", "m", "lp-6")).filter(metric="auroc", subset="all", method="percentile")
     assert made["estimate"][0] == pytest.approx(np.mean(each)) and made["low"][0] < made["estimate"][0] < made["high"][0]
@@ -218,7 +218,7 @@ def test_embedding_says_what_it_cost(data: Path) -> None:
 
 def test_the_new_modes_are_of_the_right_models() -> None:
     loaded = config.from_files([ROOT / "config/nano.yaml"], ROOT)
-    for mode, runs in (("lp-published", True), ("lp-16", True), ("lora-text", True), ("lp-clean", True), ("lora-clean", True)):
+    for mode, runs in (("lp-published", True), ("lp-16", True), ("lora-text", True), ("lp-leak-free", True), ("lora-leak-free", True)):
         assert config.can_run(loaded.models["clip"], mode, loaded.modes[mode]) is runs
     assert not config.can_run(loaded.models["nano-llava"], "lora-text", loaded.modes["lora-text"])
     assert adapt.params(loaded, "nano-radiology", "nano-clip", "lp-published").method == "medbench.adapt.published_probe"

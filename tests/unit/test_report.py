@@ -16,7 +16,7 @@ import pytest
 from medbench import config, paths, tables
 from medbench.cells import Cell
 from medbench.errors import MedbenchError
-from medbench.report import answer, cautions, clean, figures, results, words
+from medbench.report import answer, cautions, figures, leak_free, results, words
 from medbench.stages import report
 from tests.unit import report_run
 
@@ -67,7 +67,7 @@ def test_writes_every_file(folder: Path) -> None:
     names = set(digests(folder))
     plots = ["gaps-auroc", "gaps-closed-accuracy", *(f"heatmap-auroc-{mode}" for mode in ("ots", "lp", "lora"))]
     plots += [f"heatmap-closed-accuracy-{mode}" for mode in ("ots", "lora")]
-    listed = ["metrics", "verdicts", "gaps", "pooled", "baselines", "cells", "absent", "cautions", "ledger", "prompt-sensitivity"]
+    listed = ["metrics", "verdicts", "gaps", "pooled", "baselines", "cells", "absent", "cautions", "overlap", "prompt-sensitivity"]
     expected = {f"figures/{name}.{kind}" for name in plots for kind in ("svg", "png")}
     expected |= {f"tables/{name}.{kind}" for name in listed for kind in ("parquet", "csv")}
     expected |= {f"contact/{name}.png" for name in (*report_run.DIAGNOSIS, "vqa")} | {"index.html", "answer.txt", "facts.json", "cost.csv"}
@@ -106,7 +106,7 @@ def test_figures_and_tables_are_described(folder: Path) -> None:
 
 def test_answer_comes_first_and_names_verdicts(folder: Path, found: results.Material) -> None:
     page = (folder / "index.html").read_text(encoding="utf-8")
-    order = ["answer", "gaps", "reached", "cautions", "images", "ledger", "absent", "facts"]
+    order = ["answer", "gaps", "reached", "cautions", "images", "overlap", "absent", "facts"]
     assert re.findall(r'<h2 id="([a-z]+)"', page) == order
     parts = answer.parts(found)
     assert [part.title for part in parts] == ["RQ1, off the shelf", "RQ2, linear probe", "RQ2, LoRA", "RQ3, linear probe", "RQ3, LoRA"]
@@ -170,7 +170,7 @@ def test_cautions_name_untrustworthy_tasks(folder: Path) -> None:
         "Chest X-ray phantom: 4 of 120 images of test (exact-pixels) also in train of Chest X-ray phantom",
         "Fundus phantom: 18 groups",
         "Histology phantom: 2 rows dropped, broken image (first: labels.csv row 17: does not decode)",
-        "Histology phantom, clean samples: 21 clean samples, fewer than 30 (auroc;",
+        "Histology phantom, leak-free samples: 21 leak-free samples, fewer than 30 (auroc;",
         "off the shelf: accuracy, balanced accuracy and F1",
         "transformers: 5.17.0 (11 cells) and 5.23.0 (45 cells)",
     ):
@@ -178,21 +178,24 @@ def test_cautions_name_untrustworthy_tasks(folder: Path) -> None:
 
 
 def test_clean_samples_are_counted_and_stand_beside_all(folder: Path, found: results.Material) -> None:
-    shown = section(folder, "ledger")
-    assert "Chest X-ray phantom: 20 of 24 are clean; Histology phantom: 14 of 24 are clean; Dermoscopy phantom: 24 of 24 are clean" in shown
-    lines = clean.lines(found)
-    assert {line.label for line in lines} == {"Chest X-ray phantom", "Histology phantom"}  # where any twin is
+    shown = section(folder, "overlap")
+    assert (
+        "Chest X-ray phantom: 20 of 24 are leak-free; Histology phantom: 14 of 24 are leak-free; Dermoscopy phantom: 24 of 24 are leak-free"
+        in shown
+    )
+    lines = leak_free.lines(found)
+    assert {line.label for line in lines} == {"Chest X-ray phantom", "Histology phantom"}  # where any duplicate is
     assert len(lines) == 24  # 13 cells each, less the two that are absent
-    assert {line.clean for line in lines if line.label == "Histology phantom"} == {"\N{EN DASH} (21 clean samples, fewer than 30)"}
+    assert {line.leak_free for line in lines if line.label == "Histology phantom"} == {"\N{EN DASH} (21 leak-free samples, fewer than 30)"}
     one = next(line for line in lines if line.label == "Chest X-ray phantom")
     assert (one.model, one.mode, one.metric, one.n) == ("Mini clip", "off the shelf", "AUROC", "240 and 240")
-    assert float(one.everything[:5]) - float(one.clean[:5]) == pytest.approx(0.01, abs=0.0011)
-    assert f"{one.label} {one.model} {one.mode} {one.metric} {one.everything} {one.clean}" in shown
+    assert float(one.everything[:5]) - float(one.leak_free[:5]) == pytest.approx(0.01, abs=0.0011)
+    assert f"{one.label} {one.model} {one.mode} {one.metric} {one.everything} {one.leak - free}" in shown
 
 
-def test_a_run_without_twins_says_so_in_one_sentence(found: results.Material) -> None:
-    none = found._replace(clean={name: results.Clean(24, 24) for name in found.clean})
-    assert clean.lines(none) == [] and [count.clean for count in clean.counts(none)] == [24] * 5
+def test_a_run_without_duplicates_says_so_in_one_sentence(found: results.Material) -> None:
+    none = found._replace(leak_free={name: results.LeakFree(24, 24) for name in found.leak_free})
+    assert leak_free.lines(none) == [] and [count.leak_free for count in leak_free.counts(none)] == [24] * 5
 
 
 def test_equal_scores_are_cautioned(found: results.Material) -> None:
@@ -366,8 +369,8 @@ def test_missing_table_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     chosen = report_run.params()
     report_run.build(chosen)
-    paths.ledger(report_run.RUN).unlink()
-    with pytest.raises(MedbenchError, match=r"ledger/trial\.parquet: the table does not exist"):
+    paths.overlap(report_run.RUN).unlink()
+    with pytest.raises(MedbenchError, match=r"overlap/trial\.parquet: the table does not exist"):
         report.run(chosen, report_run.RUN)
     assert not (paths.report(report_run.RUN) / "index.html").exists()
 
@@ -379,8 +382,8 @@ def test_params_follow_labels_and_distinguish_equal_ones() -> None:
     assert chosen.models["mini-medclip"].in_domain == ("phantom-radiology", "phantom-pathology")
     about = loaded.models["mini-clip"].about.model_copy(update={"label": "Mini MedCLIP"})
     models = {**loaded.models, "mini-clip": loaded.models["mini-clip"].model_copy(update={"about": about})}
-    twins = report.params(loaded._replace(models=models), loaded.run.run).models
-    assert twins["mini-clip"].label == "Mini MedCLIP (mini-clip)" and twins["mini-medclip"].label == "Mini MedCLIP (mini-medclip)"
+    duplicates = report.params(loaded._replace(models=models), loaded.run.run).models
+    assert duplicates["mini-clip"].label == "Mini MedCLIP (mini-clip)" and duplicates["mini-medclip"].label == "Mini MedCLIP (mini-medclip)"
     with pytest.raises(MedbenchError, match="the configuration is of run"):
         report.params(loaded, "other")
 

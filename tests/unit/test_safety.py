@@ -52,7 +52,7 @@ def test_a_rules_command_holds_wildcards_of_the_slugs_alphabet_its_log_and_what_
     for command in commands:
         assert set(re.findall(r"{(.*?)}", command)) <= {*names, "params.tracked:q", "params.handed"}
     common = (ROOT / "workflow/rules/common.smk").read_text()
-    assert 'f"--tracked {shlex.quote(text)}"' in common
+    assert 'f"--fingerprint {shlex.quote(text)}"' in common
     for name in ("dataset", "model", "mode", "run"):
         assert f"{name}=paths.SLUG.pattern" in common
     assert not [value for value in OUTSIDE if value != "a..b" and paths.SLUG.fullmatch(value)]

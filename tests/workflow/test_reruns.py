@@ -224,7 +224,7 @@ def test_tracked_code_covers_what_is_really_imported(finished: Clone) -> None:
         seen.add(stage)
         module = cli.stage_module(stage)
         own = module.modules(module.params(nano, *names)) if hasattr(module, "modules") else ()
-        tracked = set(keys.closure((module.__name__, *own)))
+        fingerprint = set(keys.closure((module.__name__, *own)))
         imported = {name for name in record["modules"] if name not in rerun.UNTRACKED and keys.has_code(name)}
-        assert imported <= tracked, f"{record['command']}: {sorted(imported - tracked)} ran but is not tracked"
+        assert imported <= fingerprint, f"{record['command']}: {sorted(imported - fingerprint)} ran but is not tracked"
     assert seen == {*STAGES} - {"fetch"}, "nano fetches nothing"

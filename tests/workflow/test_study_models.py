@@ -12,7 +12,7 @@ from tests.unit import tiny
 
 MODELS = ("clip", "blip-2", "medclip", "pubmedclip", "plip", "biomedclip", "siglip", "medsiglip")
 MODES = ("ots", "lp", "lp-published", "lora")
-MORE = ("lp-16", "lora-text", "lp-clean", "lora-clean")  # of one model
+MORE = ("lp-16", "lora-text", "lp-leak-free", "lora-leak-free")  # of one model
 
 
 def prepared(clone: Clone) -> None:
@@ -28,7 +28,7 @@ def prepared(clone: Clone) -> None:
         for pin in ("revision", "checksums", "companions"):  # of the published weights
             entries[name].pop(pin, None)
         quick = {"epochs": 8, "learning_rate": 1.0e-3, "head_learning_rate": 3.0e-3, "dropout": 0.0}
-        entries[name]["overrides"] = dict.fromkeys(("lora", "lora-text", "lora-clean"), quick)
+        entries[name]["overrides"] = dict.fromkeys(("lora", "lora-text", "lora-leak-free"), quick)
     path.write_text(yaml.safe_dump(entries, sort_keys=False))
     sets = clone.folder / "config/datasets.yaml"
     datasets = yaml.safe_load(sets.read_text())

@@ -16,6 +16,6 @@ rule adapt:
         runtime=get_runtime("adapt"),
         gpu=get_gpus("adapt"),
     params:
-        tracked=get_params("adapt"),
+        rerun_key=get_rerun_key("adapt"),
     shell:
         "python -m medbench adapt {wildcards.dataset} {wildcards.model} {wildcards.mode} > {log} 2>&1"

@@ -123,18 +123,18 @@ def get_names(stage, wildcards):
     return names
 
 
-def get_params(stage):
+def get_rerun_key(stage):
     """Function for `params`: the text that must stay equal for a finished job to stay finished."""
-    return quickly(lambda wildcards: clearly(lambda: cli.watched(CONFIG, stage, get_names(stage, wildcards))))
+    return quickly(lambda wildcards: clearly(lambda: cli.rerun_key(CONFIG, stage, get_names(stage, wildcards))))
 
 
 def get_handed(stage):
     """Function for `params`: those of a run, quoted for the command line; nothing for a large run, since a command has a bound."""
-    tracked = get_params(stage)
+    rerun_key = get_rerun_key(stage)
 
     def handed(wildcards):
-        text = tracked(wildcards)
-        return f"--tracked {shlex.quote(text)}" if len(text) < 50_000 else ""
+        text = rerun_key(wildcards)
+        return f"--fingerprint {shlex.quote(text)}" if len(text) < 50_000 else ""
 
     return quickly(handed)
 
@@ -155,7 +155,7 @@ def get_inputs(stage):
 
 def is_made(file):
     """Whether `now` makes a file itself: all that follows from predictions."""
-    return file.parts[1] in ("scores", "twins", "intervals", "gaps", "ledger")
+    return file.parts[1] in ("scores", "duplicates", "intervals", "gaps", "overlap")
 
 
 def get_outputs(stage):

@@ -19,7 +19,7 @@ rule fetch:
         mem_mb=get_memory("fetch"),
         runtime=get_runtime("fetch"),
     params:
-        tracked=get_params("fetch"),
+        rerun_key=get_rerun_key("fetch"),
     shell:
         "python -m medbench fetch {wildcards.dataset} > {log} 2>&1"
 
@@ -38,6 +38,6 @@ rule prepare:
         mem_mb=get_memory("prepare"),
         runtime=get_runtime("prepare"),
     params:
-        tracked=get_params("prepare"),
+        rerun_key=get_rerun_key("prepare"),
     shell:
         "python -m medbench prepare {wildcards.dataset} > {log} 2>&1"

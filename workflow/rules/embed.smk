@@ -16,7 +16,7 @@ rule embed:
         runtime=get_runtime("embed"),
         gpu=get_gpus("embed"),
     params:
-        tracked=get_params("embed"),
+        rerun_key=get_rerun_key("embed"),
     shell:
         "python -m medbench embed {wildcards.dataset} {wildcards.model} > {log} 2>&1"
 
@@ -34,6 +34,6 @@ rule prompts:
         mem_mb=get_memory("prompts"),
         runtime=get_runtime("prompts"),
     params:
-        tracked=get_params("prompts"),
+        rerun_key=get_rerun_key("prompts"),
     shell:
         "python -m medbench prompts {wildcards.dataset} {wildcards.model} > {log} 2>&1"

@@ -1,5 +1,5 @@
-# gaps, ledger: what the run says as a whole.
-# REQUIRED INPUTS: the run's intervals and data    OUTPUTS: results/gaps/{run}/, results/ledger/{run}.parquet
+# gaps, overlap: what the run says as a whole.
+# REQUIRED INPUTS: the run's intervals and data    OUTPUTS: results/gaps/{run}/, results/overlap/{run}.parquet
 
 
 rule gaps:
@@ -15,25 +15,25 @@ rule gaps:
         mem_mb=get_memory("gaps"),
         runtime=get_runtime("gaps"),
     params:
-        tracked=get_params("gaps"),
+        rerun_key=get_rerun_key("gaps"),
         handed=get_handed("gaps"),
     shell:
         "python -m medbench gaps {wildcards.run} {params.handed} > {log} 2>&1"
 
 
-rule ledger:
+rule overlap:
     input:
-        get_inputs("ledger"),
+        get_inputs("overlap"),
     output:
-        get_outputs("ledger"),
+        get_outputs("overlap"),
     log:
-        get_log("ledger"),
+        get_log("overlap"),
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=get_memory("ledger"),
-        runtime=get_runtime("ledger"),
+        mem_mb=get_memory("overlap"),
+        runtime=get_runtime("overlap"),
     params:
-        tracked=get_params("ledger"),
+        rerun_key=get_rerun_key("overlap"),
     shell:
-        "python -m medbench ledger {wildcards.run} --tracked {params.tracked:q} > {log} 2>&1"
+        "python -m medbench overlap {wildcards.run} --fingerprint {params.rerun_key:q} > {log} 2>&1"

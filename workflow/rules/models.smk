@@ -16,6 +16,6 @@ rule pretrain:
         mem_mb=get_memory("pretrain"),
         runtime=get_runtime("pretrain"),
     params:
-        tracked=get_params("pretrain"),
+        rerun_key=get_rerun_key("pretrain"),
     shell:
         "python -m medbench pretrain {wildcards.model} > {log} 2>&1"

@@ -22,6 +22,6 @@ for STAGE_NAME in [name for name in stages.STAGES if name not in {rule.name for 
         params:
             stage=STAGE_NAME,
             names=get_words(STAGE_NAME),
-            tracked=get_params(STAGE_NAME),
+            rerun_key=get_rerun_key(STAGE_NAME),
         shell:
             "python -m medbench {params.stage} {params.names} > {log} 2>&1"

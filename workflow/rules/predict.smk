@@ -17,6 +17,6 @@ rule predict:
         runtime=get_runtime("predict"),
         gpu=get_gpus("predict"),
     params:
-        tracked=get_params("predict"),
+        rerun_key=get_rerun_key("predict"),
     shell:
         "python -m medbench predict {wildcards.dataset} {wildcards.model} {wildcards.mode} > {log} 2>&1"

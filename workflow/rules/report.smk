@@ -15,6 +15,6 @@ rule report:
         mem_mb=get_memory("report"),
         runtime=get_runtime("report"),
     params:
-        tracked=get_params("report"),
+        rerun_key=get_rerun_key("report"),
     shell:
         "python -m medbench report {wildcards.run} > {log} 2>&1"

@@ -1,5 +1,5 @@
-# score, twins, interval: answers and scores -> metrics with intervals, without a model.
-# REQUIRED INPUTS: results/predictions/, results/data/    OUTPUTS: results/scores/, results/twins/, results/intervals/
+# score, duplicates, interval: answers and scores -> metrics with intervals, without a model.
+# REQUIRED INPUTS: results/predictions/, results/data/    OUTPUTS: results/scores/, results/duplicates/, results/intervals/
 
 
 rule score:
@@ -15,27 +15,27 @@ rule score:
         mem_mb=get_memory("score"),
         runtime=get_runtime("score"),
     params:
-        tracked=get_params("score"),
+        rerun_key=get_rerun_key("score"),
     shell:
-        "python -m medbench score {wildcards.dataset} {wildcards.model} {wildcards.mode} --tracked {params.tracked:q} > {log} 2>&1"
+        "python -m medbench score {wildcards.dataset} {wildcards.model} {wildcards.mode} --fingerprint {params.rerun_key:q} > {log} 2>&1"
 
 
-rule twins:
+rule duplicates:
     input:
-        get_inputs("twins"),
+        get_inputs("duplicates"),
     output:
-        get_outputs("twins"),
+        get_outputs("duplicates"),
     log:
-        get_log("twins"),
+        get_log("duplicates"),
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=get_memory("twins"),
-        runtime=get_runtime("twins"),
+        mem_mb=get_memory("duplicates"),
+        runtime=get_runtime("duplicates"),
     params:
-        tracked=get_params("twins"),
+        rerun_key=get_rerun_key("duplicates"),
     shell:
-        "python -m medbench twins {wildcards.dataset} --tracked {params.tracked:q} > {log} 2>&1"
+        "python -m medbench duplicates {wildcards.dataset} --fingerprint {params.rerun_key:q} > {log} 2>&1"
 
 
 rule interval:
@@ -51,6 +51,6 @@ rule interval:
         mem_mb=get_memory("interval"),
         runtime=get_runtime("interval"),
     params:
-        tracked=get_params("interval"),
+        rerun_key=get_rerun_key("interval"),
     shell:
-        "python -m medbench interval {wildcards.dataset} {wildcards.model} {wildcards.mode} --tracked {params.tracked:q} > {log} 2>&1"
+        "python -m medbench interval {wildcards.dataset} {wildcards.model} {wildcards.mode} --fingerprint {params.rerun_key:q} > {log} 2>&1"

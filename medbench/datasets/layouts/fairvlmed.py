@@ -1,7 +1,7 @@
 """Layout `fairvlmed`: FairVLMed10k for diagnosis, `data_summary.csv` (at the root or under `ReadMe`) and `{Training,Validation,Test}/`.
 
 An image is `slo_fundus` of `data_NNNNN.npz`, else `slo_fundus_NNNNN.jpg` beside it: as in the questions about these subjects, so that the
-ledger sees that they are the same. The study splits anew, by sex, whatever the official folder.
+overlap sees that they are the same. The study splits anew, by sex, whatever the official folder.
 """
 
 from collections.abc import Iterator

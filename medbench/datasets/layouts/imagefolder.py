@@ -65,7 +65,7 @@ def _group(file: Path, of_class: Path, name: str, options: Options, source: Sour
         return name
     match = re.search(options.group, file.relative_to(of_class).as_posix())
     if match is None:
-        raise source.error(name, f"the pattern {options.group} finds no group in it", "mend options.group")
+        raise source.error(name, f"the pattern {options.group} finds no group in it", "fix options.group")
     return match[1]
 
 

@@ -37,7 +37,7 @@ def items(options: Options, source: Source) -> Iterator[DiagnosisItem]:
             place, count = f"{path.name} {split} image {number}", number + 1
             label = int(labels[number, 0]) if number < len(labels) else -1
             if not 0 <= label < len(source.classes):
-                raise source.error(place, f"label {label}, but there are {len(source.classes)} classes", "mend `classes` of the entry")
+                raise source.error(place, f"label {label}, but there are {len(source.classes)} classes", "fix `classes` of the entry")
             name = f"{split}-{number:06d}"
             yield DiagnosisItem(name, name, split, png(image), place, source.classes[label])
         if count != len(labels):

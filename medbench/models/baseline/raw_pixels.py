@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medbench.jobs.microbatching import Fitting
+from medbench.jobs.microbatching import Microbatching
 from medbench.models.loading import Batch, Vectors
 
 SIZE = 16
@@ -21,7 +21,7 @@ class RawPixels:
         """RGB image -> bytes [16, 16, 3], each the mean of what it covers."""
         return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BOX), dtype=np.uint8)
 
-    def vectors(self, batches: Iterable[Batch], fitting: Fitting) -> Iterator[tuple[Batch, Vectors]]:
+    def vectors(self, batches: Iterable[Batch], microbatching: Microbatching) -> Iterator[tuple[Batch, Vectors]]:
         """Features [n, 768]; no embeddings, since pixels know no texts."""
         for batch in batches:
             flat = batch.pixels.reshape(len(batch.pixels), -1)

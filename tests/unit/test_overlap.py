@@ -1,4 +1,4 @@
-"""ledger: what data sets and splits share."""
+"""overlap: what data sets and splits share."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ import pytest
 
 from medbench import paths, tables
 from medbench.errors import MedbenchError
-from medbench.stages import ledger, prepare
+from medbench.stages import overlap, prepare
 from tests.unit.test_data_helpers import CLASSES, entry, hub, labelled, picture
 
 REAL = os.environ.get("MEDBENCH_REAL_DATA")
@@ -37,8 +37,8 @@ def three_splits(folder: Path) -> Path:
 
 def test_sets_that_share_nothing_have_no_row(work: Path) -> None:
     prepare.run(entry(three_splits(work / "raw")), "one")
-    ledger.run(ledger.Params(("one",), 4), "r")
-    assert tables.read(tables.Ledger, paths.ledger("r")).height == 0
+    overlap.run(overlap.Params(("one",), 4), "r")
+    assert tables.read(tables.Overlap, paths.overlap("r")).height == 0
 
 
 def test_images_pixels_and_groups(work: Path) -> None:
@@ -50,8 +50,8 @@ def test_images_pixels_and_groups(work: Path) -> None:
     (second / "10.png").write_bytes(picture(2, compress_level=1))  # the same pixels as first/02.png
     prepare.run(entry(first), "first")
     prepare.run(entry(second), "second")
-    ledger.run(ledger.Params(("first", "second"), 4), "r")
-    found = tables.read(tables.Ledger, paths.ledger("r"))
+    overlap.run(overlap.Params(("first", "second"), 4), "r")
+    found = tables.read(tables.Overlap, paths.overlap("r"))
     assert rows(found, "exact-image", "second") == {("test", "first", "train"): (2, 4)}
     assert rows(found, "exact-image", "first") == {("train", "second", "test"): (2, 4)}
     assert rows(found, "exact-pixels", "second") == {("test", "first", "train"): (3, 4)}
@@ -64,8 +64,8 @@ def test_groups_in_several_splits_of_one_set(work: Path) -> None:
     raw = work / "raw"
     raw.mkdir()
     prepare.run(entry(hub(raw), "hub-vqa", "vqa", allow_group_overlap=True), "vqa")
-    ledger.run(ledger.Params(("vqa",), 4), "r")
-    found = rows(tables.read(tables.Ledger, paths.ledger("r")), "group", "vqa")
+    overlap.run(overlap.Params(("vqa",), 4), "r")
+    found = rows(tables.read(tables.Overlap, paths.overlap("r")), "group", "vqa")
     ((split, _, other),) = (key for key in found if key[0] == "test")
     assert split == "test" and other in ("train", "val") and found[split, "vqa", other] == (1, 2)
 
@@ -73,26 +73,26 @@ def test_groups_in_several_splits_of_one_set(work: Path) -> None:
 def test_the_order_of_the_run_changes_nothing(work: Path) -> None:
     for name in ("one", "two"):
         prepare.run(entry(three_splits(work / name)), name)
-    ledger.run(ledger.Params(("one", "two"), 4), "a")
-    ledger.run(ledger.Params(("two", "one"), 4), "b")
-    assert paths.ledger("a").read_bytes() == paths.ledger("b").read_bytes()
+    overlap.run(overlap.Params(("one", "two"), 4), "a")
+    overlap.run(overlap.Params(("two", "one"), 4), "b")
+    assert paths.overlap("a").read_bytes() == paths.overlap("b").read_bytes()
 
 
 def test_sets_not_prepared_are_left_out(work: Path) -> None:
-    ledger.run(ledger.Params(("none",), 4), "empty")
-    assert tables.read(tables.Ledger, paths.ledger("empty")).height == 0
+    overlap.run(overlap.Params(("none",), 4), "empty")
+    assert tables.read(tables.Overlap, paths.overlap("empty")).height == 0
     prepare.run(entry(three_splits(work / "one")), "one")
     shutil.copytree(work / "one", work / "two")
     prepare.run(entry(work / "two"), "two")
-    ledger.run(ledger.Params(("one", "none", "two"), 4), "r")
-    assert set(tables.read(tables.Ledger, paths.ledger("r"))["dataset"]) == {"one", "two"}
+    overlap.run(overlap.Params(("one", "none", "two"), 4), "r")
+    assert set(tables.read(tables.Overlap, paths.overlap("r"))["dataset"]) == {"one", "two"}
 
 
 def test_a_table_lost_from_a_prepared_set_is_named(work: Path) -> None:
     prepare.run(entry(three_splits(work / "one")), "one")
     paths.samples("one", "val").unlink()
     with pytest.raises(MedbenchError, match=r"results/data/one/val.parquet: the table does not exist"):
-        ledger.run(ledger.Params(("one",), 4), "r")
+        overlap.run(overlap.Params(("one",), 4), "r")
 
 
 @pytest.mark.skipif(not REAL, reason="MEDBENCH_REAL_DATA names no folder of real data")
@@ -100,8 +100,8 @@ def test_real_vqa_rad_and_radiology_organ_share_their_images(work: Path) -> None
     folder = Path(str(REAL))
     prepare.run(entry(folder / "vqa-rad", "hub-vqa", "vqa", allow_group_overlap=True), "vqa-rad")
     prepare.run(entry(folder / "radiology-organ", classes=("head", "chest", "abd")), "radiology-organ")
-    ledger.run(ledger.Params(("vqa-rad", "radiology-organ"), 4), "r")
-    found = tables.read(tables.Ledger, paths.ledger("r"))
+    overlap.run(overlap.Params(("vqa-rad", "radiology-organ"), 4), "r")
+    found = tables.read(tables.Overlap, paths.overlap("r"))
     own = rows(found, "exact-image", "vqa-rad")
     assert own["test", "vqa-rad", "train"][0] + own["test", "vqa-rad", "val"][0] == 202
     assert sum(own["test", "radiology-organ", split][0] for split in paths.SPLITS) == 203  # every image stands in the other set too

@@ -1,4 +1,4 @@
-"""ledger: which images, pictures and groups the data sets and splits of a run share."""
+"""overlap: which images, pictures and groups the data sets and splits of a run share."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,10 +25,10 @@ def params(config: "Config", name: str) -> Params:
 
 
 def run(params: Params, name: str) -> None:
-    """Write `paths.ledger(name)`."""
+    """Write `paths.overlap(name)`."""
     prepared = [dataset for dataset in params.datasets if paths.card(dataset).exists()]  # all of them, but for `snakemake now`
     used = [_uses(dataset, split) for dataset in prepared for split in paths.SPLITS]
-    tables.write(tables.Ledger, sharing.shared(used, params.threshold), paths.ledger(name))
+    tables.write(tables.Overlap, sharing.shared(used, params.threshold), paths.overlap(name))
 
 
 def _uses(dataset: str, split: str) -> pl.DataFrame:
@@ -38,11 +38,11 @@ def _uses(dataset: str, split: str) -> pl.DataFrame:
 
 
 STAGE = Stage(
-    name="ledger",
+    name="overlap",
     keys=("run",),
     params=params,
     inputs=lambda params, name: [file for dataset in params.datasets for file in paths.data(dataset)],
-    outputs=lambda run: [paths.ledger(run)],
+    outputs=lambda run: [paths.overlap(run)],
     run=run,
     needs=lambda config, *names: Needs(memory_mb=2000, minutes=60),
     is_handed=True,

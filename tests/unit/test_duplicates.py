@@ -1,4 +1,4 @@
-"""twins: which samples another split of their data set holds too."""
+"""duplicates: which samples another split of their data set holds too."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 
 from medbench import paths, tables
 from medbench.errors import MedbenchError
-from medbench.stages import interval, prepare, score, twins
+from medbench.stages import duplicates, interval, prepare, score
 from medbench.tasks.vqa import PredictionsVqa, SamplesVqa
 from tests.unit.test_data_helpers import CLASSES, entry, hub, labelled, picture
 
@@ -33,11 +33,11 @@ def three_splits(folder: Path) -> Path:
 
 
 def found(dataset: str = "toy") -> list[tuple[str, ...]]:
-    twins.run(twins.Params(None), dataset)
-    return tables.read(tables.Twins, paths.twins(dataset)).rows()
+    duplicates.run(duplicates.Params(None), dataset)
+    return tables.read(tables.Duplicates, paths.duplicates(dataset)).rows()
 
 
-def test_no_twin_is_an_empty_table(raw: Path) -> None:
+def test_no_duplicate_is_an_empty_table(raw: Path) -> None:
     prepare.run(entry(three_splits(raw)), "toy")
     assert found() == []
 
@@ -62,7 +62,7 @@ def test_bytes_pixels_and_both_directions(raw: Path) -> None:
     ]
 
 
-def test_repeats_within_a_split_are_no_twins(raw: Path) -> None:
+def test_repeats_within_a_split_are_no_duplicates(raw: Path) -> None:
     three_splits(raw)
     (raw / "09.png").write_bytes((raw / "08.png").read_bytes())
     prepare.run(entry(raw), "toy")
@@ -90,21 +90,21 @@ def test_a_missing_split_is_named(raw: Path) -> None:
     prepare.run(entry(three_splits(raw)), "toy")
     paths.samples("toy", "val").unlink()
     with pytest.raises(MedbenchError, match=r"results/data/toy/val.parquet: the table does not exist"):
-        twins.run(twins.Params(None), "toy")
+        duplicates.run(duplicates.Params(None), "toy")
 
 
 def test_the_job_imports_no_torch() -> None:
-    code = "import sys, medbench.stages.twins; print(*sys.modules)"
+    code = "import sys, medbench.stages.duplicates; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "sklearn", "scipy", "transformers", "PIL"} & set(modules)
 
 
 @pytest.mark.skipif(not REAL, reason="MEDBENCH_REAL_DATA names no folder of real data")
-def test_real_vqa_rad_has_hardly_a_clean_question(raw: Path) -> None:
-    """202 of its 203 test images stand in train too, so closed accuracy on clean questions is undefined there, and says why."""
+def test_real_vqa_rad_has_hardly_a_leak_free_question(raw: Path) -> None:
+    """202 of its 203 test images stand in train too, so closed accuracy on leak-free questions is undefined there, and says why."""
     prepare.run(entry(Path(str(REAL)) / "vqa-rad", "hub-vqa", "vqa", allow_group_overlap=True), "vqa-rad")
-    twins.run(twins.Params(None), "vqa-rad")
-    made = tables.read(tables.Twins, paths.twins("vqa-rad")).filter(pl.col("split") == "test")
+    duplicates.run(duplicates.Params(None), "vqa-rad")
+    made = tables.read(tables.Duplicates, paths.duplicates("vqa-rad")).filter(pl.col("split") == "test")
     test = tables.read(SamplesVqa, paths.samples("vqa-rad", "test"))
     shared = test.filter(pl.col("sample_id").is_in(made["sample_id"].implode()))
     assert (test["image_id"].n_unique(), shared["image_id"].n_unique()) == (203, 202)
@@ -121,5 +121,5 @@ def test_real_vqa_rad_has_hardly_a_clean_question(raw: Path) -> None:
     rows = tables.read(tables.Intervals, paths.intervals(*cell)).filter(pl.col("metric") == "closed_accuracy", pl.col("method") == "logit")
     by_subset = {row["subset"]: row for row in rows.iter_rows(named=True)}
     assert by_subset["closed"]["n"] == 251 and by_subset["closed"]["estimate"] > 0
-    assert by_subset["clean-closed"]["estimate"] is None
-    assert by_subset["clean-closed"]["reason"] == "1 clean closed question, fewer than 30"  # of 5 clean ones
+    assert by_subset["leak-free-closed"]["estimate"] is None
+    assert by_subset["leak-free-closed"]["reason"] == "1 leak-free closed question, fewer than 30"  # of 5 leak-free ones

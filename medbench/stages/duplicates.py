@@ -1,6 +1,6 @@
-"""twins: which samples of a data set another of its splits holds too, so that intervals can leave them out (subset `clean`).
+"""duplicates: which samples of a data set another of its splits holds too, so that intervals can leave them out (subset `leak-free`).
 
-A stage of its own, and no column of the test split: what counts as a twin may change, and then no model job runs again.
+A stage of its own, and no column of the test split: what counts as a duplicate may change, and then no model job runs again.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Params(NamedTuple):
-    """Bits in which images that look alike may differ; None, the default: only equal bytes and equal pixels make twins."""
+    """Bits in which images that look alike may differ; None, the default: only equal bytes and equal pixels make duplicates."""
 
     threshold: int | None
 
@@ -22,22 +22,22 @@ class Params(NamedTuple):
 def params(config: "Config", dataset: str) -> Params:
     """Parameters of one data set."""
     near = config.run.near_duplicates
-    return Params(near.threshold if near.in_clean else None)
+    return Params(near.threshold if near.in_leak_free else None)
 
 
 def run(params: Params, dataset: str) -> None:
-    """Write `twins/{dataset}.parquet`. Images are compared by their digests: none is read."""
+    """Write `duplicates/{dataset}.parquet`. Images are compared by their digests: none is read."""
     splits = {split: tables.read(tables.Samples, paths.samples(dataset, split), ["sample_id", "image_id"]) for split in paths.SPLITS}
     digests = tables.read(tables.Images, paths.images(dataset), ["image_id", "pixel_digest", "perceptual_hash"])
-    tables.write(tables.Twins, sharing.twins(splits, digests, params.threshold), paths.twins(dataset))
+    tables.write(tables.Duplicates, sharing.duplicates(splits, digests, params.threshold), paths.duplicates(dataset))
 
 
 STAGE = Stage(
-    name="twins",
+    name="duplicates",
     keys=("dataset",),
     params=params,
     inputs=lambda params, dataset: [*(paths.samples(dataset, split) for split in paths.SPLITS), paths.images(dataset)],
-    outputs=lambda dataset: [paths.twins(dataset)],
+    outputs=lambda dataset: [paths.duplicates(dataset)],
     run=run,
     needs=lambda config, *names: Needs(memory_mb=1000, minutes=10),
     is_handed=True,
