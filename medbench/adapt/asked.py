@@ -1,13 +1,12 @@
 """What an adaptation to questions is given, and how questions are put into batches. No torch, no polars."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
-from medbench.errors import MedbenchError
+from medbench.models.answering import decoded
 from medbench.models.asking import Asking
 from medbench.models.checkpoint import Source
 from medbench.models.prefetch import Row
@@ -41,29 +40,6 @@ class QuestionJob(NamedTuple):
     work: "Work"  # this job's own folder; what lies there survives a kill
 
 
-class Window(NamedTuple):
-    """Some images, encoded, and the places in the split of all questions about them."""
-
-    images: dict[str, bytes]
-    places: list[int]
-
-
-def windows(asked: Asked, batches: Iterable[Sequence[Row]]) -> Iterator[Window]:
-    """Every question of a split once, beside its image."""
-    places: dict[str, list[int]] = defaultdict(list)
-    for place, image in enumerate(asked.image_ids):
-        places[image].append(place)
-    for rows in batches:
-        yield Window({row.image_id: row.image for row in rows}, sorted(place for row in rows for place in places[row.image_id]))
-
-
-def by_length(places: Sequence[int], length: Callable[[int], int], size: int) -> Iterator[list[int]]:
-    """Batches of `size` places (the last one shorter), the longest first: what fits in memory once fits always."""
-    order = sorted(places, key=lambda place: (-length(place), place))
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
-
-
 class Images:
     """Encoded images of a split in one file, read by id: training reads them in random order, memory does not hold them."""
 
@@ -81,12 +57,3 @@ class Images:
         with self._path.open("rb") as file:
             file.seek(start)
             return decoded(image_id, file.read(length), self._decode)
-
-
-def decoded(image_id: str, data: bytes, decode: Callable[[bytes], Image.Image]) -> Image.Image:
-    """An RGB image. Raises MedbenchError naming one that cannot be decoded."""
-    try:
-        return decode(data)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what PIL raises for broken or huge files
-        found = f"cannot be decoded ({error})"
-        raise MedbenchError(f"image {image_id}", found, "delete the data set's tables and run `prepare` again") from None

@@ -17,7 +17,7 @@ class Expected(NamedTuple):
     answer: str
 
 
-class Witness:
+class ForwardAudit:
     """Compares inputs and labels of the first `limit` samples with the data; `announce` a batch, then run the model on it."""
 
     def __init__(self, model: Generative, limit: int) -> None:

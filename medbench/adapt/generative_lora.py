@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from medbench.adapt import tuned
-from medbench.adapt.asked import Asked, Images, QuestionJob, by_length
+from medbench.adapt.asked import Asked, Images, QuestionJob
 from medbench.adapt.certificate import Certificate, Evidence, certify
-from medbench.adapt.forward_audit import Expected, Witness
+from medbench.adapt.forward_audit import Expected, ForwardAudit
 from medbench.adapt.job import Adapted
 from medbench.adapt.training import Plan, Trained, moved, train
 from medbench.errors import MedbenchError
@@ -20,7 +20,8 @@ from medbench.jobs import devices, seeding
 from medbench.jobs.microbatching import Prepared
 from medbench.jobs.prefetch import prefetch
 from medbench.models import generative_base
-from medbench.models.generative_base import Answer, Generative, Query
+from medbench.models.answering import Answer, Query, by_length
+from medbench.models.generative_base import Generative
 
 N_PROBED = 128
 """Samples that losses before and after are taken on, and that are watched on their way into the model."""
@@ -68,13 +69,13 @@ class Learner:
         self.size = len(training.asked.questions)
         self.probed = np.sort(np.random.default_rng(job.seed).permutation(self.size)[:N_PROBED]).tolist()
         self.rerun_key = range(min(N_ANSWERED, len(validation.asked.questions)))
-        self.witness = Witness(self.model, len(self.probed))
+        self.audit = ForwardAudit(self.model, len(self.probed))
 
     def run(self) -> Adapted:
         """Train, save, read back, certify."""
         loss_start = self.loss_on(self.training, self.probed)
         trained = train(self, Plan(self.job.cell, self.job.recipe, self.job.seed, self.frozen, self.job.work))
-        self.witness.close()
+        self.audit.close()
         loss_end = self.loss_on(self.training, self.probed)
         path, recipe, epoch = self.job.work.folder / "weights.safetensors", self.job.recipe, self.best(trained.history) + 1
         source = self.job.source
@@ -114,7 +115,7 @@ class Learner:
         """Mean over answer tokens, watched on its way into the model."""
         asked = self.training.asked
         expected = [Expected(asked.sample_ids[place], asked.questions[place], asked.answers[place]) for place in places]
-        self.witness.announce(expected, set(inputs))
+        self.audit.announce(expected, set(inputs))
         return self._loss(inputs)
 
     def weight(self, places: Sequence[int], inputs: dict[str, torch.Tensor]) -> float:
@@ -130,12 +131,12 @@ class Learner:
         return int(np.argmin([Epoch(*epoch).val_loss for epoch in history]))
 
     def notes(self) -> dict[str, Any]:
-        """What the witness saw."""
-        return self.witness.notes()
+        """What the audit saw."""
+        return self.audit.notes()
 
     def recall(self, notes: dict[str, Any]) -> None:
-        """Into the witness."""
-        self.witness.recall(notes)
+        """Into the audit."""
+        self.audit.recall(notes)
 
     def _loss(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         with self.model.precision():
@@ -177,7 +178,7 @@ class Learner:
 
     def _reloaded(self) -> Generative:
         """The base once more. The trained one goes first: a device may not hold both."""
-        del self.model, self.witness.model
+        del self.model, self.audit.model
         devices.free_memory()
         return generative_base.load(self.job.source)
 
@@ -217,6 +218,6 @@ class Learner:
                     "by": "loss",
                     "candidates": [{"epoch": place + 1, **Epoch(*epoch)._asdict()} for place, epoch in enumerate(trained.history)],
                 },
-                text=self.witness.evidence(outside, len(tuned.projector(tuned.saved_names(path))), len(answered), changed),
+                text=self.audit.evidence(outside, len(tuned.projector(tuned.saved_names(path))), len(answered), changed),
             )
         )

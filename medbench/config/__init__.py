@@ -21,7 +21,7 @@ from medbench.jobs import digests
 
 TRACKED = False  # what is decided here reaches a job by its parameters
 
-Kind = Literal["contrastive", "generative", "baseline"]
+Kind = Literal["contrastive", "generative", "remote", "baseline"]
 VARIABLE = re.compile(r"\$\{(\w+)\}")
 _PACKAGE = Path(__file__).parents[1]
 
@@ -145,6 +145,14 @@ class AboutModel(Strict):
     citation: str | None = None
 
 
+_FOR: dict[tuple[Kind, ...], tuple[str, ...]] = {
+    ("generative",): ("gpus", "bits", "processor"),
+    ("generative", "remote"): ("max_new_tokens",),
+    ("remote",): ("options",),
+}
+"""Keys of a model's entry that are for some kinds alone."""
+
+
 class Model(Strict):
     """One entry of `config/models.yaml`."""
 
@@ -164,6 +172,7 @@ class Model(Strict):
     gpus: int = Field(1, ge=1)  # of one job of a generative model, which is spread over them: for models larger than one
     bits: Literal[4, 8] | None = None  # load a generative model's weights quantised (needs bitsandbytes)
     max_new_tokens: int | None = Field(None, ge=1)  # exception from config/templates.yaml, for a model that must reason first
+    options: dict[str, Any] = {}  # of a remote model: what its file reads
     processor: dict[str, Any] = {}  # exceptions from a generative model's own image processor, by its fields
     overrides: dict[Slug, dict[str, Any]] = {}  # mode -> fields of the recipe (of this model's kind) that differ
     about: AboutModel = AboutModel()
@@ -183,20 +192,21 @@ class Model(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> "Model":
-        if _kinds().get(self.architecture, self.role) != "baseline" and (self.checkpoint is None) == (self.pretrain is None):
+        kind = _kinds().get(self.architecture) or self.planned
+        if (kind or self.role) not in ("baseline", "remote") and (self.checkpoint is None) == (self.pretrain is None):
             raise ValueError("give either `checkpoint` (hub id or folder) or `pretrain`")
         if self.role == "baseline" and not (self.tasks and self.modes):
             raise ValueError("a baseline needs `tasks` and `modes`: it joins every data set of these tasks in these modes")
-        kind = _kinds().get(self.architecture) or self.planned
-        for name in ("gpus", "bits", "max_new_tokens", "processor"):
-            if kind in ("contrastive", "baseline") and getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"`{name}` is for generative models")
+        for kinds, names in _FOR.items():
+            for name in names:
+                if kind is not None and kind not in kinds and getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"`{name}` is for {' and '.join(kinds)} models")
         return self
 
 
 @cache
 def _kinds() -> dict[str, Kind]:
-    kinds: tuple[Kind, ...] = ("contrastive", "generative", "baseline")
+    kinds: tuple[Kind, ...] = ("contrastive", "generative", "remote", "baseline")
     return {
         file.stem.replace("_", "-"): kind for kind in kinds for file in (_PACKAGE / "models" / kind).glob("*.py") if file.stem != "__init__"
     }
@@ -431,7 +441,7 @@ def can_run(model: Model, mode: str, entry: ZeroShot | Probe | Lora) -> bool:
     """Whether a model's kind, and its own list of modes, admit a mode."""
     if isinstance(entry, Lora) and model.kind not in entry.models:
         return False
-    if isinstance(entry, ZeroShot) and entry.image != "own" and model.kind != "generative":
+    if isinstance(entry, ZeroShot) and entry.image != "own" and model.kind not in ("generative", "remote"):
         return False
     return entry.kind in runnable(model.kind) and (model.modes is None or mode in model.modes)
 

@@ -31,13 +31,19 @@ def made_here(source: dict[str, Any], model: str) -> list[Path]:
 def source(config: Config, model: str) -> dict[str, Any]:
     """All fields of medbench.models.checkpoint.Source."""
     entry = config.models[model]
-    return {**weights(config, model), "batch_size": entry.batch_size, "bits": entry.bits, "processor": entry.processor}
+    return {
+        **weights(config, model),
+        "batch_size": entry.batch_size,
+        "bits": entry.bits,
+        "processor": entry.processor,
+        "options": entry.options,
+    }
 
 
 def asking(config: Config, model: str) -> dict[str, Any] | None:
     """Fields of medbench.models.asking.Asking for a generative model, None for others. The entry's own token budget wins."""
     entry = config.models[model]
-    if entry.kind != "generative":
+    if entry.kind not in ("generative", "remote"):
         return None
     fields = config.asking.model_dump()
     return fields if entry.max_new_tokens is None else {**fields, "max_new_tokens": entry.max_new_tokens}

@@ -36,6 +36,7 @@ class Source(NamedTuple):
     batch_size: int = 64  # of images that are only encoded
     bits: int | None = None  # of a generative model's weights, 4 or 8; None: the numbers of the checkpoint
     processor: Mapping[str, Any] = {}  # fields of a generative model's image processor that differ from its own
+    options: Mapping[str, Any] = {}  # of a remote model, as its file reads them
     companions: Mapping[str, str | None] = {}  # second repositories -> commit
     checksums: Mapping[str, str] = {}  # file -> SHA-256
     digest: str | None = None  # of a folder of weights, when the workflow started: replaced weights are another source

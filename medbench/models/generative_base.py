@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from PIL import Image
@@ -17,6 +17,7 @@ from transformers import AutoProcessor, GenerationConfig, StoppingCriteria
 
 from medbench.errors import MedbenchError
 from medbench.models import hub, loading
+from medbench.models.answering import Answer, Query
 from medbench.models.checkpoint import Source
 
 IGNORED = -100
@@ -44,25 +45,6 @@ class DegenerateRepetition(StoppingCriteria):
     def __call__(self, input_ids: Any, scores: Any, **given: Any) -> Any:
         """Rows that end here."""
         return repeats(input_ids[:, self._prompt :])
-
-
-class Query(NamedTuple):
-    """A question, as the model reads it, about an RGB image. `name` is for errors: the sample."""
-
-    name: str
-    image: Image.Image
-    text: str
-
-
-class Answer(NamedTuple):
-    """What a model answered; `n_tokens` without the end.
-
-    `finish_reason`: stop (the model ended it), length (the budget did) or repetition (it went round in circles and was stopped).
-    """
-
-    text: str
-    finish_reason: str
-    n_tokens: int
 
 
 class Generative(ABC):

@@ -1,116 +1,65 @@
-"""Predict with a generative model, off the shelf or with its adapter: questions in batches of similar length, images streamed."""
+"""Predict with whatever answers questions, off the shelf or with its adapter. Finished groups of answers are kept."""
 
 import hashlib
-import io
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any
 
-import numpy as np
 import polars as pl
-import torch
 from PIL import Image
 
 from medbench import paths
-from medbench.adapt.asked import Asked, Window, by_length, decoded, windows
+from medbench.adapt.asked import Asked
 from medbench.datasets import stored
 from medbench.datasets.images import decode
 from medbench.errors import MedbenchError
-from medbench.jobs import devices
-from medbench.jobs.microbatching import Prepared
 from medbench.jobs.partial import Work
-from medbench.jobs.prefetch import prefetch
 from medbench.jobs.progress import track
-from medbench.models import generative_base
-from medbench.models.asking import Asking, asking
+from medbench.models import answering
+from medbench.models.answering import Answer, Questions
+from medbench.models.asking import asking
 from medbench.models.checkpoint import Source
-from medbench.models.generative_base import Answer, Generative, Query
 from medbench.predict.answers import asked, table
 from medbench.predict.job import Params
 
-N_ALONE = 32
-"""Questions that are asked once more, alone, where the model does not compute in float32."""
-WINDOW = 256
-"""Images held at once. Questions are sorted by length among those about these images, so memory does not grow with the data."""
-
-
-class Batch(NamedTuple):
-    """Places in the test split with the images that belong to them."""
-
-    places: list[int]
-    images: dict[str, bytes]
-
 
 def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> pl.DataFrame:
-    """Table `predictions-vqa` of the test split. Batches depend on the data and the batch size alone; finished ones are kept."""
-    assert params.source is not None and params.asking is not None, "this method loads a model and asks it"
-    source, put, test = Source(**params.source), asking(params.asking), asked(params.task, dataset)
+    """Table of predictions of the test split: the raw text of every answer."""
+    assert params.source is not None and params.asking is not None, "this method asks a model"
+    source, test = Source(**params.source), asked(params.task, dataset)
     if params.image == "shuffled":
         test = test._replace(image_ids=shuffled(dataset, test, params.seed or 0))
-    look = blank if params.image == "blank" else decode
-    loaded = generative_base.load(source)
-    work.found["weights"] = loaded.weights
+    questions = questions_of(dataset, test, params)
+    change = None
     if params.adapted:
         from medbench.adapt import tuned  # with peft, which takes as long to import as all the rest
 
-        tuned.read(paths.adapter(dataset, model, mode) / "weights.safetensors", loaded, source)
+        def change(loaded: Any) -> None:
+            tuned.read(paths.adapter(dataset, model, mode) / "weights.safetensors", loaded, source)
 
-    def inputs(batch: Batch, part: Sequence[int]) -> dict[str, torch.Tensor]:
-        return loaded.inputs([query(test, place, batch.images[test.image_ids[place]], put, look) for place in part], put.max_new_tokens)
-
-    def prepare(batch: Batch) -> Prepared[dict[str, torch.Tensor]]:
-        return Prepared(work.microbatching, batch.places, lambda part: inputs(batch, part))
-
-    def answers(prepared: Prepared[dict[str, torch.Tensor]]) -> list[Answer]:
-        parts = work.microbatching.run(prepared.places, lambda part: loaded.generate(prepared(part), put.max_new_tokens))
-        return [answer for part in parts for answer in part]
-
-    seen, total = windows(test, stored.images(dataset, test.image_ids, WINDOW)), len(test.questions)
+    answerer = answering.load(source, change)
+    work.found["weights"] = answerer.weights
     with work.journal() as journal:
         done = {place for kept in journal for place in kept["place"].to_pylist()}
-        left = rest(batches(test, seen, put, loaded, source.batch_size), done)
-        made_ready, what = prefetch(prepare, left, devices.overlaps()), f"predict {dataset}/{model}/{mode}, questions"
-        for batch, prepared in track(made_ready, what, total, len(done), lambda one: len(one[0].places)):
-            made = zip(*answers(prepared), strict=True)
-            columns = {"place": batch.places, **dict(zip(Answer._fields, map(list, made), strict=True))}
-            journal.append(pl.DataFrame(columns).to_arrow())  # pyarrow, handed lists, imports pandas
+        answers, what = answerer.answers(questions, done, work.microbatching), f"predict {dataset}/{model}/{mode}, questions"
+        for group in track(answers, what, len(questions.texts), len(done), len):
+            columns = dict(zip(Answer._fields, map(list, zip(*group.values(), strict=True)), strict=True))
+            journal.append(pl.DataFrame({"place": list(group), **columns}).to_arrow())  # pyarrow, handed lists, imports pandas
         found = {row.pop("place"): Answer(**row) for kept in journal for row in kept.to_pylist()}
-    if loaded.model.dtype != torch.float32:
-        work.found |= alone(loaded, dataset, test, found, put, look)
-    return table(params.task, dataset, [found[place] for place in range(total)])
+    work.found |= answerer.facts(questions, found)
+    return table(params.task, dataset, [found[place] for place in range(len(questions.texts))])
 
 
-def alone(
-    model: Generative, dataset: str, test: Asked, together: dict[int, Answer], put: Asking, look: Callable[[bytes], Image.Image]
-) -> dict[str, int]:
-    """How many of some answers are others when each question is asked alone: in half precision a batch rounds otherwise."""
-    places = sorted({round(place) for place in np.linspace(0, len(test.questions) - 1, N_ALONE)})
-    images = {row.image_id: row.image for some in stored.images(dataset, [test.image_ids[place] for place in places], 1) for row in some}
-    changed = 0
-    for place in places:
-        inputs = model.inputs([query(test, place, images[test.image_ids[place]], put, look)], put.max_new_tokens)
-        changed += model.generate(inputs, put.max_new_tokens)[0].text != together[place].text
-    return {"asked_alone": len(places), "changed_alone": changed}
-
-
-def batches(test: Asked, seen: Iterator[Window], put: Asking, model: Generative, size: int) -> Iterator[Batch]:
-    """Questions that take about as many tokens, image included, together."""
-    for window in seen:
-        sizes = {name: decoded(name, data, opened).size for name, data in window.images.items()}
-        lengths = {place: model.length(put.text(test.questions[place]), sizes[test.image_ids[place]]) for place in window.places}
-        for places in by_length(window.places, lengths.__getitem__, size):
-            yield Batch(places, window.images)
-
-
-def rest(every: Iterator[Batch], done: set[int]) -> Iterator[Batch]:
-    """What is not answered yet: whole batches, unless another version of a library cuts them otherwise now."""
-    for batch in every:
-        if places := [place for place in batch.places if place not in done]:
-            yield batch._replace(places=places)
-
-
-def opened(data: bytes) -> Image.Image:
-    """An image of which only the header is read."""
-    return Image.open(io.BytesIO(data))
+def questions_of(dataset: str, test: Asked, params: Params) -> Questions:
+    """The questions as the model reads them."""
+    assert params.asking is not None, "this method asks a model"
+    put = asking(params.asking)
+    return Questions(
+        [f"sample {name}" for name in test.sample_ids],
+        [put.text(question) for question in test.questions],
+        test.image_ids,
+        lambda image_ids, size: stored.images(dataset, image_ids, size),
+        blank if params.image == "blank" else decode,
+        put.max_new_tokens,
+    )
 
 
 def blank(data: bytes) -> Image.Image:
@@ -134,9 +83,3 @@ def shuffled(dataset: str, test: Asked, seed: int) -> list[str]:
         after = (order[(position + step) % len(order)] for step in range(1, len(order)))
         images[place] = test.image_ids[next(other for other in after if groups[other] != groups[place])]
     return images
-
-
-def query(test: Asked, place: int, data: bytes, put: Asking, look: Callable[[bytes], Image.Image] = decode) -> Query:
-    """One question of a split with its image, encoded in `data`, as `look` shows it."""
-    image = decoded(test.image_ids[place], data, look)
-    return Query(f"sample {test.sample_ids[place]}", image, put.text(test.questions[place]))

@@ -10,6 +10,7 @@ class Params(NamedTuple):
     task: str
     source: dict[str, Any] | None  # fields of medbench.models.checkpoint.Source
     classes: tuple[str, ...]
+    reads: tuple[str, ...] = ()  # fields of Method
     adapted: bool = False  # an adapter is put into the model, or stands on its features
     asking: dict[str, Any] | None = None  # fields of medbench.models.asking.Asking, where questions are asked
     deterministic: bool = False  # kernels of a GPU

@@ -36,7 +36,7 @@ def params(config: Config, dataset: str, model: str, mode: str) -> Params:
         found = f"mode {mode!r} ({kind}) adapts no {entry.kind} model on {data.task}"
         raise MedbenchError(f"cell {dataset}/{model}/{mode}", found, "choose another mode")
     chosen = recipe(config, model, mode).model_dump(mode="json")
-    source = sources.source(config, model) if method.loads_model else None
+    source = sources.source(config, model) if "model" in method.reads else None
     return Params(
         method.module,
         data.task,

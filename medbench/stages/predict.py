@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from medbench import paths, tables, tasks
-from medbench.config import Config, needs, recipe_kind, sources
+from medbench.config import Config, Model, needs, recipe_kind, sources
 from medbench.errors import MedbenchError
 from medbench.jobs import partial, records, seeding
 from medbench.jobs.stage import Needs, Stage
-from medbench.models import loading
+from medbench.models import answering, loading
 from medbench.predict.job import Params
 
 
@@ -20,40 +20,45 @@ def params(config: Config, dataset: str, model: str, mode: str) -> Params:
     if method is None and (method := tasks.get(data.task).predicted_by.get((entry.kind, chosen.kind))) is None:
         found = f"mode {mode!r} ({kind}) fits no {entry.kind} model on {data.task}"
         raise MedbenchError(f"cell {dataset}/{model}/{mode}", found, "choose another mode")
-    source = sources.source(config, model) if method.loads_model else None
+    source = sources.source(config, model) if "model" in method.reads else None
     image = getattr(chosen, "image", "own")
     return Params(
         method.module,
         data.task,
         source,
         data.classes,
+        method.reads,
         adapted=chosen.kind != "zero-shot",
         asking=sources.asking(config, model),
-        deterministic=config.run.deterministic and on_device(source),
+        deterministic=config.run.deterministic and _computes(entry, source),
         image=image,
         seed=config.run.seed if image == "shuffled" else None,
     )
 
 
-def on_device(source: dict[str, Any] | None) -> bool:
-    """Whether weights are loaded onto a GPU."""
-    return source is not None and source["checkpoint"] is not None
+def _computes(entry: Model, source: dict[str, Any] | None) -> bool:
+    """Whether a job puts weights onto a device of its own."""
+    return source is not None and entry.kind not in ("baseline", "remote")
 
 
 def inputs(params: Params, dataset: str, model: str, mode: str) -> list[Path]:
-    """What a cell's answers follow from: test samples, and cached vectors, or the model with images; an adapter."""
-    files = [paths.samples(dataset, "test"), *(paths.adapter_files(dataset, model, mode) if params.adapted else [])]
-    if params.source is None:
-        return [*files, paths.embeddings(dataset, model), *([] if params.adapted else [paths.prompts(dataset, model)])]
-    if not on_device(params.source):  # a baseline is fitted on what train asks and answers, without an image
-        return [*files, paths.samples(dataset, "train")]
-    return [*files, paths.images(dataset), *sources.made_here(params.source, model)]
+    """What a cell's answers follow from: test samples, an adapter, and what its method reads."""
+    read = {
+        "embeddings": [paths.embeddings(dataset, model)],
+        "prompts": [paths.prompts(dataset, model)],
+        "images": [paths.images(dataset)],
+        "train": [paths.samples(dataset, "train")],
+        "model": sources.made_here(params.source, model) if params.source else [],
+    }
+    adapter = paths.adapter_files(dataset, model, mode) if params.adapted else []
+    return [paths.samples(dataset, "test"), *adapter, *(file for name in params.reads for file in read[name])]
 
 
 def uses(params: Params) -> tuple[str, ...]:
     """The method, the tables of the task, and where a model is loaded its architecture."""
     task = tasks.get(params.task).code("samples", "predictions", "asked", "answered")
-    return (params.method, *task, *(loading.modules(params.source) if params.source else ()))
+    asks = (answering.module(params.source),) if params.source and params.asking else ()
+    return (params.method, *task, *asks, *(loading.modules(params.source) if params.source else ()))
 
 
 def run(params: Params, dataset: str, model: str, mode: str, work: partial.Work) -> dict[str, Any]:
@@ -77,8 +82,9 @@ def _ended(frame: Any) -> dict[str, Any]:
 
 
 def _needs(config: Config, dataset: str, model: str, mode: str) -> Needs:
-    loads = on_device(params(config, dataset, model, mode).source)
-    return needs.model_job(config, "predict", {"dataset": dataset, "model": model, "mode": mode}, loads)
+    chosen, entry = params(config, dataset, model, mode), config.models[model]
+    asked = needs.model_job(config, "predict", {"dataset": dataset, "model": model, "mode": mode}, _computes(entry, chosen.source))
+    return asked._replace(network=entry.kind == "remote")
 
 
 STAGE = Stage(

@@ -21,10 +21,14 @@ OTHERS = ("__init__", "reading")  # files of this folder that are no task
 
 
 class Method(NamedTuple):
-    """A module of `medbench.predict` or `medbench.adapt`, and whether it loads the model."""
+    """A module of `medbench.predict` or `medbench.adapt`.
+
+    `reads`: what it reads beside the samples that it is made for: `embeddings`, `prompts`, `images`, `train` (the training samples),
+    `model` (it loads the model).
+    """
 
     module: str
-    loads_model: bool = False
+    reads: tuple[str, ...]
 
 
 class Scores(NamedTuple):

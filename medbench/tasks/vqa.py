@@ -202,17 +202,18 @@ def scored(scores: pl.DataFrame, duplicates: pl.Series, where: object, prompt_se
 TASK = Task(
     name="vqa",
     rows="questions",
-    answered_by=("generative",),
+    answered_by=("generative", "remote"),
     noun="question",
     samples=SamplesVqa,
     predictions=PredictionsVqa,
     scores=ScoresVqa,
     predicted_by={
-        ("baseline", "zero-shot"): Method("medbench.predict.question_baseline", loads_model=True),
-        ("generative", "zero-shot"): Method("medbench.predict.generative", loads_model=True),
-        ("generative", "lora"): Method("medbench.predict.generative", loads_model=True),
+        ("baseline", "zero-shot"): Method("medbench.predict.question_baseline", ("train", "model")),
+        ("generative", "zero-shot"): Method("medbench.predict.generative", ("images", "model")),
+        ("remote", "zero-shot"): Method("medbench.predict.generative", ("images", "model")),
+        ("generative", "lora"): Method("medbench.predict.generative", ("images", "model")),
     },
-    adapted_by={("generative", "lora"): Method("medbench.adapt.generative_lora", loads_model=True)},
+    adapted_by={("generative", "lora"): Method("medbench.adapt.generative_lora", ("images", "model"))},
     primary=Measure("closed_accuracy", "strict", "closed"),
     title="closed accuracy",
     chance=None,  # depends on the questions

@@ -8,7 +8,7 @@ from PIL import Image
 
 from medbench import config as configuration
 from medbench.config import Config, sources
-from medbench.datasets.images import decode
+from medbench.datasets.images import ImageRow, decode
 from medbench.errors import MedbenchError
 from medbench.jobs import devices
 from medbench.models import loading
@@ -22,20 +22,23 @@ def ask(config: Config, model: str, image: Path, question: str, architecture: st
     """
     source, fields, gpus = _chosen(config, model, architecture)
     try:
-        picture = decode(image.read_bytes())
+        decode(image.read_bytes())
     except FileNotFoundError:
         raise MedbenchError(image, "the file does not exist", "give an image") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise MedbenchError(image, f"is no readable image ({' '.join(str(error).split())[:120]})", "give a JPEG or PNG") from None
     if "torch" not in sys.modules:  # in a notebook it has seen the devices already
         devices.claim(gpus)
-    from medbench.models import generative_base
+    from medbench.jobs.microbatching import Microbatching
+    from medbench.models import answering
     from medbench.models.asking import Asking
 
-    put = Asking(**fields)
-    loaded = generative_base.load(source)
-    query = generative_base.Query(f"question {question!r}", picture, put.text(question))
-    return str(loaded.generate(loaded.inputs([query], put.max_new_tokens), put.max_new_tokens)[0].text)
+    put, row = Asking(**fields), ImageRow("image", image.read_bytes(), False)
+    questions = answering.Questions(
+        [f"question {question!r}"], [put.text(question)], [row.image_id], lambda names, size: [[row]], decode, put.max_new_tokens
+    )
+    (answers,) = answering.load(source).answers(questions, (), Microbatching())
+    return answers[0].text
 
 
 def _chosen(config: Config, model: str, architecture: str | None) -> tuple[Source, dict[str, Any], int]:

@@ -1,0 +1,122 @@
+"""The seam for whatever answers questions about images: a hub model, an endpoint, a judge. Needs no torch.
+
+A module behind the seam offers `answerer(source, change) -> Answerer`. For every checkpoint that runs here that is
+`medbench.models.hub_answerer`; a remote model is a file of its own in `medbench/models/remote/`. Training is another protocol
+(`generative_base.Generative`), which only hub models offer.
+"""
+
+import importlib
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from medbench.errors import MedbenchError
+from medbench.jobs.microbatching import Microbatching
+from medbench.models.checkpoint import Source
+from medbench.models.prefetch import Row
+
+HUB = "medbench.models.hub_answerer"
+REMOTE = "medbench.models.remote."
+
+
+class Query(NamedTuple):
+    """A question, as the model reads it, about an RGB image. `name` is for errors: the sample."""
+
+    name: str
+    image: Image.Image
+    text: str
+
+
+class Answer(NamedTuple):
+    """What a model answered; `n_tokens` without the end.
+
+    `finish_reason`: stop (the model ended it), length (the budget did) or repetition (it repeated itself and was stopped).
+    """
+
+    text: str
+    finish_reason: str
+    n_tokens: int
+
+
+class Questions(NamedTuple):
+    """Questions of a data set in the order of its table; a question is named by its place."""
+
+    names: Sequence[str]  # for errors: the samples
+    texts: Sequence[str]  # as the model reads them
+    image_ids: Sequence[str]
+    images: Callable[[Sequence[str], int], Iterable[Sequence[Row]]]  # image ids, how many at once -> encoded images, each once
+    look: Callable[[bytes], Image.Image]  # how an encoded image is shown: as it is, or grey
+    max_new_tokens: int  # of an answer
+
+    def query(self, place: int, data: bytes) -> Query:
+        """A question with its image, encoded in `data`. Raises MedbenchError for an image that cannot be decoded."""
+        return Query(self.names[place], decoded(self.image_ids[place], data, self.look), self.texts[place])
+
+
+class Answerer(ABC):
+    """What answers questions about images."""
+
+    weights: Mapping[str, str] = {}
+    """What answers: commit or digest of weights, or the name that a server gives its model."""
+
+    @abstractmethod
+    def answers(self, questions: Questions, done: Collection[int], microbatching: Microbatching) -> Iterator[dict[int, Answer]]:
+        """Place -> answer of all questions but `done`, in groups that are kept together. Groups follow from the questions alone.
+
+        Raises MedbenchError naming the sample that cannot be asked.
+        """
+
+    def loglikelihood(self, query: Query, options: Sequence[str]) -> list[float]:
+        """Log-probability of each option as the whole answer to a question. Raises MedbenchError where the model tells none."""
+        raise MedbenchError(query.name, f"{type(self).__name__} gives no probabilities of answers", "score its answers as text")
+
+    def facts(self, questions: Questions, answers: Mapping[int, Answer]) -> dict[str, Any]:
+        """More for the run record, once all is answered."""
+        return {}
+
+
+def module(source: Mapping[str, Any]) -> str:
+    """The module behind the seam for these fields of a Source."""
+    own: str = source["module"]
+    return own if own.startswith(REMOTE) else HUB
+
+
+def load(source: Source, change: Callable[[Any], None] | None = None) -> Answerer:
+    """What answers for a source. `change`: puts an adapter into a hub model; MedbenchError for a model that takes none."""
+    found: Answerer = importlib.import_module(module(source._asdict())).answerer(source, change)
+    return found
+
+
+class Window(NamedTuple):
+    """Some images, encoded, and the places of all questions about them."""
+
+    images: dict[str, bytes]
+    places: list[int]
+
+
+def windows(image_ids: Sequence[str], batches: Iterable[Sequence[Row]]) -> Iterator[Window]:
+    """Every question once, beside its image."""
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, image in enumerate(image_ids):
+        places[image].append(place)
+    for rows in batches:
+        yield Window({row.image_id: row.image for row in rows}, sorted(place for row in rows for place in places[row.image_id]))
+
+
+def by_length(places: Sequence[int], length: Callable[[int], int], size: int) -> Iterator[list[int]]:
+    """Batches of `size` places (the last one shorter), the longest first: what fits in memory once fits always."""
+    order = sorted(places, key=lambda place: (-length(place), place))
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+def decoded(image_id: str, data: bytes, decode: Callable[[bytes], Image.Image]) -> Image.Image:
+    """An RGB image. Raises MedbenchError naming one that cannot be decoded."""
+    try:
+        return decode(data)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what PIL raises for broken or huge files
+        found = f"cannot be decoded ({error})"
+        raise MedbenchError(f"image {image_id}", found, "delete the data set's tables and run `prepare` again") from None

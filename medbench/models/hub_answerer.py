@@ -1,0 +1,105 @@
+"""Answers of a hub model: questions in batches of similar length, images streamed, the next batch prepared while the device computes."""
+
+import io
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from medbench.jobs import devices
+from medbench.jobs.microbatching import Microbatching, Prepared
+from medbench.jobs.prefetch import prefetch
+from medbench.models import generative_base
+from medbench.models.answering import Answer, Answerer, Query, Questions, by_length, decoded, windows
+from medbench.models.checkpoint import Source
+from medbench.models.generative_base import IGNORED, Generative
+
+N_ALONE = 32
+"""Questions that are asked once more, alone, where the model does not compute in float32."""
+WINDOW = 256
+"""Images held at once. Questions are sorted by length among those about these images, so memory does not grow with the data."""
+
+Inputs = dict[str, torch.Tensor]
+
+
+class Batch(NamedTuple):
+    """Places of questions with the images that belong to them."""
+
+    places: list[int]
+    images: dict[str, bytes]
+
+
+class HubAnswerer(Answerer):
+    """A generative model on this machine's device."""
+
+    def __init__(self, model: Generative, batch_size: int) -> None:
+        self.model, self.batch_size, self.weights = model, batch_size, model.weights
+
+    def answers(self, questions: Questions, done: Collection[int], microbatching: Microbatching) -> Iterator[dict[int, Answer]]:
+        """Greedy answers, a batch at a time. Batches depend on the questions and the batch size alone."""
+        budget = questions.max_new_tokens
+
+        def inputs(batch: Batch, part: Sequence[int]) -> Inputs:
+            return self.model.inputs([questions.query(place, batch.images[questions.image_ids[place]]) for place in part], budget)
+
+        def prepare(batch: Batch) -> Prepared[Inputs]:
+            return Prepared(microbatching, batch.places, lambda part: inputs(batch, part))
+
+        def generate(prepared: Prepared[Inputs]) -> list[Answer]:
+            parts = microbatching.run(prepared.places, lambda part: self.model.generate(prepared(part), budget))
+            return [answer for part in parts for answer in part]
+
+        for batch, prepared in prefetch(prepare, rest(self.batches(questions), done), devices.overlaps()):
+            yield dict(zip(batch.places, generate(prepared), strict=True))
+
+    def batches(self, questions: Questions) -> Iterator[Batch]:
+        """Questions that take about as many tokens, image included, together."""
+        for window in windows(questions.image_ids, questions.images(questions.image_ids, WINDOW)):
+            sizes = {name: decoded(name, data, opened).size for name, data in window.images.items()}
+            lengths = {place: self.model.length(questions.texts[place], sizes[questions.image_ids[place]]) for place in window.places}
+            for places in by_length(window.places, lengths.__getitem__, self.batch_size):
+                yield Batch(places, window.images)
+
+    def loglikelihood(self, query: Query, options: Sequence[str]) -> list[float]:
+        """Natural logarithm of the probability of each option with the end that the checkpoint's template puts behind it."""
+        batch = self.model.train_batch([query] * len(options), options)
+        labels = batch.pop("labels")[:, 1:]
+        with torch.inference_mode(), self.model.precision():
+            logits = self.model.model(**self.model.placed(batch)).logits[:, :-1].float().cpu()
+        chosen = logits.log_softmax(dim=-1).gather(2, labels.clamp(min=0)[..., None])[..., 0]
+        return [float(value) for value in chosen.masked_fill(labels == IGNORED, 0.0).double().sum(dim=1)]
+
+    def facts(self, questions: Questions, answers: Mapping[int, Answer]) -> dict[str, int]:
+        """How many of some answers are others when each question is asked alone: in half precision a batch rounds otherwise."""
+        if self.model.model.dtype == torch.float32:
+            return {}
+        places = sorted({round(place) for place in np.linspace(0, len(questions.texts) - 1, N_ALONE)})
+        wanted = [questions.image_ids[place] for place in places]
+        images = {row.image_id: row.image for some in questions.images(wanted, 1) for row in some}
+        changed = 0
+        for place in places:
+            inputs = self.model.inputs([questions.query(place, images[questions.image_ids[place]])], questions.max_new_tokens)
+            changed += self.model.generate(inputs, questions.max_new_tokens)[0].text != answers[place].text
+        return {"asked_alone": len(places), "changed_alone": changed}
+
+
+def rest(every: Iterator[Batch], done: Collection[int]) -> Iterator[Batch]:
+    """What is not answered yet: whole batches, unless another version of a library cuts them otherwise now."""
+    for batch in every:
+        if places := [place for place in batch.places if place not in done]:
+            yield batch._replace(places=places)
+
+
+def opened(data: bytes) -> Image.Image:
+    """An image of which only the header is read."""
+    return Image.open(io.BytesIO(data))
+
+
+def answerer(source: Source, change: Callable[[Any], None] | None = None) -> HubAnswerer:
+    """The model of a source, with what `change` puts into it. Raises MedbenchError as `generative_base.load`."""
+    model = generative_base.load(source)
+    if change:
+        change(model)
+    return HubAnswerer(model, source.batch_size)
