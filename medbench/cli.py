@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medbench import paths, stages
+from medbench.command import add_config_options, read_config
 from medbench.errors import MedbenchError
 from medbench.jobs import devices, digests, files, process, records, rerun, warm
 from medbench.jobs.stage import Stage
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from medbench import config as configuration
 
 TRACKED = False  # what is decided here reaches a job by its parameters
-
-RESOLVED = "MEDBENCH_RESOLVED"  # variable by which the rules name the resolved configuration
-ROOT = Path(__file__).parent.parent  # the clone: registries are found there from any working directory
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,20 +49,6 @@ def main(argv: list[str] | None = None) -> int:
         print(f"ERROR: {where}: {found}; make room or make it writable and run again: finished batches are kept", file=sys.stderr)
         return 2
     return 0
-
-
-def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """`--configfile`, as Snakemake understands it."""
-    parser.add_argument("--configfile", type=Path, nargs="+", default=[], help="laid over config/config.yaml; later files win")
-
-
-def read_config(args: argparse.Namespace) -> "configuration.Config":
-    """The configuration a verb was called with; under Snakemake the one that the start of the workflow resolved."""
-    from medbench import config as configuration  # with Pydantic, as long as most jobs without a model take
-
-    if resolved := os.environ.get(RESOLVED):
-        return configuration.from_resolved(Path(resolved))
-    return configuration.from_files([ROOT / "config" / "config.yaml", *args.configfile], ROOT)
 
 
 def rerun_key(config: "configuration.Config", stage: str, names: tuple[str, ...]) -> str:

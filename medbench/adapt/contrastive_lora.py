@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from medbench.adapt import classifier as classifiers
 from medbench.adapt.certificate import Certificate, Evidence, certify
 from medbench.adapt.classifier import Classifier, Description, TextClassifier
-from medbench.adapt.job import Adapted, Job, check_classes, class_weights, log_softmax, weighted_loss
+from medbench.adapt.job import Adapted, Job, check_classes, class_weights, weighted_loss
 from medbench.adapt.pixels import Labelled, PixelCache
 from medbench.adapt.selection import Score, choose, score
 from medbench.adapt.training import Plan, Trained, moved, train
@@ -24,7 +24,7 @@ from medbench.jobs.microbatching import Microbatching
 from medbench.models import loading
 from medbench.models.checkpoint import Source
 from medbench.models.loading import Contrastive
-from medbench.models.similarity import class_embeddings
+from medbench.models.similarity import class_embeddings, log_softmax
 
 N_PROBED = 512  # images that losses before and after, the features' statistics and the comparisons are taken on
 GPU_TOLERANCE = 1e-3  # of a score: kernels may sum in another order

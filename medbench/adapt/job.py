@@ -12,6 +12,7 @@ from medbench.adapt.certificate import Certificate
 from medbench.errors import MedbenchError
 from medbench.models.checkpoint import Source
 from medbench.models.prefetch import Row
+from medbench.models.similarity import log_softmax
 
 if TYPE_CHECKING:
     from medbench.jobs.partial import Work
@@ -69,12 +70,6 @@ def check_classes(cell: str, labels: NDArray[np.int64], classes: Sequence[str]) 
 def class_weights(labels: NDArray[np.int64], k: int) -> NDArray[np.float64]:
     """n / (k * n_c) per class [k]: every class weighs the same."""
     return np.asarray(len(labels) / (k * np.bincount(labels, minlength=k)), dtype=np.float64)
-
-
-def log_softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
-    """Over the last axis, in float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
 
 
 def weighted_loss(logits: NDArray[Any], labels: NDArray[np.int64], weights: NDArray[np.float64]) -> float:

@@ -1,9 +1,9 @@
 """Zero-shot classification from embeddings: cosine of image and class prompts, on the model's own logit scale. numpy only."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
-
-from medbench.adapt.job import log_softmax
 
 F64 = NDArray[np.float64]
 
@@ -24,3 +24,9 @@ def normalised(vectors: F64) -> F64:
     """Unit length over the last axis; a zero vector stays zero, so its cosine with everything is zero."""
     norm = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.asarray(vectors / np.where(norm > 0, norm, 1.0))
+
+
+def log_softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Over the last axis, in float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))

@@ -8,7 +8,6 @@ import torch
 
 from medbench import paths
 from medbench.adapt import classifier as classifiers
-from medbench.adapt.job import log_softmax
 from medbench.datasets import stored
 from medbench.datasets.images import decode
 from medbench.jobs import process
@@ -18,6 +17,7 @@ from medbench.models import loading
 from medbench.models.checkpoint import Source
 from medbench.models.loading import Contrastive
 from medbench.models.prefetch import prefetch_pixels
+from medbench.models.similarity import log_softmax
 from medbench.predict.job import Params
 from medbench.tasks.diagnosis import predictions, samples
 

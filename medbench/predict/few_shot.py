@@ -5,9 +5,9 @@ import polars as pl
 
 from medbench import paths
 from medbench.adapt import linear
-from medbench.adapt.job import log_softmax
 from medbench.datasets import stored
 from medbench.jobs.partial import Work
+from medbench.models.similarity import log_softmax
 from medbench.predict.job import Params
 from medbench.tasks.diagnosis import predictions, samples
 

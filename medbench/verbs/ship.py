@@ -13,7 +13,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from medbench import cli, config
+from medbench import command, config
 from medbench.demo.shipped import FOLDER, RECIPE, Recipe, train
 from medbench.stages import pretrain
 
@@ -66,7 +66,7 @@ def _card(model: str, label: str, recipe: Recipe, versions: dict[str, str], dige
 
 def main(models: list[str]) -> None:
     """Train the named models, and write their folders."""
-    registry = config.from_files([cli.ROOT / "config" / "config.yaml"], cli.ROOT)
+    registry = config.from_files([command.ROOT / "config" / "config.yaml"], command.ROOT)
     for model in models:
         recipe = pretrain.params(registry, model).recipe
         with tempfile.TemporaryDirectory() as name:
