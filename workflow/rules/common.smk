@@ -7,7 +7,7 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 
-from medbench import cells, cli, config as configuration, paths, stages
+from medbench import cells, cli, command, config as configuration, paths, stages
 from medbench.jobs import console, devices, exclusive, warm
 from medbench.errors import MedbenchError
 
@@ -56,7 +56,7 @@ if workflow.is_main_process:  # once a start, not in each job of a cluster
 def get_shell_prefix():
     exports = [
         f"PYTHONPATH={shlex.quote(str(BASE))}${{PYTHONPATH:+:$PYTHONPATH}}",
-        f"{cli.RESOLVED}={shlex.quote(str(RESOLVED))}",
+        f"{command.RESOLVED}={shlex.quote(str(RESOLVED))}",
     ]
     if not workflow.deployment_settings.deployment_method:
         exports.append(f"PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH")
