@@ -111,7 +111,18 @@ def run(params: Params, dataset: str) -> None:
         files = dict(sorted({**files, table.name: written.sha256}.items()))
         n_read, changes = len(rows) + len(drops), images.changes
         found = Prepared(
-            dataset, params.task, params.classes, n_read, drops, reader.excluded, changes, validation, published, splits, written.columns, files
+            dataset,
+            params.task,
+            params.classes,
+            n_read,
+            drops,
+            reader.excluded,
+            changes,
+            validation,
+            published,
+            splits,
+            written.columns,
+            files,
         )
         (folder / "card.json").write_text(json.dumps(card(found), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         _publish(folder, dataset)
