@@ -9,6 +9,7 @@ ones is *stale*: it is said, and rerun where the configuration says `rerun_on_ve
 import ast
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -86,7 +87,7 @@ def closure(modules: tuple[str, ...]) -> tuple[str, ...]:
         name = waiting.pop()
         if name not in found and name not in UNTRACKED and not _is_planned(name):
             found.add(name)
-            waiting += _parsed(name).own
+            waiting += [imported for imported in _parsed(name).own if _source(imported) is not None]
     return tuple(sorted(found))
 
 
@@ -95,6 +96,7 @@ def _is_planned(module: str) -> bool:
     return module.startswith("medbench.models.") and _source(module) is None
 
 
+@cache
 def _source(module: str) -> Path | None:
     """File of a medbench module, or None for a name that is no module (an imported function, say)."""
     base = PACKAGE.joinpath(*module.split(".")[1:])
@@ -105,19 +107,39 @@ def _source(module: str) -> Path | None:
 
 
 class _Parsed(NamedTuple):
-    """A module's code without comments and docstrings, the modules of medbench that it imports, inside functions too, and what else."""
+    """A module's code without comments and docstrings, the names of medbench that it imports, inside functions too, and what else."""
 
     code: str
-    own: tuple[str, ...]
-    outside: frozenset[str]  # top-level names
+    own: list[str]  # modules, and what is imported from them
+    outside: list[str]  # top-level names
 
 
 @cache
 def _parsed(module: str) -> _Parsed:
+    """Parsing takes 10 ms a module, so what came of it is kept where Python keeps its own, as long as source and Python are the same."""
     path = _source(module)
     if path is None:
         raise ModuleNotFoundError(module)
-    tree, names, packages = ast.parse(path.read_text(encoding="utf-8")), set[str](), set[str]()
+    source = path.read_bytes()
+    note = Path(importlib.util.cache_from_source(str(path))).with_suffix(".code.json")
+    stamp = hashlib.sha256(sys.version.encode() + source).hexdigest()
+    try:
+        known = json.loads(note.read_bytes())
+        if known["stamp"] == stamp:
+            return _Parsed(**known["parsed"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    parsed = _parse(source)
+    try:
+        with runtime.whole(note) as aside:
+            aside.write_text(json.dumps({"stamp": stamp, "parsed": parsed._asdict()}), encoding="utf-8")
+    except OSError:  # a folder that cannot be written costs time, nothing else
+        pass
+    return parsed
+
+
+def _parse(source: bytes) -> _Parsed:
+    tree, names, packages = ast.parse(source), set[str](), set[str]()
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             if ast.get_docstring(node, clean=False) is not None:
@@ -128,8 +150,8 @@ def _parsed(module: str) -> _Parsed:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
             packages.add(node.module.split(".")[0])
-    own = tuple(name for name in names if name.split(".")[0] == "medbench" and _source(name) is not None)
-    return _Parsed(ast.unparse(tree), own, frozenset(packages))
+    own = sorted(name for name in names if name.split(".")[0] == "medbench")
+    return _Parsed(ast.unparse(tree), own, sorted(packages))
 
 
 def has_code(module: str) -> bool:

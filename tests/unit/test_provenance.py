@@ -26,7 +26,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def forget() -> None:
-    for function in (provenance.code_digest, provenance.closure, provenance.libraries, provenance._parsed):
+    for function in (provenance.code_digest, provenance.closure, provenance.libraries, provenance._parsed, provenance._source):
         function.cache_clear()
 
 
@@ -49,6 +49,19 @@ def test_comments_docstrings_and_layout_change_nothing(package: Path) -> None:
 def test_an_edit_anywhere_in_the_closure_changes_the_digest(package: Path) -> None:
     before = provenance.code_digest(("medbench.a",))
     assert digest_after(package / "b.py", "VALUE = 2\n") != before
+
+
+def test_what_was_parsed_is_kept_until_its_source_differs(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = provenance.code_digest(("medbench.a",))
+    kept = sorted((package / "__pycache__").glob("*.code.json"))
+    assert [file.name.partition(".")[0] for file in kept] == ["a", "b"]
+    with monkeypatch.context() as patched:
+        patched.setattr(provenance, "_parse", None)  # called for what is not kept only
+        forget()
+        assert provenance.code_digest(("medbench.a",)) == before
+    kept[0].write_text("{")
+    assert digest_after(package / "b.py", "VALUE = 2\n") != before
+    assert digest_after(package / "b.py", "VALUE = 1\n") == before
 
 
 def test_run_record_paths_of_names_with_dots() -> None:
