@@ -5,7 +5,7 @@
 A grid is `config/paper.yaml`, or a generated registry (data sets x models x ots, lp, lora) of so many cells, in its own clone. The bare
 workflow has the same jobs: each rule of ours with its outputs, inputs looked up in a table, one param of the length that ours has on
 average, and nothing else: no log, no resources, no environment, no configuration. Both are looked at in turn, with the same options and
-profile. The first start of a clone, which reads all code, is left out and shown apart. Ratios are medians over the rounds.
+profile. Ratios are medians over the rounds; minima stand beside them, which another load on the machine changes least.
 
 With `--finished` every output is there, with a run record beside ours, and Snakemake's own metadata say that its job made it.
 """
@@ -171,16 +171,24 @@ def finish(folder: Path, todo: list[Job], options: tuple[str, ...], records: boo
     snakefile.write_text(own)
 
 
-def compare(what: str, clone: Path, bare: Path, options: tuple[str, ...], rounds: int, finished: bool) -> None:
-    """Print both sides' medians and the ratio of neighbours."""
-    pairs = [(snakemake(clone, *options), snakemake(bare)) for _ in range(rounds)]
-    for call in (call for pair in pairs for call in pair):
-        if finished != ("Nothing to be done" in call.output):
-            sys.exit(f"{'not ' * finished}finished:\n{call.output[-2000:]}")
-    for side, calls in zip(("medbench", "bare"), zip(*pairs, strict=True), strict=True):
-        print(f"  {what}, {side}: {sorted(calls, key=lambda call: call.busy)[len(calls) // 2]}")
+def compare(what: str, clone: Path, bare: Path, options: tuple[str, ...], rounds: int, finished: bool) -> list[Job]:
+    """Print both sides' calls with the least seconds of a core, and ratios. Returns the clone's jobs."""
+    pairs: list[tuple[Call, Call]] = []
+    for _ in range(rounds):
+        own = snakemake(clone, *options)
+        if not bare.exists():
+            make_bare(bare, clone, jobs(own.output), options[1:])
+        pairs.append((own, snakemake(bare)))
+    found, others = ([job[:2] for job in jobs(call.output)] for call in pairs[0])
+    if sorted(found) != sorted(others) or finished == bool(found):
+        sys.exit(f"{what}: {len(found)} jobs, the bare workflow has {len(others)}")
+    least = [min(calls, key=lambda call: call.busy) for calls in zip(*pairs, strict=True)]
+    for side, call in zip(("medbench", "bare"), least, strict=True):
+        print(f"  {what}, {side}: {call}")
     busy, wall = (median(getattr(own, key) / getattr(other, key) for own, other in pairs) for key in ("busy", "seconds"))
-    print(f"  {what}, ratio: {busy:.2f} by seconds of a core, {wall:.2f} by the clock ({rounds} rounds)", flush=True)
+    ratios = f"{least[0].busy / least[1].busy:.2f} of the least seconds of a core, {busy:.2f} in the median, {wall:.2f} by the clock"
+    print(f"  {what}, ratio: {ratios} ({rounds} rounds)", flush=True)
+    return jobs(pairs[0][0].output)
 
 
 def measure(grid: str, rounds: int, finished: bool) -> None:
@@ -190,13 +198,9 @@ def measure(grid: str, rounds: int, finished: bool) -> None:
         make_clone(clone)
         if grid != "paper":
             enlarge(clone, *SHAPES[int(grid)])
-        first = snakemake(clone, *options)
-        todo = jobs(first.output)
-        make_bare(bare, clone, todo, options[1:])
-        if (same := {(job.rule, job.names) for job in jobs(snakemake(bare).output)}) != {(job.rule, job.names) for job in todo}:
-            sys.exit(f"the bare workflow has other jobs: {len(same)}, not {len(todo)}")
-        print(f"{grid}: {len(todo) + 1} jobs, {sum(len(job.inputs) for job in todo)} inputs; first start {first}", flush=True)
-        compare("dry run", clone, bare, options, rounds, False)
+        print(f"{grid}:", flush=True)
+        todo = compare("dry run", clone, bare, options, rounds, False)
+        print(f"  {len(todo) + 1} jobs, {sum(len(job.inputs) for job in todo)} inputs", flush=True)
         if finished:
             for folder, own in ((clone, options), (bare, ())):
                 finish(folder, todo, own, folder == clone)
