@@ -71,18 +71,18 @@ def dataset(n: int, copies: int = 1) -> None:
     drawn = list(phantoms.cohort("dermatology", n, 0))[:n]
     rows: list[tuple[str, str, str, int, str]] = []
 
-    def images() -> Iterator[ingest.Checked]:
+    def images() -> Iterator[tuple[ingest.Checked, bool]]:
         for number, phantom in enumerate(drawn):
             stream = io.BytesIO()
             Image.fromarray(phantom.image).resize((320, 390)).save(stream, "JPEG", quality=90)
-            for copy in range(copies):
-                yield ingest.Checked(f"{number}-{copy}", f"{number}-{copy}", 0, stream.getvalue(), None)
             split = ("train", "train", "val", "test", "test")[number % 5]
+            for copy in range(copies):
+                image = ingest.Checked(f"{number}-{copy}", f"{number}-{copy}", 0, stream.getvalue(), None)
+                yield image, copy == 0 and split != "train"
             rows.append((split, f"s{number}", f"g{number}", int(phantom.label), f"{number}-0"))
 
     paths.images("toy").parent.mkdir(parents=True, exist_ok=True)
-    ingest.write_spool(Path("spool"), images())
-    ingest.write_table(paths.images("toy"), Path("spool"), {row[4] for row in rows if row[0] != "train"})
+    ingest.write_table(paths.images("toy"), images())
     types = tables.columns(SamplesDiagnosis)
     for split in paths.SPLITS:
         mine = [dict.fromkeys(types) | dict(zip(list(types)[:4], row[1:], strict=True)) for row in rows if row[0] == split]

@@ -1,37 +1,60 @@
-"""How long Snakemake needs to see what is to be done: 216 cells, 15,000 cells, 15,000 finished cells.
+"""How long Snakemake needs to see what is to be done, beside a bare workflow of as many jobs: the study's grid, large grids, finished ones.
 
-    python -m benchmarks.dag [--cells 216 15000] [--finished]
+    python -m benchmarks.dag [--grids paper 216 1800 15000] [--finished] [--rounds 3]
 
-Makes a clone with a generated registry (data sets x models x ots, lp, lora) in a temporary folder and measures dry runs
-of it: wall time and peak memory of the `snakemake` process. With `--finished` every output is created empty, with a run record
-beside it, and marked done through `snakemake --touch` first, so that the metadata of every job is read, as after a real run.
+A grid is `config/paper.yaml`, or a generated registry (data sets x models x ots, lp, lora) of so many cells, in its own clone. The bare
+workflow has the same jobs: each rule of ours with its outputs, inputs looked up in a table, one param of the length that ours has on
+average, and nothing else: no log, no resources, no environment, no configuration. Both are looked at in turn, with the same options and
+profile. Ratios are medians over the rounds; minima stand beside them, which another load on the machine changes least.
+
+With `--finished` every output is there, with a run record beside ours, and Snakemake's own metadata say that its job made it.
 """
 
 import argparse
 import json
 import os
-import resource
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import mean, median
 from typing import NamedTuple
 
 import yaml
 
-from medbench.jobs import records
+from medbench import cli, config, paths, stages
+from medbench.jobs import records as run_records
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ("Snakefile", "workflow", "medbench", "config", "profiles")
-SHAPES = {216: (12, 6), 1800: (30, 20), 15000: (100, 50)}  # data sets, models; three modes each
+SOURCES = ("Snakefile", "workflow", "medbench", "config", "profiles", "resources")
+SHAPES = {216: (12, 6), 1800: (30, 20), 15000: (100, 50)}  # cells -> data sets, models; three modes each
+PAPER = ("--configfile", "config/paper.yaml")
+SAMPLE = 50  # jobs of a rule whose params are measured
+RECORDING = """
+import atexit
 
 
-def make_clone(folder: Path, n_datasets: int, n_models: int) -> None:
-    """The sources with registries of that size; models are hub ids, data sets are phantoms."""
+def record():
+    for job in workflow.dag.jobs:
+        workflow.async_run(workflow.persistence.finished(job))
+
+
+atexit.register(record)
+"""  # appended to a Snakefile once: metadata of every job, as Snakemake writes them when it is done
+
+
+def make_clone(folder: Path) -> None:
+    """The sources as they are."""
+    folder.mkdir()
     for name in SOURCES:
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy2)(ROOT / name, folder / name)
+
+
+def enlarge(folder: Path, n_datasets: int, n_models: int) -> None:
+    """Registries of that size; models are hub ids, data sets are phantoms."""
     models = yaml.safe_load((ROOT / "config/models.yaml").read_text())
     datasets = yaml.safe_load((ROOT / "config/datasets.yaml").read_text())
     model_names = [f"model-{i}" for i in range(n_models)]
@@ -56,20 +79,20 @@ class Call(NamedTuple):
     """What one call of Snakemake took."""
 
     seconds: float  # wall time
-    busy: float  # seconds of a core, its own and its children's: what another load on the machine does not change
+    busy: float  # seconds of a core, its own and its children's: what another load on the machine changes least
     memory: float  # peak, GB
     output: str
 
     def __str__(self) -> str:
-        return f"{self.seconds:.1f} s ({self.busy:.1f} s of a core), {self.memory:.2f} GB"
+        return f"{self.busy:.1f} s of a core, {self.seconds:.1f} s by the clock, {self.memory:.2f} GB"
 
 
 def snakemake(folder: Path, *arguments: str) -> Call:
-    """One call in the clone."""
+    """One dry run in a folder."""
     log = folder / "snakemake.log"
     started = time.perf_counter()
     with log.open("w") as stream:
-        command = [str(Path(sys.executable).with_name("snakemake")), "--cores", "2", *arguments]
+        command = [str(Path(sys.executable).with_name("snakemake")), "--cores", "2", "--dry-run", *arguments]
         process = subprocess.Popen(command, cwd=folder, stdout=stream, stderr=subprocess.STDOUT, env={**os.environ, "PYTHONHASHSEED": "0"})
         _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - started
@@ -79,46 +102,118 @@ def snakemake(folder: Path, *arguments: str) -> Call:
     return Call(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20, text)
 
 
-def finish(folder: Path) -> None:
-    """Create every output of the run empty and have Snakemake record it as done."""
-    sys.path.insert(0, str(folder))
-    os.chdir(folder)
-    from medbench import cells, config, paths
+class Job(NamedTuple):
+    """A job as a dry run shows it; `names`: the values of its wildcards."""
 
-    record = json.dumps({"versions": records.versions(), "modules": sorted(sys.modules)[:60]})  # a run record's size
-    loaded = config.from_files([folder / "config/config.yaml"], folder)
-    for cell in cells.grid(loaded):
-        files = [*paths.data(cell.dataset), paths.embeddings(*cell[:2]), paths.prompts(*cell[:2]), paths.predictions(*cell)]
-        files += [paths.scores(*cell), paths.duplicates(cell.dataset), paths.intervals(*cell)]
-        files += paths.adapter_files(*cell) if cell.mode != "ots" else []
-        for file in files:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.touch()
-            paths.run_record(file).write_text(record)
-    for file in [*paths.gaps("large"), paths.overlap("large"), paths.report("large") / "index.html"]:
+    rule: str
+    names: tuple[str, ...]
+    inputs: list[str]
+    outputs: list[str]
+
+
+def jobs(output: str) -> list[Job]:
+    """All jobs of a dry run but `all`."""
+    found = []
+    for block in re.split(r"(?m)^(?:local)?rule (?=\w+:$)", output)[1:]:
+        lines = dict(re.findall(r"(?m)^    (\w+): (.*)$", block))
+        files = [lines[key].split(", ") if key in lines else [] for key in ("input", "output")]
+        names = [pair.partition("=")[2] for pair in lines.get("wildcards", "").split(", ")]
+        found.append(Job(block.partition(":")[0], tuple(names), *files))
+    return [job for job in found if job.rule != "all"]
+
+
+def make_bare(folder: Path, clone: Path, todo: list[Job], configfiles: tuple[str, ...]) -> None:
+    """The bare workflow of the jobs that a clone has."""
+    folder.mkdir()
+    shutil.copytree(clone / "profiles", folder / "profiles")
+    loaded = config.from_files([clone / "config/config.yaml", *(clone / name for name in configfiles)], clone)
+    rules = dict[str, list[Job]]()
+    for job in todo:
+        rules.setdefault(job.rule, []).append(job)
+    (folder / "jobs.json").write_text(json.dumps({rule: {"/".join(job.names): job.inputs for job in own} for rule, own in rules.items()}))
+    page = next(job.outputs[0] for job in rules["report"])
+    constraints = ", ".join(f"{key}={paths.SLUG.pattern!r}" for key in ("dataset", "model", "mode", "run"))
+    parts = ["import json\nJOBS = json.load(open('jobs.json'))", f"wildcard_constraints: {constraints}", f"rule all:\n    input: {page!r}"]
+    for rule, own in rules.items():
+        size = round(mean(len(cli.rerun_key(loaded, rule, job.names)) for job in own[:SAMPLE]))
+        parts.append(
+            f"rule {rule}:\n"
+            f"    input: lambda wildcards: JOBS[{rule!r}]['/'.join(wildcards)]\n"
+            f"    output: {', '.join(map(repr, patterns(rule)))}\n"
+            f"    params: tracked=lambda wildcards: '/'.join(wildcards) + {'x' * size!r}\n"
+            f"    shell: 'make-{rule} {{wildcards}}'"
+        )
+    (folder / "Snakefile").write_text("\n\n".join(parts) + "\n")
+
+
+def patterns(rule: str) -> list[str]:
+    """Outputs of a rule with wildcards."""
+    declared = stages.get(rule)
+    return [str(path) for path in declared.outputs(*(f"{{{key}}}" for key in declared.keys))]
+
+
+def finish(folder: Path, todo: list[Job], options: tuple[str, ...], records: bool) -> None:
+    """Make every output, empty and of one age, and Snakemake's metadata of it; with `records` run records of the usual size too."""
+    text = json.dumps({"versions": run_records.versions(), "modules": sorted(sys.modules)[:60]})
+    for name in (name for job in todo for name in job.outputs):
+        file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-    print(f"(marking them done took {snakemake(folder, '--touch', '--forceall', '--quiet', 'all')})", flush=True)
+        os.utime(file, (1.7e9, 1.7e9))
+        if records:
+            paths.run_record(file).write_text(text)
+    snakefile = folder / "Snakefile"
+    own = snakefile.read_text()
+    snakefile.write_text(own + RECORDING)
+    snakemake(folder, *options)
+    snakefile.write_text(own)
+
+
+def compare(what: str, clone: Path, bare: Path, options: tuple[str, ...], rounds: int, finished: bool) -> list[Job]:
+    """Print both sides' calls with the least seconds of a core, and ratios. Returns the clone's jobs."""
+    pairs: list[tuple[Call, Call]] = []
+    for _ in range(rounds):
+        own = snakemake(clone, *options)
+        if not bare.exists():
+            make_bare(bare, clone, jobs(own.output), options[1:])
+        pairs.append((own, snakemake(bare)))
+    found, others = ([job[:2] for job in jobs(call.output)] for call in pairs[0])
+    if sorted(found) != sorted(others) or finished == bool(found):
+        sys.exit(f"{what}: {len(found)} jobs, the bare workflow has {len(others)}")
+    least = [min(calls, key=lambda call: call.busy) for calls in zip(*pairs, strict=True)]
+    for side, call in zip(("medbench", "bare"), least, strict=True):
+        print(f"  {what}, {side}: {call}")
+    busy, wall = (median(getattr(own, key) / getattr(other, key) for own, other in pairs) for key in ("busy", "seconds"))
+    ratios = f"{least[0].busy / least[1].busy:.2f} of the least seconds of a core, {busy:.2f} in the median, {wall:.2f} by the clock"
+    print(f"  {what}, ratio: {ratios} ({rounds} rounds)", flush=True)
+    return jobs(pairs[0][0].output)
+
+
+def measure(grid: str, rounds: int, finished: bool) -> None:
+    """All of one grid."""
+    with tempfile.TemporaryDirectory() as name:
+        clone, bare, options = Path(name, "clone"), Path(name, "bare"), PAPER if grid == "paper" else ()
+        make_clone(clone)
+        if grid != "paper":
+            enlarge(clone, *SHAPES[int(grid)])
+        print(f"{grid}:", flush=True)
+        todo = compare("dry run", clone, bare, options, rounds, False)
+        print(f"  {len(todo) + 1} jobs, {sum(len(job.inputs) for job in todo)} inputs", flush=True)
+        if finished:
+            for folder, own in ((clone, options), (bare, ())):
+                finish(folder, todo, own, folder == clone)
+            compare("dry run, all finished", clone, bare, options, rounds, True)
 
 
 def main() -> None:
-    """Print one line a measurement."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cells", type=int, nargs="+", default=[216, 15000], choices=sorted(SHAPES))
-    parser.add_argument("--finished", action="store_true", help="also the largest grid with every cell finished (takes several minutes)")
+    """Print a few lines a grid."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--grids", nargs="+", default=["paper", "15000"], choices=["paper", *map(str, sorted(SHAPES))])
+    parser.add_argument("--finished", action="store_true", help="also with every cell finished")
+    parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    for n in args.cells:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            make_clone(folder, *SHAPES[n])
-            print(f"dry run, {n} cells: {snakemake(folder, '--dry-run', '--quiet', 'rules')}", flush=True)
-            if args.finished and n == max(args.cells):
-                finish(folder)
-                call = snakemake(folder, "--dry-run")
-                if "Nothing to be done" not in call.output:
-                    sys.exit(f"not finished:\n{call.output[-2000:]}")
-                print(f"dry run, {n} finished cells: {call}", flush=True)
-    print(f"(this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB)")
+    for grid in args.grids:
+        measure(grid, args.rounds, args.finished)
 
 
 if __name__ == "__main__":

@@ -2,25 +2,31 @@
 
 `python -m benchmarks.prepare`. Ratios of one run, on all cores:
 - images a second of `prepare` (byte digests, pixel digests, perceptual hashes, tables) against a loop that reads and decodes the same
-  JPEG files of 320x390 pixels in as many threads;
+  JPEG files of 320x390 pixels in as many threads: alternating, by the clock and by seconds of a core;
 - peak memory of a table of CheXpert's size (223,414 rows; the files repeat), a process of its own;
 - near duplicates among 100,000 hashes on one core: unrelated ones, ones in clusters, and ones that share most of their bits.
 """
 
 import argparse
 import csv
+import hashlib
 import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from medbench.datasets import ingest
 from medbench.datasets.near import close_pairs
 from medbench.stages import prepare
 
@@ -57,8 +63,23 @@ def entry(folder: Path) -> prepare.Params:
     return prepare.Params("diagnosis", "table", str(folder), {"index": "labels.csv"}, ("a", "b"), 0.1, 0.0, False, 0)
 
 
-def speed(n: int) -> str:
-    """A line with both rates."""
+class Took(NamedTuple):
+    """What one pass over all images took: seconds of the clock, and of a core."""
+
+    wall: float
+    busy: float
+
+
+def took(run: Callable[[], object]) -> Took:
+    """Of one call. What was written before is on the disk first, so that no side waits for another's bytes."""
+    os.sync()
+    wall, busy = time.monotonic(), time.process_time()
+    run()
+    return Took(time.monotonic() - wall, time.process_time() - busy)
+
+
+def speed(n: int, rounds: int) -> list[str]:
+    """A line for every side, medians of alternating rounds; a ratio is the median over the rounds, each of neighbours in time."""
     threads = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as place:
         os.chdir(place)
@@ -66,23 +87,43 @@ def speed(n: int) -> str:
         write_labels(Path("raw"), names, n)
         write_labels(Path("warm"), write_images(Path("warm"), 10), 100)
         prepare.run(entry(Path("warm")), "warm")  # imports are no matter of speed
-        rates = {}
-        for name, run in (("decode", lambda: bare(names, threads)), ("prepare", lambda: prepare.run(entry(Path("raw")), "toy"))):
-            begun = time.monotonic()
-            run()
-            rates[name] = n / (time.monotonic() - begun)
+        sides: dict[str, Callable[[], object]] = {
+            "bare decode": lambda: bare(names, threads),
+            "decode and SHA-256 twice": lambda: bare(names, threads, hashed=2),
+            "decode and all digests": lambda: deque(ingest.check_all(((name, Path("raw", name)) for name in names), threads), 0),
+            "prepare": lambda: prepare.run(entry(Path("raw")), "toy"),
+        }
+        found: dict[str, list[Took]] = {name: [] for name in sides}
+        for _ in range(rounds):
+            for name, run in sides.items():
+                found[name].append(took(run))
+        size = sum(Path("raw", name).stat().st_size for name in names) / n
         os.chdir("/")
-    ratio = rates["prepare"] / rates["decode"]
-    made = ", ".join(f"{name} {rate:.0f} images/s" for name, rate in rates.items())
-    return f"{n} JPEG of 320x390, {threads} threads: {made}: {ratio:.0%}"
+    lines = [f"{n} JPEG of 320x390, {size / 1e3:.0f} kB each, {threads} threads, {rounds} rounds, SHA-256 at {sha_rate():.0f} MB/s"]
+    for name, times in found.items():
+        wall = median(one.wall / own.wall for one, own in zip(found["bare decode"], times, strict=True))
+        busy = median(one.busy / own.busy for one, own in zip(found["bare decode"], times, strict=True))
+        rate, each = n / median(own.wall for own in times), median(own.busy for own in times) / n
+        lines.append(f"  {name}: {rate:.0f} images/s, {wall:.0%}; {each * 1e6:.0f} us of a core for one, {busy:.0%}")
+    return lines
 
 
-def bare(names: list[str], threads: int) -> None:
-    """Read and decode every file."""
+def sha_rate() -> float:
+    """MB/s of SHA-256 on one core: it decides what two digests cost, and differs fivefold between processors."""
+    data = bytes(2**25)
+    begun = time.process_time()
+    hashlib.sha256(data)
+    return len(data) / 1e6 / (time.process_time() - begun)
+
+
+def bare(names: list[str], threads: int, hashed: int = 0) -> None:
+    """Read and decode every file; with `hashed`, take the SHA-256 of its bytes so many times, as an id and a table's digest demand."""
 
     def decode(name: str) -> None:
         with Image.open(Path("raw", name)) as image:
             image.load()
+        for _ in range(hashed):
+            hashlib.sha256(Path("raw", name).read_bytes())
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(decode, names))
@@ -135,16 +176,17 @@ def main() -> None:
     """Prints a line a measurement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=8000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only-speed", action="store_true", help="no memory, no near duplicates")
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
         print(child(given.child))
         return
-    for line in near():
-        print(line, flush=True)
-    print(memory(given.rows), flush=True)
-    print(speed(given.images), flush=True)
+    if not given.only_speed:
+        print(*near(), memory(given.rows), sep="\n", flush=True)
+    print(*speed(given.images, given.rounds), sep="\n", flush=True)
 
 
 if __name__ == "__main__":

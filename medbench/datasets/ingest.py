@@ -6,7 +6,7 @@ Threads do the work: hashing, JPEG and PNG decoding run outside Python's lock. O
 import hashlib
 import io
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -30,9 +30,16 @@ HASH_SIDE = 32
 _DCT = np.cos(np.pi / (2 * HASH_SIDE) * np.outer(np.arange(8), 2 * np.arange(HASH_SIDE) + 1))  # type II, the lowest 8 frequencies
 TASK = 8  # images that a thread takes at once
 GROUP_IMAGES, GROUP_BYTES = 256, 32 * 2**20  # a row group ends at whichever comes first
-DIGESTS = [("image_id", pa.string()), ("pixel_digest", pa.string()), ("perceptual_hash", pa.uint64())]
-SPOOL = pa.schema([*DIGESTS, ("image", pa.binary())])
-TABLE = SPOOL.append(pa.field("evaluated", pa.bool_()))
+DIGESTS = {"image_id": pl.String, "pixel_digest": pl.String, "perceptual_hash": pl.UInt64}
+TABLE = pa.schema(
+    {
+        "image_id": pa.string(),
+        "pixel_digest": pa.string(),
+        "perceptual_hash": pa.uint64(),
+        "image": pa.binary(),
+        "evaluated": pa.bool_(),
+    }
+)
 
 
 A = TypeVar("A")
@@ -170,11 +177,12 @@ def perceptual_hash(image: Image.Image) -> int:
 
     The image is reduced by whole factors first, which takes a tenth of the time and moves few bits.
     """
-    factors = max(image.width // HASH_SIDE, 1), max(image.height // HASH_SIDE, 1)
-    small = image.reduce(factors).convert("L").resize((HASH_SIDE, HASH_SIDE), Image.Resampling.LANCZOS)
-    low = _DCT @ np.asarray(small, dtype=np.float64) @ _DCT.T
-    middle = np.sort(low, axis=None)[31:33].mean()
-    return int.from_bytes(np.packbits(low > middle).tobytes())
+    small = image.reduce((max(image.width // HASH_SIDE, 1), max(image.height // HASH_SIDE, 1)))
+    small = (small if small.mode == "L" else small.convert("L")).resize((HASH_SIDE, HASH_SIDE), Image.Resampling.LANCZOS)
+    pixels = np.frombuffer(small.tobytes(), np.uint8).reshape(HASH_SIDE, HASH_SIDE).astype(np.float64)
+    low = (_DCT @ pixels @ _DCT.T).ravel()
+    ordered = np.sort(low)
+    return int.from_bytes(np.packbits(low > (ordered[31] + ordered[32]) / 2).tobytes())
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
@@ -197,48 +205,85 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray((values >> shift).astype(np.uint8))
 
 
-def write_spool(path: Path, images: Iterable[Checked]) -> None:
-    """Write distinct images in order as Arrow batches, before it is known which of them are evaluated."""
-    with pa.OSFile(str(path), "wb") as stream, pa.ipc.new_file(stream, SPOOL) as writer:
-        rows: list[Checked] = []
-        size = 0
-        for image in images:
-            rows.append(image)
-            size += len(image.image)
-            if len(rows) == GROUP_IMAGES or size >= GROUP_BYTES:
-                writer.write_batch(_batch(rows))
-                rows, size = [], 0
-        if rows:
-            writer.write_batch(_batch(rows))
+class Written(NamedTuple):
+    """The table `images` as it lies on the disk."""
+
+    sha256: str
+    columns: pl.DataFrame  # all but `image`, in order
 
 
-def _batch(rows: list[Checked]) -> pa.RecordBatch:
-    """Made by polars: handed lists, pyarrow imports pandas."""
-    columns = {name: [getattr(row, name) for row in rows] for name in SPOOL.names}
-    table = pl.DataFrame(columns, schema_overrides={"perceptual_hash": pl.UInt64}).to_arrow().cast(SPOOL)
-    (batch,) = table.combine_chunks().to_batches()
-    return batch
+def write_table(path: Path, images: Iterable[tuple[Checked, bool]]) -> Written:
+    """Write the table `images`: distinct images in order, each with whether val or test use it.
 
-
-def read_spool(path: Path, columns: Collection[str]) -> pa.Table:
-    """Some columns of all images."""
-    with pa.memory_map(str(path)) as stream, pa.ipc.open_file(stream) as file:
-        batches = [file.get_batch(index).select(list(columns)) for index in range(file.num_record_batches)]
-        return pa.concat_tables([pa.Table.from_batches(batches)]).combine_chunks()  # copied: the file goes
-
-
-def write_table(path: Path, spool: Path, evaluated: Collection[str]) -> None:
-    """Write the table `images` from its spool, row group by row group. `evaluated`: ids of images that val or test use.
-
-    Equal tables give equal bytes; images are compressed already.
+    Equal images give equal bytes, which are digested as they are written. Images are compressed already. Memory holds two row groups.
     """
+    return _write(path, (_group(rows) for rows in _row_groups(images)))
+
+
+def mark_evaluated(path: Path, evaluated: list[bool]) -> Written:
+    """Write the table `images` once more, with other values of the column `evaluated`, one for every image."""
+    old = path.with_suffix(".old")
+    path.replace(old)
+    with pq.ParquetFile(old) as file:
+        flags = pl.Series(evaluated, dtype=pl.Boolean)
+        groups = (file.read_row_group(number).combine_chunks() for number in range(file.num_row_groups))
+        written = _write(path, _marked(groups, flags))
+    old.unlink()
+    return written
+
+
+def _marked(groups: Iterable[pa.Table], flags: pl.Series) -> Iterator[pa.Table]:
+    begin = 0
+    for group in groups:
+        marks = flags.slice(begin, group.num_rows).to_arrow()
+        begin += group.num_rows
+        yield group.set_column(TABLE.get_field_index("evaluated"), TABLE.field("evaluated"), marks)
+
+
+class _Digested(io.BufferedWriter):
+    """A file with the SHA-256 of what was written into it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path, "wb"))
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        self.sha256.update(data)
+        return super().write(data)
+
+
+def _write(path: Path, groups: Iterable[pa.Table]) -> Written:
+    """A thread writes a row group while the next one is made."""
     compression = {name: "none" if name == "image" else "zstd" for name in TABLE.names}
-    with (
-        pa.memory_map(str(spool)) as stream,
-        pa.ipc.open_file(stream) as file,
-        pq.ParquetWriter(path, TABLE, compression=compression, use_dictionary=False, write_statistics=False) as writer,
-    ):
-        for index in range(file.num_record_batches):
-            group = pa.Table.from_batches([file.get_batch(index)])
-            flags = pl.Series([image_id.as_py() in evaluated for image_id in group.column("image_id")]).to_arrow()
-            writer.write_table(group.append_column("evaluated", flags))
+    options = {"compression": compression, "use_dictionary": False, "write_statistics": False}
+    columns, waiting = [pl.DataFrame(schema={**DIGESTS, "evaluated": pl.Boolean})], Future[None]()
+    waiting.set_result(None)
+    with _Digested(path) as file, pq.ParquetWriter(file, TABLE, **options) as writer, ThreadPoolExecutor(1) as thread:
+        for group in groups:
+            waiting.result()
+            waiting = thread.submit(writer.write_table, group)
+            columns.append(pl.DataFrame(group.drop_columns("image")))
+        waiting.result()
+    return Written(file.sha256.hexdigest(), pl.concat(columns, rechunk=True))
+
+
+def _row_groups(images: Iterable[tuple[Checked, bool]]) -> Iterator[list[tuple[Checked, bool]]]:
+    rows, size = [], 0
+    for image, evaluated in images:
+        rows.append((image, evaluated))
+        size += len(image.image)
+        if len(rows) == GROUP_IMAGES or size >= GROUP_BYTES:
+            yield rows
+            rows, size = [], 0
+    if rows:
+        yield rows
+
+
+def _group(rows: list[tuple[Checked, bool]]) -> pa.Table:
+    """Made by polars and from buffers: handed lists, pyarrow imports pandas."""
+    images = [image.image for image, _ in rows]
+    ends = np.cumsum([0, *map(len, images)], dtype=np.int32)
+    encoded = pa.Array.from_buffers(pa.binary(), len(images), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(images))])
+    digests = pl.DataFrame([image[:3] for image, _ in rows], schema=DIGESTS, orient="row").to_arrow()
+    flags = pl.Series([evaluated for _, evaluated in rows], dtype=pl.Boolean).to_arrow()
+    return pa.table([*digests.columns, encoded, flags], TABLE.names).cast(TABLE)

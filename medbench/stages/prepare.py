@@ -85,11 +85,11 @@ def run(params: Params, dataset: str) -> None:
     source, layout, options = _source(params, dataset), layouts.load_layout(params.layout), _options(params, dataset)
     reader = Reader(source, params.max_drops, params.allow_group_overlap, params.expected)
     with _staging(dataset) as folder:
-        spool = folder / "images.spool"
         items = layout.items(options, source)
         if params.sample:
             items = drawn(items, chosen_groups(layout.items(options, source), params.sample, f"{params.seed}/{dataset}"))
-        images = _check_images(reader, items, spool, params.max_side)
+        table = folder / "images.parquet"
+        images, written = _check_images(reader, items, table, params, dataset)
         rows, drops = _resolve(reader, images)
         check_splits([row.item.split for row in rows], {row.item.split for row in reader.rows}, source)
         published = _frames(rows, params)
@@ -98,13 +98,24 @@ def run(params: Params, dataset: str) -> None:
         for split, frame in splits.items():
             tables.write(tasks.get(params.task).samples, frame, folder / f"{split}.parquet")
         evaluated = {image_id for split in ("val", "test") for image_id in splits[split]["image_id"]}
-        ingest.write_table(folder / "images.parquet", spool, evaluated)
-        looks = pl.DataFrame(ingest.read_spool(spool, ["image_id", "pixel_digest", "perceptual_hash"]))
-        spool.unlink()
-        files = {file.name: digests.file_digest(file) for file in sorted(folder.iterdir())}
+        if (flags := [image_id in evaluated for image_id in written.columns["image_id"]]) != written.columns["evaluated"].to_list():
+            written = ingest.mark_evaluated(table, flags)
+        files = {file.name: digests.file_digest(file) for file in folder.iterdir() if file != table}
+        files = dict(sorted({**files, table.name: written.sha256}.items()))
         n_read, changes = len(rows) + len(drops), images.changes
         found = Prepared(
-            dataset, params.task, params.classes, n_read, drops, reader.excluded, changes, validation, published, splits, looks, files
+            dataset,
+            params.task,
+            params.classes,
+            n_read,
+            drops,
+            reader.excluded,
+            changes,
+            validation,
+            published,
+            splits,
+            written.columns,
+            files,
         )
         (folder / "card.json").write_text(json.dumps(card(found), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         _publish(folder, dataset)
@@ -119,30 +130,43 @@ def _options(params: Params, dataset: str) -> Strict:
     return layouts.read_options(params.layout, params.options, dataset)
 
 
-def _check_images(reader: Reader, items: Iterator[layouts.Item | layouts.Excluded], spool: Path, max_side: int | None) -> Images:
-    """Read all rows, check every image that they use once, and write those that are good to `spool`.
+def _check_images(
+    reader: Reader, items: Iterator[layouts.Item | layouts.Excluded], table: Path, params: Params, dataset: str
+) -> tuple[Images, ingest.Written]:
+    """Read all rows, check every image that they use once, and write those that are good to `table`.
+
+    Which of them val or test use is known for certain after the last image alone, when it is known which rows are dropped and which
+    files are equal; until then as if there were none such.
 
     Raises MedbenchError as soon as a row is wrong or more of them than allowed have a faulty image.
     """
     found = Images({}, {})
     faulty = list[Drop]()  # one for an image: how many rows it costs is counted at the end
 
-    def good() -> Iterator[ingest.Checked]:
-        written: set[str] = set()
-        for key, image in ingest.check_all(reader.images(items), process.threads(), max_side):
+    def good() -> Iterator[tuple[ingest.Checked, bool]]:
+        seen: set[str] = set()
+        evaluated: frozenset[str] | None = None
+        for key, image in ingest.check_all(reader.images(items), process.threads(), params.max_side):
+            if evaluated is None and reader.n_read is not None:
+                evaluated = _evaluated(reader.rows, params, dataset)
             if isinstance(image, ingest.Fault):
                 found.outcome[key] = image
                 reader.drop(faulty, reader.first[key], *image)
                 continue
             found.outcome[key] = image.image_id
-            if image.image_id not in written:
-                written.add(image.image_id)
+            if image.image_id not in seen:
+                seen.add(image.image_id)
                 if image.change:
                     found.changes.setdefault(image.change, []).append(reader.first[key].place)
-                yield image
+                yield image, reader.first[key].split != "train" if evaluated is None else key in evaluated
 
-    ingest.write_spool(spool, good())
-    return found
+    return found, ingest.write_table(table, good())
+
+
+def _evaluated(rows: list[Row], params: Params, dataset: str) -> frozenset[str]:
+    """Images of rows that val or test have, or get."""
+    cut = _cut(rows, params, dataset)
+    return frozenset(row.image for row in rows if row.item.split != "train" or row.item.group_id in cut)
 
 
 def _resolve(reader: Reader, images: Images) -> tuple[list[Row], list[Drop]]:
@@ -179,12 +203,21 @@ def _with_validation(
     """The official validation split, or one cut from train: group-disjoint, seeded, from every class alike."""
     if published["val"].height:
         return published, Validation("official")
-    column = tasks.get(params.task).stratum
-    pairs = [(row.item.group_id, str(getattr(row.item, column))) for row in rows if row.item.split == "train"]
-    cut = layouts.held_out(layouts.strata(pairs), params.validation, f"{params.seed}/{dataset}/val")
-    in_val = pl.col("group_id").is_in(sorted(cut))
+    in_val = pl.col("group_id").is_in(sorted(_cut(rows, params, dataset)))
     splits = {**published, "train": published["train"].filter(~in_val), "val": published["train"].filter(in_val)}
-    return splits, Validation("cut from train", params.validation, column)
+    return splits, Validation("cut from train", params.validation, _stratum(params))
+
+
+def _cut(rows: list[Row], params: Params, dataset: str) -> set[str]:
+    """Groups of train that become the validation split; none where there is an official one."""
+    if any(row.item.split == "val" for row in rows):
+        return set()
+    pairs = [(row.item.group_id, str(getattr(row.item, _stratum(params)))) for row in rows if row.item.split == "train"]
+    return layouts.held_out(layouts.strata(pairs), params.validation, f"{params.seed}/{dataset}/val")
+
+
+def _stratum(params: Params) -> str:
+    return tasks.get(params.task).stratum
 
 
 @contextmanager

@@ -40,10 +40,10 @@ def test_tables_made_from_batches_import_no_pandas(tmp_path: Path) -> None:
     code = (
         "import numpy as np\nfrom medbench.datasets import ingest\nfrom medbench.models.loading import Batch, Vectors\n"
         "from medbench.stages import embed\n"
-        "ingest.write_spool('spool', [ingest.Checked('a', 'b', 2**63, b'image', None)])\n"
-        "ingest.write_table('images.parquet', 'spool', {'a'})\n"
-        "vectors = Vectors(np.ones((2, 3), np.float32), np.ones((2, 1, 4), np.float32))\n"
         "from pathlib import Path\n"
+        "ingest.write_table(Path('images.parquet'), [(ingest.Checked('a', 'b', 2**63, b'image', None), True)])\n"
+        "ingest.mark_evaluated(Path('images.parquet'), [False])\n"
+        "vectors = Vectors(np.ones((2, 3), np.float32), np.ones((2, 1, 4), np.float32))\n"
         "embed._write([embed._table(Batch(['a', 'b'], [True, False], None), vectors)], Path('embeddings.parquet'))\n"
     )
     assert run(code + FOUND, tmp_path) == "['pydantic']"

@@ -215,10 +215,36 @@ def test_images_are_read_in_order_and_in_batches(raw: Path) -> None:
 def test_row_groups_bound_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ingest, "GROUP_IMAGES", 4)
     good = [ingest.Checked(str(i), "", i, b"x", None) for i in range(10)]
-    ingest.write_spool(tmp_path / "spool", good)
-    ingest.write_table(tmp_path / "table", tmp_path / "spool", {"3"})
+    ingest.write_table(tmp_path / "table", [(image, image.image_id == "3") for image in good])
     assert pl.read_parquet(tmp_path / "table")["evaluated"].arg_true().to_list() == [3]
     assert [len(group) for group in _groups(tmp_path / "table")] == [4, 4, 2]
+
+
+def test_a_table_marked_anew_equals_one_written_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest, "GROUP_IMAGES", 300)
+    good = [ingest.Checked(str(i), "", i, bytes(i % 7) * 2000, None) for i in range(1000)]
+    written = ingest.write_table(tmp_path / "table", [(image, image.perceptual_hash % 3 == 0) for image in good])
+    first = ingest.write_table(tmp_path / "other", [(image, False) for image in good])
+    assert first.sha256 != written.sha256
+    assert ingest.mark_evaluated(tmp_path / "other", written.columns["evaluated"].to_list()).sha256 == written.sha256
+    assert (tmp_path / "other").read_bytes() == (tmp_path / "table").read_bytes()
+    assert digests.file_digest(tmp_path / "table") == written.sha256
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["other", "table"]
+
+
+def test_images_that_turn_out_to_be_evaluated_are_marked(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labelled(raw)
+    marked = []
+    mark = ingest.mark_evaluated
+    monkeypatch.setattr(ingest, "mark_evaluated", lambda *args: marked.append(args) or mark(*args))
+    prepare.run(entry(raw), "toy")
+    assert not marked  # known beforehand, as long as all files are good and different
+    shutil.copy(raw / "images/9.png", raw / "images/0.png")  # of test; the image stands in train first
+    prepare.run(entry(raw), "toy")
+    assert len(marked) == 1
+    table = pl.read_parquet(paths.images("toy"))
+    used = {image for split in ("val", "test") for image in samples(split)["image_id"]}
+    assert dict(zip(table["image_id"], table["evaluated"], strict=True)) == {image: image in used for image in table["image_id"]}
 
 
 def _groups(path: Path) -> list[Any]:
