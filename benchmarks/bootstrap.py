@@ -72,7 +72,7 @@ def compare_auroc() -> None:
         print(f"AUROC, {n} samples, {N_RESAMPLES} resamples: {times}, largest difference {np.abs(ours - theirs).max():.1e}")
 
 
-def predict(dataset: str, task: Task, model: str, mode: str) -> None:
+def predict(dataset: str, task: str, model: str, mode: str) -> None:
     """Generated predictions of one cell, the same test set in every cell."""
     size = SIZES[dataset]
     of_data = np.random.default_rng([size.n, 1])
@@ -104,7 +104,7 @@ def write_duplicates(dataset: str) -> None:
     tables.write(tables.Duplicates, pl.DataFrame(rows, schema=tables.columns(tables.Duplicates), orient="row"), paths.duplicates(dataset))
 
 
-def one_cell(cell: tuple[Task, str, str, str]) -> tuple[float, float]:
+def one_cell(cell: tuple[str, str, str, str]) -> tuple[float, float]:
     """CPU seconds and peak memory (MB) of the interval job of one cell."""
     task, *names = cell
     started = time.process_time()

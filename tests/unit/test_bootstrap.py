@@ -13,12 +13,12 @@ from sklearn.metrics import roc_auc_score
 from medbench import paths, tables, tasks
 from medbench.metrics import diagnosis
 from medbench.metrics.measure import Measure
+from medbench.stats.resamples import BLOCK, Groups, Resamples
+from medbench.stats.table import Plan, estimates, replicates, rows
 from medbench.tasks.diagnosis import PredictionsDiagnosis, ScoredDiagnosis
 from medbench.tasks.vqa import PredictionsVqa, ScoredVqa
 
 PRIMARY = {name: tasks.get(name).primary for name in tasks.names()}
-from medbench.stats.resamples import BLOCK, Groups, Resamples
-from medbench.stats.table import Plan, estimates, replicates, rows
 
 
 def cell(n: int = 120, n_groups: int = 40, seed: int = 0) -> ScoredDiagnosis:

@@ -89,8 +89,8 @@ def test_the_switch_for_deterministic_kernels_is_tracked_where_a_gpu_computes_an
 
 def test_deterministic_kernels_are_really_demanded() -> None:
     code = """import os
-from medbench import runtime
-runtime.deterministic_kernels()
+from medbench.jobs import seeding
+seeding.deterministic_kernels()
 import torch
 assert torch.are_deterministic_algorithms_enabled() and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8" """
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(ROOT)})
