@@ -346,7 +346,7 @@ def test_a_metric_absent_from_one_cell_is_named() -> None:
 def test_other_resamples_are_named_not_paired() -> None:
     for cell in ALL:
         predict(cell, 0.3)
-    interval.run(interval.Params("diagnosis", 0, 200, 300, 0.95, False, 30), *ALL[0])
+    interval.run(interval.Params("diagnosis", AUROC, 0, 200, 300, 0.95, False, 30), *ALL[0])
     assert auroc(run(ALL)["rq1"])["reason"] == "xray/g/ots has 300 resamples, xray/s/ots 400"
 
 
@@ -389,7 +389,7 @@ def test_no_open_question_leaves_the_closed_ones() -> None:
         frame = pl.DataFrame(columns, schema=tables.columns(PredictionsVqa))
         tables.write(PredictionsVqa, frame, paths.predictions(*cell))
         score.run(score.Params("vqa"), *cell)
-        interval.run(interval.Params("vqa", 0, 200, 400, 0.95, False, 30), *cell)
+        interval.run(interval.Params("vqa", PRIMARY["vqa"], 0, 200, 400, 0.95, False, 30), *cell)
     made = run(cells, "vqa")["rq1"]
     closed = made.filter(pl.col("metric") == "closed_accuracy", pl.col("subset") == "closed").row(0, named=True)
     assert closed["verdict"] is not None and closed["n_pair"] == N

@@ -66,14 +66,14 @@ def test_names_that_would_leave_results_are_refused(
     for stage, keys in (("embed", 2), ("predict", 3)):
         with pytest.raises(SystemExit):
             cli.main([stage, "--", name, *["m"] * (keys - 1)])
-        assert "is no slug" in capsys.readouterr().err
+        assert "is an invalid name" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
     (tmp_path / "config").mkdir()
     for file in ("models", "datasets", "modes", "templates"):
         (tmp_path / f"config/{file}.yaml").write_text((ROOT / f"config/{file}.yaml").read_text())
     with (tmp_path / "config/modes.yaml").open("a") as file:
         file.write(f'\n"{name}":\n  kind: probe\n')
-    with pytest.raises(MedbenchError, match="no slug"):
+    with pytest.raises(MedbenchError, match="invalid name"):
         configuration.from_files([ROOT / "config/nano.yaml"], tmp_path)
 
 
