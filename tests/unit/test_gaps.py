@@ -258,7 +258,7 @@ def test_stage_on_a_whole_grid() -> None:
     assert everyone == {"g", "s"}  # the baseline never enters
 
 
-def test_clean_rows_are_exploratory() -> None:
+def test_leak_free_rows_are_exploratory() -> None:
     """They stand beside the others with gap, interval and p, but neither Holm nor a verdict, and are not pooled."""
     write_duplicates([f"s{i:03d}" for i in range(30)])
     for cell in ALL:

@@ -183,7 +183,7 @@ def test_cautions_name_untrustworthy_tasks(folder: Path) -> None:
         assert expected in shown
 
 
-def test_clean_samples_are_counted_and_stand_beside_all(folder: Path, found: results.Material) -> None:
+def test_leak_free_samples_are_counted_and_stand_beside_all(folder: Path, found: results.Material) -> None:
     shown = section(folder, "overlap")
     assert (
         "Chest X-ray phantom: 20 of 24 are leak-free; Histology phantom: 14 of 24 are leak-free; Dermoscopy phantom: 24 of 24 are leak-free"
