@@ -47,12 +47,13 @@ def test_nothing_is_unpickled_and_no_code_of_a_checkpoint_runs() -> None:
 
 def test_a_rules_command_holds_wildcards_of_the_slugs_alphabet_its_log_and_what_is_quoted() -> None:
     commands = [match for file in RULES for match in re.findall(r'shell:\s*"(.*)"', file.read_text())]
-    assert len(commands) == len(STAGES)
+    assert len(commands) == len(STAGES) + 1, "one of each, and one for a stage without a rule of its own"
     names = {"wildcards.dataset", "wildcards.model", "wildcards.mode", "wildcards.run", "log"}
     for command in commands:
-        assert set(re.findall(r"{(.*?)}", command)) <= {*names, "params.tracked:q", "params.handed"}
+        assert set(re.findall(r"{(.*?)}", command)) <= {*names, "params.rerun_key:q", "params.handed", "params.stage", "params.names"}
     common = (ROOT / "workflow/rules/common.smk").read_text()
     assert 'f"--fingerprint {shlex.quote(text)}"' in common
+    assert 'return quickly(lambda wildcards: " ".join(get_names(stage, wildcards)))' in common, "names are those of wildcards"
     for name in ("dataset", "model", "mode", "run"):
         assert f"{name}=paths.SLUG.pattern" in common
     assert not [value for value in OUTSIDE if value != "a..b" and paths.SLUG.fullmatch(value)]
