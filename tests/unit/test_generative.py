@@ -262,7 +262,7 @@ def test_in_half_precision_some_questions_are_asked_alone_too(tmp_path: Path, mo
 def test_the_stage_says_how_answers_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     asked.dataset("d", patients=(1, 1, 2))
-    facts = stage.run(params(asked.checkpoint(tmp_path / "tiny"), 4), "d", "tiny", "ots")
+    facts = stage.STAGE.execute(params(asked.checkpoint(tmp_path / "tiny"), 4), "d", "tiny", "ots")
     assert set(facts["finish_reasons"]) <= {"stop", "length", "repetition"}
     assert sum(facts["finish_reasons"].values()) == len(vqa.asked("d", "test").questions)
 
