@@ -20,13 +20,12 @@ from medbench import tasks
 from medbench.analysis.gaps import Estimate, Pair, Study, Unpaired, rq_table
 from medbench.cells import Candidate, Cell
 from medbench.metrics.measure import Measure
-from medbench.tasks.diagnosis import ScoredDiagnosis
-
-PRIMARY = {name: tasks.get(name).primary for name in tasks.names()}
 from medbench.stats.intervals import Interval, logit, percentile
 from medbench.stats.resamples import Groups, Resamples
 from medbench.stats.table import estimates, replicates
+from medbench.tasks.diagnosis import ScoredDiagnosis
 
+PRIMARY = {name: tasks.get(name).primary for name in tasks.names()}
 Floats = NDArray[np.float64]
 SIZES = (30, 50, 100, 200, 500)  # groups
 LEVEL = 0.95
@@ -139,7 +138,7 @@ def false_verdicts(n_draws: int, n_groups: int, n_resamples: int) -> float:
         Candidate(f"{role}-{number}", "family", role, frozenset(names)) for role, count in sides.items() for number in range(count)
     )
     keys = [Cell(dataset, candidate.model, "ots") for dataset in names for candidate in candidates]
-    study = Study(candidates, frozenset(keys), dict.fromkeys(names, "diagnosis"), "ots", (), 1000, LEVEL, 0.02, 30)
+    study = Study(candidates, frozenset(keys), dict.fromkeys(names, "diagnosis"), "ots", (), 1000, LEVEL, 0.02, 30, PRIMARY)
     wrong = 0
     for number in range(n_draws):
         generator = np.random.default_rng([n_groups, number, 1])

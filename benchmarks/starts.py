@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.campaign import COMMAND, ROOT, copy_sources
-from medbench import paths
+from medbench import paths, stages
 from medbench.jobs import warm
 
 COMMIT = "95cb2d0"
 DATASET, QUESTIONS, MODEL, ANSWERER = "nano-radiology", "nano-vqa-radiology", "nano-clip", "nano-llava"
+OLDER = {"duplicates": "twins", "overlap": "ledger"}  # what stages are called in `COMMIT`
 DROPPED = ".dropped"  # libraries that `COMMIT` uses and this version does not
 
 
@@ -83,7 +84,9 @@ def command(folder: Path, job: Job) -> list[str]:
     """What follows `python -m medbench`."""
     if job.model:
         return [job.stage, *job.names, "--configfile", "config/nano.yaml"]
-    record = json.loads((folder / paths.run_record(paths.main_output(job.stage, job.names))).read_text(encoding="utf-8"))
+    place = paths.run_record(stages.get(job.stage).outputs(*job.names)[0])
+    older = Path(*(OLDER.get(part, part) for part in place.parts))
+    record = json.loads((folder / (place if (folder / place).exists() else older)).read_text(encoding="utf-8"))
     return [str(word) for word in record["argv"][1:]]
 
 

@@ -115,7 +115,7 @@ def report(run: str) -> Path:
 
 def report_files(run: str) -> list[Path]:
     """All that stands in it, the page first; those without a suffix are folders."""
-    return [report(run) / name for name in ("index.html", "answer.txt", "facts.json", "tables", "figures", "contact")]
+    return [report(run) / name for name in ("index.html", "answer.txt", "facts.json", "cost.csv", "tables", "figures", "contact")]
 
 
 def answer(run: str) -> Path:

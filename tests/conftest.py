@@ -53,10 +53,13 @@ class Clone:
         assert found or "Nothing to be done" in outcome.output, outcome.output
         return found
 
-    def compute(self, *targets: str, configfile: str = "config/nano.yaml") -> None:
-        """Run what Snakemake plans in one process: for what is about the stages' results. Snakemake keeps no record of these jobs."""
+    def compute(self, *targets: str, configfile: str = "config/nano.yaml", executed: Path | None = None) -> None:
+        """Run what Snakemake plans in one process: for what is about the stages' results. Snakemake keeps no record of these jobs.
+
+        `executed`: a file to write, of the definitions that each job executed.
+        """
         jobs = [job.replace(" ", "/").split("/") for job in self.plan(*targets, configfile=configfile)]
-        command = [sys.executable, str(ROOT / "tests/one_process.py"), configfile, json.dumps(jobs)]
+        command = [sys.executable, str(ROOT / "tests/one_process.py"), configfile, json.dumps(jobs), *([str(executed)] if executed else [])]
         environment = {**os.environ, "PYTHONPATH": str(self.folder)}
         done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=3600, check=False)
         assert done.returncode == 0, done.stdout + done.stderr

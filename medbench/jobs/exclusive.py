@@ -1,6 +1,6 @@
 """One Snakemake a folder: a lock that the kernel gives up when its process dies, so what a killed one left is known to be stale.
 
-Snakemake's own locks are files that a kill leaves behind. Here a start holds `.snakemake/medbench.verbs.lock_models` for its life; a later
+Snakemake's own locks are files that a kill leaves behind. Here a start holds `.snakemake/medbench.lock` for its life; a later
 start that gets it knows that no Snakemake works in the folder, and clears the others' files.
 """
 
@@ -71,7 +71,7 @@ def unlock(stages: Collection[str]) -> list[Path]:
 
 def _acquire() -> FileLock:
     FOLDER.mkdir(exist_ok=True)
-    lock = FileLock(FOLDER / "medbench.verbs.lock_models")
+    lock = FileLock(FOLDER / "medbench.lock")
     try:
         lock.acquire(timeout=SECONDS, poll_interval=0.05)
     except Timeout:

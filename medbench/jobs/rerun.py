@@ -56,7 +56,7 @@ def _without_modules(value: Any) -> Any:
 @cache
 def code_digest(uses: tuple[str, ...]) -> str:
     """Digest over the code of all definitions that some definitions use, themselves included."""
-    return digest("\n".join(sorted({definition(name).code for name in closure(uses)})))
+    return digest("\n".join(sorted({_referring(definition(name)) for name in closure(uses)})))
 
 
 @cache
@@ -97,6 +97,12 @@ class Definition(NamedTuple):
     libraries: frozenset[str]
 
 
+def _referring(one: Definition) -> str:
+    """Its code, and that of what it refers to: two definitions of one name, in two modules, are not taken for each other."""
+    named = {digest(definition(name).code) for name in one.uses if not name.endswith(f":{EFFECTS}")}
+    return "\n".join([one.code, *sorted(named)])
+
+
 class _Module(NamedTuple):
     """A parsed module: its statements; which of them make a name; what is imported, name -> dotted path."""
 
@@ -132,7 +138,7 @@ def _module(module: str) -> _Module | None:
             for inner in ast.walk(node) if isinstance(node, ast.If | ast.Try | ast.With) else ():
                 if isinstance(inner, ast.Import | ast.ImportFrom):
                     imports |= _imported(inner)
-            for name in _defined(node) or [EFFECTS]:
+            for name in [*_defined(node), *([EFFECTS] if _acts(node) else [])]:
                 nodes.setdefault(name, []).append(place)
     return _Module(statements, nodes, imports, "TRACKED" not in nodes)
 
@@ -158,6 +164,16 @@ def _defined(node: ast.stmt) -> list[str]:
     inside = [one for one in ast.walk(node) if isinstance(one, ast.FunctionDef | ast.ClassDef)]
     targets = [one.id for one in ast.walk(node) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)]
     return list(dict.fromkeys([*targets, *(one.name for one in inside)]))
+
+
+def _acts(node: ast.stmt | ast.ExceptHandler) -> bool:
+    """Whether a top-level statement does anything but make names: it sets an item of a table, say, also where it does so in a loop."""
+    if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        return any(isinstance(one, ast.Subscript | ast.Attribute) for target in targets for one in ast.walk(target))
+    if isinstance(node, ast.If | ast.Try | ast.With | ast.For | ast.ExceptHandler):
+        return any(_acts(inner) for inner in ast.iter_child_nodes(node) if isinstance(inner, ast.stmt | ast.ExceptHandler))
+    return not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom | ast.Pass)
 
 
 def _resolved(module: str, name: str) -> list[str]:
@@ -218,11 +234,11 @@ class _Reader(ast.NodeTransformer):
         """Without docstring and annotations."""
         node.returns = None
         decorators, node.decorator_list = [self.visit(one) for one in node.decorator_list], []
-        defaults, node.args.defaults = [self.visit(one) for one in node.args.defaults], []
+        defaults = self._defaults(node.args)
         self.local.append(_bound(node))
         self._body(node)
         self.local.pop()
-        node.decorator_list, node.args.defaults = decorators, defaults
+        node.decorator_list, (node.args.defaults, node.args.kw_defaults) = decorators, defaults
         return node
 
     visit_AsyncFunctionDef = visit_FunctionDef
@@ -240,13 +256,32 @@ class _Reader(ast.NodeTransformer):
         return node
 
     def _inner(self, node: Any) -> Any:
-        """A comprehension or lambda, whose own names hold inside it."""
+        """A comprehension, whose own names hold inside it."""
+        first = self.visit(node.generators[0].iter)  # computed outside, where none of its names holds
+        node.generators[0].iter = ast.Constant(None)
         self.local.append(_bound(node))
         self.generic_visit(node)
         self.local.pop()
+        node.generators[0].iter = first
         return node
 
-    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_Lambda = _inner
+    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _inner
+
+    def visit_Lambda(self, node: ast.Lambda) -> Any:
+        """Its own names hold inside it, but not in its defaults."""
+        defaults = self._defaults(node.args)
+        self.local.append(_bound(node))
+        self.generic_visit(node)
+        self.local.pop()
+        node.args.defaults, node.args.kw_defaults = defaults
+        return node
+
+    def _defaults(self, arguments: ast.arguments) -> tuple[list[Any], list[Any]]:
+        """Visited, and taken out: they are computed outside, where no name of the function holds."""
+        defaults = [self.visit(one) for one in arguments.defaults]
+        of_keywords = [one and self.visit(one) for one in arguments.kw_defaults]
+        arguments.defaults, arguments.kw_defaults = [], [None] * len(of_keywords)
+        return defaults, of_keywords
 
     def visit_arg(self, node: ast.arg) -> Any:
         """Without its annotation."""
@@ -275,11 +310,11 @@ class _Reader(ast.NodeTransformer):
 
     def visit_Import(self, node: ast.Import) -> Any:
         """Noted when the definition is entered."""
-        return ast.Pass()
+        return None
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> Any:
         """Noted when the definition is entered."""
-        return ast.Pass()
+        return None
 
     def visit_Name(self, node: ast.Name) -> Any:
         """A name that the module defines or imports."""
@@ -301,7 +336,7 @@ class _Reader(ast.NodeTransformer):
     def _use(self, node: Any, path: str) -> Any:
         if not path.startswith("medbench"):
             self.libraries.add(path.split(".")[0])
-            return node
+            return ast.Name(path, node.ctx)  # whatever it is called here
         module, name = _split(path)
         self.uses += _resolved(module, name) if source(path) is None else _named(path)  # a module that is handed on: all of it
         return ast.Name(name, node.ctx)

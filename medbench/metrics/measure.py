@@ -51,4 +51,5 @@ def too_few(subset: str, used: Bools) -> bool:
 def shortage(subset: str, thing: str, used: Bools) -> str:
     """`29 leak-free closed questions, fewer than 30`."""
     n = int(used.sum())
-    return f"{n} {subset.replace('-', ' ')} {thing}{'' if n == 1 else 's'}, fewer than {MIN_LEAK_FREE}"
+    part = subset.removeprefix(LEAK_FREE).replace("-", " ")
+    return f"{n} {LEAK_FREE}{part} {thing}{'' if n == 1 else 's'}, fewer than {MIN_LEAK_FREE}"

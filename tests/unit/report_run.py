@@ -14,7 +14,7 @@ from PIL import Image
 from medbench import paths, tables
 from medbench.adapt import certificate
 from medbench.cells import Cell
-from medbench.metrics import scored
+from medbench.metrics.measure import Measure
 from medbench.report.params import DatasetFacts, ModelFacts, Params
 from medbench.tasks.diagnosis import SamplesDiagnosis
 from medbench.tasks.vqa import PredictionsVqa, SamplesVqa, ScoresVqa
@@ -129,7 +129,7 @@ def _cell(chosen: Params, cell: Cell, value: float) -> None:
     second = ("token_recall", "strict", "open") if vqa else ("accuracy", "standard", "all")
     rows = [interval_row(primary, method, value) for method in ("percentile", "logit")]
     rows.append(interval_row(second, "percentile", value * 0.9))
-    leak_free = scored.Measure(*primary).leak_free
+    leak_free = Measure(*primary).leak_free
     if cell.dataset == "patho":
         rows.append(interval_row(leak_free, "percentile", None, reason="21 leak-free samples, fewer than 30"))
     else:

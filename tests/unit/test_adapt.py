@@ -29,6 +29,7 @@ from tests.unit import tiny
 
 PROBE = {"kind": "probe", "c_values": [0.01, 1.0], "n_splits": 4, "max_iter": 1000}
 LORA = "medbench.adapt.contrastive_lora"
+READS = ("medbench.tasks.diagnosis:SamplesDiagnosis", "medbench.tasks.diagnosis:samples")
 
 
 @pytest.fixture
@@ -382,14 +383,12 @@ def test_the_schedule_rises_and_falls() -> None:
 
 
 def test_params_hold_what_changes_the_weights_and_no_more() -> None:
-    config = configuration.from_files(
-        [Path(configuration.__file__).parents[1] / "config" / "nano.yaml"], Path(configuration.__file__).parents[1]
-    )
+    config = configuration.from_files([Path(__file__).parents[2] / "config" / "nano.yaml"], Path(__file__).parents[2])
     model, dataset = config.run.models[0], config.run.datasets[0]
     lp, lora = (adapt.params(config, dataset, model, mode) for mode in ("lp", "lora"))
-    assert lp.source is None and adapt.modules(lp) == ("medbench.adapt.probe",)
+    assert lp.source is None and adapt.uses(lp) == ("medbench.adapt.probe", *READS)
     assert lora.source is not None and lora.source["checkpoint"] == str(paths.model_folder(model))
-    assert adapt.modules(lora) == (LORA, "medbench.models.contrastive.clip")
+    assert adapt.uses(lora) == (LORA, *READS, "medbench.models.contrastive.clip")
     assert lora.recipe == configuration.recipe(config, model, "lora").model_dump(mode="json") and set(lora.recipe) == set(tiny.RECIPE)
     with pytest.raises(MedbenchError, match="adapts no contrastive model"):
         adapt.params(config, dataset, model, "ots")

@@ -13,12 +13,12 @@ from sklearn.metrics import roc_auc_score
 from medbench import paths, tables, tasks
 from medbench.metrics import diagnosis
 from medbench.metrics.measure import Measure
+from medbench.stats.resamples import BLOCK, Groups, Resamples
+from medbench.stats.table import Plan, estimates, replicates, rows
 from medbench.tasks.diagnosis import PredictionsDiagnosis, ScoredDiagnosis
 from medbench.tasks.vqa import PredictionsVqa, ScoredVqa
 
 PRIMARY = {name: tasks.get(name).primary for name in tasks.names()}
-from medbench.stats.resamples import BLOCK, Groups, Resamples
-from medbench.stats.table import Plan, estimates, replicates, rows
 
 
 def cell(n: int = 120, n_groups: int = 40, seed: int = 0) -> ScoredDiagnosis:
@@ -153,14 +153,16 @@ def test_bca_needs_a_jackknife_of_every_group() -> None:
 CODE = """
 import sys
 from pathlib import Path
+import medbench.tasks
 from medbench.stages import gaps, interval, score
 people = ("g", "clip", "generalist", ()), ("s", "clip", "specialist", ("data", "questions"))
 tasks = {"data": "diagnosis", "questions": "vqa"}
+primary = {name: medbench.tasks.get(name).primary for name in tasks.values()}
 cells = tuple((dataset, model, "ots") for dataset in tasks for model in "gs")
 for cell in cells:
     score.run(score.Params(tasks[cell[0]]), *cell)
-    interval.run(interval.Params(tasks[cell[0]], 0, 300, 1200, 0.95, True, 30), *cell)
-gaps.run(gaps.Params(people, cells, tasks, "ots", (), 0, 300, 1200, 0.95, 0.02, 30), "run")
+    interval.run(interval.Params(tasks[cell[0]], primary[tasks[cell[0]]], 0, 300, 1200, 0.95, True, 30), *cell)
+gaps.run(gaps.Params(people, cells, tasks, primary, "ots", (), 0, 300, 1200, 0.95, 0.02, 30), "run")
 for path in sorted(Path("results").rglob("*.parquet")):
     if path.parts[1] in ("scores", "intervals", "gaps"):
         sys.stdout.buffer.write(path.read_bytes())

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,11 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from medbench import cli, config
+from medbench import cli, config, stages
+from medbench.config import needs, sources
 from medbench.errors import MedbenchError
 from medbench.jobs import digests
-from medbench.models import checkpoint, hub, loading, needs, sources
+from medbench.models import checkpoint, hub, loading
 from medbench.models.checkpoint import Source
 from medbench.verbs.lock_models import lock
 from tests.unit import tiny, tiny_generative
@@ -386,25 +388,39 @@ def _api(hub: Hub) -> object:
 # --- what is asked of a scheduler
 
 
+def of_rules(name: str, chosen: config.Config) -> Callable[[str], Callable[[tuple[str, ...], int], int]]:
+    """A helper of the rules for `resources`; where Snakemake hands it wildcards, here the names themselves."""
+    text = (ROOT / "workflow/rules/common.smk").read_text()
+    code = re.search(rf"^def {name}\(.*?\n(?=\S|\Z)", text, re.MULTILINE | re.DOTALL)
+    assert code is not None, "the rules have it"
+    scope = {"quickly": lambda function: function, "get_needs": lambda stage, names: stages.get(stage).needs(chosen, *names)}
+    exec(code[0], scope)
+    return scope[name]
+
+
 def test_memory_follows_the_checkpoint_and_doubles_at_a_retry(folder: Path, tmp_path: Path) -> None:
     shipped = config.from_files([ROOT / "config/config.yaml"], ROOT)
-    seven = {"dataset": "vqa-rad", "model": "llava-med", "mode": "lora"}
-    assert needs.memory_mb(shipped, "adapt", seven) == int(4000 + 1.3 * 2 * 7566219264 / 1e6)
-    assert needs.memory_mb(shipped, "adapt", seven, attempt=3) == 4 * needs.memory_mb(shipped, "adapt", seven)
-    assert needs.memory_mb(shipped, "predict", {**seven, "mode": "ots"}) > 20_000
-    probe = {"dataset": "ham10000", "model": "medsiglip", "mode": "lp"}
-    assert needs.memory_mb(shipped, "adapt", probe) == needs.memory_mb(shipped, "predict", {**probe, "mode": "ots"}) == 3000
-    assert needs.memory_mb(shipped, "embed", probe) > 8000
+
+    def asked(stage: str, *names: str, attempt: int = 1) -> int:
+        return of_rules("get_memory", shipped)(stage)(names, attempt)
+
+    seven = "vqa-rad", "llava-med"
+    assert asked("adapt", *seven, "lora") == int(4000 + 1.3 * 2 * 7566219264 / 1e6)
+    assert asked("adapt", *seven, "lora", attempt=3) == 4 * asked("adapt", *seven, "lora")
+    assert asked("predict", *seven, "ots") > 20_000
+    probe = "ham10000", "medsiglip"
+    assert asked("adapt", *probe, "lp") == asked("predict", *probe, "ots") == 3000
+    assert asked("embed", *probe) > 8000
     local, _ = settings({"mine": {**ENTRY, "checkpoint": str(folder)}, "unknown": {**ENTRY, "checkpoint": "o/n"}}, tmp_path, run=("mine",))
     assert needs.weights_mb(local, "mine") == pytest.approx(weights(folder).stat().st_size / 1e6)
-    assert needs.memory_mb(local, "embed", {"dataset": "d", "model": "unknown"}) == 20_000
+    assert needs.model_job(local, "embed", {"dataset": "phantom-radiology", "model": "unknown"}, True).memory_mb == 20_000
 
 
 def test_time_follows_task_model_and_data() -> None:
     shipped = config.from_files([ROOT / "config/config.yaml"], ROOT)
 
     def asked(stage: str, model: str, dataset: str, mode: str, attempt: int = 1) -> int:
-        return needs.minutes(shipped, stage, {"dataset": dataset, "model": model, "mode": mode}, attempt)
+        return of_rules("get_runtime", shipped)(stage)((dataset, model, mode), attempt)
 
     assert asked("adapt", "llava-med", "pathvqa", "lora") > asked("adapt", "llava-med", "vqa-rad", "lora") > 60
     assert asked("adapt", "lingshu-32b", "slake", "lora") > asked("adapt", "lingshu", "slake", "lora")

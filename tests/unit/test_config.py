@@ -49,7 +49,7 @@ def test_shipped_runs_are_valid(name: str) -> None:
         ({"modes": ["fly"]}, "'fly' is not in config/modes.yaml"),
         ({"models": ["raw-pixels"], "modes": ["ots"]}, "can run none of the modes"),
         ({"modes": []}, "modes"),
-        ({"run": "../evil"}, "no slug"),
+        ({"run": "../evil"}, "invalid name"),
         ({"seed": "many"}, "seed"),
         ({"statistics": {"level": 2}}, "statistics.level"),
     ],
@@ -106,7 +106,7 @@ def test_a_data_set_whose_layout_has_no_file_is_refused_when_chosen(tmp_path: Pa
     with pytest.raises(MedbenchError, match=f"cell later/mini-clip/ots: {expected}"):
         cells.check(loaded, cells.Cell("later", "mini-clip", "ots"))
     with pytest.raises(MedbenchError, match="layout scroll: has no file in medbench/datasets/layouts"):
-        prepare.index_files(loaded, "later")
+        prepare.params(loaded, "later")
 
 
 def test_a_model_without_a_family(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_duplicate_keys_are_refused(tmp_path: Path) -> None:
     root = registries(tmp_path)
     path = root / "config" / "modes.yaml"
     path.write_text(path.read_text() + "ots: {kind: probe}\n")
-    assert "stands twice" in complaint(RUN, root)
+    assert "duplicate key" in complaint(RUN, root)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_merge_keys_work_and_an_overridden_key_is_no_duplicate(tmp_path: Path, t
 )
 def test_duplicate_keys_beside_a_merge_are_refused(tmp_path: Path, text: str, key: str) -> None:
     (tmp_path / "x.yaml").write_text(text)
-    with pytest.raises(MedbenchError, match=f"key '{key}' stands twice"):
+    with pytest.raises(MedbenchError, match=f"duplicate key '{key}'"):
         config.read_yaml(tmp_path / "x.yaml", "x.yaml")
 
 

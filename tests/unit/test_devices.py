@@ -19,7 +19,7 @@ GPU 2: NVIDIA A100-SXM4-40GB (UUID: GPU-cccc)
   MIG 1g.5gb      Device  1: (UUID: MIG-2222)
 """
 CLAIM = """import os, sys, time
-from medbench import devices
+from medbench.jobs import devices
 devices.claim(int(sys.argv[1]))
 print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
 time.sleep(float(sys.argv[2]))
@@ -150,5 +150,6 @@ def test_under_slurm_the_scheduler_decides() -> None:
 
 
 def test_devices_are_claimed_before_torch() -> None:
-    code = "import torch\nfrom medbench import devices\ndevices.claim(1)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 1
+    code = "import torch\nfrom medbench.jobs import devices\ndevices.claim(1)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "AssertionError: what is visible is read once" in done.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from medbench import paths, tables
+from medbench import paths, tables, tasks
 from medbench.errors import MedbenchError
 from medbench.stages import duplicates, interval, prepare, score
 from medbench.tasks.vqa import PredictionsVqa, SamplesVqa
@@ -117,7 +117,7 @@ def test_real_vqa_rad_has_hardly_a_leak_free_question(raw: Path) -> None:
     frame = answers.with_columns(finish_reason=pl.lit("stop", schema["finish_reason"]), n_tokens=pl.lit(1, pl.Int32))
     tables.write(PredictionsVqa, frame, paths.predictions(*cell))
     score.run(score.Params("vqa"), *cell)
-    interval.run(interval.Params("vqa", 0, 100, 100, 0.95, False, 30), *cell)
+    interval.run(interval.Params("vqa", tasks.get("vqa").primary, 0, 100, 100, 0.95, False, 30), *cell)
     rows = tables.read(tables.Intervals, paths.intervals(*cell)).filter(pl.col("metric") == "closed_accuracy", pl.col("method") == "logit")
     by_subset = {row["subset"]: row for row in rows.iter_rows(named=True)}
     assert by_subset["closed"]["n"] == 251 and by_subset["closed"]["estimate"] > 0

@@ -123,4 +123,4 @@ def test_params_hold_the_entry_and_modules_its_file() -> None:
     assert Source(**mini.source)[:3] == ("medbench.models.contrastive.clip", "results/models/mini", None) and mini.batch_size == 3
     assert Source(**hub.source)[:3] == ("medbench.models.contrastive.siglip", "owner/name", "abc") and hub.batch_size == 64
     assert Source(**embed.params(config, "d", "raw-pixels").source)[:3] == ("medbench.models.baseline.raw_pixels", None, None)
-    assert embed.modules(embed.params(config, "d", "hub")) == ("medbench.models.contrastive.siglip",)
+    assert embed.STAGE.uses(embed.params(config, "d", "hub")) == ("medbench.models.contrastive.siglip",)

@@ -372,7 +372,7 @@ def test_a_manual_set_says_where_to_apply_and_what_to_put_where(hub: Hub) -> Non
     assert set(json.loads(paths.fetched("chexpert").read_text())["files"]) == {
         f"CheXpert-v1.0-small/{name}.csv" for name in ("train", "valid")
     }
-    assert prepare.index_files(loaded, "chexpert") == [paths.fetched("chexpert")]
+    assert prepare.index_files(prepare.params(loaded, "chexpert"), "chexpert") == [paths.fetched("chexpert")]
 
 
 def test_raw_dir_stands_above_the_source_where_its_variable_is_set(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

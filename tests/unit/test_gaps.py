@@ -11,12 +11,11 @@ from medbench.analysis.gaps import NOBODY, Estimate, Pair, Study, Unpaired, glob
 from medbench.cells import Candidate, Cell
 from medbench.errors import MedbenchError
 from medbench.metrics.measure import Measure
+from medbench.stages import gaps, interval, score
 from medbench.tasks.diagnosis import PredictionsDiagnosis
 from medbench.tasks.vqa import PredictionsVqa
 
 PRIMARY = {name: tasks.get(name).primary for name in tasks.names()}
-from medbench.stages import gaps, interval, score
-
 AUROC, ACCURACY = PRIMARY["diagnosis"], Measure("accuracy", "standard", "all")
 B = 999
 
@@ -46,7 +45,7 @@ class Numbers:
 def study(
     candidates: tuple[Candidate, ...], cells: list[Cell], datasets: tuple[str, ...] = ("xray",), adapted: tuple[str, ...] = ("lp",)
 ) -> Study:
-    return Study(candidates, frozenset(cells), dict.fromkeys(datasets, "diagnosis"), "ots", adapted, 500, 0.95, 0.02, 30)
+    return Study(candidates, frozenset(cells), dict.fromkeys(datasets, "diagnosis"), "ots", adapted, 500, 0.95, 0.02, 30, PRIMARY)
 
 
 def candidate(model: str, role: str, *in_domain: str, family: str = "clip") -> Candidate:
@@ -178,11 +177,12 @@ def test_pooling_over_data_sets() -> None:
     datasets = ("a", "b", "c")
     people = (candidate("g", "generalist"), candidate("s", "specialist", *datasets))
     values = {Cell(d, m, mode): 0.8 if m == "g" else 0.7 for d in datasets for m in "gs" for mode in ("ots", "lp")}
-    frame = pooled_table(rq_table("rq1", study(people, list(values), datasets), Numbers(values)), 0.95)
+    frame = pooled_table(rq_table("rq1", study(people, list(values), datasets), Numbers(values)), 0.95, PRIMARY.values())
     assert frame.select("k", "metric").rows() == [(3, "auroc")]
     assert frame["gap"][0] == pytest.approx(0.1)
     two = {cell: value for cell, value in values.items() if cell.dataset != "c"}
-    assert pooled_table(rq_table("rq1", study(people, list(two), datasets), Numbers(two)), 0.95)["gap"].to_list() == [None]
+    other = pooled_table(rq_table("rq1", study(people, list(two), datasets), Numbers(two)), 0.95, PRIMARY.values())
+    assert other["gap"].to_list() == [None]
 
 
 # --- the stage
@@ -208,13 +208,13 @@ def predict(cell: Cell, quality: float, spoil: dict[int, float] | None = None, i
     frame = pl.DataFrame(columns, schema=tables.columns(PredictionsDiagnosis))
     tables.write(PredictionsDiagnosis, frame, paths.predictions(*cell))
     score.run(score.Params("diagnosis"), *cell)
-    interval.run(interval.Params("diagnosis", 0, 200, 400, 0.95, False, 30), *cell)
+    interval.run(interval.Params("diagnosis", AUROC, 0, 200, 400, 0.95, False, 30), *cell)
 
 
-def run(cells: list[Cell], task: Task = "diagnosis") -> dict[str, pl.DataFrame]:
+def run(cells: list[Cell], task: str = "diagnosis") -> dict[str, pl.DataFrame]:
     """The gaps stage over a generalist `g` and a specialist `s`."""
     people = (("g", "clip", "generalist", ()), ("s", "clip", "specialist", ("xray",)))
-    params = gaps.Params(people, tuple(tuple(cell) for cell in cells), {"xray": task}, "ots", ("lp",), 0, 200, 400, 0.95, 0.02, 30)
+    params = gaps.Params(people, tuple(tuple(cell) for cell in cells), {"xray": task}, PRIMARY, "ots", ("lp",), 0, 200, 400, 0.95, 0.02, 30)
     gaps.run(params, "demo")
     return {path.stem: tables.read(tables.PooledGaps if path.stem == "pooled" else tables.Gaps, path) for path in paths.gaps("demo")}
 
@@ -258,7 +258,7 @@ def test_stage_on_a_whole_grid() -> None:
     assert everyone == {"g", "s"}  # the baseline never enters
 
 
-def test_clean_rows_are_exploratory() -> None:
+def test_leak_free_rows_are_exploratory() -> None:
     """They stand beside the others with gap, interval and p, but neither Holm nor a verdict, and are not pooled."""
     write_duplicates([f"s{i:03d}" for i in range(30)])
     for cell in ALL:
@@ -294,7 +294,7 @@ def test_a_leak_free_sample_null_in_one_cell_is_dropped_from_both() -> None:
     assert set(rows.filter(pl.col("subset") == "leak-free")["n_pair"]) == {30}
     write_duplicates([f"s{i:03d}" for i in range(50)])
     for cell in ALL[:1] + ALL[2:3]:
-        interval.run(interval.Params("diagnosis", 0, 200, 400, 0.95, False, 30), *cell)
+        interval.run(interval.Params("diagnosis", AUROC, 0, 200, 400, 0.95, False, 30), *cell)
     leak_free = run(ALL)["rq1"].filter(pl.col("subset") == "leak-free")
     assert leak_free["gap"].null_count() == 7 and "29 leak-free samples, fewer than 30" in leak_free["reason"][0]
 
@@ -346,7 +346,7 @@ def test_a_metric_absent_from_one_cell_is_named() -> None:
 def test_other_resamples_are_named_not_paired() -> None:
     for cell in ALL:
         predict(cell, 0.3)
-    interval.run(interval.Params("diagnosis", 0, 200, 300, 0.95, False, 30), *ALL[0])
+    interval.run(interval.Params("diagnosis", AUROC, 0, 200, 300, 0.95, False, 30), *ALL[0])
     assert auroc(run(ALL)["rq1"])["reason"] == "xray/g/ots has 300 resamples, xray/s/ots 400"
 
 
@@ -356,7 +356,7 @@ def test_a_class_absent_from_test_leaves_the_other_metrics() -> None:
         path = paths.predictions(*cell)
         frame = pl.read_parquet(path).with_columns(label=pl.lit(0, dtype=pl.Int16))
         tables.write(PredictionsDiagnosis, frame, path)
-        interval.run(interval.Params("diagnosis", 0, 200, 400, 0.95, False, 30), *cell)
+        interval.run(interval.Params("diagnosis", AUROC, 0, 200, 400, 0.95, False, 30), *cell)
     made = run(ALL)["rq1"]
     assert auroc(made)["gap"] is None
     assert "no sample of class 1 among 80" in str(auroc(made)["reason"])
@@ -369,7 +369,7 @@ def test_one_group_gives_a_gap_without_interval_and_p() -> None:
         predict(cell, 0.3)
         path = paths.predictions(*cell)
         tables.write(PredictionsDiagnosis, pl.read_parquet(path).with_columns(group_id=pl.lit("g")), path)
-        interval.run(interval.Params("diagnosis", 0, 200, 400, 0.95, False, 30), *cell)
+        interval.run(interval.Params("diagnosis", AUROC, 0, 200, 400, 0.95, False, 30), *cell)
     for frame in (run(ALL)["rq1"], run(ALL)["global"]):
         assert frame["gap"].null_count() == 0
         for name in ("sd", "low", "high", "p", "minimum_detectable_difference", "verdict"):
@@ -389,7 +389,7 @@ def test_no_open_question_leaves_the_closed_ones() -> None:
         frame = pl.DataFrame(columns, schema=tables.columns(PredictionsVqa))
         tables.write(PredictionsVqa, frame, paths.predictions(*cell))
         score.run(score.Params("vqa"), *cell)
-        interval.run(interval.Params("vqa", 0, 200, 400, 0.95, False, 30), *cell)
+        interval.run(interval.Params("vqa", PRIMARY["vqa"], 0, 200, 400, 0.95, False, 30), *cell)
     made = run(cells, "vqa")["rq1"]
     closed = made.filter(pl.col("metric") == "closed_accuracy", pl.col("subset") == "closed").row(0, named=True)
     assert closed["verdict"] is not None and closed["n_pair"] == N

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from medbench import cli, tables
+from medbench import cli, stages, tables
 from medbench import config as configuration
 from medbench.adapt.asked import Asked, Window, by_length, windows
 from medbench.datasets import stored
@@ -262,7 +262,7 @@ def test_in_half_precision_some_questions_are_asked_alone_too(tmp_path: Path, mo
 def test_the_stage_says_how_answers_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     asked.dataset("d", patients=(1, 1, 2))
-    facts = stage.run(params(asked.checkpoint(tmp_path / "tiny"), 4), "d", "tiny", "ots")
+    facts = stage.STAGE.execute(params(asked.checkpoint(tmp_path / "tiny"), 4), "d", "tiny", "ots")
     assert set(facts["finish_reasons"]) <= {"stop", "length", "repetition"}
     assert sum(facts["finish_reasons"].values()) == len(vqa.asked("d", "test").questions)
 
@@ -373,13 +373,13 @@ def test_exceptions_of_a_model_stand_in_its_entry(tmp_path: Path) -> None:
     entry = loaded.models["nano-llava"]
     wide = loaded._replace(models={**loaded.models, "nano-llava": entry.model_copy(update={"gpus": 4})})
     for name in ("adapt", "predict"):
-        assert (cli.gpus(loaded, name, cell), cli.gpus(wide, name, cell)) == (1, 4)
-        assert cli.job(loaded, name, cell) == cli.job(wide, name, cell)
-    assert cli.gpus(wide, "score", cell) == cli.gpus(wide, "prepare", cell[:1]) == 0
+        assert [stages.get(name).needs(one, *cell).gpus for one in (loaded, wide)] == [1, 4]
+        assert cli.rerun_key(loaded, name, cell) == cli.rerun_key(wide, name, cell)
+    assert stages.get("score").needs(wide, *cell).gpus == stages.get("prepare").needs(wide, *cell[:1]).gpus == 0
     long = entry.model_copy(update={"max_new_tokens": 256, "processor": {"do_center_crop": False}, "bits": 4})
     other = loaded._replace(models={**loaded.models, "nano-llava": long})
     for name in ("adapt", "predict"):
-        (was, _), (now, _) = cli.job(loaded, name, cell), cli.job(other, name, cell)
+        was, now = (stages.get(name).params(one, *cell) for one in (loaded, other))
         assert (was.asking["max_new_tokens"], now.asking["max_new_tokens"]) == (32, 256)
         assert (now.source["processor"], now.source["bits"]) == ({"do_center_crop": False}, 4)
     for field, value in (("gpus", 2), ("bits", 4), ("max_new_tokens", 9), ("processor", {"size": 3})):

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from medbench import cli, paths, tables
+from medbench import cli, paths, stages, tables
 from medbench.jobs import rerun
 from medbench.stages import STAGES, duplicates, interval, overlap, score
 from medbench.tasks.diagnosis import PredictionsDiagnosis, ScoresDiagnosis
@@ -29,7 +29,8 @@ def run(code: str, folder: Path = ROOT) -> str:
 
 
 def test_stages_without_a_model_import_no_torch_at_any_depth() -> None:
-    modules = rerun.closure(tuple(f"medbench.stages.{stage}" for stage in WITHOUT_MODEL))
+    named = tuple(f"medbench.stages.{stage}" for stage in WITHOUT_MODEL)
+    modules = sorted({*named, *(use.partition(":")[0] for use in rerun.closure(named))})
     imported = [
         name for name in modules if not name.startswith(("medbench.metrics.evaluate_modules.vqa", "medbench.models", "medbench.adapt"))
     ]
@@ -67,7 +68,7 @@ def cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str, str
 
 
 def test_a_handed_job_reads_no_configuration_and_records_the_same(cell: tuple[str, str, str]) -> None:
-    fingerprint = rerun.fingerprint(score.Params("diagnosis"), ("medbench.stages.score",))
+    fingerprint = score.STAGE.fingerprint(score.Params("diagnosis"))
     text = f'{fingerprint} {{"numpy":"2.0","polars":"2.0"}}'
     code = f"from medbench import cli\nassert cli.main(['score', *{cell}, '--fingerprint', {text!r}]) == 0\n{FOUND}"
     assert run(code, Path()) == "[]"
@@ -78,7 +79,7 @@ def test_a_handed_job_reads_no_configuration_and_records_the_same(cell: tuple[st
 
 HANDED: list[tuple[Any, Any]] = [
     (score, score.Params("vqa")),
-    (interval, interval.Params("diagnosis", 0, 1000, 10_000, 0.95, False, 30)),
+    (interval, interval.Params("diagnosis", ("auroc", "standard", "all"), 0, 1000, 10_000, 0.95, False, 30)),
     (duplicates, duplicates.Params(None)),
     (overlap, overlap.Params(("one", "two"), 4)),
 ]
@@ -86,26 +87,26 @@ HANDED: list[tuple[Any, Any]] = [
 
 @pytest.mark.parametrize(("module", "params"), HANDED)
 def test_parameters_come_back_as_they_were(module: Any, params: Any) -> None:
-    fingerprint = rerun.fingerprint(params, (module.__name__,))
-    given = cli._handed(module.__name__.rpartition(".")[2], f"{fingerprint} {{}}")
+    fingerprint = module.STAGE.fingerprint(params)
+    given = cli._handed(module.STAGE, f"{fingerprint} {{}}")
     assert (given.params, given.fingerprint, given.libraries) == (params, fingerprint, ())
 
 
 def test_every_handed_stage_is_tested() -> None:
-    assert {module.__name__.rpartition(".")[2] for module, _ in HANDED} | {"gaps"} == cli.HANDED < set(STAGES)
+    assert {module.STAGE.name for module, _ in HANDED} | {"gaps"} == {name for name in STAGES if stages.get(name).is_handed}
 
 
 MODEL_JOB = """
-from medbench.models import lazy
+from medbench.jobs import lazy
 lazy.without_unused()
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel
-from medbench import runtime
+from medbench.jobs import seeding
 from medbench.adapt import classifier, contrastive_lora, generative_lora, tuned
 from medbench.models.contrastive import clip
 from medbench.models.generative import llava
 from medbench.predict import contrastive_lora, generative
-runtime.seed_everything(0)
+seeding.seed_everything(0)
 assert torch.are_deterministic_algorithms_enabled()
 sizes = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, image_size=8, patch_size=4)
 class Tiny:

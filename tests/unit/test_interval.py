@@ -8,13 +8,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from medbench import config, paths, tables
+from medbench import config, paths, tables, tasks
 from medbench.stages import interval, score
 from medbench.tasks.diagnosis import PredictionsDiagnosis
 from medbench.tasks.vqa import PredictionsVqa
 
 CELL = "data", "model", "lp"
-PARAMS = interval.Params("diagnosis", 0, 200, 400, 0.95, False, 30)
+PARAMS = interval.Params("diagnosis", tasks.get("diagnosis").primary, 0, 200, 400, 0.95, False, 30)
 ROOT = Path(__file__).parents[2]
 
 
@@ -49,7 +49,7 @@ def answered(frame: pl.DataFrame) -> dict[tuple[str, str, str], dict[str, object
     """The percentile rows of a question-answering cell by metric, scoring and subset."""
     tables.write(PredictionsVqa, frame, paths.predictions(*CELL))
     score.run(score.Params("vqa"), *CELL)
-    interval.run(PARAMS._replace(task="vqa"), *CELL)
+    interval.run(PARAMS._replace(task="vqa", primary=tasks.get("vqa").primary), *CELL)
     made = tables.read(tables.Intervals, paths.intervals(*CELL)).filter(pl.col("method") == "percentile")
     return {(row["metric"], row["scoring"], row["subset"]): row for row in made.iter_rows(named=True)}
 
@@ -164,7 +164,7 @@ def test_answers_by_type() -> None:
 
 
 def test_every_metric_of_diagnosis_also_on_leak_free_samples() -> None:
-    """What the leak-free rows say is what the metrics say of those samples alone; the replicates are those of the whole test set's draws."""
+    """What the leak-free rows say is what the metrics say of those samples alone; the replicates are those of the whole test's draws."""
     whole = predictions(100, 3)
     write_duplicates([f"s{i:03d}" for i in range(40)])
     made = make(whole)

@@ -74,7 +74,7 @@ def test_p_values_by_hand() -> None:
     assert made.p == 2 * 2 / 5
 
 
-def test_equal_models_have_p_1_and_no_smallest_gap() -> None:
+def test_equal_models_have_p_1_and_no_minimum_detectable_difference() -> None:
     made = paired_gap(np.zeros(100), 100, 0.95)
     assert (made.sd, made.low, made.high, made.p, made.detectable) == (0, 0, 0, 1, 0)
 
@@ -91,7 +91,7 @@ def test_an_undefined_gap_is_null() -> None:
     assert made.p is None and made.sd is None and made.reason == "undefined in 10 of 10 resamples"
 
 
-def test_smallest_gap_has_80_percent_power() -> None:
+def test_minimum_detectable_difference_has_80_percent_power() -> None:
     gap = minimum_detectable_difference(1.0, 0.95)
     assert stats.norm.sf(stats.norm.ppf(0.975) - gap) == pytest.approx(0.8)
 

@@ -123,7 +123,7 @@ def test_blank_images_by_the_thousand_are_no_trouble() -> None:
 # --- modes that leave duplicates of test out
 
 
-def test_clean_modes_train_without_the_duplicates_of_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leak_free_modes_train_without_the_duplicates_of_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     tiny.dataset()
     ids = diagnosis.samples("tiny", "train", 2).sample_ids
@@ -141,7 +141,8 @@ def test_a_leak_free_mode_reads_duplicates_and_others_do_not() -> None:
         plain = adapt.params(loaded, "nano-radiology", "nano-clip", mode)
         leak_free = adapt.params(loaded, "nano-radiology", "nano-clip", f"{mode}-leak-free")
         assert leak_free.leak_free and not plain.leak_free
-        assert paths.duplicates("d") in adapt._inputs(leak_free, "d", "m") and paths.duplicates("d") not in adapt._inputs(plain, "d", "m")
+        reads, others = (adapt.inputs(one, "d", "m", mode) for one in (leak_free, plain))
+        assert paths.duplicates("d") in reads and paths.duplicates("d") not in others
 
 
 # --- images as they come

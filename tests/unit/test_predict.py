@@ -46,7 +46,7 @@ def _inside(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def params(method: str, architecture: str | None = None) -> predict.Params:
     source = tiny.source(architecture, Path(architecture))._asdict() if architecture else None
-    return predict.Params(f"medbench.predict.{method}", "diagnosis", source, tiny.CLASSES)
+    return predict.Params(f"medbench.predict.{method}", "diagnosis", source, tiny.CLASSES, adapted=method != "zero_shot")
 
 
 def predictions(model: str, mode: str) -> tuple[pl.DataFrame, np.ndarray]:

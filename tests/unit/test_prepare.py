@@ -20,7 +20,7 @@ from medbench import paths, tables
 from medbench.datasets import ingest, layouts
 from medbench.datasets.images import decode, read_images
 from medbench.errors import MedbenchError
-from medbench.jobs import digests, rerun
+from medbench.jobs import digests
 from medbench.stages import prepare
 from medbench.tasks.diagnosis import SamplesDiagnosis
 from medbench.tasks.vqa import SamplesVqa
@@ -430,7 +430,7 @@ def test_groups_never_cross_splits(raw: Path, rows: list[tuple[int, str]], test:
 
 def test_params_hold_what_decides_and_are_json(raw: Path) -> None:
     params = entry(labelled(raw))
-    text = rerun.fingerprint(params, ("medbench.stages.prepare", *prepare.modules(params)))
+    text = prepare.STAGE.fingerprint(params)
     assert json.loads(text)["params"]["options"] == {"index": "labels.csv"}
 
 
@@ -443,6 +443,6 @@ def test_unused_columns_and_ids(raw: Path) -> None:
 
 
 def test_no_job_on_data_imports_torch() -> None:
-    names = ", ".join(layouts.module_name(file.stem) for file in (Path(layouts.__file__).parent / "layouts").glob("[a-z]*.py"))
+    names = ", ".join(layouts.module_name(file.stem) for file in Path(layouts.__file__).parent.glob("[a-z]*.py"))
     code = f"import sys, {names}, medbench.stages.prepare, medbench.stages.overlap; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(layouts.__file__).parents[2], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0

@@ -20,7 +20,7 @@ from medbench.jobs import digests
 from medbench.models.checkpoint import Source
 from medbench.stages import pretrain
 
-ROOT = Path(configuration.__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 REGISTRY = configuration.from_files([ROOT / "config" / "nano.yaml"], ROOT)
 MODELS = [name for name, entry in REGISTRY.models.items() if entry.pretrain]
 PARAMS = pretrain.Params("clip", ("natural",), 3, 8, 40, 5, None)
@@ -71,7 +71,7 @@ def test_params_come_from_the_entry_and_the_runs_seed() -> None:
     moved = REGISTRY._replace(run=REGISTRY.run.model_copy(update={"seed": 7}))
     found = pretrain.params(moved, name)
     assert found == ("clip", made.corpus, made.steps, made.batch_size, made.pool_size, 7 + made.seed_offset, None)
-    assert pretrain.modules(found) == ("medbench.demo.minimodels",)
+    assert pretrain.STAGE.uses(found) == ("medbench.demo.minimodels",)
     with pytest.raises(MedbenchError, match="is not pretrained by the workflow"):
         pretrain.params(REGISTRY, "raw-pixels")
 
@@ -81,7 +81,7 @@ def test_every_mini_model_of_seed_0_is_copied_whole(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     params = pretrain.params(REGISTRY, name)
     assert params.files, f"{name} does not come with medbench by the recipe that the registry has: python -m medbench.verbs.ship {name}"
-    assert pretrain.modules(params) == (), "how it was trained cannot change it"
+    assert pretrain.STAGE.uses(params) == (), "how it was trained cannot change it"
     assert pretrain.run(params, name) == {"shipped": True}
     made = {file.name: digests.file_digest(file) for file in paths.model_folder(name).iterdir()}
     assert made == params.files

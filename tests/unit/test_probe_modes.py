@@ -42,7 +42,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def adapted(method: str, recipe: dict[str, Any], mode: str, **more: Any) -> Any:
-    adapt.STAGE.execute(adapt.Params(f"medbench.adapt.{method}", None, recipe, tiny.CLASSES, 0, **more), "tiny", "m", mode)
+    adapt.STAGE.execute(adapt.Params(f"medbench.adapt.{method}", "diagnosis", None, recipe, tiny.CLASSES, 0, **more), "tiny", "m", mode)
     return certificate("m", mode)
 
 
@@ -78,7 +78,9 @@ def test_the_published_probe_is_certified_read_back_and_predicts(data: Path) -> 
     vectors("m")
     said = adapted("published_probe", PUBLISHED, "lp-published")
     assert said["failures"] == [] and said["loss_end"] < said["loss_start"] and said["n_trainable"] == 2
-    predict.STAGE.execute(predict.Params("medbench.predict.probe", "diagnosis", None, tiny.CLASSES), "tiny", "m", "lp-published")
+    predict.STAGE.execute(
+        predict.Params("medbench.predict.probe", "diagnosis", None, tiny.CLASSES, adapted=True), "tiny", "m", "lp-published"
+    )
     frame = tables.read(PredictionsDiagnosis, paths.predictions("tiny", "m", "lp-published"))
     assert roc_auc_score(frame["label"], [scores[1] for scores in frame["scores"]]) > 0.6
     assert frame["draws"].null_count() == frame.height
@@ -115,7 +117,7 @@ def test_a_few_shot_cell_keeps_its_draws_and_its_metrics_are_means_over_them(dat
     said = adapted("few_shot", FEW, "lp-6")
     assert said["failures"] == [] and len(said["selection"]["draws"]) == 3
     assert all(draw["labels"] == [6, 6] for draw in said["selection"]["draws"])
-    predict.STAGE.execute(predict.Params("medbench.predict.few_shot", "diagnosis", None, tiny.CLASSES), "tiny", "m", "lp-6")
+    predict.STAGE.execute(predict.Params("medbench.predict.few_shot", "diagnosis", None, tiny.CLASSES, adapted=True), "tiny", "m", "lp-6")
     frame = tables.read(PredictionsDiagnosis, paths.predictions("tiny", "m", "lp-6"))
     draws = np.array(frame["draws"].to_list())
     assert draws.shape == (24, 3, 2) and np.allclose(draws.mean(axis=1), np.array(frame["scores"].to_list()))
@@ -128,7 +130,7 @@ def test_a_few_shot_cell_keeps_its_draws_and_its_metrics_are_means_over_them(dat
     assert value == pytest.approx(np.mean(each)) and len(set(each)) > 1
     score.run(score.Params("diagnosis"), "tiny", "m", "lp-6")
     tables.write(tables.Duplicates, tables.empty(tables.Duplicates), paths.duplicates("tiny"))
-    interval.run(interval.Params("diagnosis", 0, 200, 200, 0.95, False, 5), "tiny", "m", "lp-6")
+    interval.run(interval.Params("diagnosis", ("auroc", "standard", "all"), 0, 200, 200, 0.95, False, 5), "tiny", "m", "lp-6")
     made = tables.read(tables.Intervals, paths.intervals("tiny", "m", "lp-6")).filter(metric="auroc", subset="all", method="percentile")
     assert made["estimate"][0] == pytest.approx(np.mean(each)) and made["low"][0] < made["estimate"][0] < made["high"][0]
 
@@ -168,7 +170,7 @@ def test_adapters_against_the_prompts_tune_zero_shot_classification(data: Path, 
         "tiny",
         "m",
     )
-    predict.STAGE.execute(predict.Params("medbench.predict.zero_shot", "diagnosis", None, tiny.CLASSES), "tiny", "m", "ots")
+    predict.STAGE.execute(predict.Params("medbench.predict.zero_shot", "diagnosis", None, tiny.CLASSES, adapted=True), "tiny", "m", "ots")
     untuned = np.array(tables.read(PredictionsDiagnosis, paths.predictions("tiny", "m", "ots"))["scores"].to_list())
     assert np.abs(found - untuned).max() > 1e-9
     zero = paths.adapter("tiny", "m", "lora-text") / "weights.safetensors"
@@ -189,7 +191,7 @@ def test_a_cell_off_the_shelf_has_every_prompt_set(data: Path) -> None:
     module = loading.module_name("contrastive", "clip")
     embed.STAGE.execute(embed.Params(Source(module, folder)._asdict(), 8), "tiny", "m")
     prompts.run(prompts.Params(Source(module, folder)._asdict(), tiny.CLASSES, tiny.PROMPTS), "tiny", "m")
-    predict.STAGE.execute(predict.Params("medbench.predict.zero_shot", "diagnosis", None, tiny.CLASSES), "tiny", "m", "ots")
+    predict.STAGE.execute(predict.Params("medbench.predict.zero_shot", "diagnosis", None, tiny.CLASSES, adapted=True), "tiny", "m", "ots")
     table = tables.read(PredictionsDiagnosis, paths.predictions("tiny", "m", "ots"))
     cell = diagnosis.scored(table, pl.Series([], dtype=pl.String), "here", ("main", "other"))
     found = estimates(cell, cell.measures())

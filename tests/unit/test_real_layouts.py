@@ -32,8 +32,9 @@ from transformers import (
 )
 
 from medbench import config
+from medbench.config import sources
 from medbench.jobs import fetching
-from medbench.models import generative_base, loading, sources
+from medbench.models import generative_base, loading
 from medbench.models.checkpoint import Source
 from medbench.models.generative_base import Generative, Query
 from tests.unit import checkpoints, tiny, tiny_generative

@@ -8,12 +8,13 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from medbench import config, paths, tables
+from medbench import config, paths, stages, tables
 from medbench.cells import Cell
 from medbench.errors import MedbenchError
 from medbench.report import answer, cautions, figures, leak_free, results, words
@@ -41,7 +42,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> results.Material:
     monkeypatch.chdir(folder.parents[2])
-    return results.read(report_run.params(), report_run.RUN)
+    return results.read(report_run.params(), report_run.RUN, way)
+
+
+def way(cell: Cell) -> Iterator[tuple[str, tuple[str, ...], Path]]:
+    """The jobs that lead to a cell."""
+    return stages.way(cell._asdict())
 
 
 def text(folder: Path) -> str:
@@ -177,7 +183,7 @@ def test_cautions_name_untrustworthy_tasks(folder: Path) -> None:
         assert expected in shown
 
 
-def test_clean_samples_are_counted_and_stand_beside_all(folder: Path, found: results.Material) -> None:
+def test_leak_free_samples_are_counted_and_stand_beside_all(folder: Path, found: results.Material) -> None:
     shown = section(folder, "overlap")
     assert (
         "Chest X-ray phantom: 20 of 24 are leak-free; Histology phantom: 14 of 24 are leak-free; Dermoscopy phantom: 24 of 24 are leak-free"
@@ -190,7 +196,7 @@ def test_clean_samples_are_counted_and_stand_beside_all(folder: Path, found: res
     one = next(line for line in lines if line.label == "Chest X-ray phantom")
     assert (one.model, one.mode, one.metric, one.n) == ("Mini clip", "off the shelf", "AUROC", "240 and 240")
     assert float(one.everything[:5]) - float(one.leak_free[:5]) == pytest.approx(0.01, abs=0.0011)
-    assert f"{one.label} {one.model} {one.mode} {one.metric} {one.everything} {one.leak - free}" in shown
+    assert f"{one.label} {one.model} {one.mode} {one.metric} {one.everything} {one.leak_free}" in shown
 
 
 def test_a_run_without_duplicates_says_so_in_one_sentence(found: results.Material) -> None:
@@ -258,7 +264,7 @@ def test_a_cell_with_outdated_intervals_is_absent(tmp_path: Path, monkeypatch: p
     report_run.build(chosen)
     paths.predictions(*FAILED).unlink()
     report_run.fail(FAILED, "predict", "ERROR: no memory")
-    absent = results.read(chosen, report_run.RUN).absent
+    absent = results.read(chosen, report_run.RUN, way).absent
     assert [(gone.cell, gone.stage, gone.error) for gone in absent] == [(FAILED, "predict", "ERROR: no memory")]
 
 
@@ -391,6 +397,6 @@ def test_params_follow_labels_and_distinguish_equal_ones() -> None:
 def test_the_job_imports_no_torch_and_the_stage_no_altair() -> None:
     code = (
         "import sys; from medbench.stages import report; assert 'altair' not in sys.modules; "
-        "from medbench.report import cautions, contact, export, figures, material, page, panels; assert 'torch' not in sys.modules"
+        "from medbench.report import cautions, export, figures, page, panels, results, sample_sheet; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

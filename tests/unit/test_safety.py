@@ -47,12 +47,13 @@ def test_nothing_is_unpickled_and_no_code_of_a_checkpoint_runs() -> None:
 
 def test_a_rules_command_holds_wildcards_of_the_slugs_alphabet_its_log_and_what_is_quoted() -> None:
     commands = [match for file in RULES for match in re.findall(r'shell:\s*"(.*)"', file.read_text())]
-    assert len(commands) == len(STAGES)
+    assert len(commands) == len(STAGES) + 1, "one of each, and one for a stage without a rule of its own"
     names = {"wildcards.dataset", "wildcards.model", "wildcards.mode", "wildcards.run", "log"}
     for command in commands:
-        assert set(re.findall(r"{(.*?)}", command)) <= {*names, "params.tracked:q", "params.handed"}
+        assert set(re.findall(r"{(.*?)}", command)) <= {*names, "params.rerun_key:q", "params.handed", "params.stage", "params.names"}
     common = (ROOT / "workflow/rules/common.smk").read_text()
     assert 'f"--fingerprint {shlex.quote(text)}"' in common
+    assert 'return quickly(lambda wildcards: " ".join(get_names(stage, wildcards)))' in common, "names are those of wildcards"
     for name in ("dataset", "model", "mode", "run"):
         assert f"{name}=paths.SLUG.pattern" in common
     assert not [value for value in OUTSIDE if value != "a..b" and paths.SLUG.fullmatch(value)]
@@ -66,14 +67,14 @@ def test_names_that_would_leave_results_are_refused(
     for stage, keys in (("embed", 2), ("predict", 3)):
         with pytest.raises(SystemExit):
             cli.main([stage, "--", name, *["m"] * (keys - 1)])
-        assert "is no slug" in capsys.readouterr().err
+        assert "is an invalid name" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
     (tmp_path / "config").mkdir()
     for file in ("models", "datasets", "modes", "templates"):
         (tmp_path / f"config/{file}.yaml").write_text((ROOT / f"config/{file}.yaml").read_text())
     with (tmp_path / "config/modes.yaml").open("a") as file:
         file.write(f'\n"{name}":\n  kind: probe\n')
-    with pytest.raises(MedbenchError, match="no slug"):
+    with pytest.raises(MedbenchError, match="invalid name"):
         configuration.from_files([ROOT / "config/nano.yaml"], tmp_path)
 
 
@@ -89,8 +90,8 @@ def test_the_switch_for_deterministic_kernels_is_tracked_where_a_gpu_computes_an
 
 def test_deterministic_kernels_are_really_demanded() -> None:
     code = """import os
-from medbench import runtime
-runtime.deterministic_kernels()
+from medbench.jobs import seeding
+seeding.deterministic_kernels()
 import torch
 assert torch.are_deterministic_algorithms_enabled() and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8" """
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(ROOT)})

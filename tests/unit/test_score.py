@@ -6,10 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from medbench import paths, tables
+from medbench import paths, tables, tasks
 from medbench.errors import MedbenchError
 from medbench.stages import score
-from medbench.tasks import diagnosis
 from medbench.tasks.diagnosis import PredictionsDiagnosis, ScoresDiagnosis
 from medbench.tasks.vqa import PredictionsVqa, ScoresVqa
 
@@ -98,5 +97,5 @@ def test_scores_and_metrics_agree() -> None:
 
     generator = np.random.default_rng(0)
     scores, labels = generator.dirichlet(np.ones(3), 50), generator.integers(0, 3, 50)
-    made = diagnosis.score(diagnosis(scores.tolist(), labels.tolist()), "here")
+    made = tasks.get("diagnosis").score(diagnosis(scores.tolist(), labels.tolist()), "here").table
     assert made["correct"].mean() == pytest.approx(metrics.metrics(labels, scores, np.ones((50, 1))).accuracy[0])

@@ -291,8 +291,8 @@ def test_a_checkpoint_of_the_hubs_cache_loads_offline(architecture: str, tmp_pat
     (place / "refs").mkdir()
     (place / "refs/main").write_text(commit)
     code = (
-        "from medbench.models import base, checkpoint; "
-        f"print(type(base.load(checkpoint.Source({loading.module_name('contrastive', architecture)!r}, 'owner/name'))))"
+        "from medbench.models import checkpoint, loading; "
+        f"print(type(loading.load(checkpoint.Source({loading.module_name('contrastive', architecture)!r}, 'owner/name'))))"
     )
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
