@@ -52,7 +52,7 @@ def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> 
     if params.adapted:
         from medbench.adapt import tuned  # with peft, which takes as long to import as all the rest
 
-        tuned.read(paths.adapter(dataset, model, mode) / "weights.safetensors", loaded, source)
+        tuned.read(paths.adapter_weights(dataset, model, mode), loaded, source)
 
     def inputs(batch: Batch, part: Sequence[int]) -> dict[str, torch.Tensor]:
         return loaded.inputs([query(test, place, batch.images[test.image_ids[place]], put, look) for place in part], put.max_new_tokens)
