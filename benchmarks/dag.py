@@ -90,7 +90,10 @@ def finish(folder: Path) -> None:
     for cell in cells.grid(loaded):
         files = [*paths.data(cell.dataset), paths.embeddings(*cell[:2]), paths.prompts(*cell[:2]), paths.predictions(*cell)]
         files += [paths.scores(*cell), paths.duplicates(cell.dataset), paths.intervals(*cell)]
-        files += paths.adapter_files(*cell) if cell.mode != "ots" else []
+        if cell.mode != "ots":
+            certificate, weights = paths.adapter_files(*cell)
+            files.append(certificate)
+            weights.mkdir(parents=True, exist_ok=True)
         for file in files:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch()

@@ -131,16 +131,13 @@ def test_the_files_are_those_that_peft_writes(family: str, tmp_path: Path) -> No
         tiny.checkpoint(family, tmp_path / "m")
         contrastive(family, tmp_path)
         module = peft.PeftModel.from_pretrained(tiny.load(family, tmp_path / "m").model, str(tmp_path / "cell"))
-    module.save_pretrained(str(tmp_path / "theirs"))
+    module.save_pretrained(str(tmp_path / "theirs"), save_embedding_layers=False)
     assert (tmp_path / "cell" / ADAPTERS).read_bytes() == (tmp_path / "theirs" / ADAPTERS).read_bytes()
     ours, theirs = (json.loads((tmp_path / name / CONFIG).read_text()) for name in ("cell", "theirs"))
     where = ("base_model_name_or_path", "revision")
     assert {**ours, **dict.fromkeys(where)} == {**theirs, **dict.fromkeys(where)}
-    assert (
-        ours["base_model_name_or_path"] == "someone/something"
-        and ours["modules_to_save"] is None
-        and isinstance(ours["target_modules"], str)
-    )
+    assert ours["base_model_name_or_path"] == "someone/something" and ours["modules_to_save"] is None
+    assert isinstance(ours["target_modules"], str)
 
 
 @pytest.mark.parametrize(("loaded", "expected"), [(f"commit {COMMIT}", COMMIT), ("sha256 ab", "main")])
