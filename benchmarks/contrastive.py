@@ -169,7 +169,7 @@ def auroc(which: str) -> float:
 
     (test, labels), (train, of_train), (val, more) = split("test"), split("train"), split("val")
     if which == "lp":
-        logits = linear.read(paths.adapter("toy", "m", "lp") / "weights.safetensors").logits(stored.features("toy", "m", test))
+        logits = linear.read(paths.adapter_weights("toy", "m", "lp")).logits(stored.features("toy", "m", test))
     else:
         features = stored.features("toy", "m", train + val).astype(np.float64)
         known = np.concatenate([of_train, more])

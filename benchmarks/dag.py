@@ -139,17 +139,21 @@ def make_bare(folder: Path, clone: Path, todo: list[Job], configfiles: tuple[str
         parts.append(
             f"rule {rule}:\n"
             f"    input: lambda wildcards: JOBS[{rule!r}]['/'.join(wildcards)]\n"
-            f"    output: {', '.join(map(repr, patterns(rule)))}\n"
+            f"    output: {', '.join(_flagged(path) for path in patterns(rule))}\n"
             f"    params: tracked=lambda wildcards: '/'.join(wildcards) + {'x' * size!r}\n"
             f"    shell: 'make-{rule} {{wildcards}}'"
         )
     (folder / "Snakefile").write_text("\n\n".join(parts) + "\n")
 
 
-def patterns(rule: str) -> list[str]:
+def patterns(rule: str) -> list[Path]:
     """Outputs of a rule with wildcards."""
     declared = stages.get(rule)
-    return [str(path) for path in declared.outputs(*(f"{{{key}}}" for key in declared.keys))]
+    return [path for path in declared.outputs(*(f"{{{key}}}" for key in declared.keys))]
+
+
+def _flagged(path: Path) -> str:
+    return repr(str(path)) if path.suffix else f"directory({str(path)!r})"
 
 
 def finish(folder: Path, todo: list[Job], options: tuple[str, ...], records: bool) -> None:
@@ -158,7 +162,7 @@ def finish(folder: Path, todo: list[Job], options: tuple[str, ...], records: boo
     for name in (name for job in todo for name in job.outputs):
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
+        file.touch() if file.suffix else file.mkdir(exist_ok=True)  # a folder of weights, of figures
         os.utime(file, (1.7e9, 1.7e9))
         if records:
             paths.run_record(file).write_text(text)

@@ -47,7 +47,7 @@ def timed(folder: Path, cell: str) -> float:
 
 def weights(folder: Path, cell: str) -> str:
     """Digest of what was trained."""
-    files = sorted((folder / "results/adapters" / cell).glob("*.safetensors"))
+    files = sorted((folder / "results/adapters" / cell).glob("weights/*.safetensors"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

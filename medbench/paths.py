@@ -11,7 +11,7 @@ TRACKED = False  # where a file lies is no result
 
 RESULTS = Path("results")
 SPLITS = ("train", "val", "test")
-ADAPTER_FILES = ("weights.safetensors", "certificate.json")
+WEIGHTS = "weights"  # folder of an adaptation, in its own and in the job's
 GAP_TABLES = ("rq1", "rq2", "rq3", "global", "pooled")
 SLUG = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
@@ -78,9 +78,14 @@ def adapter(dataset: str, model: str, mode: str) -> Path:
     return RESULTS / "adapters" / dataset / model / mode
 
 
+def adapter_weights(dataset: str, model: str, mode: str) -> Path:
+    """Folder of its weights: a probe's in one file, those of LoRA in PEFT's layout with a file for what else was trained."""
+    return adapter(dataset, model, mode) / WEIGHTS
+
+
 def adapter_files(dataset: str, model: str, mode: str) -> list[Path]:
-    """All that `adapt` writes."""
-    return [adapter(dataset, model, mode) / name for name in ADAPTER_FILES]
+    """All that `adapt` writes: the certificate, which comes last and stands for it, and the weights."""
+    return [adapter(dataset, model, mode) / "certificate.json", adapter_weights(dataset, model, mode)]
 
 
 def predictions(dataset: str, model: str, mode: str) -> Path:

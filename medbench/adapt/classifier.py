@@ -4,27 +4,26 @@ Used by training and by `predict` alike.
 """
 
 import hashlib
-import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 from torch.nn.functional import normalize
 
+from medbench.adapt import peft_layout
+from medbench.adapt.peft_layout import LORA, Description
 from medbench.errors import MedbenchError
 from medbench.jobs import lazy
 from medbench.jobs.microbatching import Microbatching
 from medbench.models.checkpoint import require_weights
 from medbench.models.loading import Contrastive
 
-_ADAPTER = "lora_"  # in the name of every tensor that peft adds
-_ABOUT = "medbench"  # key of the description in the file's metadata
+HEAD = "head.safetensors"
+"""The file of the linear head with the features' statistics, or of the class prompts in its place."""
 _WRAPPED = ".base_layer"  # what peft puts into the name of a layer it wraps
 
 
@@ -64,21 +63,23 @@ class Classifier(nn.Module):
 
     def adapters(self) -> dict[str, torch.Tensor]:
         """LoRA tensors by name."""
-        return {f"tower.{name}": value for name, value in self.tower.named_parameters() if _ADAPTER in name}
+        return {f"tower.{name}": value for name, value in self.tower.named_parameters() if LORA in name}
 
     def trainable(self) -> dict[str, torch.Tensor]:
         """LoRA tensors and the head by name."""
         return {**self.adapters(), "head.weight": self.head.weight, "head.bias": self.head.bias}
 
+    def rest(self) -> dict[str, torch.Tensor]:
+        """The head and the features' statistics by name."""
+        return {"head.weight": self.head.weight, "head.bias": self.head.bias, "head.mean": self.mean, "head.deviation": self.deviation}
+
     def saved(self) -> dict[str, torch.Tensor]:
         """All that prediction needs beside the checkpoint, by name."""
-        return {**self.trainable(), "head.mean": self.mean, "head.deviation": self.deviation}
+        return {**self.adapters(), **self.rest()}
 
-    @torch.no_grad()
     def restore(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Put back what `saved` gave."""
-        for name, value in self.saved().items():
-            value.copy_(tensors[name])
+        peft_layout.copy_into(self.saved(), tensors)
 
     @torch.no_grad()
     def standardise(self, batches: Iterable[NDArray[np.uint8]], microbatching: Microbatching) -> None:
@@ -117,9 +118,9 @@ class TextClassifier(Classifier):
         """LoRA tensors by name."""
         return self.adapters()
 
-    def saved(self) -> dict[str, torch.Tensor]:
-        """Those and the prompts' embeddings."""
-        return {**self.adapters(), "texts": self.texts}
+    def rest(self) -> dict[str, torch.Tensor]:
+        """The prompts' embeddings."""
+        return {"texts": self.texts}
 
 
 def build(model: Contrastive, n_features: int, k: int, r: int, alpha: int, dropout: float, text: bool = False) -> Classifier:
@@ -131,70 +132,53 @@ def build(model: Contrastive, n_features: int, k: int, r: int, alpha: int, dropo
         with lazy.bitsandbytes_where_used():
             from peft import LoraConfig, inject_adapter_in_model
 
-            config = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=model.lora_targets)
-            inject_adapter_in_model(config, model.vision)
+            config = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=_targets(model))
+            inject_adapter_in_model(config, model.model)
     except ValueError as error:
         found = f"no layer of the vision tower fits lora_targets {model.lora_targets!r} ({str(error).split('.')[0]})"
         raise MedbenchError(f"architecture {type(model).__name__}", found, "fix its file") from None
     return (TextClassifier if text else Classifier)(model, n_features, k)
 
 
+def _targets(model: Contrastive) -> str:
+    """Regular expression over the names of the whole model's layers: the text tower of some has layers of the same names."""
+    [tower] = [name for name, module in model.model.named_modules() if module is model.vision]
+    return rf"{re.escape(tower)}\.({model.lora_targets})"
+
+
 def frozen_digest(model: Contrastive) -> str:
     """SHA-256 over every tensor of the model that is no adapter, in the order of their names without peft's additions."""
     found = hashlib.sha256()
-    for name, value in sorted(
-        (name.replace(_WRAPPED, ""), value) for name, value in model.model.state_dict().items() if _ADAPTER not in name
-    ):
+    for name, value in sorted((name.replace(_WRAPPED, ""), value) for name, value in model.model.state_dict().items() if LORA not in name):
         found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     return found.hexdigest()
 
 
-class Description(NamedTuple):
-    """What a saved adapter says of itself beside the tensors."""
-
-    r: int
-    alpha: int
-    module: str
-    checkpoint: str | None
-    revision: str | None
-    weights: Mapping[str, str]  # what was loaded from there
-    classes: tuple[str, ...]
-    recipe: Mapping[str, Any]
-    epoch: int
+def save(classifier: Classifier, folder: Path, description: Description) -> None:
+    """Adapters in PEFT's layout, and the head beside them."""
+    peft_layout.save(classifier.contrastive.model, folder, HEAD, classifier.rest(), description)
 
 
-def save(classifier: Classifier, path: Path, description: Description) -> None:
-    """Adapters and head as one safetensors file with the description as its metadata."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in classifier.saved().items()}
-    save_file(tensors, path, {_ABOUT: json.dumps(description._asdict(), sort_keys=True)})  # one key: the order of several is random
+def missing(folder: Path, classifier: Classifier) -> list[str]:
+    """Names of the tensors that prediction needs and the files lack."""
+    return sorted({*peft_layout.adapters(classifier.contrastive.model), *classifier.rest()} - peft_layout.names(folder, HEAD))
 
 
-def missing(path: Path, classifier: Classifier) -> list[str]:
-    """Names of the tensors that prediction needs and the file lacks."""
-    with safe_open(path, "pt") as file:
-        return sorted(set(classifier.saved()) - set(file.keys()))
-
-
-def read(path: Path, model: Contrastive) -> Classifier:
+def read(folder: Path, model: Contrastive) -> Classifier:
     """The classifier of a saved adapter on a freshly loaded model.
 
-    Raises MedbenchError when the file is absent, damaged, or not of this model and these weights.
+    Raises MedbenchError when a file is absent, damaged, or not of this model and these weights.
     """
+    saved = peft_layout.read(folder, HEAD)
+    require_weights(folder, saved.description.weights, model.weights)
+    text = "texts" in saved.rest
     try:
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            about = json.loads(file.metadata()[_ABOUT])
-        require_weights(path, about["weights"], model.weights)
-        text = "texts" in tensors
-        k, n_features = tensors["texts" if text else "head.weight"].shape
-        classifier = build(model, n_features, k, about["r"], about["alpha"], dropout=0.0, text=text)
-        expected = {name: value.shape for name, value in classifier.saved().items()}
-        if expected != {name: value.shape for name, value in tensors.items()}:
-            raise MedbenchError(path, "holds other tensors than this model's adapter", "delete it and run `adapt` again")
-    except FileNotFoundError:
-        raise MedbenchError(path, "the file does not exist", f"run `snakemake --cores all {path}`") from None
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise MedbenchError(path, f"is no adapter ({error!r})", "delete it and run `adapt` again") from None
-    classifier.restore(tensors)
+        k, n_features = saved.rest["texts" if text else "head.weight"].shape
+    except (KeyError, ValueError) as error:
+        raise MedbenchError(folder / HEAD, f"is no readable head ({error})", "delete it and run `adapt` again") from None
+    classifier = build(model, n_features, k, saved.r, saved.alpha, dropout=0.0, text=text)
+    peft_layout.require_same(folder / HEAD, classifier.rest(), saved.rest)
+    peft_layout.put(folder, model.model, saved.adapters)
+    peft_layout.copy_into(classifier.rest(), saved.rest)
     return classifier

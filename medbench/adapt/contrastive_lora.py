@@ -12,10 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
+from medbench import paths
 from medbench.adapt import classifier as classifiers
 from medbench.adapt.certificate import Certificate, Evidence, certify
-from medbench.adapt.classifier import Classifier, Description, TextClassifier
+from medbench.adapt.classifier import Classifier, TextClassifier
 from medbench.adapt.job import Adapted, Job, check_classes, class_weights, weighted_loss
+from medbench.adapt.peft_layout import Description
 from medbench.adapt.pixels import Labelled, PixelCache
 from medbench.adapt.selection import Score, choose, score
 from medbench.adapt.training import Plan, Trained, moved, train
@@ -128,11 +130,10 @@ def adapt(job: Job) -> Adapted:
     learner = Learner(classifier, probe._replace(rows=validation.rows, labels=validation.labels), training, weights, job.recipe)
     trained = train(learner, Plan(job.cell, job.recipe, job.seed, frozen, job.work))
     loss_end = weighted_loss(probe.logits(classifier), probe.labels, weights)
-    path, recipe, epoch = job.work.folder / "weights.safetensors", job.recipe, learner.best(trained.history) + 1
-    described = (*job.source[:3], model.weights, job.classes, dict(recipe), epoch)
-    classifiers.save(classifier, path, Description(recipe["r"], recipe["alpha"], *described))
+    folder, epoch = job.work.folder / paths.WEIGHTS, learner.best(trained.history) + 1
+    classifiers.save(classifier, folder, Description(*job.source[:3], model.weights, dict(job.recipe), epoch, classes=job.classes))
     rerun_key = probe._replace(rows=validation.rows[:N_PROBED], labels=validation.labels[:N_PROBED])
-    return Adapted(path, _certificate(job, classifier, trained, rerun_key, (loss_start, loss_end), frozen), model.weights)
+    return Adapted(folder, _certificate(job, classifier, trained, rerun_key, (loss_start, loss_end), frozen), model.weights)
 
 
 def _load(source: Source) -> Contrastive:
@@ -167,13 +168,13 @@ def _texts(job: Job, model: Contrastive) -> torch.Tensor:
 def _certificate(
     job: Job, learner: Classifier, trained: Trained, rerun_key: Probe, losses: tuple[float, float], frozen: str
 ) -> Certificate:
-    """Compare with the start, predict twice, and read the saved file back into a model that was never trained."""
+    """Compare with the start, predict twice, and read the saved files back into a model that was never trained."""
     assert job.source is not None
-    path = job.work.folder / "weights.safetensors"
-    lacking = classifiers.missing(path, learner)
+    folder = job.work.folder / paths.WEIGHTS
+    lacking = classifiers.missing(folder, learner)
     scores = np.exp(log_softmax(rerun_key.logits(learner)))
     repeated = np.exp(log_softmax(rerun_key.logits(learner)))
-    reloaded = scores if lacking else np.exp(log_softmax(rerun_key.logits(classifiers.read(path, _load(job.source)))))
+    reloaded = scores if lacking else np.exp(log_softmax(rerun_key.logits(classifiers.read(folder, _load(job.source)))))
     history = [Score(*entry) for entry in trained.history]
     choice = choose(history)
     return certify(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from medbench import paths
 from medbench.adapt import linear, probe
 from medbench.adapt.certificate import Evidence, Tensor, certify
 from medbench.adapt.job import Adapted, Job, Samples, check_classes, class_weights, weighted_loss
@@ -37,9 +38,9 @@ def adapt(job: Job) -> Adapted:
             moved.append(float(np.linalg.norm(fit.model.coef)))
             converged &= fit.converged
             drawn.append({"C": c_values[search.choice.position], "labels": np.bincount(some.labels, minlength=k).tolist()})
-    path = job.work.folder / "weights.safetensors"
-    linear.write_all(made, path)
-    reloaded = linear.read_all(path)
+    folder = job.work.folder / paths.WEIGHTS
+    linear.write_all(made, folder)
+    reloaded = linear.read_all(folder)
     difference = max(float(np.abs(one.logits(features) - other.logits(features)).max()) for one, other in zip(made, reloaded, strict=True))
     evidence = Evidence(
         cell=job.cell,
@@ -60,7 +61,7 @@ def adapt(job: Job) -> Adapted:
         test_samples_used=sorted(set(samples.sample_ids) & job.test_ids),
         selection={"by": "auroc", "labels": recipe["labels"], "draws": drawn},
     )
-    return Adapted(path, certify(evidence))
+    return Adapted(folder, certify(evidence))
 
 
 def draw_samples(samples: Samples, k: int, labels: int, dataset: str, seed: int, draw: int) -> NDArray[np.intp]:

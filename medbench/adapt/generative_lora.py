@@ -9,14 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from medbench import paths
 from medbench.adapt import tuned
 from medbench.adapt.asked import Asked, Images, QuestionJob
 from medbench.adapt.certificate import Certificate, Evidence, certify
 from medbench.adapt.forward_audit import Expected, ForwardAudit
 from medbench.adapt.job import Adapted
+from medbench.adapt.peft_layout import Description
 from medbench.adapt.training import Plan, Trained, moved, train
 from medbench.errors import MedbenchError
-from medbench.jobs import devices, seeding
+from medbench.jobs import devices, digests, seeding
 from medbench.jobs.microbatching import Prepared
 from medbench.jobs.prefetch import prefetch
 from medbench.models import generative_base
@@ -63,6 +65,7 @@ class Learner:
         seeding.seed_everything(job.seed)
         self.model = generative_base.load(job.source)
         self.frozen = tuned.frozen_digest(self.model)
+        self.origin = digests.canonical([self.frozen, self.model.weights])  # the projector is not frozen, and is of these weights
         tuned.build(self.model, job.recipe["r"], job.recipe["alpha"], job.recipe["dropout"])
         if job.recipe["gradient_checkpointing"]:
             self.model.checkpoint_gradients()
@@ -74,23 +77,21 @@ class Learner:
     def run(self) -> Adapted:
         """Train, save, read back, certify."""
         loss_start = self.loss_on(self.training, self.probed)
-        trained = train(self, Plan(self.job.cell, self.job.recipe, self.job.seed, self.frozen, self.job.work))
+        trained = train(self, Plan(self.job.cell, self.job.recipe, self.job.seed, self.origin, self.job.work))
         self.audit.close()
         loss_end = self.loss_on(self.training, self.probed)
-        path, recipe, epoch = self.job.work.folder / "weights.safetensors", self.job.recipe, self.best(trained.history) + 1
-        source = self.job.source
-        described = (source.module, source.checkpoint, source.revision, self.model.weights, source.bits, dict(recipe), epoch)
-        tuned.save(self.model, path, tuned.Description(recipe["r"], recipe["alpha"], *described))
-        weights = self.model.weights
-        return Adapted(path, self._certificate(trained, (loss_start, loss_end)), weights)
+        folder, source, weights = self.job.work.folder / paths.WEIGHTS, self.job.source, self.model.weights
+        described = (*source[:3], weights, dict(self.job.recipe), self.best(trained.history) + 1)
+        tuned.save(self.model, folder, Description(*described, bits=source.bits))
+        return Adapted(folder, self._certificate(trained, (loss_start, loss_end)), weights)
 
     def groups(self) -> list[dict[str, Any]]:
         """Adapters and projector, at rates of their own."""
         names, recipe = self.trainable(), self.job.recipe
-        projector = tuned.projector(names)
+        projector = {name for name in names if tuned.is_projector(self.model, name)}
         return [
             {"params": [value for name, value in names.items() if name not in projector], "lr": recipe["learning_rate"]},
-            {"params": [names[name] for name in projector], "lr": recipe["projector_learning_rate"]},
+            {"params": [value for name, value in names.items() if name in projector], "lr": recipe["projector_learning_rate"]},
         ]
 
     def trainable(self) -> dict[str, torch.Tensor]:
@@ -183,16 +184,16 @@ class Learner:
         return generative_base.load(self.job.source)
 
     def _certificate(self, trained: Trained, losses: tuple[float, float]) -> Certificate:
-        """Score twice and answer, then read the saved file back into a model that was never trained."""
-        job, path = self.job, self.job.work.folder / "weights.safetensors"
-        lacking, rerun_key = sorted(set(tuned.trainable(self.model)) - set(tuned.saved_names(path))), self.rerun_key
+        """Score twice and answer, then read the saved files back into a model that was never trained."""
+        job, folder, rerun_key = self.job, self.job.work.folder / paths.WEIGHTS, self.rerun_key
+        lacking, projector = tuned.lacking(self.model, folder), tuned.saved_projector(self.model, folder)
         first, again, answered = self.loss_on(self.validation, rerun_key), self.loss_on(self.validation, rerun_key), self.answers()
         tensors, adapters, frozen_after = moved(trained, self.trainable()), len(tuned.adapters(self.model)), tuned.frozen_digest(self.model)
         outside = tuned.outside(self.model)
         reloaded, changed = first, 0
         if not lacking:
             self.model = self._reloaded()
-            tuned.read(path, self.model, job.source)
+            tuned.read(folder, self.model, job.source)
             reloaded = self.loss_on(self.validation, rerun_key)
             changed = sum(one != other for one, other in zip(answered, self.answers(), strict=True))
         return certify(
@@ -218,6 +219,6 @@ class Learner:
                     "by": "loss",
                     "candidates": [{"epoch": place + 1, **Epoch(*epoch)._asdict()} for place, epoch in enumerate(trained.history)],
                 },
-                text=self.audit.evidence(outside, len(tuned.projector(tuned.saved_names(path))), len(answered), changed),
+                text=self.audit.evidence(outside, projector, len(answered), changed),
             )
         )

@@ -49,7 +49,7 @@ class Job(NamedTuple):
 
 
 class Adapted(NamedTuple):
-    """A finished adaptation: its weights (in the job's folder) and the proof that it happened."""
+    """A finished adaptation: the folder of its weights (in the job's own) and the proof that it happened."""
 
     weights: Path
     certificate: Certificate

@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from threadpoolctl import threadpool_limits
 
+from medbench import paths
 from medbench.adapt import linear
 from medbench.adapt.certificate import Certificate, Evidence, Tensor, certify
 from medbench.adapt.job import Adapted, Job, Samples, check_classes, class_weights, weighted_loss
@@ -61,7 +62,7 @@ def adapt(job: Job) -> Adapted:
         found = search(features, samples, k, c_values, recipe, job)
         # along the same path as in the search: from a cold start a weakly regularised fit needs many more iterations
         *_, chosen = fits(features, samples.labels, k, c_values[: found.choice.position + 1], recipe["max_iter"])
-        weights = job.work.folder / "weights.safetensors"
+        weights = job.work.folder / paths.WEIGHTS
         linear.write(chosen.model, weights)
         return Adapted(weights, _certificate(job, samples, features, chosen, found, c_values))
 
@@ -139,9 +140,9 @@ def _certificate(job: Job, samples: Samples, features: F64, fit: Fit, search: Se
     standardised = (features - fit.model.mean) / fit.model.scale
     slope = (np.eye(k)[samples.labels] - 1 / k) * weights[samples.labels][:, None]  # gradient of the loss at zero logits
     trained = fit.model.logits(features)
-    path = job.work.folder / "weights.safetensors"
-    lacking = linear.missing(path)
-    reloaded = trained if lacking else linear.read(path).logits(features)
+    folder = job.work.folder / paths.WEIGHTS
+    lacking = linear.missing(folder)
+    reloaded = trained if lacking else linear.read(folder).logits(features)
     coef = Tensor("coef", fit.model.coef.size, bool((slope.T @ standardised).any()), float(np.linalg.norm(fit.model.coef)), "absolute")
     return certify(
         Evidence(

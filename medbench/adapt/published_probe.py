@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medbench import paths
 from medbench.adapt import linear
 from medbench.adapt.certificate import Evidence, Tensor, certify
 from medbench.adapt.job import Adapted, Job, check_classes, class_weights, weighted_loss
@@ -28,17 +29,17 @@ def adapt(job: Job) -> Adapted:
     coef, intercept = train(features, samples.labels, weights, job.recipe, job.seed)
     d = features.shape[1]
     trained = linear.Linear(np.zeros(d), np.ones(d), coef, intercept)
-    path = job.work.folder / "weights.safetensors"
-    linear.write(trained, path)
+    folder = job.work.folder / paths.WEIGHTS
+    linear.write(trained, folder)
     logits = trained.logits(features)
-    lacking = linear.missing(path)
-    reloaded = logits if lacking else linear.read(path).logits(features)
+    lacking = linear.missing(folder)
+    reloaded = logits if lacking else linear.read(folder).logits(features)
     tensors = [
         Tensor(name, value.size, bool(value.any()), float(np.linalg.norm(value)), "absolute")
         for name, value in (("coef", coef), ("intercept", intercept))
     ]
     return Adapted(
-        path,
+        folder,
         certify(
             Evidence(
                 cell=job.cell,

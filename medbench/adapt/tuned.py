@@ -1,59 +1,43 @@
 """A generative model with adapters on its decoder and a trained projector: built, saved and read back. Used by training and `predict`."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
+from medbench.adapt import peft_layout
+from medbench.adapt.peft_layout import LORA, Description
 from medbench.errors import MedbenchError
 from medbench.jobs import lazy
 from medbench.models.checkpoint import Source, require_weights
 from medbench.models.generative_base import Generative
 from medbench.models.hub import DECODER
 
-_ADAPTER, _COPY = "lora_", "modules_to_save"
-"""In the names of the tensors that peft adds: adapters, and modules that are trained whole."""
-_ABOUT = "description"
+PROJECTOR = "projector.safetensors"
+"""The file of the projector, under the names of the checkpoint's own module: its `load_state_dict(..., strict=False)` takes them."""
 _BASE = ("module", "bits")
 """What an adapter and the model that it is put into must have in common, beside the weights."""
-_WRAPPED = ("base_model.model.", ".base_layer", ".original_module")
+_WRAPPED = ("base_model.model.", ".base_layer")
 """What peft puts into the names of the tensors that were there before."""
 
 
-class Description(NamedTuple):
-    """What a saved adapter says of itself beside the tensors."""
-
-    r: int
-    alpha: int
-    module: str
-    checkpoint: str | None
-    revision: str | None
-    weights: Mapping[str, str]  # what was loaded from there
-    bits: int | None
-    recipe: Mapping[str, Any]
-    epoch: int
-
-
 def build(model: Generative, r: int, alpha: int, dropout: float) -> None:
-    """Put untrained adapters and a trainable copy of the projector into a loaded model, in place; what is trained is float32.
+    """Put untrained adapters into a loaded model and make its projector trainable, in place; what is trained is float32.
 
     Raises MedbenchError when the architecture's names match nothing.
     """
-    targets, whole = model.lora_targets, list(model.projector)
     try:
         with lazy.bitsandbytes_where_used():
             from peft import LoraConfig, get_peft_model
 
-            config = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, modules_to_save=whole)
+            config = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=model.lora_targets)
             model.model = get_peft_model(model.model, config)
     except ValueError as error:
         found = f"no layer of the decoder fits lora_targets {model.lora_targets!r} ({str(error).split('.')[0]})"
         raise MedbenchError(f"architecture {type(model).__name__}", found, "fix its file") from None
+    for value in projector(model).values():
+        value.requires_grad_(True)
     for value in trainable(model).values():
         value.data = value.data.float()
     model.model.eval()
@@ -61,12 +45,22 @@ def build(model: Generative, r: int, alpha: int, dropout: float) -> None:
 
 def trainable(model: Generative) -> dict[str, torch.Tensor]:
     """Adapters and projector by name."""
-    return {name: value for name, value in model.model.named_parameters() if _ADAPTER in name or f".{_COPY}." in name}
+    return {name: value for name, value in model.model.named_parameters() if LORA in name or is_projector(model, name)}
+
+
+def is_projector(model: Generative, name: str) -> bool:
+    """Whether a tensor's name is one of the projector's."""
+    return any(f".{part}." in f".{name}" for part in model.projector)
+
+
+def projector(model: Generative) -> dict[str, torch.Tensor]:
+    """The projector by the names of the checkpoint's own module."""
+    return {name: value for name, value in model.base.named_parameters() if is_projector(model, name)}
 
 
 def adapters(model: Generative) -> list[str]:
     """Names of the adapters' tensors."""
-    return [name for name in trainable(model) if _ADAPTER in name]
+    return [name for name in trainable(model) if LORA in name]
 
 
 def outside(model: Generative) -> list[str]:
@@ -74,23 +68,16 @@ def outside(model: Generative) -> list[str]:
     return [name for name in adapters(model) if DECODER not in name]
 
 
-def projector(names: Mapping[str, Any] | list[str]) -> list[str]:
-    """Those of `names` that are the projector's."""
-    return [name for name in names if f".{_COPY}." in name]
-
-
-@torch.no_grad()
 def restore(model: Generative, tensors: Mapping[str, torch.Tensor]) -> None:
     """Put back what `trainable` gave."""
-    for name, value in trainable(model).items():
-        value.copy_(tensors[name])
+    peft_layout.copy_into(trainable(model), tensors)
 
 
 def frozen_digest(model: Generative) -> str:
     """SHA-256 over every tensor that must not change, in the order of their names without peft's additions."""
     found = hashlib.sha256()
     for name, value in sorted(
-        (_plain(name), value) for name, value in model.model.state_dict().items() if _ADAPTER not in name and f".{_COPY}." not in name
+        (_plain(name), value) for name, value in model.model.state_dict().items() if LORA not in name and not is_projector(model, name)
     ):
         found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
@@ -103,42 +90,36 @@ def _plain(name: str) -> str:
     return name
 
 
-def save(model: Generative, path: Path, description: Description) -> None:
-    """Adapters and projector as one safetensors file with the description as its metadata."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in trainable(model).items()}
-    save_file(tensors, path, {_ABOUT: json.dumps(description._asdict(), sort_keys=True)})  # one key: the order of several is random
+def save(model: Generative, folder: Path, description: Description) -> None:
+    """Adapters in PEFT's layout, and the projector beside them."""
+    peft_layout.save(model.model, folder, PROJECTOR, projector(model), description)
 
 
-def saved_names(path: Path) -> list[str]:
-    """Names of the tensors in a file."""
-    with safe_open(path, "pt") as file:
-        return sorted(file.keys())
+def lacking(model: Generative, folder: Path) -> list[str]:
+    """Names of the tensors that prediction needs and the files of a folder lack."""
+    return sorted({*peft_layout.adapters(model.model), *projector(model)} - peft_layout.names(folder, PROJECTOR))
 
 
-def read(path: Path, model: Generative, source: Source) -> None:
+def saved_projector(model: Generative, folder: Path) -> int:
+    """Number of the projector's tensors in a folder."""
+    return sum(is_projector(model, name) for name in peft_layout.names(folder, PROJECTOR))
+
+
+def read(folder: Path, model: Generative, source: Source) -> None:
     """Put a saved adapter into a model that was just loaded from `source`, in place.
 
-    Raises MedbenchError when the file is absent, damaged, or of another base: of models of one shape too.
+    Raises MedbenchError when a file is absent, damaged, or of another base: of models of one shape too.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            described = json.loads((file.metadata() or {})[_ABOUT])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        r, alpha, base, weights = int(described["r"]), int(described["alpha"]), [described[name] for name in _BASE], described["weights"]
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise MedbenchError(path, f"is no readable adapter ({reason})", "delete it and run `adapt` again") from None
+    saved = peft_layout.read(folder, PROJECTOR)
+    base = [getattr(saved.description, name) for name in _BASE]
     if base != [getattr(source, name) for name in _BASE]:
         was, now = (
             " ".join(f"{name} {value}" for name, value in zip(_BASE, values, strict=True) if value is not None)
             for values in (base, [getattr(source, name) for name in _BASE])
         )
-        raise MedbenchError(path, f"is an adapter for another base ({was}; this is {now})", "delete it and run `adapt` again")
-    require_weights(path, weights, model.weights)
-    build(model, r, alpha, 0.0)
-    expected = {name: tuple(value.shape) for name, value in trainable(model).items()}
-    found = {name: tuple(value.shape) for name, value in tensors.items()}
-    if expected != found:
-        odd = min(set(expected.items()) ^ set(found.items()))[0]
-        raise MedbenchError(path, f"is the adapter of another model ({odd})", "delete it and run `adapt` again")
-    restore(model, tensors)
+        raise MedbenchError(folder, f"is an adapter for another base ({was}; this is {now})", "delete it and run `adapt` again")
+    require_weights(folder, saved.description.weights, model.weights)
+    build(model, saved.r, saved.alpha, 0.0)
+    peft_layout.require_same(folder / PROJECTOR, projector(model), saved.rest)
+    peft_layout.put(folder, model.model, saved.adapters)
+    peft_layout.copy_into(projector(model), saved.rest)

@@ -28,7 +28,7 @@ def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> 
     source, test = Source(**params.source), samples(dataset, "test", len(params.classes))
     loaded: Contrastive = loading.load(source, dtype=torch.float32)
     work.found["weights"] = loaded.weights
-    classifier = classifiers.read(paths.adapter(dataset, model, mode) / "weights.safetensors", loaded)
+    classifier = classifiers.read(paths.adapter_weights(dataset, model, mode), loaded)
     total = len(set(test.image_ids))
     with work.journal() as journal:
         rows = islice(stored.images(dataset, test.image_ids, source.batch_size), len(journal), None)

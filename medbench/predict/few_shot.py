@@ -16,6 +16,6 @@ def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> 
     """Table `predictions-diagnosis` of the test split with column `draws`."""
     test = samples(dataset, "test", len(params.classes))
     features = stored.features(dataset, model, test.image_ids)
-    classifiers = linear.read_all(paths.adapter(dataset, model, mode) / "weights.safetensors")
+    classifiers = linear.read_all(paths.adapter_weights(dataset, model, mode))
     scores = np.stack([np.exp(log_softmax(classifier.logits(features))) for classifier in classifiers], axis=1)
     return predictions(test, scores.mean(axis=1), scores)

@@ -33,7 +33,7 @@ def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> 
         from medbench.adapt import tuned  # with peft, which takes as long to import as all the rest
 
         def change(loaded: Any) -> None:
-            tuned.read(paths.adapter(dataset, model, mode) / "weights.safetensors", loaded, source)
+            tuned.read(paths.adapter_weights(dataset, model, mode), loaded, source)
 
     answerer = answering.load(source, change)
     work.found["weights"] = answerer.weights

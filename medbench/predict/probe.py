@@ -15,6 +15,6 @@ from medbench.tasks.diagnosis import predictions, samples
 def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> pl.DataFrame:
     """Table `predictions-diagnosis` of the test split."""
     test = samples(dataset, "test", len(params.classes))
-    classifier = linear.read(paths.adapter(dataset, model, mode) / "weights.safetensors")
+    classifier = linear.read(paths.adapter_weights(dataset, model, mode))
     logits = classifier.logits(stored.features(dataset, model, test.image_ids))
     return predictions(test, np.exp(log_softmax(logits)))

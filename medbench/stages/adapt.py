@@ -1,7 +1,7 @@
 """Adapt a model to a data set: train what the mode's recipe says on train and val, certify it, save it."""
 
 import importlib
-import os
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,7 +79,7 @@ def run(params: Params, dataset: str, model: str, mode: str, work: partial.Work)
     certificate.require(adapted.certificate)
     weights = adapted.base or records.recorded_weights(paths.embeddings(dataset, model))
     certificate.write(adapted.certificate, work.folder / "certificate.json", weights)
-    _publish(work.folder, paths.adapter_files(*names))
+    _publish(work.folder, *paths.adapter_files(*names))
     trained = sum(tensor.size for tensor in adapted.certificate.evidence.tensors)
     facts = {**work.facts(), "parameters_trained": trained, "weights": weights}
     return {**facts, **({"left_out": len(left_out)} if params.leak_free else {})}
@@ -136,10 +136,13 @@ def _diagnosis_job(params: Params, dataset: str, model: str, mode: str, work: pa
     )
 
 
-def _publish(folder: Path, files: list[Path]) -> None:
-    for file in files:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(folder / file.name, file)
+def _publish(folder: Path, certificate: Path, weights: Path) -> None:
+    """Put both in place whole, the certificate last: without it the cell is not finished, whatever a kill leaves of older weights."""
+    certificate.unlink(missing_ok=True)
+    shutil.rmtree(weights, ignore_errors=True)  # an older result, or the empty folder that Snakemake made
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    (folder / weights.name).rename(weights)
+    (folder / certificate.name).replace(certificate)
 
 
 def _needs(config: Config, dataset: str, model: str, mode: str) -> Needs:

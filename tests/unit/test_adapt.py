@@ -62,12 +62,12 @@ def lora_params(folder: Path, architecture: str = "clip", **recipe: Any) -> adap
     return adapt.Params(LORA, "diagnosis", tiny.source(architecture, folder)._asdict(), tiny.RECIPE | recipe, tiny.CLASSES, 0)
 
 
-def weights(model: str, mode: str) -> bytes:
-    return paths.adapter_files("tiny", model, mode)[0].read_bytes()
+def weights(model: str, mode: str) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(paths.adapter_weights("tiny", model, mode).iterdir())}
 
 
 def certificate(model: str, mode: str) -> Any:
-    return json.loads(paths.adapter_files("tiny", model, mode)[1].read_text())
+    return json.loads(paths.adapter_files("tiny", model, mode)[0].read_text())
 
 
 # --- choosing
@@ -116,7 +116,7 @@ def test_the_probe_is_sklearns_on_standardised_train_and_val(data: Path) -> None
         labels += frame["label"].to_list()
     x = StandardScaler().fit_transform(np.array(features))
     expected = LogisticRegression(C=said["selection"]["C"], class_weight="balanced", max_iter=1000).fit(x, labels)
-    fitted = linear.read(paths.adapter_files("tiny", "m", "lp")[0])
+    fitted = linear.read(paths.adapter_weights("tiny", "m", "lp"))
     np.testing.assert_allclose(fitted.coef[1], expected.coef_[0], atol=1e-3)
     scores = 1 / (1 + np.exp(-np.diff(fitted.logits(np.array(features)))[:, 0]))
     np.testing.assert_allclose(scores, expected.predict_proba(x)[:, 1], atol=1e-3)
@@ -141,7 +141,7 @@ def test_seed_and_candidates_decide_nothing_but_the_choice(data: Path) -> None:
     vectors("m")
     adapt.STAGE.execute(probe_params(c_values=[1.0]), "tiny", "m", "lp")
     adapt.STAGE.execute(probe_params(c_values=[1.0])._replace(seed=9), "tiny", "m", "other")
-    one, other = (linear.read(paths.adapter_files("tiny", "m", mode)[0]) for mode in ("lp", "other"))
+    one, other = (linear.read(paths.adapter_weights("tiny", "m", mode)) for mode in ("lp", "other"))
     np.testing.assert_array_equal(one.coef, other.coef)
 
 
@@ -343,7 +343,7 @@ def test_mapped_pixels_and_recomputed_activations_change_nothing(data: Path, mon
     for mode, limit, recomputed in (("plain", 2**30, False), ("lean", 0, True)):
         monkeypatch.setattr(pixels, "IN_MEMORY", limit)
         adapt.STAGE.execute(lora_params(folder, gradient_checkpointing=recomputed, epochs=2), "tiny", "m", mode)
-        adapted = classifiers.read(paths.adapter_files("tiny", "m", mode)[0], tiny.load("clip", folder))
+        adapted = classifiers.read(paths.adapter_weights("tiny", "m", mode), tiny.load("clip", folder))
         tensors.append(adapted.saved())
     for name, value in tensors[0].items():
         torch.testing.assert_close(value, tensors[1][name])

@@ -8,12 +8,9 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 from medbench import paths, tables
-from medbench.adapt import certificate, contrastive_lora, training
-from medbench.adapt import classifier as classifiers
+from medbench.adapt import certificate, contrastive_lora, peft_layout, training
 from medbench.adapt.certificate import Evidence, Tensor, certify
 from medbench.adapt.classifier import Classifier
 from medbench.errors import MedbenchError
@@ -64,7 +61,7 @@ def test_target_names_that_match_nothing(data: Path, monkeypatch: Patch) -> None
 
 
 def test_target_names_that_match_nothing_and_are_let_through(data: Path, monkeypatch: Patch) -> None:
-    monkeypatch.setattr("peft.inject_adapter_in_model", lambda config, tower: tower)
+    monkeypatch.setattr("peft.inject_adapter_in_model", lambda config, model: setattr(model, "peft_config", {"default": config}))
     refused("no adapter was put into the tower")
 
 
@@ -75,26 +72,23 @@ def test_a_dead_module_among_the_targets(data: Path, monkeypatch: Patch) -> None
 
 def spoil_file(monkeypatch: Patch, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
     """Have `save` write other tensors than it should."""
-    save = classifiers.save
+    save = peft_layout.save_file
 
-    def spoiled(classifier: Classifier, path: Path, description: Any) -> None:
-        save(classifier, path, description)
-        tensors = load_file(path)
-        change(tensors)
-        with safe_open(path, "pt") as file:
-            about = file.metadata()
-        save_file(tensors, path, about)
+    def spoiled(tensors: dict[str, torch.Tensor], path: Path, about: dict[str, str]) -> None:
+        written = {name: value.clone() for name, value in tensors.items()}
+        change(written)
+        save(written, path, about)
 
-    monkeypatch.setattr(classifiers, "save", spoiled)
+    monkeypatch.setattr(peft_layout, "save_file", spoiled)
 
 
 def test_a_head_that_is_not_saved(data: Path, monkeypatch: Patch) -> None:
-    spoil_file(monkeypatch, lambda tensors: tensors.pop("head.weight"))
+    spoil_file(monkeypatch, lambda tensors: tensors.pop("head.weight", None))
     refused("the saved file lacks head.weight")
 
 
 def test_another_head_that_is_saved(data: Path, monkeypatch: Patch) -> None:
-    spoil_file(monkeypatch, lambda tensors: tensors["head.weight"].mul_(1.01))
+    spoil_file(monkeypatch, lambda tensors: [value.mul_(1.01) for name, value in tensors.items() if name == "head.weight"])
     refused("the saved adapter predicts otherwise than the trained one")
 
 

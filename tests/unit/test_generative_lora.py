@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from medbench.adapt import certificate, generative_lora, training, tuned
+from medbench.adapt import certificate, generative_lora, peft_layout, training, tuned
 from medbench.adapt.certificate import TextEvidence
 from medbench.adapt.job import Adapted
 from medbench.errors import MedbenchError
@@ -47,9 +47,10 @@ def test_an_adaptation_is_certified_and_read_back(place: Path) -> None:
     assert written["text"]["n_watched"] == 48 and written["failures"] == []
     fresh: Generative = loading.load(Source(asked.MODULE, str(place / "tiny")))
     tuned.read(adapted.weights, fresh, asked.job("d", place / "tiny", place / "scratch").source)
-    with safe_open(adapted.weights, "pt") as file:
-        for name, value in tuned.trainable(fresh).items():
-            assert torch.equal(value, file.get_tensor(name))
+    found = {**peft_layout.adapters(fresh.model), **tuned.projector(fresh)}
+    saved = {name: value for file in adapted.weights.glob("*.safetensors") for name, value in load_file(file).items()}
+    assert len(found) == len(evidence.tensors) and found.keys() == saved.keys()
+    assert all(torch.equal(value, saved[name]) for name, value in found.items())
 
 
 @pytest.mark.parametrize("step", [0, 3])
@@ -69,12 +70,13 @@ def test_equal_jobs_give_equal_bytes_and_a_killed_one_resumes_to_them(place: Pat
         adapt(place, "killed")
     resumed = adapt(place, "killed")
     assert len(steps) == len(set(steps)) + 1
-    assert resumed.weights.read_bytes() == whole.weights.read_bytes() and resumed.certificate == whole.certificate
+    files = [{file.name: file.read_bytes() for file in adapted.weights.iterdir()} for adapted in (resumed, whole)]
+    assert files[0] == files[1] and resumed.certificate == whole.certificate
 
 
 def test_a_finished_training_that_was_killed_before_its_end_is_still_certified(place: Path) -> None:
     first = adapt(place).certificate
-    (place / "scratch" / "weights.safetensors").unlink()
+    shutil.rmtree(place / "scratch" / "weights")
     assert adapt(place).certificate == first
 
 
@@ -95,20 +97,19 @@ def test_a_loss_that_is_not_finite_names_the_cell(place: Path) -> None:
 def test_an_adapter_of_another_model_is_named(place: Path) -> None:
     weights, source = adapt(place).weights, asked.job("d", place / "tiny", place / "scratch").source
     fresh: Generative = loading.load(Source(asked.MODULE, str(place / "tiny")))
-    with safe_open(weights, "pt") as file:
-        about = file.metadata()
     with pytest.raises(MedbenchError, match=r"is an adapter for another base .*; this is .*bits 8"):
         tuned.read(weights, fresh, source._replace(bits=8))
     loaded, fresh.weights = fresh.weights, {"checkpoint": "commit abc"}
     with pytest.raises(MedbenchError, match=r"was trained on checkpoint sha256 \w{64}, and this is commit abc"):
         tuned.read(weights, fresh, source)
     fresh.weights = loaded
-    tensors = load_file(weights)
-    name = next(iter(tensors))
-    save_file({**tensors, name: torch.zeros(3, 3)}, weights, about)
+    with safe_open(weights / tuned.PROJECTOR, "pt") as file:
+        about = file.metadata()
+    tensors = load_file(weights / tuned.PROJECTOR)
+    save_file({**tensors, next(iter(tensors)): torch.zeros(3, 3)}, weights / tuned.PROJECTOR, about)
     with pytest.raises(MedbenchError, match="is the adapter of another model"):
         tuned.read(weights, fresh, source)
-    weights.write_bytes(b"not safetensors")
+    (weights / tuned.PROJECTOR).write_bytes(b"not safetensors")
     with pytest.raises(MedbenchError, match="is no readable adapter"):
         tuned.read(weights, loading.load(Source(asked.MODULE, str(place / "tiny"))), source)
 
@@ -121,6 +122,7 @@ def test_targets_that_match_nothing_are_named(place: Path, monkeypatch: pytest.M
 
 def test_gradient_checkpointing_changes_nothing(place: Path) -> None:
     plain, saving = adapt(place, "plain").weights, adapt(place, "saving", gradient_checkpointing=True).weights
-    for name, value in load_file(plain).items():
-        assert torch.allclose(value, load_file(saving)[name], atol=1e-5)
+    for file in plain.glob("*.safetensors"):
+        for name, value in load_file(file).items():
+            assert torch.allclose(value, load_file(saving / file.name)[name], atol=1e-5)
     shutil.rmtree(place / "plain")

@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
-from medbench.adapt import generative_lora, tuned
+from medbench.adapt import generative_lora, peft_layout, tuned
 from medbench.errors import MedbenchError
 from medbench.models import loading
 from medbench.models.checkpoint import Source
@@ -105,28 +103,24 @@ def test_a_processor_key_that_never_reaches_the_model(failures: Callable[[], str
 
 
 def test_a_projector_that_is_trained_and_not_saved(failures: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = tuned.save
+    plain = peft_layout.save_file
 
-    def forgetful(model: Generative, path: Path, described: tuned.Description) -> None:
-        plain(model, path, described)
-        with safe_open(path, "pt") as file:
-            about = file.metadata()
-        save_file({name: value for name, value in load_file(path).items() if "modules_to_save" not in name}, path, about)
+    def forgetful(tensors: dict[str, torch.Tensor], path: Path, about: dict[str, str]) -> None:
+        plain({} if path.name == tuned.PROJECTOR else tensors, path, about)
 
-    monkeypatch.setattr(tuned, "save", forgetful)
+    monkeypatch.setattr(peft_layout, "save_file", forgetful)
     found = failures()
     assert "the saved file holds no projector" in found and "the saved file lacks" in found
 
 
 def test_a_projector_that_is_only_switched_on(failures: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """`requires_grad_(True)` without `modules_to_save`: it moves, and no file holds it."""
+    """`requires_grad_(True)` without being declared: it moves, and no file holds it."""
     plain = tuned.build
 
     def switched(model: Generative, *given: Any) -> None:
         names = model.projector
         monkeypatch.setattr(type(model), "projector", (), raising=True)
         plain(model, *given)
-        monkeypatch.setattr(type(model), "projector", names)
         for name, module in model.model.named_modules():
             if name.endswith(names):
                 module.requires_grad_(True)

@@ -109,9 +109,7 @@ def test_only_the_main_prompt_set_decides() -> None:
 def test_a_probe_scores_standardised_features() -> None:
     d, rng = len(tables.read(tables.Embeddings, paths.embeddings("tiny", "clip"))["features"][0]), np.random.default_rng(0)
     saved = linear.Linear(rng.normal(size=d), rng.uniform(1, 2, d), rng.normal(size=(2, d)), rng.normal(size=2))
-    path = paths.adapter("tiny", "clip", "lp") / "weights.safetensors"
-    path.parent.mkdir(parents=True)
-    linear.write(saved, path)
+    linear.write(saved, paths.adapter_weights("tiny", "clip", "lp"))
     predict.STAGE.execute(params("probe"), "tiny", "clip", "lp")
     model = tiny.load("clip", Path("clip"))
     features = model.encode_images(model.to_device(np.stack([model.pixels(decode(image)) for image in test_images()]))).features.numpy()
@@ -132,7 +130,7 @@ def test_an_adapted_tower_predicts_each_sample_with_its_own_image(architecture: 
     table, scores = predictions(architecture, "lora")
     model = tiny.load(architecture, Path(architecture))
     plain = model.encode_images(model.to_device(model.pixels(decode(test_images()[0]))[None])).features
-    adapted = classifiers.read(paths.adapter("tiny", architecture, "lora") / "weights.safetensors", model)
+    adapted = classifiers.read(paths.adapter_weights("tiny", architecture, "lora"), model)
     logits = adapted.logits([model.pixels(decode(image))[None] for image in test_images()], Microbatching())
     np.testing.assert_allclose(scores[:, 1], 1 / (1 + np.exp(logits[:, 0] - logits[:, 1])), atol=1e-5)
     assert len({tuple(row) for row in scores[:-1]}) == len(scores) - 1  # only the last two samples share an image
@@ -142,10 +140,10 @@ def test_an_adapted_tower_predicts_each_sample_with_its_own_image(architecture: 
 
 
 def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
-    path = paths.adapter("tiny", "clip", "broken") / "weights.safetensors"
-    path.parent.mkdir(parents=True)
-    linear.write(linear.Linear(*[np.zeros(2)] * 4), path)
-    with pytest.raises(MedbenchError, match="is no adapter"):
+    folder = paths.adapter_weights("tiny", "clip", "broken")
+    linear.write(linear.Linear(*[np.zeros(2)] * 4), folder)
+    path = (folder / linear.FILE).rename(folder / classifiers.HEAD)
+    with pytest.raises(MedbenchError, match="is no readable adapter"):
         predict.STAGE.execute(params("contrastive_lora", "clip"), "tiny", "clip", "broken")
     path.unlink()
     with pytest.raises(MedbenchError, match="does not exist; run `snakemake --cores all results/adapters"):
@@ -169,9 +167,7 @@ def test_an_image_without_embedding_is_an_error() -> None:
 def test_cached_methods_never_import_torch(method: str) -> None:
     if method == "probe":
         d = len(tables.read(tables.Embeddings, paths.embeddings("tiny", "siglip"))["features"][0])
-        path = paths.adapter("tiny", "siglip", method) / "weights.safetensors"
-        path.parent.mkdir(parents=True)
-        linear.write(linear.Linear(np.zeros(d), np.ones(d), np.zeros((2, d)), np.zeros(2)), path)
+        linear.write(linear.Linear(np.zeros(d), np.ones(d), np.zeros((2, d)), np.zeros(2)), paths.adapter_weights("tiny", "siglip", method))
     code = f"""import sys
 from medbench.stages import predict
 predict.STAGE.execute(predict.Params(*{tuple(params(method))!r}), 'tiny', 'siglip', {method!r})

@@ -9,12 +9,10 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
 
 from medbench import config, paths, tables
-from medbench.adapt import linear, published_probe
+from medbench.adapt import linear, peft_layout, published_probe
 from medbench.adapt.few_shot import draw_samples
 from medbench.adapt.job import Samples, class_weights
 from medbench.errors import MedbenchError
@@ -121,7 +119,7 @@ def test_a_few_shot_cell_keeps_its_draws_and_its_metrics_are_means_over_them(dat
     frame = tables.read(PredictionsDiagnosis, paths.predictions("tiny", "m", "lp-6"))
     draws = np.array(frame["draws"].to_list())
     assert draws.shape == (24, 3, 2) and np.allclose(draws.mean(axis=1), np.array(frame["scores"].to_list()))
-    classifiers = linear.read_all(paths.adapter("tiny", "m", "lp-6") / "weights.safetensors")
+    classifiers = linear.read_all(paths.adapter_weights("tiny", "m", "lp-6"))
     assert len(classifiers) == 3 and not np.allclose(classifiers[0].coef, classifiers[1].coef)
     cell = diagnosis.scored(frame, pl.Series([], dtype=pl.String), "here")
     measure = Measure("auroc", "standard", "all")
@@ -152,7 +150,7 @@ def test_one_draw_is_the_cell_itself() -> None:
 
 
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
-def test_adapters_against_the_prompts_tune_zero_shot_classification(data: Path, architecture: str) -> None:
+def test_adapters_against_the_prompts_tune_zero_shot_classification(data: Path, architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tiny.checkpoint(architecture, data / "model")
     recipe = tiny.RECIPE | {"target": "text", "epochs": 4, "learning_rate": 3e-3, "dropout": 0.0}
     source = tiny.source(architecture, folder)._asdict()
@@ -173,11 +171,12 @@ def test_adapters_against_the_prompts_tune_zero_shot_classification(data: Path, 
     predict.STAGE.execute(predict.Params("medbench.predict.zero_shot", "diagnosis", None, tiny.CLASSES, adapted=True), "tiny", "m", "ots")
     untuned = np.array(tables.read(PredictionsDiagnosis, paths.predictions("tiny", "m", "ots"))["scores"].to_list())
     assert np.abs(found - untuned).max() > 1e-9
-    zero = paths.adapter("tiny", "m", "lora-text") / "weights.safetensors"
-    with safe_open(zero, "pt") as file:
-        about = file.metadata()
-    tensors = {name: torch.zeros_like(value) if "lora_B" in name else value for name, value in load_file(zero).items()}
-    save_file(tensors, zero, about)
+    put = peft_layout.put
+
+    def zero(folder: Path, module: Any, saved: dict[str, torch.Tensor]) -> None:
+        put(folder, module, {name: torch.zeros_like(value) if "lora_B" in name else value for name, value in saved.items()})
+
+    monkeypatch.setattr(peft_layout, "put", zero)
     predict.STAGE.execute(chosen._replace(classes=tiny.CLASSES), "tiny", "m", "lora-text")
     again = np.array(tables.read(PredictionsDiagnosis, paths.predictions("tiny", "m", "lora-text"))["scores"].to_list())
     np.testing.assert_allclose(again, untuned, atol=1e-5, err_msg="without adapters it is zero-shot classification itself")
