@@ -11,14 +11,17 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
+from pydantic import TypeAdapter
 
+from medbench import config
 from tests.conftest import ROOT, make_clone
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-FILE = re.compile(r"`((?:medbench|workflow|config|profiles|tests|benchmarks|resources|docs)/[\w./-]+)`(?:,? `(\w[\w.]*)`)?")
+FILE = re.compile(r"`((?:medbench|workflow|config|profiles|tests|benchmarks|resources|docs)/[\w./-]+)`(?:,?\s+`(\w[\w.]*)`)?")
 
 
 def without_code(text: str) -> str:
@@ -102,3 +105,68 @@ def test_your_own_images_in_ten_lines(tmp_path: Path) -> None:
     run("python -m medbench prepare my-moles --configfile my-run.yaml")
     card = json.loads((folder / "results/data/my-moles/card.json").read_text())
     assert {name: split["samples"] for name, split in card["splits"].items()} == {"train": 12, "val": 4, "test": 8}
+
+
+def imported() -> dict[str, set[str]]:
+    """Package of medbench -> packages that its files import, at their top or inside functions; not for type checks alone."""
+    found: dict[str, set[str]] = {}
+    for file in (ROOT / "medbench").rglob("*.py"):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        checks = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)]
+        skipped = {id(inner) for node in checks for inner in ast.walk(node)}
+        names = found.setdefault(file.relative_to(ROOT / "medbench").parts[0].removesuffix(".py"), set())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and id(node) not in skipped and (node.module or "").split(".")[0] == "medbench":
+                names |= {f"{node.module}.{alias.name}".split(".")[1] for alias in node.names}
+            elif isinstance(node, ast.Import) and id(node) not in skipped:
+                names |= {(f"{alias.name}.version").split(".")[1] for alias in node.names if alias.name.split(".")[0] == "medbench"}
+    return found
+
+
+def test_layers_are_those_of_the_architecture() -> None:
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([\w, ]*)\|$", text, re.MULTILINE)
+    found, above = imported(), set[str]()
+    for package, allowed in rows:
+        may = {package, *(above if allowed.strip() == "all of the above" else allowed.replace(" ", "").split(","))}
+        assert found[package] <= may, f"docs/architecture.md does not let {package} import {sorted(found[package] - may)}"
+        above.add(package)
+    assert above == {name for name in found if not name.startswith("__")}
+
+
+OWN = (ROOT / "docs/own-data.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str, begin: str) -> list[str]:
+    """Blocks of own-data.md in a language that hold a line."""
+    return [block for block in re.findall(rf"^```{language}\n(.*?)^```", OWN, re.MULTILINE | re.DOTALL) if begin in block]
+
+
+@pytest.mark.parametrize(("kind", "n"), [("data set", 2), ("model", 2), ("mode", 1)])
+def test_the_entries_of_own_data_are_valid(kind: str, n: int) -> None:
+    kinds = {"data set": config.Dataset, "model": config.Model}
+    found = blocks("yaml", f"# {kind}\n")
+    assert len(found) == n
+    for entry in (entry for block in found for entry in yaml.safe_load(block).values()):
+        kinds[kind].model_validate(entry) if kind in kinds else TypeAdapter(config.Mode).validate_python(entry)
+
+
+def test_the_layout_and_the_stage_of_own_data_work(tmp_path: Path) -> None:
+    """One file each, and one registry entry: a rule, a verb and a log follow."""
+    clone = make_clone(tmp_path / "clone")
+    (layout,), (stage,) = blocks("python", "one_list.py"), blocks("python", "balance.py")
+    (clone.folder / "medbench/datasets/layouts/one_list.py").write_text(layout)
+    (clone.folder / "medbench/stages/balance.py").write_text(stage)
+    clone.edit("medbench/stages/__init__.py", '"overlap", "report",', '"overlap", "report", "balance",')
+    entry = {"task": "diagnosis", "layout": "one-list", "raw_dir": "raw", "modality": "x-ray", "specialty": "radiology"}
+    prompts = {"main": {"a": ["an a"], "b": ["a b"]}}
+    clone.append("config/datasets.yaml", yaml.safe_dump({"listed": {**entry, "classes": ["a", "b"], "prompts": prompts}}))
+    (clone.folder / "raw").mkdir()
+    for number in range(20):
+        Image.new("RGB", (40, 40), (10 * number, 0, 0)).save(clone.folder / f"raw/{number}.png")
+    lines = [f"{number}.png {'ab'[number % 2]} p{number}" for number in range(20)]
+    (clone.folder / "raw/list.txt").write_text("\n".join(lines))
+    done = clone.snakemake("results/balance/listed.json")
+    assert done.code == 0 and done.executed == {"prepare listed", "balance listed"}, done.output
+    assert json.loads((clone.folder / "results/balance/listed.json").read_text())["test"] == [2, 2]
+    assert (clone.folder / "logs/balance/listed.log").exists()
