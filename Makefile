@@ -49,7 +49,7 @@ format: $(READY)
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/snakefmt Snakefile workflow
 
-docs: $(READY)  ## INTERFACE.md and config/schema.json from the code
+docs: $(READY)  ## INTERFACE.md, docs/models.md, docs/datasets.md and config/schema.json from the code and the registries
 	$(BIN)/python -m medbench docs
 
 $(READY): requirements.lock

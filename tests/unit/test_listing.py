@@ -52,9 +52,11 @@ def test_every_model_with_weights_is_listed(loaded: config.Config) -> None:
     assert "mini-clip" not in rows and "raw-pixels" not in rows
 
 
-def test_the_readmes_tables_are_those_of_the_registries() -> None:
-    readme = (ROOT / "README.md").read_text()
-    assert "| ham10000 | HAM10000 | diagnosis | open |" in readme and "| biomedclip | BioMedCLIP | clip | specialist |" in readme
+def test_the_pages_of_docs_hold_the_registries(loaded: config.Config) -> None:
+    datasets, models = listing.datasets_page(loaded), listing.models_page(loaded)
+    assert (ROOT / "docs/datasets.md").read_text() == datasets and (ROOT / "docs/models.md").read_text() == models
+    assert "| ham10000 | HAM10000 | diagnosis | open |" in datasets and "## chexpert" in datasets and "stanfordmlgroup" in datasets
+    assert "| biomedclip | BioMedCLIP | clip | specialist |" in models and "## phantom-radiology" not in datasets
 
 
 # --- a draw

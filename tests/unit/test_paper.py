@@ -111,10 +111,10 @@ def test_counts_another_way(mode: str, rank: int) -> None:
     assert {question: [exceed, of] for question, exceed, of in made.select("question", "exceed", "of").iter_rows()} == counts
 
 
-def test_the_readme_holds_what_the_figures_say() -> None:
-    made, readme = paper.rq_tables(), (ROOT / "README.md").read_text(encoding="utf-8")
+def test_docs_hold_what_the_figures_say() -> None:
+    made, page = paper.rq_tables(), (ROOT / "docs/study.md").read_text(encoding="utf-8")
     for table in (paper.gaps_side_by_side(made), paper.counts(made)):
-        assert paper.markdown(table) in readme, f"README.md lacks this table of `compare-paper`:\n{paper.markdown(table)}"
+        assert paper.markdown(table) in page, f"docs/study.md lacks this table of `compare-paper`:\n{paper.markdown(table)}"
 
 
 def test_counts_stand_side_by_side() -> None:
