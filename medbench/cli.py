@@ -16,6 +16,8 @@ from medbench.errors import MedbenchError
 from medbench.jobs import devices, digests, files, process, records, rerun, warm
 from medbench.jobs.stage import Stage
 from medbench.stages import STAGES
+from medbench.verbs import VERBS
+from medbench.verbs import get as get_verb
 
 if TYPE_CHECKING:
     from medbench import config as configuration
@@ -29,13 +31,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"medbench {importlib.import_module('medbench').__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="stage")
     given = (sys.argv[1:] if argv is None else argv)[:1]
-    own = [name for name in STAGES if given == [name]]  # a job imports its own stage only
-    for name in own or STAGES:
-        _add_stage(verbs, name)
-    if not own:
-        from medbench.verbs import tools
-
-        tools.add_verbs(verbs)
+    own = [name for name in (*STAGES, *VERBS) if given == [name]]  # a job imports its own stage only
+    for name in own or (*STAGES, *VERBS):
+        _add_stage(verbs, name) if name in STAGES else _add_verb(verbs, name)
     args = parser.parse_args(argv)
     try:
         args.execute(args)
@@ -150,6 +148,14 @@ def _add_stage(verbs: Any, name: str) -> None:
             "--fingerprint", help="what the rule tracks of the job: it runs with these parameters and reads no configuration"
         )
     parser.set_defaults(execute=lambda args: _run_stage(declared, tuple(getattr(args, key) for key in declared.keys), args))
+
+
+def _add_verb(verbs: Any, name: str) -> None:
+    module = get_verb(name)
+    text = (module.__doc__ or "").strip()
+    parser = verbs.add_parser(name, help=text.split("\n")[0], description=text)
+    module.add_arguments(parser)
+    parser.set_defaults(execute=module.execute)
 
 
 def _slug(value: str) -> str:

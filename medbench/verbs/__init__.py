@@ -1,0 +1,11 @@
+"""Verbs that are no stage, one file each: `add_arguments(parser)`, `execute(args)`; the first line of the file is its help."""
+
+import importlib
+from types import ModuleType
+
+VERBS = ("docs", "clean", "unlock", "datasets", "models", "lock-models", "ask", "score-answers", "compare-paper")
+
+
+def get(name: str) -> ModuleType:
+    """The module of a verb."""
+    return importlib.import_module(f"medbench.verbs.{name.replace('-', '_')}")

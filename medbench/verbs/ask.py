@@ -1,11 +1,13 @@
 """One question about one image, by the same code path as `predict`: for a first try of a model."""
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from medbench import command
 from medbench import config as configuration
 from medbench.config import Config, sources
 from medbench.datasets.images import ImageRow, decode
@@ -56,3 +58,17 @@ def _chosen(config: Config, model: str, architecture: str | None) -> tuple[Sourc
     if entry.pretrain and not Path(str(found)).is_dir():
         raise MedbenchError(f"model {model}", "is not pretrained yet", f"run `snakemake --cores all {found}`")
     return Source(**sources.source(config, model)), sources.asking(config, model) or {}, entry.gpus
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    parser.add_argument("model", help="of the registry, or a checkpoint's folder with --architecture")
+    parser.add_argument("image", type=Path)
+    parser.add_argument("question")
+    parser.add_argument("--architecture", help="llava, qwen2-vl, ...: of a checkpoint that stands in no registry")
+    command.add_config_options(parser)
+
+
+def execute(args: argparse.Namespace) -> None:
+    """Do it."""
+    print(ask(command.read_config(args), args.model, args.image, args.question, args.architecture))

@@ -3,12 +3,14 @@
 The registry's file is edited in place, line by line, so that its comments and its order stay.
 """
 
+import argparse
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from huggingface_hub import HfApi
 
+from medbench import command
 from medbench import config as configuration
 from medbench.config import Config, Model
 from medbench.errors import MedbenchError
@@ -78,3 +80,18 @@ def _require_same(before: dict[str, Any], after: dict[str, Any], pinned: list[Pi
             entry["companions"][repository] = commit
     if before != after:
         raise MedbenchError(path, "its lines are not what they seem", "add the commits by hand")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    command.add_config_options(parser)
+
+
+def execute(args: argparse.Namespace) -> None:
+    """Do it."""
+    settings = command.read_config(args)
+    file = command.ROOT / settings.run.registries.models
+    pinned = lock(settings, file)
+    for one in pinned:
+        print(f"{one.model}: {one.repository} at {one.commit}")
+    print(f"wrote {len(pinned)} commits into {file}" if pinned else "every model is pinned already")

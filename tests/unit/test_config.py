@@ -10,7 +10,7 @@ import yaml
 from medbench import cells, cli, config
 from medbench.errors import MedbenchError
 from medbench.stages import embed, prepare, prompts
-from medbench.verbs import tools
+from medbench.verbs import docs
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = {"run": "trial", "models": ["mini-clip"], "datasets": ["phantom-radiology"], "modes": ["ots"]}
@@ -193,7 +193,7 @@ def test_resolved_configuration_reads_back_equal(tmp_path: Path) -> None:
 
 
 def test_generated_documents_are_in_step() -> None:
-    for name, text in tools.generated().items():
+    for name, text in docs.generated().items():
         assert (ROOT / name).read_text(encoding="utf-8") == text, f"{name} is out of step with the code: run `make docs`"
 
 

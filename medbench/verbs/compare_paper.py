@@ -1,0 +1,14 @@
+"""The finished cells beside the study's published figures, and its questions recomputed from them."""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+
+
+def execute(args: argparse.Namespace) -> None:
+    """Do it."""
+    from medbench.analysis import paper
+
+    paper.command()

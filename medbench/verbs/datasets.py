@@ -1,0 +1,24 @@
+"""Every data set of the registry: access, licence, rows, whether it is fetched or prepared."""
+
+import argparse
+
+from medbench import command
+from medbench.errors import MedbenchError
+from medbench.verbs import listing
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    parser.add_argument("show", nargs="*", metavar="show NAME", help="one of them, with its card and contact sheet")
+    command.add_config_options(parser)
+
+
+def execute(args: argparse.Namespace) -> None:
+    """Do it."""
+    settings = command.read_config(args)
+    if not args.show:
+        print(listing.datasets(settings).plain())
+    elif len(args.show) == 2 and args.show[0] == "show":
+        print(listing.show_dataset(settings, args.show[1]))
+    else:
+        raise MedbenchError("datasets", f"does not understand {' '.join(args.show)}", "write `datasets` or `datasets show NAME`")
