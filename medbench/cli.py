@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from medbench import config as configuration
 
 TRACKED = False  # what is decided here reaches a job by its parameters
+KEPT_SECONDS = 90 * 24 * 3600.0  # resolved configurations: a queue may hold a job for weeks
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -218,13 +220,23 @@ def _run_stage(declared: Stage, names: tuple[str, ...], args: argparse.Namespace
     records.write_run_record(record, declared.name, names, given.libraries, given.fingerprint, started, found)
 
 
-def write_resolved(config: "configuration.Config") -> Path:
-    """Write the validated run and registries as one file named by its digest: all jobs of a start read it, so no two can disagree."""
+def write_resolved(config: "configuration.Config", reads_only: bool = False) -> Path:
+    """Write the validated run and registries as one file named by its digest: all jobs of a start read it, so no two can disagree.
+
+    A start that `reads_only` gets the name alone. What no start has used for a quarter of a year goes.
+    """
     from medbench import config as configuration
 
     text = digests.canonical(configuration.dump(config))
     path = paths.RESULTS / ".config" / f"{digests.digest(text)}.json"
-    if not path.exists():
+    if reads_only:
+        return path
+    if path.exists():
+        path.touch()
+    else:
         with files.atomic(path) as aside:
             aside.write_text(text, encoding="utf-8")
+    for left in path.parent.glob("*.json"):
+        if time.time() - left.stat().st_mtime > KEPT_SECONDS:
+            left.unlink(missing_ok=True)
     return path

@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from medbench.errors import MedbenchError
+
 if TYPE_CHECKING:
     import torch
     from filelock import FileLock
@@ -115,9 +117,11 @@ def _try(devices: list[Device], n: int, job: str) -> list[Device]:
 
 
 def folder() -> Path:
-    """Where the locks of this user on this host lie."""
+    """Where the locks of this user on this host lie. Raises MedbenchError where somebody else made a folder of that name."""
     path = Path(tempfile.gettempdir(), f"medbench-devices-{os.getuid()}")
     path.mkdir(mode=0o700, exist_ok=True)
+    if path.is_symlink() or path.stat().st_uid != os.getuid():
+        raise MedbenchError(path, "belongs to another user", "remove it, or set TMPDIR to a folder of your own")
     return path
 
 

@@ -35,10 +35,9 @@ def enter(dry_run: bool, stages: Collection[str]) -> None:
     `stages`: verbs of jobs. A command that executes nothing holds nothing and may run beside a live one. Raises MedbenchError naming the
     process that works here.
     """
-    options = {argument.split("=")[0] for argument in sys.argv[1:]}
-    if "--nolock" in options:
+    if "--nolock" in _options():
         return
-    reads_only = dry_run or bool(options & _READS_ONLY)
+    reads_only = only_reads(dry_run)
     try:
         lock = _acquire()
     except MedbenchError:
@@ -53,6 +52,15 @@ def enter(dry_run: bool, stages: Collection[str]) -> None:
     finally:
         if reads_only:
             lock.release()
+
+
+def only_reads(dry_run: bool) -> bool:
+    """Whether this command executes nothing."""
+    return dry_run or bool(_options() & _READS_ONLY)
+
+
+def _options() -> set[str]:
+    return {argument.split("=")[0] for argument in sys.argv[1:]}
 
 
 def unlock(stages: Collection[str]) -> list[Path]:

@@ -32,7 +32,7 @@ try:
     if workflow.is_main_process:
         exclusive.enter(workflow.output_settings.dryrun, stages.STAGES)
     CONFIG = configuration.load(config, BASE, "run configuration")
-    RESOLVED = cli.write_resolved(CONFIG)  # what every job of this start reads
+    RESOLVED = cli.write_resolved(CONFIG, exclusive.only_reads(workflow.output_settings.dryrun))  # what every job of this start reads
     CELLS = cells.grid(CONFIG)
 except MedbenchError as error:
     sys.exit(f"ERROR: {error}")
