@@ -24,7 +24,7 @@ os.environ.setdefault("POLARS_MAX_THREADS", "1")
 import numpy as np
 import polars as pl
 
-from medbench import paths, tables
+from medbench import paths, tables, tasks
 from medbench.analysis import paper
 from medbench.metrics import diagnosis
 from medbench.stages import gaps, interval, score
@@ -72,7 +72,7 @@ def compare_auroc() -> None:
         print(f"AUROC, {n} samples, {N_RESAMPLES} resamples: {times}, largest difference {np.abs(ours - theirs).max():.1e}")
 
 
-def predict(dataset: str, task: Task, model: str, mode: str) -> None:
+def predict(dataset: str, task: str, model: str, mode: str) -> None:
     """Generated predictions of one cell, the same test set in every cell."""
     size = SIZES[dataset]
     of_data = np.random.default_rng([size.n, 1])
@@ -83,7 +83,7 @@ def predict(dataset: str, task: Task, model: str, mode: str) -> None:
     if task == "diagnosis":
         one = 1 / (1 + np.exp(-of_cell.normal(labels * of_cell.uniform(0, 2))))
         scores = np.column_stack([1 - one, one]).tolist()
-        columns = {"sample_id": names, "group_id": group_ids, "label": labels, "scores": scores, "draws": None}
+        columns = {"sample_id": names, "group_id": group_ids, "label": labels, "scores": scores, "draws": None, "by_prompts": None}
         frame = pl.DataFrame(columns, schema=tables.columns(PredictionsDiagnosis))
         return tables.write(PredictionsDiagnosis, frame, paths.predictions(dataset, model, mode))
     closed = of_data.random(size.n) < 0.5
@@ -104,11 +104,11 @@ def write_duplicates(dataset: str) -> None:
     tables.write(tables.Duplicates, pl.DataFrame(rows, schema=tables.columns(tables.Duplicates), orient="row"), paths.duplicates(dataset))
 
 
-def one_cell(cell: tuple[Task, str, str, str]) -> tuple[float, float]:
+def one_cell(cell: tuple[str, str, str, str]) -> tuple[float, float]:
     """CPU seconds and peak memory (MB) of the interval job of one cell."""
     task, *names = cell
     started = time.process_time()
-    interval.run(interval.Params(task, 0, N_RESAMPLES, N_TEST_RESAMPLES, 0.95, False, 30), *names)
+    interval.run(interval.Params(task, tasks.get(task).primary, 0, N_RESAMPLES, N_TEST_RESAMPLES, 0.95, False, 30), *names)
     return time.process_time() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -133,7 +133,8 @@ def whole_study() -> None:
     params = gaps.Params(
         candidates=tuple((one.model, one.family, one.role, tuple(sorted(one.in_domain))) for one in who.candidates),
         cells=tuple((cell.dataset, cell.model, cell.mode) for cell in sorted(who.cells)),
-        tasks=who.tasks, off_the_shelf="ots", adapted=("lp", "lora"), seed=0,
+        tasks=who.tasks, primary={name: tasks.get(name).primary for name in tasks.names()},
+        off_the_shelf="ots", adapted=("lp", "lora"), seed=0,
         n_resamples=N_RESAMPLES, n_test_resamples=N_TEST_RESAMPLES, level=0.95, margin=0.02, min_groups=30,
     )  # fmt: skip
     started, cpu = time.time(), time.process_time()

@@ -20,13 +20,12 @@ from medbench import tasks
 from medbench.analysis.gaps import Estimate, Pair, Study, Unpaired, rq_table
 from medbench.cells import Candidate, Cell
 from medbench.metrics.measure import Measure
-from medbench.tasks.diagnosis import ScoredDiagnosis
-
-PRIMARY = {name: tasks.get(name).primary for name in tasks.names()}
 from medbench.stats.intervals import Interval, logit, percentile
 from medbench.stats.resamples import Groups, Resamples
 from medbench.stats.table import estimates, replicates
+from medbench.tasks.diagnosis import ScoredDiagnosis
 
+PRIMARY = {name: tasks.get(name).primary for name in tasks.names()}
 Floats = NDArray[np.float64]
 SIZES = (30, 50, 100, 200, 500)  # groups
 LEVEL = 0.95

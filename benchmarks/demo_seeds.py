@@ -46,7 +46,7 @@ MOST = {"diagnosis": 0.70, "vqa": 0.60}  # what a baseline may reach
 class Comparison(NamedTuple):
     """A family on a data set."""
 
-    task: Task
+    task: str
     dataset: str
     family: str
     generalist: str
@@ -72,7 +72,7 @@ class Difference(NamedTuple):
         return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
 
-def primary(results: Path, task: Task, dataset: str, model: str, mode: str) -> tuple[float, np.ndarray]:
+def primary(results: Path, task: str, dataset: str, model: str, mode: str) -> tuple[float, np.ndarray]:
     """Estimate of a cell's primary metric and the replicates of its interval [1000]."""
     table = pl.read_parquet(results / f"intervals/{dataset}/{model}/{mode}.parquet")
     chosen = {**PRIMARY[task]._asdict(), "method": "percentile"}
@@ -80,7 +80,7 @@ def primary(results: Path, task: Task, dataset: str, model: str, mode: str) -> t
     return row["estimate"].item(), row["replicates"].item().to_numpy()[: row["n_resamples"].item()]
 
 
-def difference(results: Path, task: Task, dataset: str, first: tuple[str, str], second: tuple[str, str]) -> Difference:
+def difference(results: Path, task: str, dataset: str, first: tuple[str, str], second: tuple[str, str]) -> Difference:
     """First cell (model, mode) minus second, on the resamples that they share."""
     (a, drawn_a), (b, drawn_b) = primary(results, task, dataset, *first), primary(results, task, dataset, *second)
     low, high = np.percentile(drawn_a - drawn_b, [2.5, 97.5])
