@@ -149,7 +149,7 @@ def make_bare(folder: Path, clone: Path, todo: list[Job], configfiles: tuple[str
 def patterns(rule: str) -> list[Path]:
     """Outputs of a rule with wildcards."""
     declared = stages.get(rule)
-    return [path for path in declared.outputs(*(f"{{{key}}}" for key in declared.keys))]
+    return declared.outputs(*(f"{{{key}}}" for key in declared.keys))
 
 
 def _flagged(path: Path) -> str:

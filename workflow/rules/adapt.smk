@@ -1,4 +1,4 @@
-# adapt: linear probes and LoRA, each with its certificate.
+# adapt: linear probes and LoRA, each with its certificate; the weights of LoRA in PEFT's layout.
 # REQUIRED INPUTS: results/data/ or results/embeddings/    OUTPUTS: results/adapters/{dataset}/{model}/{mode}/
 
 
