@@ -39,10 +39,17 @@ class Strict(BaseModel):
 # --- modes: named recipes -------------------------------------------------------------------------------------------
 
 
+class AboutMode(Strict):
+    """For people; changing it reruns the report only."""
+
+    label: str | None = None
+
+
 class ZeroShot(Strict):
     """Off the shelf: class prompts for contrastive models, the bare question for generative ones."""
 
     kind: Literal["zero-shot"]
+    about: AboutMode = AboutMode()
     image: Literal["own", "blank", "shuffled"] = "own"  # controls of generative models: a grey image, or another group's
 
 
@@ -54,6 +61,7 @@ class Probe(Strict):
     """
 
     kind: Literal["probe"]
+    about: AboutMode = AboutMode()
     solver: Literal["regularised", "published"] = "regularised"
     c_values: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
     n_splits: int = Field(5, ge=2)
@@ -102,6 +110,7 @@ class Lora(Strict):
     """Low-rank adaptation; a cell uses the section of its model's kind."""
 
     kind: Literal["lora"]
+    about: AboutMode = AboutMode()
     models: tuple[Literal["contrastive", "generative"], ...] = ("contrastive", "generative")  # kinds that run it
     leak_free: bool = False  # trained without the samples whose image stands in test too
     contrastive: ContrastiveLora = ContrastiveLora()

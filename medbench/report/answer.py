@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from medbench.report.results import TASKS, Material
-from medbench.report.words import ADAPTATIONS, QUESTIONS, counted, interval, listed, mode_name, number, p_value, question_title, signed
+from medbench.report.words import QUESTIONS, counted, interval, listed, number, p_value, question_title, signed
 
 VERDICTS = ("generalist", "specialist", "equivalent", "undecided")
 NO_VERDICT = "no verdict"
@@ -53,7 +53,7 @@ def deciding(material: Material) -> pl.DataFrame:
         for name, facts in material.params.datasets.items()
     ]
     datasets = list(material.params.datasets)
-    modes = [*ADAPTATIONS, *(mode for mode in material.params.modes if mode not in ADAPTATIONS)]
+    modes = list(material.params.modes)
     families = list(dict.fromkeys(model.family for model in material.params.models.values()))
     rows = material.gaps.filter(pl.col("question").is_in(list(QUESTIONS)), pl.any_horizontal(*chosen))
     order = {"question": list(QUESTIONS), "adaptation": modes, "family": families, "dataset": datasets}
@@ -87,8 +87,8 @@ def _part(material: Material, question: str, adaptation: str, rows: pl.DataFrame
     key = f"{question}-{adaptation}"
     return Part(
         key,
-        question_title(question, adaptation),
-        mode_name(adaptation),
+        question_title(question, material.params.mode_label(adaptation)),
+        material.params.mode_label(adaptation),
         QUESTIONS[question],
         _summary(lines),
         lines,
@@ -99,7 +99,7 @@ def _part(material: Material, question: str, adaptation: str, rows: pl.DataFrame
 def _line(material: Material, row: dict[str, Any]) -> Line:
     models = material.params.models
     sides = [
-        f"{models[row[side]].label}, {mode_name(row[f'{side}_mode'])}: {number(row[f'{side}_estimate'])}"
+        f"{models[row[side]].label}, {material.params.mode_label(row[f'{side}_mode'])}: {number(row[f'{side}_estimate'])}"
         for side in ("generalist", "specialist")
         if row[side] in models  # where nobody can be compared, the side names no model, and `reason` says why
     ]

@@ -8,7 +8,7 @@ import polars as pl
 from medbench.datasets.sharing import NEAR
 from medbench.jobs import records
 from medbench.report.results import TASKS, Material, primary
-from medbench.report.words import counted, interval, listed, mode_name, number
+from medbench.report.words import counted, interval, listed, number
 
 NOTABLE = 0.05  # share of a cell's answers
 SOLVED = 0.9  # a baseline that reaches this leaves a model nothing to show
@@ -46,7 +46,9 @@ def worths(material: Material) -> list[Worth]:
             base, rows = best[name], _models(material, task).filter(pl.col("dataset") == name)
             above = rows.filter(pl.col("low") > base["estimate"]).height
             top = rows.sort("estimate", descending=True, maintain_order=True).head(1).to_dicts()
-            said = f"{number(top[0]['estimate'])} ({top[0]['model_label']}, {mode_name(top[0]['mode'])})" if top else "none"
+            said = (
+                f"{number(top[0]['estimate'])} ({top[0]['model_label']}, {material.params.mode_label(top[0]['mode'])})" if top else "none"
+            )
             reading = _reading(base, chosen.chance)
             found.append(Worth(base["dataset_label"], chosen.title, base["model_label"], _value(base), reading, said, above, rows.height))
     return found
@@ -107,7 +109,7 @@ def at_chance(material: Material) -> Caution:
 def equal_scores(material: Material) -> Caution:
     """Cells whose scores do not differ between samples: every resample gives exactly what guessing gives."""
     places = [
-        f"{row['dataset_label']}: {row['model_label']}, {mode_name(row['mode'])}"
+        f"{row['dataset_label']}: {row['model_label']}, {material.params.mode_label(row['mode'])}"
         for name, task in TASKS.items()
         for row in _models(material, name).to_dicts()
         if task.chance is not None and row["estimate"] == row["low"] == row["high"] == task.chance
@@ -165,7 +167,7 @@ def alike(material: Material) -> Caution:
 def untrained(material: Material) -> Caution:
     """Adapted cells without a certificate that training happened."""
     models, modes = material.params.models, material.params.modes
-    adapted = [cell for cell in material.present if modes[cell.mode] != "zero-shot" and models[cell.model].role != "baseline"]
+    adapted = [cell for cell in material.present if modes[cell.mode].kind != "zero-shot" and models[cell.model].role != "baseline"]
     places = [str(cell) for cell in adapted if cell not in material.certificates]
     meaning = "Nothing proves that these adaptations trained at all."
     return Caution("no-certificate", "Adapted cells without a certificate", meaning, places)
@@ -218,7 +220,7 @@ def _many(count: int, total: int) -> bool:
 
 def _cell(material: Material, row: dict[str, Any]) -> str:
     facts = material.params.models.get(row["model"])
-    return f"{_label(material, row['dataset'])}, {facts.label if facts else row['model']}, {mode_name(row['mode'])}"
+    return f"{_label(material, row['dataset'])}, {facts.label if facts else row['model']}, {material.params.mode_label(row['mode'])}"
 
 
 def few_groups(material: Material) -> Caution:
@@ -253,7 +255,8 @@ def undefined(material: Material) -> Caution:
     for (dataset, subset, reason), part in rows.group_by("dataset_label", "subset", "reason", maintain_order=True):
         metrics = listed(part["metric"].unique(maintain_order=True).to_list(), 4)
         cells = [
-            f"{model}, {mode_name(mode)}" for model, mode in part.select("model_label", "mode").unique(maintain_order=True).iter_rows()
+            f"{model}, {material.params.mode_label(mode)}"
+            for model, mode in part.select("model_label", "mode").unique(maintain_order=True).iter_rows()
         ]
         places.append(f"{dataset}, {subset} samples: {reason or 'no reason given'} ({metrics}; {listed(cells, 3)})")
     return Caution("undefined", "Metrics that are undefined", "These are left empty, never counted as 0.", places)
@@ -262,7 +265,9 @@ def undefined(material: Material) -> Caution:
 def uncalibrated(material: Material) -> Caution:
     """Zero-shot diagnosis cells, whose threshold was never set."""
     rows = material.metrics.filter("uncalibrated").unique("mode", maintain_order=True)
-    places = [f"{mode_name(mode)}: accuracy, balanced accuracy and F1 of every diagnosis data set" for mode in rows["mode"]]
+    places = [
+        f"{material.params.mode_label(mode)}: accuracy, balanced accuracy and F1 of every diagnosis data set" for mode in rows["mode"]
+    ]
     meaning = (
         "Off the shelf, the class with the highest score wins, and no threshold was ever set on data. AUROC does not depend on a threshold."
     )

@@ -67,7 +67,7 @@ def heatmap(name: str, title: str, squares: list[Square], chance: float | None, 
 def forest(name: str, title: str, gaps: pl.DataFrame, label: str, margin: float, alt_text: str) -> Figure:
     """One panel a question and adaptation, one line a family and data set: the gap, its interval, zero, and the margin as a band.
 
-    `gaps`: columns question, adaptation, row, gap, low, high, verdict; nulls in `gap` left out before. A filled point has a verdict.
+    `gaps`: columns question, mode (in words), row, gap, low, high, verdict; nulls in `gap` left out before. A filled point has a verdict.
     """
     reach = max(margin * 2, *(abs(value) for column in ("gap", "low", "high") for value in gaps[column].drop_nulls()), 0.0) * 1.08
     scale = alt.Scale(domain=[-reach, reach], nice=False)
@@ -79,11 +79,11 @@ def forest(name: str, title: str, gaps: pl.DataFrame, label: str, margin: float,
         tickCount=7,
     )
     labels = min(LABEL_LIMIT, 7 * max(map(len, gaps["row"])))  # equal room in every panel, so that they share one x axis
-    parts = list(gaps.group_by("question", "adaptation", maintain_order=True))
+    parts = list(gaps.group_by("question", "mode", maintain_order=True))
     data: Data = {"one": [{"zero": 0, "from": -margin, "to": margin}]}
     panels = []
-    for (question, adaptation), part in parts:
-        heading = question_title(str(question), str(adaptation))
+    for (question, mode), part in parts:
+        heading = question_title(str(question), str(mode))
         data[heading] = [
             row | {"note": f"{signed(row['gap'])} {row['verdict'] or 'no verdict'}", "decided": row["verdict"] not in (None, "undecided")}
             for row in part.select("row", "gap", "low", "high", "verdict").to_dicts()

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from medbench.cells import Cell
 from medbench.report.results import TASKS, Material, primary, primary_leak_free
-from medbench.report.words import NOTHING, interval, mode_name, number
+from medbench.report.words import NOTHING, interval, number
 
 
 class Count(NamedTuple):
@@ -41,7 +41,7 @@ def lines(material: Material) -> list[Line]:
         for row in primary(material, task).to_dicts():
             if row["dataset"] in with_duplicates and (other := leak_free.get(_cell(row))):
                 sizes = f"{row['n']:,} and {other['n']:,}"
-                names = row["dataset_label"], row["model_label"], mode_name(row["mode"]), chosen.title
+                names = row["dataset_label"], row["model_label"], material.params.mode_label(row["mode"]), chosen.title
                 found.append(Line(*names, _value(row), _value(other), sizes))
     return found
 

@@ -8,7 +8,7 @@ from medbench.cells import Cell
 from medbench.report.answer import deciding
 from medbench.report.figures import MAX_GAPS, MAX_PANEL_CELLS, Figure, Square, forest, heatmap, square_text
 from medbench.report.results import TASKS, Material, primary
-from medbench.report.words import counted, interval, mode_name, number
+from medbench.report.words import counted, interval, number
 
 
 class Value(NamedTuple):
@@ -38,7 +38,10 @@ def gap_figures(material: Material) -> list[Figure]:
             labels = pl.col("dataset").replace_strict(
                 {name: material.params.datasets[name].label for name in names}, return_dtype=pl.String
             )
-            lines = rows.with_columns(row=pl.col("family") + " · " + labels)
+            modes = pl.col("adaptation").replace_strict(
+                {mode: facts.label for mode, facts in material.params.modes.items()}, return_dtype=pl.String
+            )
+            lines = rows.with_columns(row=pl.col("family") + " · " + labels, mode=modes)
             above = lines.filter(pl.col("low") > 0).height
             below = lines.filter(pl.col("high") < 0).height
             alt = (
@@ -76,7 +79,7 @@ def _panel(
     material: Material, task: str, mode: str, own: list[Cell], baselines: list[Cell], values: dict[Cell, dict[str, float | None]]
 ) -> Panel:
     name = TASKS[task].title
-    title = f"{name[0].upper()}{name[1:]}, {mode_name(mode)}"
+    title = f"{name[0].upper()}{name[1:]}, {material.params.mode_label(mode)}"
     columns = [name for name in material.params.datasets if any(cell.dataset == name for cell in own)]
     shown = [*own, *(cell for cell in baselines if cell.dataset in columns)]
     rows = {(cell.model, cell.mode): {other.dataset: other for other in shown if other[1:] == cell[1:]} for cell in shown}

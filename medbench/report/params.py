@@ -33,16 +33,27 @@ class DatasetFacts(NamedTuple):
     note: str | None
 
 
+class ModeFacts(NamedTuple):
+    """A mode as readers see it, and the kind of its recipe."""
+
+    label: str
+    kind: str
+
+
 class Params(NamedTuple):
-    """Parameters of a report. `cells`: those the run expects; `modes`: name -> kind of recipe; `templates`: digest of the page's texts."""
+    """Parameters of a report. `cells`: those the run expects; `templates`: digest of the page's texts."""
 
     cells: tuple[cells.Cell, ...]
     models: dict[str, ModelFacts]
     datasets: dict[str, DatasetFacts]
-    modes: dict[str, str]
+    modes: dict[str, ModeFacts]
     statistics: dict[str, float]
     seed: int
     templates: str
+
+    def mode_label(self, mode: str) -> str:
+        """A mode in words."""
+        return self.modes[mode].label if mode in self.modes else mode
 
 
 def collect(settings: config.Config) -> Params:
@@ -53,7 +64,10 @@ def collect(settings: config.Config) -> Params:
         grid,
         _distinct({name: _model(settings, name) for name in used}),
         _distinct({name: dataset(settings, name) for name in settings.run.datasets}),
-        {name: settings.modes[name].kind for name in dict.fromkeys(cell.mode for cell in grid)},
+        {
+            name: ModeFacts(settings.modes[name].about.label or name, settings.modes[name].kind)
+            for name in dict.fromkeys(cell.mode for cell in grid)
+        },
         settings.run.statistics.model_dump(),
         settings.run.seed,
         digests.digest("".join(path.read_text(encoding="utf-8") for path in sorted(TEMPLATES.iterdir()) if path.is_file())),

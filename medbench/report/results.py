@@ -143,7 +143,7 @@ def _metrics(params: Params, present: tuple[Cell, ...]) -> pl.DataFrame:
     frames = []
     for cell in present:
         model, dataset = params.models[cell.model], params.datasets[cell.dataset]
-        uncalibrated = TASKS[dataset.task].uncalibrated if params.modes[cell.mode] == "zero-shot" else ()
+        uncalibrated = TASKS[dataset.task].uncalibrated if params.modes[cell.mode].kind == "zero-shot" else ()
         names = {
             **cell._asdict(),
             "dataset_label": dataset.label,

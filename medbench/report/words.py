@@ -5,17 +5,6 @@ QUESTIONS = {
     "rq2": "Does a generalist, adapted, reach the best in-domain specialist off the shelf?",
     "rq3": "Outside the specialists' domain, both adapted: is the generalist as good?",
 }
-ADAPTATIONS = {
-    "ots": "off the shelf",
-    "ots-blank": "off the shelf, a grey image",
-    "ots-shuffled": "off the shelf, another's image",
-    "lp": "linear probe",
-    "lp-published": "linear probe, the study's recipe",
-    "lp-leak-free": "linear probe without duplicates of test",
-    "lora": "LoRA",
-    "lora-text": "LoRA against the class prompts",
-    "lora-leak-free": "LoRA without duplicates of test",
-}
 NOTHING = "\N{EN DASH}"
 
 
@@ -47,14 +36,9 @@ def p_value(value: float | None) -> str:
     return "<0.001" if value < 0.001 else number(value)
 
 
-def mode_name(mode: str) -> str:
-    """A mode in words; variants such as `lp-published` keep their own name."""
-    return ADAPTATIONS.get(mode, mode)
-
-
-def question_title(question: str, adaptation: str) -> str:
-    """`RQ2, linear probe`; RQ1 knows no adaptation."""
-    return "RQ1, off the shelf" if question == "rq1" else f"{question.upper()}, {mode_name(adaptation)}"
+def question_title(question: str, mode: str) -> str:
+    """`RQ2, linear probe` of a question and its mode in words."""
+    return f"{question.upper()}, {mode}"
 
 
 def counted(count: int, one: str, many: str | None = None) -> str:

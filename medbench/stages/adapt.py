@@ -35,7 +35,7 @@ def params(config: Config, dataset: str, model: str, mode: str) -> Params:
     if method is None:
         found = f"mode {mode!r} ({kind}) adapts no {entry.kind} model on {data.task}"
         raise MedbenchError(f"cell {dataset}/{model}/{mode}", found, "choose another mode")
-    chosen = recipe(config, model, mode).model_dump(mode="json")
+    chosen = recipe(config, model, mode).model_dump(mode="json", exclude={"about"})
     source = sources.source(config, model) if "model" in method.reads else None
     return Params(
         method.module,
