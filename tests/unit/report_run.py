@@ -15,12 +15,12 @@ from medbench import paths, tables
 from medbench.adapt import certificate
 from medbench.cells import Cell
 from medbench.metrics.measure import Measure
-from medbench.report.params import DatasetFacts, ModelFacts, Params
+from medbench.report.params import DatasetFacts, ModeFacts, ModelFacts, Params
 from medbench.tasks.diagnosis import SamplesDiagnosis
 from medbench.tasks.vqa import PredictionsVqa, SamplesVqa, ScoresVqa
 
 RUN = "trial"
-MODES = {"ots": "zero-shot", "lp": "probe", "lora": "lora"}
+MODES = {"ots": ModeFacts("off the shelf", "zero-shot"), "lp": ModeFacts("linear probe", "probe"), "lora": ModeFacts("LoRA", "lora")}
 DIAGNOSIS = {
     "radio": ("Chest X-ray phantom", "x-ray", "radiology", ("normal", "nodule")),
     "patho": ("Histology phantom", "histopathology", "pathology", ("benign", "tumor")),
