@@ -3,6 +3,7 @@
 import hashlib
 import io
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -53,7 +54,8 @@ def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> 
         tuned.read(paths.adapter(dataset, model, mode) / "weights.safetensors", loaded, source)
 
     def inputs(batch: Batch, part: Sequence[int]) -> dict[str, torch.Tensor]:
-        return loaded.inputs([query(test, place, batch.images[test.image_ids[place]], put, look) for place in part], put.max_new_tokens)
+        once = cache(look)  # questions of a batch often share an image
+        return loaded.inputs([query(test, place, batch.images[test.image_ids[place]], put, once) for place in part], put.max_new_tokens)
 
     def prepare(batch: Batch) -> Prepared[dict[str, torch.Tensor]]:
         return Prepared(work.fitting, batch.places, lambda part: inputs(batch, part))
@@ -94,7 +96,11 @@ def batches(test: Asked, seen: Iterator[Window], put: Asking, model: Generative,
     """Questions that take about as many tokens, image included, together."""
     for window in seen:
         sizes = {name: decoded(name, data, opened).size for name, data in window.images.items()}
-        lengths = {place: model.length(put.text(test.questions[place]), sizes[test.image_ids[place]]) for place in window.places}
+        texts, shown = (
+            [put.text(test.questions[place]) for place in window.places],
+            [sizes[test.image_ids[place]] for place in window.places],
+        )
+        lengths = dict(zip(window.places, model.lengths(texts, shown), strict=True))
         for places in by_length(window.places, lengths.__getitem__, size):
             yield Batch(places, window.images)
 
