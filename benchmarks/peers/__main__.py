@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,11 +46,12 @@ class Pair(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What is printed: a phase of medbench against one of the peer, which has the same name where none is given."""
+    """What is printed: a phase of medbench against the peer's of that name, and the median ratio to reach."""
 
     work: str
     phase: str
-    aim: float | None = 1.0
+    aim: float = 1.0
+    peer: str = ""  # the peer's phase, where it has another name
 
 
 def pairs(clone: Path, sides: tuple[Side, Side], count: int) -> list[Pair]:
@@ -66,22 +67,24 @@ def pairs(clone: Path, sides: tuple[Side, Side], count: int) -> list[Pair]:
 
 def line(row: Row, done: list[Pair]) -> str:
     """Of the table."""
-    took = [
-        (pair.peer.phases[row.phase if row.phase in pair.peer.phases else "intervals"], pair.medbench.phases[row.phase]) for pair in done
-    ]
+    took = [(pair.peer.phases[row.peer or row.phase], pair.medbench.phases[row.phase]) for pair in done]
     cpu, wall = [theirs.cpu / ours.cpu for theirs, ours in took], [theirs.wall / ours.wall for theirs, ours in took]
-    ours, theirs = (statistics.median(side.cpu for side in one) for one in ([b for _, b in took], [a for a, _ in took]))
+    theirs, ours = (statistics.median(one.cpu for one in side) for side in zip(*took, strict=True))
     middle = statistics.median(cpu)
-    short = "" if row.aim is None or middle >= row.aim else f"  below {row.aim}"
+    short = "" if middle >= row.aim else f"  below {row.aim}"
     ratios = f"{min(cpu):.2f} / {middle:.2f} / {max(cpu):.2f}"
     return f"| {row.work} | {ours:.2f} | {theirs:.2f} | {ratios} | {statistics.median(wall):.2f} |{short}"
 
 
+def kept(done: list[Pair], name: str) -> tuple[list[Any], list[Any]]:
+    """What the runs of medbench and of the peer wrote as JSON."""
+    ours, theirs = ([json.loads((one.folder / name).read_text(encoding="utf-8")) for one in side] for side in zip(*done, strict=True))
+    return ours, theirs
+
+
 def answers(done: list[Pair]) -> str:
     """How many are equal in all pairs."""
-    ours, theirs = (
-        [json.loads((one.folder / "answers.json").read_text(encoding="utf-8")) for one in side] for side in zip(*done, strict=True)
-    )
+    ours, theirs = kept(done, "answers.json")
     n = len(ours[0])
     if any(len(one) != n for one in (*ours, *theirs)):
         raise SystemExit("the sides answered different numbers of questions")
@@ -99,14 +102,13 @@ def vectors(done: list[Pair]) -> str:
         apart = np.abs(ours["vectors"] - theirs["vectors"]).max(axis=1)
         equal.append(int((apart <= TOLERANCE).sum()))
         largest = max(largest, float(apart.max()))
-    return f"embeddings equal within {TOLERANCE:g}: {min(equal)} of {len(apart)} in each of {len(done)} pairs, largest difference {largest:.1e}"
+    counted = f"{min(equal)} of {len(apart)} in each of {len(done)} pairs"
+    return f"embeddings equal within {TOLERANCE:g}: {counted}, largest difference {largest:.1e}"
 
 
 def spreads(done: list[Pair]) -> str:
     """Of AUROC over the resamples: those of medbench are of groups, and drawn otherwise."""
-    ours, theirs = (
-        [json.loads((one.folder / "spread.json").read_text(encoding="utf-8")) for one in side] for side in zip(*done, strict=True)
-    )
+    ours, theirs = kept(done, "spread.json")
     return f"standard deviation of AUROC: {statistics.median(ours):.4f} by groups, {statistics.median(theirs):.4f} by samples"
 
 
@@ -134,23 +136,20 @@ def resampled(clone: Path, count: int, peer: str, what: str) -> Iterator[str]:
     sides = Side("medbench", "resampled", ("medbench",)), Side(peer, "resampled", (peer,))
     done = pairs(clone, sides, count)
     yield line(Row(f"intervals of all 14 measures, n = 1,811, B = 1,000, against {what}", "intervals"), done)
-    yield line(Row("the same, ten times B for the measure that decides (medbench alone)", "stage"), done)
+    yield line(Row("the same, ten times B for the measure that decides (medbench alone)", "stage", peer="intervals"), done)
     yield f"  {spreads(done)}"
 
 
+ONE = Row("200 questions, mini LLaVA, batch 1, asking", "asking"), Row("the same, whole process", "whole")
+BATCHES = Row("200 questions, mini LLaVA, batch 16, asking", "asking", 1.2), Row("the same, whole process", "whole")
 MEASURES: dict[str, Callable[[Path, int], Iterator[str]]] = {
-    "one": lambda clone, count: asked(
-        clone, count, "llava_hf", 1,
-        (Row("200 questions, mini LLaVA, batch 1, asking", "asking"), Row("the same, whole process", "whole")),
-    ),
-    "batches": lambda clone, count: asked(
-        clone, count, "huggingface", 16, (Row("200 questions, mini LLaVA, batch 16, asking", "asking", 1.2), Row("the same, whole process", "whole"))
-    ),
+    "one": lambda clone, count: asked(clone, count, "llava_hf", 1, ONE),
+    "batches": lambda clone, count: asked(clone, count, "huggingface", 16, BATCHES),
     "tiny": lambda clone, count: encoded(clone, count, "tiny", "tiny open_clip"),
     "b32": lambda clone, count: encoded(clone, count, "b32", "open_clip of ViT-B/32's size"),
     "sklearn": lambda clone, count: resampled(clone, count, "scikit-learn", "AUROC by a loop over scikit-learn"),
     "bootstrap": lambda clone, count: resampled(clone, count, "lmms-eval", "AUROC by lmms-eval's bootstrap"),
-}  # fmt: skip
+}
 
 
 def main() -> None:

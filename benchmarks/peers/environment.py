@@ -13,11 +13,10 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / ".peers" / "env"
 PACKAGES = (
-    "lmms-eval==0.7.3", "clip-benchmark==1.6.2", "av==15.1.0", "decord==0.6.0", "jsonlines==4.0.0", "loguru==0.7.3", "pytablewriter==1.2.1",
-    "chardet==5.2.0", "DataProperty==1.1.0", "mbstrdecoder==1.1.4", "pathvalidate==3.3.1", "tabledata==1.3.4", "tcolorpy==0.1.7", "typepy==1.3.4",
-    "pytz==2026.6", "webdataset==1.0.2",
+    "lmms-eval==0.7.3", "clip-benchmark==1.6.2", "av==15.1.0", "chardet==5.2.0", "DataProperty==1.1.0", "decord==0.6.0", "jsonlines==4.0.0",
+    "loguru==0.7.3", "mbstrdecoder==1.1.4", "pathvalidate==3.3.1", "pytablewriter==1.2.1", "pytz==2026.6", "tabledata==1.3.4",
+    "tcolorpy==0.1.7", "typepy==1.3.4", "webdataset==1.0.2",
 )  # fmt: skip
-
 HUGGINGFACE = "lmms_eval/models/chat/huggingface.py"
 
 
@@ -30,28 +29,29 @@ class Patch(NamedTuple):
     reason: str
 
 
+LINEAR_PROBE = "clip_benchmark/metrics/linear_probe.py"
 PATCHES = (
     Patch(
         "clip_benchmark/metrics/zeroshot_classification.py",
         ".sum(0, keepdim=True).cpu().numpy())",
         ".sum().item())",
         "numpy makes no number of an array of one any more",
-    ),  # fmt: skip
-    Patch("clip_benchmark/metrics/linear_probe.py", "    assert device == 'cuda'", "    # assert device == 'cuda'", "a CPU"),
-    Patch("clip_benchmark/metrics/linear_probe.py", ".cuda()", "", "a CPU"),
+    ),
+    Patch(LINEAR_PROBE, "    assert device == 'cuda'", "    # assert device == 'cuda'", "a CPU"),
+    Patch(LINEAR_PROBE, ".cuda()", "", "a CPU"),
     Patch(
         HUGGINGFACE,
         "config.model_type in AutoModelForImageTextToText",
         "type(config) in AutoModelForImageTextToText",
         "the mapping's keys are classes: every model would be one that cannot write",
-    ),  # fmt: skip
+    ),
     Patch(HUGGINGFACE, '"torch_dtype": "bfloat16"', '"torch_dtype": "float32"', "medbench computes in float32 on a CPU"),
     Patch(
         HUGGINGFACE,
         '{"images": images, "videos": videos, "audios": audios}',
         '{"images": images}',
         "LLaVA's processor takes neither videos nor audios, not even none",
-    ),  # fmt: skip
+    ),
     Patch(HUGGINGFACE, "padding=True, return", 'padding=True, padding_side="left", return', "answers begin behind the padding otherwise"),
 )
 

@@ -31,7 +31,7 @@ def auroc(pairs: list[tuple[int, float]]) -> float:
 
 
 def medbench(clock: Clock) -> float:
-    """All measures on all and on clean samples. Phase `stage`: the measure that decides on ten times as many resamples, as the stage does."""
+    """All measures, on all and on clean samples. Phase `stage`: the one that decides on ten times as many resamples, as in the stage."""
     from medbench.metrics.scored import PRIMARY, ScoredDiagnosis, with_clean
     from medbench.stats.resamples import Groups, Resamples
     from medbench.stats.table import Plan, rows

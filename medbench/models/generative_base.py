@@ -272,9 +272,10 @@ class Generative(ABC):
         return Answer(text, reason, len(kept))
 
     def _check_length(self, queries: Sequence[Query], mask: torch.Tensor, room: int) -> None:
+        context = self.context
         for query, length in zip(queries, mask.sum(dim=1).tolist(), strict=True):
-            if length + room > self.context:
-                found = f"the question takes {length} tokens with its image and {room} for the answer, the model reads {self.context}"
+            if length + room > context:
+                found = f"the question takes {length} tokens with its image and {room} for the answer, the model reads {context}"
                 raise MedbenchError(query.name, found, "shorten the question, lower max_new_tokens, or drop the row")
 
 
