@@ -1,4 +1,4 @@
-"""medbench beside lmms-eval 0.7.3 and clip-benchmark 1.6.2: `python -m benchmarks.peers`, about half an hour on two quiet cores.
+"""medbench beside lmms-eval 0.7.3 and clip-benchmark 1.6.2: `python -m benchmarks.peers`.
 
 The peers are installed below `.peers/`, once, and see this environment: torch and transformers are the same on both sides, and each
 side has one thread. The sides alternate, each run in a fresh process. A row is the ratio peer / medbench of a phase, above 1 where
