@@ -266,14 +266,14 @@ class HubPixels:
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """Bytes [n, 3, h, w] -> float32, scaled as the processor would."""
-        scaled = pixels.float()
+        scaled = pixels.to(torch.float32, copy=True)  # then in place: fresh memory costs as much as the sums
         if self.processor.do_rescale:
-            scaled = scaled * self.processor.rescale_factor
+            scaled.mul_(self.processor.rescale_factor)
         if self.processor.do_normalize:
             mean, std = (
                 torch.tensor(value, device=pixels.device).view(-1, 1, 1) for value in (self.processor.image_mean, self.processor.image_std)
             )
-            scaled = (scaled - mean) / std
+            scaled.sub_(mean).div_(std)
         return scaled
 
 

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,7 +43,8 @@ class HubAnswerer(Answerer):
         budget = questions.max_new_tokens
 
         def inputs(batch: Batch, part: Sequence[int]) -> Inputs:
-            return self.model.inputs([questions.query(place, batch.images[questions.image_ids[place]]) for place in part], budget)
+            once = questions._replace(look=cache(questions.look))  # questions of a batch often share an image
+            return self.model.inputs([once.query(place, batch.images[once.image_ids[place]]) for place in part], budget)
 
         def prepare(batch: Batch) -> Prepared[Inputs]:
             return Prepared(microbatching, batch.places, lambda part: inputs(batch, part))
@@ -58,7 +60,11 @@ class HubAnswerer(Answerer):
         """Questions that take about as many tokens, image included, together."""
         for window in windows(questions.image_ids, questions.images(questions.image_ids, WINDOW)):
             sizes = {name: decoded(name, data, opened).size for name, data in window.images.items()}
-            lengths = {place: self.model.length(questions.texts[place], sizes[questions.image_ids[place]]) for place in window.places}
+            texts, shown = (
+                [questions.texts[place] for place in window.places],
+                [sizes[questions.image_ids[place]] for place in window.places],
+            )
+            lengths = dict(zip(window.places, self.model.lengths(texts, shown), strict=True))
             for places in by_length(window.places, lengths.__getitem__, self.batch_size):
                 yield Batch(places, window.images)
 

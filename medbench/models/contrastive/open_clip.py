@@ -55,7 +55,7 @@ class OpenClip(Contrastive):
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """By the checkpoint's mean and deviation."""
         mean, std = (torch.tensor(value, device=pixels.device).view(-1, 1, 1) for value in (self._mean, self._std))
-        return (pixels.float() / 255 - mean) / std
+        return pixels.to(torch.float32, copy=True).div_(255).sub_(mean).div_(std)  # in place: fresh memory costs as much as the sums
 
     def encode_images(self, pixels: torch.Tensor) -> ImageOutput:
         """One query: features and embeddings are the same vector."""

@@ -1,0 +1,1 @@
+"""medbench beside what users can take instead: `python -m benchmarks.peers`."""
