@@ -116,7 +116,7 @@ def test_params_hold_the_entry_and_modules_its_file() -> None:
     models = {
         "mini": Model(family="clip", role="generalist", architecture="clip", pretrain=Pretrain(corpus=("natural",), steps=1), batch_size=3),
         "hub": Model(family="clip", role="generalist", architecture="siglip", checkpoint="owner/name", revision="abc"),
-        "raw-pixels": Model(family="baseline", role="baseline", architecture="raw-pixels"),
+        "raw-pixels": Model(family="baseline", role="baseline", architecture="raw-pixels", tasks=("diagnosis",), modes=("lp",)),
     }
     config = Config(Run(run="r", models=("mini",), datasets=("d",), modes=("ots",)), models, {}, {}, Asking(), {})
     mini, hub = (embed.params(config, "d", name) for name in ("mini", "hub"))
