@@ -35,7 +35,7 @@ def medbench(size: str, folder: Path) -> None:
 
     from medbench import paths
     from medbench.adapt import probe as _probe  # noqa: F401 (imported beside the clock)
-    from medbench.models import base
+    from medbench.models import loading
     from medbench.models.checkpoint import Source
     from medbench.models.contrastive import open_clip as _open_clip  # noqa: F401
     from medbench.predict import probe, zero_shot  # noqa: F401
@@ -47,7 +47,7 @@ def medbench(size: str, folder: Path) -> None:
     dataset, clock = DATASETS[size], Clock(folder / "phases.json")
     classes = classes_of(dataset)
     source = Source("medbench.models.contrastive.open_clip", size)._asdict()
-    load, write = base.load, embed._write
+    load, write = loading.load, embed._write
 
     def loaded(*given: Any, **more: Any) -> Any:
         model = load(*given, **more)
@@ -60,16 +60,16 @@ def medbench(size: str, folder: Path) -> None:
         return count
 
     clock.start("all")
-    embed.base.load, embed._write = loaded, written
-    embed.run(embed.Params(source, BATCH), dataset, "m")
-    embed.base.load, embed._write = load, write
+    embed.loading.load, embed._write = loaded, written
+    embed.STAGE.execute(embed.Params(source, BATCH), dataset, "m")
+    embed.loading.load, embed._write = load, write
     of_class = {name: tuple(texts) for name, texts in prompts(list(classes)).items()}
     stage.run(stage.Params(source, classes, {"main": of_class}), dataset, "m")
-    predict.run(predict.Params("medbench.predict.zero_shot", "diagnosis", None, classes), dataset, "m", "ots")
+    predict.STAGE.execute(predict.Params("medbench.predict.zero_shot", "diagnosis", None, classes), dataset, "m", "ots")
     clock.start("probe")
     recipe = {"c_values": [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0], "n_splits": 5, "max_iter": 1000}
-    adapt.run(adapt.Params("medbench.adapt.probe", None, recipe, classes, 0), dataset, "m", "lp")
-    predict.run(predict.Params("medbench.predict.probe", "diagnosis", None, classes), dataset, "m", "lp")
+    adapt.STAGE.execute(adapt.Params("medbench.adapt.probe", "diagnosis", None, recipe, classes, 0), dataset, "m", "lp")
+    predict.STAGE.execute(predict.Params("medbench.predict.probe", "diagnosis", None, classes, adapted=True), dataset, "m", "lp")
     clock.stop("probe")
     clock.stop("all")
     table = pl.read_parquet(paths.embeddings(dataset, "m"), columns=["image_id", "features"])

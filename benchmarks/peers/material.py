@@ -22,6 +22,8 @@ from transformers import BertTokenizerFast
 from benchmarks.campaign import ROOT, copy_sources
 from medbench import paths, tables
 from medbench.models.asking import Asking
+from medbench.tasks.diagnosis import SamplesDiagnosis
+from medbench.tasks.vqa import SamplesVqa
 
 REAL = bool(os.environ.get("MEDBENCH_REAL_DATA"))
 QUESTIONS, IMAGES, FEWER = "peers-questions", "peers-images", "peers-fewer-images"
@@ -111,8 +113,8 @@ def configure(folder: Path, batch_size: int) -> None:
 def _cut_questions() -> None:
     """The first questions of test with their images, and lmms-eval's task of the same, in the words in which medbench puts them."""
     path = paths.samples(QUESTIONS, "test")
-    test = tables.read(tables.SamplesVqa, path).head(N_QUESTIONS)
-    tables.write(tables.SamplesVqa, test, path)
+    test = tables.read(SamplesVqa, path).head(N_QUESTIONS)
+    tables.write(SamplesVqa, test, path)
     images = tables.read(tables.Images, paths.images(QUESTIONS)).join(test.select("image_id").unique(), on="image_id", how="semi")
     tables.write(tables.Images, images, paths.images(QUESTIONS))
     put = Asking(**yaml.safe_load(Path("config/templates.yaml").read_text(encoding="utf-8")))
@@ -128,7 +130,7 @@ def _cut_questions() -> None:
 
 def _cut_images() -> None:
     """Data sets of just so many images, and their files as torchvision's ImageFolder takes them."""
-    splits = {split: tables.read(tables.SamplesDiagnosis, paths.samples(IMAGES, split)) for split in paths.SPLITS}
+    splits = {split: tables.read(SamplesDiagnosis, paths.samples(IMAGES, split)) for split in paths.SPLITS}
     every = tables.read(tables.Images, paths.images(IMAGES))
     for name, size in SIZES.items():
         shares = {"train": size // 2, "val": size // 6}
@@ -140,7 +142,7 @@ def _cut_images() -> None:
         tables.write(tables.Images, images, paths.images(name))
         encoded = dict(images.select("image_id", "image").iter_rows())
         for split, rows in kept.items():
-            tables.write(tables.SamplesDiagnosis, rows, paths.samples(name, split))
+            tables.write(SamplesDiagnosis, rows, paths.samples(name, split))
             for image_id, label in rows.select("image_id", "label").iter_rows():
                 suffix = (Image.open(io.BytesIO(encoded[image_id])).format or "PNG").lower()
                 file = Path("files") / name / split / f"class-{label}" / f"{image_id}.{suffix}"

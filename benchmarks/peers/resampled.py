@@ -31,22 +31,22 @@ def auroc(pairs: list[tuple[int, float]]) -> float:
 
 
 def medbench(clock: Clock) -> float:
-    """All measures, on all and on clean samples. Phase `stage`: the one that decides on ten times as many resamples, as in the stage."""
-    from medbench.metrics.scored import PRIMARY, ScoredDiagnosis, with_clean
-
+    """All measures, on all and on leak-free samples. Phase `stage`: the deciding one on ten times as many resamples, as in the stage."""
+    from medbench.metrics.measure import with_leak_free
     from medbench.stats.resamples import Groups, Resamples
     from medbench.stats.table import Plan, rows
+    from medbench.tasks.diagnosis import TASK, ScoredDiagnosis
 
     labels, score = made()
-    clean = np.arange(N) % 10 > 0
+    leak_free = np.arange(N) % 10 > 0
     groups = Groups([f"g{number * GROUPS // N}" for number in range(N)])
-    subsets = with_clean({"all": np.ones(N, dtype=bool)}, clean)
+    subsets = with_leak_free({"all": np.ones(N, dtype=bool)}, leak_free)
     cell = ScoredDiagnosis([f"{number}" for number in range(N)], groups, subsets, labels, np.column_stack([1 - score, score]))
     for phase, n_test_resamples in (("intervals", B), ("stage", 10 * B)):
         clock.start(phase)
-        found = rows(cell, PRIMARY["diagnosis"], Resamples(0, "benchmark", len(cell.groups)), Plan(B, n_test_resamples, 0.95, False, 30))
+        found = rows(cell, TASK.primary, Resamples(0, "benchmark", len(cell.groups)), Plan(B, n_test_resamples, 0.95, False, 30))
         clock.stop(phase)
-    [decides] = [row for row in found if row.measure == PRIMARY["diagnosis"] and row.method == "percentile"]
+    [decides] = [row for row in found if row.measure == TASK.primary and row.method == "percentile"]
     print(len({row.measure for row in found}), "measures")
     assert decides.interval.sd is not None
     return decides.interval.sd
