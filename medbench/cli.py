@@ -39,6 +39,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         args.execute(args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read has seen enough: `medbench models | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except MedbenchError as error:
         print(f"ERROR: {error}", file=sys.stderr)
         return 2

@@ -7,7 +7,6 @@ since the pixel baseline has none.
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -157,12 +156,6 @@ def module_name(kind: str, architecture: str) -> str:
 def modules(source: Mapping[str, Any]) -> tuple[str, ...]:
     """Modules that loading a model of these fields of a Source loads by name: the architecture's file, and what few bits need."""
     return (source["module"], QUANTISED) if source.get("bits") else (source["module"],)
-
-
-def checkpoint_files(checkpoint: str | None) -> list[Path]:
-    """What a job reads of a checkpoint beside what its revision pins: the folder, where it is one."""
-    folder = Path(checkpoint or "").expanduser()
-    return [folder] if checkpoint and folder.is_dir() else []
 
 
 def load(source: Source, **placement: Any) -> Any:

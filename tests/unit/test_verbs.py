@@ -1,0 +1,60 @@
+"""Verbs that are no stage: one file each, one line for what a person can fix, and no traceback when a pipe closes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medbench import cli, verbs
+from medbench.metrics import vqa
+
+HEAD = "question,reference,answer,answer_type\n"
+
+
+def test_every_verb_is_a_file_and_every_file_a_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    files = {file.stem.replace("_", "-") for file in Path(verbs.__file__).parent.glob("[a-z]*.py")}
+    assert files - {"listing", "ship"} == set(verbs.VERBS)
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    shown = capsys.readouterr().out
+    assert all(f"    {name}" in shown for name in verbs.VERBS)
+
+
+def test_scores_of_a_csv_are_those_of_the_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "answers.csv"
+    file.write_text(HEAD + "Is it large?,yes,Yes. It is.,closed\nWhich organ?,liver,the left lung,open\nWhich side?,left,,open\n")
+    assert cli.main(["score-answers", str(file)]) == 0
+    shown = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
+    rows = [
+        vqa.score("Is it large?", "yes", "Yes. It is.", True),
+        vqa.score("Which organ?", "liver", "the left lung", False),
+        vqa.score("Which side?", "left", "", False),
+    ]
+    assert shown["closed_accuracy"] == "1.0000"
+    assert float(shown["token_f1"]) == pytest.approx(sum(row["token_f1_strict"] for row in rows) / 3, abs=1e-4)
+    assert cli.main(["score-answers", str(file), "--scoring", "published"]) == 0
+    shown = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
+    assert float(shown["f1"]) == pytest.approx(sum(row["f1_published"] for row in rows) / 3, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [(None, "is no readable CSV"), ("question,answer\na,b\n", "lacks column 'reference'"), (HEAD + 'a,"b\n', "is no readable CSV")],
+)
+def test_a_wrong_csv_is_one_line(text: str | None, found: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "answers.csv"
+    if text is not None:
+        file.write_text(text)
+    assert cli.main(["score-answers", str(file)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"ERROR: {file}") and found in said and said.count("\n") == 1
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    command = [sys.executable, "-m", "medbench", "models"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 0
