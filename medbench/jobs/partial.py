@@ -115,7 +115,7 @@ class Work:
 
 @contextmanager
 def work(stage: str, names: tuple[str, ...], fingerprint: str, inputs: Iterable[Path]) -> Iterator[Work]:
-    """Begin or continue the work of a job of a stage. `tracked`: its parameters and code; `inputs`: every file or folder that it reads.
+    """Begin or continue the work of a job of a stage. `fingerprint`: its parameters and code; `inputs`: every file or folder that it reads.
 
     Raises MedbenchError when another process is at it.
     """

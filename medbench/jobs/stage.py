@@ -52,8 +52,9 @@ class Stage:
     """Whether its rule hands a job its parameters: for short jobs, since reading the configuration would take as long as the work."""
 
     def code(self, params: Any) -> tuple[str, ...]:
-        """All code of a job: the stage's own, and what it loads by name."""
-        return (f"{self.run.__module__}:{self.run.__name__}", *self.uses(params))
+        """All code of a job: the stage's own with what its parameters can do, and what it loads by name."""
+        kind = type(params)
+        return (f"{self.run.__module__}:{self.run.__name__}", f"{kind.__module__}:{kind.__name__}", *self.uses(params))
 
     def fingerprint(self, params: Any) -> str:
         """The text that must stay equal for a finished job to stay finished, but for versions of libraries."""

@@ -1,6 +1,5 @@
 """The seam: what answers is found by its kind, and a hub model tells the probability of an answer."""
 
-
 import pytest
 import torch
 from PIL import Image

@@ -152,7 +152,7 @@ EDITS: dict[str, tuple[Callable[[Path], None], set[str]]] = {
     "the verdict": (replace("stats/paired.py", "POWER = 0.8", "POWER = 0.9"), {"gaps"}),
     "scoring of answers": (replace("tasks/vqa.py", "def score(predictions", "def score(predictions, *more"), {"score vqa", "report"}),
     "a layout": (replace("datasets/layouts/phantom_vqa.py", "source.seed), key", "source.seed + 1), key"), {"prepare vqa"}),
-    "the page's words": (replace("report/words.py", '"off the shelf",', '"untouched",'), {"report"}),
+    "the page's words": (replace("report/words.py", "Off the shelf:", "Untouched:"), {"report"}),
 }
 
 

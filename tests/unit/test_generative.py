@@ -13,14 +13,14 @@ from PIL import Image
 
 from medbench import cli, stages, tables
 from medbench import config as configuration
-from medbench.adapt.asked import Asked, Window, by_length, windows
 from medbench.datasets import stored
-from medbench.datasets.images import ImageRow
+from medbench.datasets.images import ImageRow, decode
 from medbench.demo import questions
 from medbench.errors import MedbenchError
 from medbench.jobs.partial import Work
 from medbench.jobs.prefetch import prefetch
-from medbench.models import asking, generative_base, loading
+from medbench.models import asking, generative_base, hub_answerer, loading
+from medbench.models.answering import Questions, by_length, windows
 from medbench.models.checkpoint import Source
 from medbench.models.generative_base import IGNORED, Answer, Generative, Query
 from medbench.predict import generative, question_baseline
@@ -154,7 +154,7 @@ def test_lora_targets_hit_the_decoder_alone(model: Generative) -> None:
 
 def params(folder: Path, size: int) -> Params:
     source = {"module": asked.MODULE, "checkpoint": str(folder), "revision": None, "batch_size": size}
-    return Params("medbench.predict.generative", "vqa", source, (), False, asked.ASKING._asdict())
+    return Params("medbench.predict.generative", "vqa", source, (), asking=asked.ASKING._asdict())
 
 
 def answers(folder: Path, size: int, work: Path) -> pl.DataFrame:
@@ -169,7 +169,7 @@ def test_predictions_are_equal_for_every_batch_size_and_keep_what_scoring_needs(
     folder = asked.checkpoint(tmp_path / "tiny")
     frames = [answers(folder, size, tmp_path / f"by-{size}") for size in (1, 7)]
     assert frames[0].equals(frames[1])
-    monkeypatch.setattr(generative, "WINDOW", 3)
+    monkeypatch.setattr(hub_answerer, "WINDOW", 3)
     assert answers(folder, 7, tmp_path / "windows").equals(frames[0])
     table = tmp_path / "p.parquet"
     tables.write(PredictionsVqa, frames[0], table)
@@ -206,9 +206,11 @@ def test_batches_hold_questions_that_take_about_as_many_tokens(tmp_path: Path, m
         stream = io.BytesIO()
         Image.new("RGB", size).save(stream, "PNG")
         images[f"i{place}"] = stream.getvalue()
-    data = Asked([f"s{place}" for place in range(6)], ["Is it?"] * 6, ["no"] * 6, list(images))
+    rows = [ImageRow(name, data, False) for name, data in images.items()]
+    data = Questions([f"s{place}" for place in range(6)], ["Is it?"] * 6, list(images), lambda names, size: [rows], decode, 6)
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("an image was decoded"))
-    found = list(generative.batches(data, iter([Window(images, list(range(6)))]), asked.ASKING, loaded, 2))
+    loaded.weights = {}
+    found = list(hub_answerer.HubAnswerer(loaded, 2).batches(data))
     assert [batch.places for batch in found] == [[1, 4], [2, 5], [0, 3]]
 
 
@@ -227,9 +229,9 @@ def test_an_image_that_the_processor_refuses_is_named_by_predict_too(tmp_path: P
 
 
 def test_a_resume_asks_what_is_left_however_batches_are_cut_now() -> None:
-    every = [generative.Batch([3, 1], {}), generative.Batch([0, 2], {}), generative.Batch([4], {})]
-    assert [batch.places for batch in generative.rest(iter(every), {3, 1})] == [[0, 2], [4]]
-    assert [batch.places for batch in generative.rest(iter(every), {3, 0, 4})] == [[1], [2]]
+    every = [hub_answerer.Batch([3, 1], {}), hub_answerer.Batch([0, 2], {}), hub_answerer.Batch([4], {})]
+    assert [batch.places for batch in hub_answerer.rest(iter(every), {3, 1})] == [[0, 2], [4]]
+    assert [batch.places for batch in hub_answerer.rest(iter(every), {3, 0, 4})] == [[1], [2]]
 
 
 def test_in_half_precision_some_questions_are_asked_alone_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,9 +289,8 @@ def test_baselines_need_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_windows_hold_every_question_once() -> None:
-    data = Asked(["a", "b", "c", "d"], ["q"] * 4, ["x"] * 4, ["i1", "i2", "i1", "i3"])
     rows = [[ImageRow("i1", b"1", True), ImageRow("i2", b"2", True)], [ImageRow("i3", b"3", True)]]
-    assert [window.places for window in windows(data, rows)] == [[0, 1, 2], [3]]
+    assert [window.places for window in windows(["i1", "i2", "i1", "i3"], rows)] == [[0, 1, 2], [3]]
     assert list(by_length([0, 1, 2, 3], [5, 9, 5, 7].__getitem__, 3)) == [[1, 3, 0], [2]]
 
 

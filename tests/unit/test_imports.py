@@ -111,6 +111,7 @@ assert torch.are_deterministic_algorithms_enabled()
 sizes = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, image_size=8, patch_size=4)
 class Tiny:
     vision = CLIPVisionModel(CLIPVisionConfig(**sizes))
+    model = torch.nn.ModuleDict({"vision": vision})
     lora_targets, device = clip.Clip.lora_targets, torch.device("cpu")
 model = classifier.build(Tiny, 8, 2, 2, 4, 0.0)
 optimiser = torch.optim.AdamW(model.adapters().values())

@@ -200,7 +200,7 @@ def test_an_interrupted_lora_prediction_equals_an_undisturbed_one(data: Path, mo
         "clip",
         "lora",
     )
-    params = predict.Params("medbench.predict.contrastive_lora", "diagnosis", source, tiny.CLASSES, True)
+    params = predict.Params("medbench.predict.contrastive_lora", "diagnosis", source, tiny.CLASSES, adapted=True)
     path = paths.predictions("tiny", "clip", "lora")
     predict.STAGE.execute(params, "tiny", "clip", "lora")
     undisturbed = path.read_bytes()
@@ -220,7 +220,7 @@ def test_an_interrupted_questioning_equals_an_undisturbed_one(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     asked.dataset("d", patients=(2, 1, 5))
     source = {"module": asked.MODULE, "checkpoint": str(asked.checkpoint(tmp_path / "model")), "revision": None, "batch_size": 7}
-    params = predict.Params("medbench.predict.generative", "vqa", source, (), False, asked.ASKING._asdict())
+    params = predict.Params("medbench.predict.generative", "vqa", source, (), asking=asked.ASKING._asdict())
     path = paths.predictions("d", "tiny", "ots")
     predict.STAGE.execute(params, "d", "tiny", "ots")
     undisturbed, n_questions = path.read_bytes(), 40
@@ -317,7 +317,7 @@ def test_answers_are_the_same_in_parts(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     asked.dataset("d", patients=(2, 1, 5))
     source = {"module": asked.MODULE, "checkpoint": str(asked.checkpoint(tmp_path / "model")), "revision": None, "batch_size": 16}
-    params = predict.Params("medbench.predict.generative", "vqa", source, (), False, asked.ASKING._asdict())
+    params = predict.Params("medbench.predict.generative", "vqa", source, (), asking=asked.ASKING._asdict())
     predict.STAGE.execute(params, "d", "whole", "ots")
     sizes = small_device(monkeypatch, Generative, "generate", 9)
     assert predict.STAGE.execute(params, "d", "halved", "ots")["samples_at_once"] == 8

@@ -159,7 +159,7 @@ def test_adapters_against_the_prompts_tune_zero_shot_classification(data: Path, 
     adapt.STAGE.execute(params, "tiny", "m", "lora-text")
     said = certificate("m", "lora-text")
     assert said["failures"] == [] and said["n_trainable"] == said["adapters"] > 0 and said["loss_end"] < said["loss_start"]
-    chosen = predict.Params("medbench.predict.contrastive_lora", "diagnosis", source, tiny.CLASSES, True)
+    chosen = predict.Params("medbench.predict.contrastive_lora", "diagnosis", source, tiny.CLASSES, adapted=True)
     predict.STAGE.execute(chosen, "tiny", "m", "lora-text")
     found = np.array(tables.read(PredictionsDiagnosis, paths.predictions("tiny", "m", "lora-text"))["scores"].to_list())
     embed.STAGE.execute(embed.Params(Source(loading.module_name("contrastive", architecture), str(folder))._asdict(), 8), "tiny", "m")
