@@ -230,7 +230,7 @@ def test_an_interrupted_questioning_equals_an_undisturbed_one(tmp_path: Path, mo
             predict.STAGE.execute(params, "d", "tiny", "ots")
     seen = decodes(monkeypatch, generative)
     predict.STAGE.execute(params, "d", "tiny", "ots")
-    assert len(seen) == n_questions - 3 * 7
+    assert 0 < len(seen) <= n_questions - 3 * 7, "nothing of a finished batch; an image that a batch shares once"
     assert path.read_bytes() == undisturbed
 
 
