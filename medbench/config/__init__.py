@@ -385,6 +385,7 @@ class Run(Strict):
     near_duplicates: NearDuplicates = NearDuplicates()
     registries: Registries = Registries()
     rerun_on_versions: bool = False
+    warm: bool = False  # small models on CPUs: jobs are forked from one process that has imported torch (medbench.jobs.warm)
     deterministic: bool = False  # GPU kernels that sum in a fixed order: slower; on a CPU they always do
 
 

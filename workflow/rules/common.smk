@@ -85,9 +85,15 @@ onerror:
         SAID.gave_up(log)
 
 
-# On CPUs, what models need is imported once for all jobs of this start, if any loads a model.
+# Where the run asks for it, and on CPUs alone, what models need is imported once for all jobs of this start, if any loads a model.
 onstart:
-    here = workflow.local_exec and not workflow.touch and not workflow.deployment_settings.deployment_method and not devices.found()
+    here = (
+        CONFIG.run.warm
+        and workflow.local_exec
+        and not workflow.touch
+        and not workflow.deployment_settings.deployment_method
+        and not devices.found()
+    )
     if here and any(job.rule.name in ("pretrain", "prompts") or job.resources.get("gpu") for job in workflow.dag.needrun_jobs()):
         warm.start()
 
