@@ -3,7 +3,6 @@
 Used by training and by `predict` alike.
 """
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -24,7 +23,6 @@ from medbench.models.loading import Contrastive
 
 HEAD = "head.safetensors"
 """The file of the linear head with the features' statistics, or of the class prompts in its place."""
-_WRAPPED = ".base_layer"  # what peft puts into the name of a layer it wraps
 
 
 class Classifier(nn.Module):
@@ -147,12 +145,8 @@ def _targets(model: Contrastive) -> str:
 
 
 def frozen_digest(model: Contrastive) -> str:
-    """SHA-256 over every tensor of the model that is no adapter, in the order of their names without peft's additions."""
-    found = hashlib.sha256()
-    for name, value in sorted((name.replace(_WRAPPED, ""), value) for name, value in model.model.state_dict().items() if LORA not in name):
-        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return found.hexdigest()
+    """SHA-256 over every tensor of the model that is no adapter."""
+    return peft_layout.frozen_digest(model.model.state_dict())
 
 
 def save(classifier: Classifier, folder: Path, description: Description) -> None:

@@ -5,6 +5,7 @@ digests of the other two: files of two cells never pass for one.
 """
 
 import copy
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ ADAPTERS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 LORA = "lora_"
 """Part of the names of all tensors that peft adds to a module."""
 _PREFIX = "base_model.model."  # in PEFT's file, before the name of a module in the base
+_WRAPPED = (_PREFIX, ".base_layer")  # what peft puts into the names of the tensors that were there before
 _NAME = "default"  # peft's for a module's only adapters
 _ABOUT = "medbench"  # key of the description in the metadata of the third file
 _AGAIN = "delete it and run `adapt` again"
@@ -64,7 +66,7 @@ def save(module: nn.Module, folder: Path, file: str, rest: Mapping[str, torch.Te
     folder.mkdir(parents=True, exist_ok=True)
     save_file(_on_cpu(adapters(module)), folder / ADAPTERS, {"format": "pt"})
     _save_config(module, folder, description)
-    parts = {name: digests.sha256(folder / name) for name in (ADAPTERS, CONFIG)}
+    parts = {name: digests.file_digest(folder / name) for name in (ADAPTERS, CONFIG)}
     about = json.dumps({"description": description._asdict(), "files": parts}, sort_keys=True)
     save_file(_on_cpu(rest), folder / file, {_ABOUT: about})  # one key: the order of several is random
 
@@ -78,6 +80,21 @@ def _save_config(module: nn.Module, folder: Path, description: Description) -> N
     config.inference_mode = True
     base = type(module.get_base_model() if hasattr(module, "get_base_model") else module)  # type: ignore[operator]
     config.save_pretrained(folder, auto_mapping_dict={"base_model_class": base.__name__, "parent_library": base.__module__})
+
+
+def frozen_digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over tensors that must not change, in the order of their names without peft's additions; adapters are left out."""
+    found = hashlib.sha256()
+    for name, value in sorted((_plain(name), value) for name, value in tensors.items() if LORA not in name):
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def _plain(name: str) -> str:
+    for part in _WRAPPED:
+        name = name.replace(part, "")
+    return name
 
 
 def _on_cpu(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -100,7 +117,7 @@ def read(folder: Path, file: str) -> Saved:
             about = json.loads((opened.metadata() or {})[_ABOUT])
             rest = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
         for name in (ADAPTERS, CONFIG):
-            if digests.sha256(folder / name) != about["files"][name]:
+            if digests.file_digest(folder / name) != about["files"][name]:
                 raise MedbenchError(folder / name, f"is not the file that {file} was saved with", _AGAIN)
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         return Saved(Description(**about["description"]), config["r"], config["lora_alpha"], load_file(folder / ADAPTERS), rest)

@@ -1,6 +1,5 @@
 """A generative model with adapters on its decoder and a trained projector: built, saved and read back. Used by training and `predict`."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,8 +17,6 @@ PROJECTOR = "projector.safetensors"
 """The file of the projector, under the names of the checkpoint's own module: its `load_state_dict(..., strict=False)` takes them."""
 _BASE = ("module", "bits")
 """What an adapter and the model that it is put into must have in common, beside the weights."""
-_WRAPPED = ("base_model.model.", ".base_layer")
-"""What peft puts into the names of the tensors that were there before."""
 
 
 def build(model: Generative, r: int, alpha: int, dropout: float) -> None:
@@ -74,20 +71,9 @@ def restore(model: Generative, tensors: Mapping[str, torch.Tensor]) -> None:
 
 
 def frozen_digest(model: Generative) -> str:
-    """SHA-256 over every tensor that must not change, in the order of their names without peft's additions."""
-    found = hashlib.sha256()
-    for name, value in sorted(
-        (_plain(name), value) for name, value in model.model.state_dict().items() if LORA not in name and not is_projector(model, name)
-    ):
-        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return found.hexdigest()
-
-
-def _plain(name: str) -> str:
-    for part in _WRAPPED:
-        name = name.replace(part, "")
-    return name
+    """SHA-256 over every tensor that must not change."""
+    tensors = model.model.state_dict()
+    return peft_layout.frozen_digest({name: value for name, value in tensors.items() if not is_projector(model, name)})
 
 
 def save(model: Generative, folder: Path, description: Description) -> None:

@@ -318,7 +318,7 @@ class _Reader(ast.NodeTransformer):
 
     def visit_Name(self, node: ast.Name) -> Any:
         """A name that the module defines or imports."""
-        if any(node.id in names for names in self.local):
+        if self._is_local(node.id):
             return node
         if node.id in self.imports:
             return self._use(node, self.imports[node.id])
@@ -328,10 +328,23 @@ class _Reader(ast.NodeTransformer):
 
     def visit_Attribute(self, node: ast.Attribute) -> Any:
         """`module.name` of ours counts as `name`, so that no name of a module is left."""
-        path = _dotted(node, {name: path for name, path in self.imports.items() if not any(name in names for names in self.local)})
+        path = self._dotted(node)
         if path and path.startswith("medbench.") and source(path) is None and source(_split(path)[0]) is not None:
             return self._use(node, path)
         return self.generic_visit(node)
+
+    def _is_local(self, name: str) -> bool:
+        return any(name in names for names in self.local)
+
+    def _dotted(self, node: ast.expr) -> str | None:
+        """Dotted path of `a.b.c`, where `a` is imported."""
+        names: list[str] = []
+        while isinstance(node, ast.Attribute):
+            names.append(node.attr)
+            node = node.value
+        if not isinstance(node, ast.Name) or node.id not in self.imports or self._is_local(node.id):
+            return None
+        return ".".join([self.imports[node.id], *reversed(names)])
 
     def _use(self, node: Any, path: str) -> Any:
         if not path.startswith("medbench"):
@@ -358,14 +371,3 @@ def _bound(scope: Any) -> set[str]:
         if not isinstance(node, _SCOPES):
             waiting += ast.iter_child_nodes(node)
     return found
-
-
-def _dotted(node: ast.expr, imports: dict[str, str]) -> str | None:
-    """Dotted path of `a.b.c`, where `a` is imported."""
-    names: list[str] = []
-    while isinstance(node, ast.Attribute):
-        names.append(node.attr)
-        node = node.value
-    if not isinstance(node, ast.Name) or node.id not in imports:
-        return None
-    return ".".join([imports[node.id], *reversed(names)])

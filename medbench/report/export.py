@@ -37,16 +37,10 @@ def cells(material: Material) -> pl.DataFrame:
     """One row a cell of the run: who and what, weights, the command that makes it, and its certificate's facts as `certificate.*`."""
     rows, present = [], set(material.present)
     for cell in material.params.cells:
-        model, dataset = material.params.models[cell.model], material.params.datasets[cell.dataset]
+        model = material.params.models[cell.model]
         rows.append(
             {
-                **cell._asdict(),
-                "dataset_label": dataset.label,
-                "model_label": model.label,
-                "task": dataset.task,
-                "family": model.family,
-                "role": model.role,
-                "in_domain": cell.dataset in model.in_domain,
+                **material.params.facts(cell),
                 "present": cell in present,
                 "weights": model.weights,
                 "revision": model.revision,

@@ -1,9 +1,10 @@
 """What the report is told about a run: names, labels, who is in-domain where, settings. All else it reads from the run's files."""
 
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from medbench import cells, config
+from medbench.cells import Cell
 from medbench.jobs import digests
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -43,13 +44,26 @@ class ModeFacts(NamedTuple):
 class Params(NamedTuple):
     """Parameters of a report. `cells`: those the run expects; `templates`: digest of the page's texts."""
 
-    cells: tuple[cells.Cell, ...]
+    cells: tuple[Cell, ...]
     models: dict[str, ModelFacts]
     datasets: dict[str, DatasetFacts]
     modes: dict[str, ModeFacts]
     statistics: dict[str, float]
     seed: int
     templates: str
+
+    def facts(self, cell: Cell) -> dict[str, Any]:
+        """What the report's tables say of a cell in front: names, labels, task, family, role, whether it is in-domain."""
+        model, dataset = self.models[cell.model], self.datasets[cell.dataset]
+        return {
+            **cell._asdict(),
+            "dataset_label": dataset.label,
+            "model_label": model.label,
+            "task": dataset.task,
+            "family": model.family,
+            "role": model.role,
+            "in_domain": cell.dataset in model.in_domain,
+        }
 
     def mode_label(self, mode: str) -> str:
         """A mode in words."""

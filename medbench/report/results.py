@@ -142,21 +142,11 @@ def _metrics(params: Params, present: tuple[Cell, ...]) -> pl.DataFrame:
     """Intervals of all cells with names and labels in front, in the order of the run."""
     frames = []
     for cell in present:
-        model, dataset = params.models[cell.model], params.datasets[cell.dataset]
-        uncalibrated = TASKS[dataset.task].uncalibrated if params.modes[cell.mode].kind == "zero-shot" else ()
-        names = {
-            **cell._asdict(),
-            "dataset_label": dataset.label,
-            "model_label": model.label,
-            "task": dataset.task,
-            "family": model.family,
-            "role": model.role,
-            "in_domain": cell.dataset in model.in_domain,
-        }
+        uncalibrated = TASKS[params.datasets[cell.dataset].task].uncalibrated if params.modes[cell.mode].kind == "zero-shot" else ()
         frame = tables.read(tables.Intervals, paths.intervals(*cell), columns=ESTIMATES)
         frames.append(
             frame.select(
-                *(pl.lit(value).alias(name) for name, value in names.items()),
+                *(pl.lit(value).alias(name) for name, value in params.facts(cell).items()),
                 *ESTIMATES,
                 pl.col("metric").is_in(uncalibrated).alias("uncalibrated"),
             )

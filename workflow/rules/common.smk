@@ -1,4 +1,5 @@
 # The validated configuration, the grid, and helpers named get_<what>.
+import functools
 import gc
 import inspect
 import os
@@ -125,8 +126,14 @@ def get_names(stage, wildcards):
     """The names that choose a job; once the registries are found to admit its cell."""
     names = tuple(wildcards[key] for key in stages.get(stage).keys)
     if stages.get(stage).keys == cells.Cell._fields:
-        cells.check(CONFIG, cells.Cell(*names))
+        require_cell(cells.Cell(*names))
     return names
+
+
+@functools.cache
+def require_cell(cell):
+    """Once a cell: each of its jobs asks several times."""
+    cells.check(CONFIG, cell)
 
 
 def get_rerun_key(stage):
@@ -193,7 +200,13 @@ def clearly(action):
 
 def get_needs(stage, wildcards):
     """What a job asks of a scheduler at its first try."""
-    return clearly(lambda: stages.get(stage).needs(CONFIG, *get_names(stage, wildcards)))
+    return clearly(lambda: needs_of(stage, get_names(stage, wildcards)))
+
+
+@functools.cache
+def needs_of(stage, names):
+    """Once a job: memory, time and GPUs are asked for one by one."""
+    return stages.get(stage).needs(CONFIG, *names)
 
 
 def get_gpus(stage):
