@@ -8,13 +8,21 @@ that is renamed, reruns nothing, and an edit reruns exactly what uses the defini
 A module that decides no result (where files lie, how progress looks) says so itself by `TRACKED = False`. What is loaded by name
 (an architecture, a layout, a task's table) cannot be seen in the code: a stage names it, as `module` (all that stands in it)
 or `module:definition`.
+
+Reading all definitions takes a second. So the answers are kept in the user's cache, for these very sources and this very Python.
 """
 
 import ast
+import atexit
+import json
+import sys
+import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from medbench.jobs import files
 from medbench.jobs.digests import canonical, digest
 
 TRACKED = False  # keys are compared, and no part of a result
@@ -33,7 +41,7 @@ LIBRARIES = {
     "transformers": ("transformers", "tokenizers", "torchvision"),
     "vl_convert": ("vl-convert-python",),
 }
-
+KEPT_SECONDS = 90 * 24 * 3600.0
 
 EFFECTS = ""
 """Name for the statements of a module that define nothing, but act when it is imported: they belong to each of its definitions."""
@@ -56,14 +64,59 @@ def _without_modules(value: Any) -> Any:
 @cache
 def code_digest(uses: tuple[str, ...]) -> str:
     """Digest over the code of all definitions that some definitions use, themselves included."""
-    return digest("\n".join(sorted({_referring(definition(name)) for name in closure(uses)})))
+    return str(_kept("code", uses, lambda: digest("\n".join(sorted({_referring(definition(name)) for name in closure(uses)})))))
 
 
 @cache
 def libraries(uses: tuple[str, ...]) -> tuple[str, ...]:
     """Sorted distributions of `LIBRARIES` that these definitions use."""
-    outside = {library for name in closure(uses) for library in definition(name).libraries}
-    return tuple(sorted({library for name in outside for library in LIBRARIES.get(name, ())}))
+
+    def found() -> list[str]:
+        outside = {library for name in closure(uses) for library in definition(name).libraries}
+        return sorted({library for name in outside for library in LIBRARIES.get(name, ())})
+
+    return tuple(_kept("libraries", uses, found))
+
+
+def _kept(question: str, uses: tuple[str, ...], find: Callable[[], Any]) -> Any:
+    """The answer of this or an earlier process."""
+    answers, asked = _answers(), f"{question} of {' '.join(uses)}"
+    if asked not in answers:
+        answers[asked] = find()
+    return answers[asked]
+
+
+@cache
+def _answers() -> dict[str, Any]:
+    """What was found of these very sources; what this process adds is written at its end. Those of old sources go after a while."""
+    state = _state()
+    place = files.cache() / "code" / f"{state}.json"
+    try:
+        answers = dict(json.loads(place.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        answers = {}
+    n_kept = len(answers)
+
+    def keep() -> None:
+        if len(answers) == n_kept or _state() != state:
+            return
+        try:
+            with files.atomic(place) as aside:
+                aside.write_text(json.dumps(answers), encoding="utf-8")
+            for left in place.parent.glob("*.json"):
+                if time.time() - left.stat().st_mtime > KEPT_SECONDS:
+                    left.unlink(missing_ok=True)
+        except OSError:  # a cache that cannot be written costs time, nothing else
+            pass
+
+    atexit.register(keep)
+    return answers
+
+
+def _state() -> str:
+    """Digest of all sources and of Python, which writes code in its own way."""
+    sources = [(path.relative_to(PACKAGE).as_posix(), digest(path.read_bytes())) for path in sorted(PACKAGE.rglob("*.py"))]
+    return digest(canonical([sys.version, sources]))
 
 
 @cache

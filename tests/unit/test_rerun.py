@@ -149,7 +149,8 @@ class Package:
 
 
 def forget() -> None:
-    for function in (rerun.code_digest, rerun.closure, rerun.libraries, rerun.definition, rerun._module, rerun._statement):
+    read = (rerun.definition, rerun._module, rerun._statement, rerun._answers)
+    for function in (rerun.code_digest, rerun.closure, rerun.libraries, *read):
         function.cache_clear()
 
 
@@ -158,6 +159,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Package
     folder = tmp_path / "medbench"
     folder.mkdir()
     monkeypatch.setattr(rerun, "PACKAGE", folder)
+    monkeypatch.setenv("MEDBENCH_CACHE", str(tmp_path / "cache"))
     yield Package(folder)
     forget()
 
@@ -391,6 +393,30 @@ def test_params_name_no_module_of_ours(package: Package) -> None:
     first, second = (rerun.fingerprint(Params(f"medbench.{one}", {"module": f"medbench.{one}", "size": 3}), USE) for one in "ab")
     assert first == second
     assert first != rerun.fingerprint(Params("medbench.a", {"module": "medbench.a", "size": 4}), USE)
+
+
+def test_answers_are_kept_for_these_very_sources(package: Package, tmp_path: Path) -> None:
+    """A later process reads no definition, but after an edit it does; a cut file is no answer."""
+
+    def ask() -> tuple[str, bool]:
+        code = f"""import pathlib
+from medbench.jobs import rerun
+rerun.PACKAGE = pathlib.Path({str(package.folder)!r})
+print(rerun.code_digest({USE!r}), rerun._module.cache_info().misses > 0)"""
+        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+        digest, has_read = done.stdout.split()
+        return digest, has_read == "True"
+
+    first = ask()
+    assert first == (package.digest(), True) and ask() == (first[0], False)
+    package.edit("numbers", "SCALE: int = 4", "SCALE: int = 5")
+    edited = ask()
+    assert edited == (package.digest(), True) and edited[0] != first[0]
+    for left in ("", "[]", "7", '{"code'):
+        for kept in (tmp_path / "cache").rglob("*.json"):
+            kept.write_text(left)
+        assert ask() == (edited[0], True)
+    assert ask() == (edited[0], False)
 
 
 # --- of medbench itself
