@@ -31,6 +31,7 @@ from medbench.stages import gaps, interval, score
 from medbench.stats.resamples import Resamples
 from medbench.tasks.diagnosis import PredictionsDiagnosis
 from medbench.tasks.vqa import PredictionsVqa
+from tests.unit import written
 
 N_RESAMPLES, N_TEST_RESAMPLES = 1000, 10_000
 
@@ -85,7 +86,7 @@ def predict(dataset: str, task: str, model: str, mode: str) -> None:
         scores = np.column_stack([1 - one, one]).tolist()
         columns = {"sample_id": names, "group_id": group_ids, "label": labels, "scores": scores, "draws": None, "by_prompts": None}
         frame = pl.DataFrame(columns, schema=tables.columns(PredictionsDiagnosis))
-        return tables.write(PredictionsDiagnosis, frame, paths.predictions(dataset, model, mode))
+        return written.predictions(task, frame, dataset, model, mode)
     closed = of_data.random(size.n) < 0.5
     references = [("no", "yes")[label] if one else " ".join(of_data.choice(WORDS, 3)) for label, one in zip(labels, closed, strict=True)]
     answers = [reference if right else "no left mass" for reference, right in zip(references, of_cell.random(size.n) < 0.7, strict=True)]
@@ -95,7 +96,7 @@ def predict(dataset: str, task: str, model: str, mode: str) -> None:
         "finish_reason": ["stop"] * size.n, "n_tokens": [3] * size.n,
     }  # fmt: skip
     frame = pl.DataFrame(columns, schema=tables.columns(PredictionsVqa))
-    return tables.write(PredictionsVqa, frame, paths.predictions(dataset, model, mode))
+    return written.predictions(task, frame, dataset, model, mode)
 
 
 def write_duplicates(dataset: str) -> None:

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import yaml
 
-from medbench import cli, config, paths, stages
+from medbench import config, paths, stages
 from medbench.jobs import records as run_records
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -135,7 +135,7 @@ def make_bare(folder: Path, clone: Path, todo: list[Job], configfiles: tuple[str
     constraints = ", ".join(f"{key}={paths.SLUG.pattern!r}" for key in ("dataset", "model", "mode", "run"))
     parts = ["import json\nJOBS = json.load(open('jobs.json'))", f"wildcard_constraints: {constraints}", f"rule all:\n    input: {page!r}"]
     for rule, own in rules.items():
-        size = round(mean(len(cli.rerun_key(loaded, rule, job.names)) for job in own[:SAMPLE]))
+        size = round(mean(len(stages.look(loaded, rule, job.names).rerun_key) for job in own[:SAMPLE]))
         parts.append(
             f"rule {rule}:\n"
             f"    input: lambda wildcards: JOBS[{rule!r}]['/'.join(wildcards)]\n"

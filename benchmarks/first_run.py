@@ -50,13 +50,13 @@ def run(folder: Path, configfile: str) -> Took:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     silence, lines = 0.0, 0
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=surroundings(folder))
-    rerun_key = psutil.Process(process.pid)
+    watched = psutil.Process(process.pid)
     forked = Forked()
     assert process.stdout
     with (folder / "first_run.txt").open("wb") as copy:
         os.set_blocking(process.stdout.fileno(), False)
         while True:
-            forked.look(rerun_key)
+            forked.look(watched)
             time.sleep(0.2)
             read = process.stdout.read()
             now = time.monotonic()

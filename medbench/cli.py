@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from medbench import paths, stages
 from medbench.command import add_config_options, read_config
 from medbench.errors import MedbenchError
-from medbench.jobs import devices, digests, files, process, records, rerun, warm
+from medbench.jobs import devices, digests, files, integrity, process, records, rerun, warm
 from medbench.jobs.stage import Stage
 from medbench.stages import STAGES
 from medbench.verbs import VERBS
@@ -55,23 +55,11 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def rerun_key(config: "configuration.Config", stage: str, names: tuple[str, ...]) -> str:
-    """The text that must stay equal for a finished job to stay finished: parameters, code and library versions.
-
-    The versions are those that made the result, so that an upgrade alone reruns nothing; with `rerun_on_versions`, those of now.
-    """
-    declared = stages.get(stage)
-    params = declared.params(config, *names)
-    made = records.made(paths.run_record(declared.outputs(*names)[0]), declared.code(params))
-    versions = made.now if config.run.rerun_on_versions else made.then
-    return f"{declared.fingerprint(params)} {digests.canonical(versions)}"
-
-
 def stale(config: "configuration.Config", cells: Iterable[tuple[str, str, str]]) -> list[str]:
     """Of finished cells, those whose predictions were made with other library versions than the installed ones: `cell: changes`."""
     found = []
     for cell in cells:
-        if not (record := paths.run_record(paths.predictions(*cell))).exists():  # most of a large grid, at its first start
+        if (record := integrity.read(paths.run_record(paths.predictions(*cell)))) is None:  # most of a large grid, at its first start
             continue
         predict = stages.get("predict")
         made = records.made(record, predict.code(predict.params(config, *cell)))
@@ -194,7 +182,7 @@ def _configured(declared: Stage, names: tuple[str, ...], args: argparse.Namespac
 
 
 def _handed(declared: Stage, text: str) -> _Job:
-    """The job as `rerun_key` described it to the rule, for a stage that loads nothing by name."""
+    """The job as its rerun key described it to the rule, for a stage that loads nothing by name."""
     fingerprint, end = json.JSONDecoder().raw_decode(text)
     kind = sys.modules[declared.run.__module__].Params
     params = kind(**{key: _tuples(value) for key, value in fingerprint["params"].items()})
@@ -219,9 +207,9 @@ def _run_stage(declared: Stage, names: tuple[str, ...], args: argparse.Namespace
         lazy.without_unused()
     facts = declared.execute(given.params, *names)
     device = str(devices.device()) if "torch" in sys.modules else "cpu"
-    record = paths.run_record(declared.outputs(*names)[0])
     found = {"device": device, **devices.gpu_facts(), **facts}
-    records.write_run_record(record, declared.name, names, given.libraries, given.fingerprint, started, found)
+    outputs, inputs = declared.outputs(*names), declared.inputs(given.params, *names)
+    records.write_run_record(declared.name, names, outputs, inputs, given.libraries, given.fingerprint, started, found)
 
 
 def write_resolved(config: "configuration.Config", reads_only: bool = False) -> Path:

@@ -2,8 +2,11 @@
 
 import argparse
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from medbench.errors import MedbenchError
 
 if TYPE_CHECKING:
     from medbench import config as configuration
@@ -13,8 +16,10 @@ RESOLVED = "MEDBENCH_RESOLVED"  # variable by which the rules name the resolved 
 ROOT = Path(__file__).parents[1]  # the clone: registries are found there from any working directory
 
 
-def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """`--configfile`, as Snakemake understands it."""
+def add_config_options(parser: argparse.ArgumentParser, run: bool = False) -> None:
+    """`--configfile`, as Snakemake understands it; and for a verb about a `run`, its name in `config/` as the only argument."""
+    if run:
+        parser.add_argument("run", nargs="?", help="name of a run in config/; else that of --configfile")
     parser.add_argument("--configfile", type=Path, nargs="+", default=[], help="laid over config/config.yaml; later files win")
 
 
@@ -24,4 +29,18 @@ def read_config(args: argparse.Namespace) -> "configuration.Config":
 
     if resolved := os.environ.get(RESOLVED):
         return configuration.from_resolved(Path(resolved))
-    return configuration.from_files([ROOT / "config" / "config.yaml", *args.configfile], ROOT)
+    named = [_file_of(args.run)] if getattr(args, "run", None) else []
+    return configuration.from_files([ROOT / "config" / "config.yaml", *named, *args.configfile], ROOT)
+
+
+def _file_of(run: str) -> Path:
+    """The run configuration of that name. Raises MedbenchError where there is none."""
+    runs = {}
+    for file in sorted((ROOT / "config").glob("*.yaml")):
+        if named := re.search(r"^run:\s*([\w.-]+)", file.read_text(encoding="utf-8"), re.MULTILINE):
+            runs[named[1]] = file
+    if run not in runs:
+        raise MedbenchError(
+            f"run {run!r}", "no file in config/ has it", f"choose from {', '.join(sorted(runs))}, or give --configfile FILE"
+        )
+    return runs[run]

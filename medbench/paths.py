@@ -141,3 +141,17 @@ def log(stage: str, *names: str) -> Path:
 def run_record(table: Path) -> Path:
     """Times, host, device and versions of the job that wrote `table`; never part of a digest."""
     return table.with_name(table.name.removesuffix(".parquet").removesuffix(".json").removesuffix(".safetensors") + ".run.json")
+
+
+def record_of(file: Path) -> Path:
+    """Run record of the job that wrote a file of the results: it lies beside the main output of that job."""
+    parts = file.parts
+    if parts[:2] == (RESULTS.name, "data"):
+        return run_record(data(parts[2])[0])
+    if parts[:2] == (RESULTS.name, "adapters"):
+        return run_record(adapter_files(*parts[2:5])[0])
+    if parts[:2] == (RESULTS.name, "models"):
+        return run_record(model_folder(parts[2]))
+    if parts[:2] == (RESULTS.name, "gaps"):
+        return run_record(gaps(parts[2])[0])
+    return run_record(file)

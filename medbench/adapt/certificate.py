@@ -139,8 +139,10 @@ def require(certificate: Certificate) -> None:
         )
 
 
-def write(certificate: Certificate, path: Path, weights: Mapping[str, str]) -> None:
-    """Write as JSON with sorted keys: `failures` beside everything that was measured, and which `weights` were adapted."""
+def write(certificate: Certificate, path: Path, weights: Mapping[str, str], files: Mapping[str, str]) -> None:
+    """Write as JSON with sorted keys: `failures` beside everything that was measured, which `weights` were adapted, and the SHA-256 of
+    the `files` that came of it.
+    """
     evidence = certificate.evidence._asdict() | {
         "tensors": [tensor._asdict() for tensor in certificate.evidence.tensors],
         "text": certificate.evidence.text and certificate.evidence.text._asdict(),
@@ -148,5 +150,6 @@ def write(certificate: Certificate, path: Path, weights: Mapping[str, str]) -> N
         "n_with_gradient": sum(tensor.gradient for tensor in certificate.evidence.tensors),
         "parameters_trained": sum(tensor.size for tensor in certificate.evidence.tensors),
     }
-    text = json.dumps({**evidence, "failures": certificate.failures, "weights": dict(weights)}, indent=1, sort_keys=True)
+    of_files = {"weights": dict(weights), "files": dict(files)}
+    text = json.dumps({**evidence, "failures": certificate.failures, **of_files}, indent=1, sort_keys=True)
     path.write_text(text + "\n", encoding="utf-8")

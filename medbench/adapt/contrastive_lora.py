@@ -132,8 +132,8 @@ def adapt(job: Job) -> Adapted:
     loss_end = weighted_loss(probe.logits(classifier), probe.labels, weights)
     folder, epoch = job.work.folder / paths.WEIGHTS, learner.best(trained.history) + 1
     classifiers.save(classifier, folder, Description(*job.source[:3], model.weights, dict(job.recipe), epoch, classes=job.classes))
-    rerun_key = probe._replace(rows=validation.rows[:N_PROBED], labels=validation.labels[:N_PROBED])
-    return Adapted(folder, _certificate(job, classifier, trained, rerun_key, (loss_start, loss_end), frozen), model.weights)
+    watched = probe._replace(rows=validation.rows[:N_PROBED], labels=validation.labels[:N_PROBED])
+    return Adapted(folder, _certificate(job, classifier, trained, watched, (loss_start, loss_end), frozen), model.weights)
 
 
 def _load(source: Source) -> Contrastive:
@@ -165,16 +165,14 @@ def _texts(job: Job, model: Contrastive) -> torch.Tensor:
     return torch.from_numpy(class_embeddings(vectors, labels)).float()
 
 
-def _certificate(
-    job: Job, learner: Classifier, trained: Trained, rerun_key: Probe, losses: tuple[float, float], frozen: str
-) -> Certificate:
+def _certificate(job: Job, learner: Classifier, trained: Trained, watched: Probe, losses: tuple[float, float], frozen: str) -> Certificate:
     """Compare with the start, predict twice, and read the saved files back into a model that was never trained."""
     assert job.source is not None
     folder = job.work.folder / paths.WEIGHTS
     lacking = classifiers.missing(folder, learner)
-    scores = np.exp(log_softmax(rerun_key.logits(learner)))
-    repeated = np.exp(log_softmax(rerun_key.logits(learner)))
-    reloaded = scores if lacking else np.exp(log_softmax(rerun_key.logits(classifiers.read(folder, _load(job.source)))))
+    scores = np.exp(log_softmax(watched.logits(learner)))
+    repeated = np.exp(log_softmax(watched.logits(learner)))
+    reloaded = scores if lacking else np.exp(log_softmax(watched.logits(classifiers.read(folder, _load(job.source)))))
     history = [Score(*entry) for entry in trained.history]
     choice = choose(history)
     return certify(

@@ -71,7 +71,7 @@ class Learner:
             self.model.checkpoint_gradients()
         self.size = len(training.asked.questions)
         self.probed = np.sort(np.random.default_rng(job.seed).permutation(self.size)[:N_PROBED]).tolist()
-        self.rerun_key = range(min(N_ANSWERED, len(validation.asked.questions)))
+        self.watched = range(min(N_ANSWERED, len(validation.asked.questions)))
         self.audit = ForwardAudit(self.model, len(self.probed))
 
     def run(self) -> Adapted:
@@ -175,7 +175,7 @@ class Learner:
         """Answers to the first validation questions."""
         budget = self.job.asking.max_new_tokens
         answer = lambda part: self.model.generate(self.model.inputs(self._queries(self.validation, part), budget), budget)  # noqa: E731
-        return [found for part in self.job.work.microbatching.run(self.rerun_key, answer) for found in part]
+        return [found for part in self.job.work.microbatching.run(self.watched, answer) for found in part]
 
     def _reloaded(self) -> Generative:
         """The base once more. The trained one goes first: a device may not hold both."""
@@ -185,16 +185,16 @@ class Learner:
 
     def _certificate(self, trained: Trained, losses: tuple[float, float]) -> Certificate:
         """Score twice and answer, then read the saved files back into a model that was never trained."""
-        job, folder, rerun_key = self.job, self.job.work.folder / paths.WEIGHTS, self.rerun_key
+        job, folder, watched = self.job, self.job.work.folder / paths.WEIGHTS, self.watched
         lacking, projector = tuned.lacking(self.model, folder), tuned.saved_projector(self.model, folder)
-        first, again, answered = self.loss_on(self.validation, rerun_key), self.loss_on(self.validation, rerun_key), self.answers()
+        first, again, answered = self.loss_on(self.validation, watched), self.loss_on(self.validation, watched), self.answers()
         tensors, adapters, frozen_after = moved(trained, self.trainable()), len(tuned.adapters(self.model)), tuned.frozen_digest(self.model)
         outside = tuned.outside(self.model)
         reloaded, changed = first, 0
         if not lacking:
             self.model = self._reloaded()
             tuned.read(folder, self.model, job.source)
-            reloaded = self.loss_on(self.validation, rerun_key)
+            reloaded = self.loss_on(self.validation, watched)
             changed = sum(one != other for one, other in zip(answered, self.answers(), strict=True))
         return certify(
             Evidence(

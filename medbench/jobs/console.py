@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from medbench.jobs import integrity
+
 TRACKED = False  # decides no result
 
 EVERY = 10.0
@@ -25,6 +27,8 @@ QUIET = 20.0
 """...and at the latest after so long a silence."""
 SHOWN = 3
 """Running jobs in a status, reasons in a start, and failures at its end in units of five: more of them are counted."""
+REASONS: dict[str, str] = {}
+"""Main output of a job that a start does again for a reason of its own -> that reason."""
 _HANDLER = "DefaultStreamHandler"
 _CHATTER = (
     "Select jobs to execute",
@@ -178,7 +182,8 @@ def _is_held(record: logging.LogRecord, lines: Lines) -> bool:
 
 def _in_words(record: logging.LogRecord) -> bool:
     if reason := getattr(record, "reason", None):
-        record.reason = words(str(reason))
+        ours = next((REASONS[name] for name in getattr(record, "output", None) or () if name in REASONS), "")
+        record.reason = ours or words(str(reason))
     return True
 
 
@@ -191,12 +196,11 @@ def words(reason: str) -> str:
     old, new = _parameters(before), _parameters(now)
     if old is None or new is None:
         return f"{head}Its parameters changed"
-    changed = [_change(name, old.get(name), new.get(name)) for name in {**old, **new} if old.get(name) != new.get(name)]
-    return f"{head}{'; '.join(changed) or 'Its parameters changed'}"
+    return f"{head}{integrity.changes(old, new) or 'Its parameters changed'}"
 
 
 def _parameters(text: str) -> dict[str, Any] | None:
-    """Flat name -> value of what `cli.rerun_key` wrote: parameters, digest of the code, versions; None for another text."""
+    """What `cli.rerun_key` wrote: parameters, digest of the code, versions; None for another text."""
     text = text.strip()
     try:
         text = ast.literal_eval(text) if text[:1] in "'\"" else text
@@ -204,25 +208,11 @@ def _parameters(text: str) -> dict[str, Any] | None:
         versions = json.JSONDecoder().raw_decode(text[end:].strip())[0]
         return {
             "code": fingerprint["code"],
-            **_flat(fingerprint["params"]),
+            "params": fingerprint["params"],
             **{f"version of {name}": value for name, value in versions.items()},
         }
     except (ValueError, SyntaxError, KeyError, TypeError, AttributeError):
         return None
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, one in value.items():
-        found |= _flat(one, f"{prefix}{name}.") if isinstance(one, dict) else {f"{prefix}{name}": one}
-    return found
-
-
-def _change(name: str, old: Any, new: Any) -> str:
-    if name == "code":
-        return "Its code changed"
-    both = [text if len(text := json.dumps(value, ensure_ascii=False)) <= 40 else "..." for value in (old, new)]
-    return f"{name}: {both[0]} -> {both[1]}" if both != ["...", "..."] else f"{name} changed"
 
 
 def far(log: Path | None) -> str:

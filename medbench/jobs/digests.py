@@ -8,6 +8,7 @@ Weights of many gigabytes are read once for their digest; a start of the workflo
 
 import hashlib
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -38,14 +39,22 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def stamp(path: Path | str) -> list[int]:
+    """What the disk says of a file: size, times, inode. A file whose stamp is the same has the same bytes."""
+    return _stamp(os.stat(path))
+
+
+def _stamp(found: os.stat_result) -> list[int]:
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+
+
 def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes. Raises OSError for a file that cannot be read."""
     before = path.stat()
-    stamp = [before.st_size, before.st_mtime_ns, before.st_ctime_ns, before.st_ino]
     note = files.cache() / "digests" / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()}.json"
     try:
         known = json.loads(note.read_bytes())
-        if known["stamp"] == stamp:
+        if known["stamp"] == _stamp(before):
             return str(known["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
@@ -55,7 +64,7 @@ def sha256(path: Path) -> str:
     if time.time() - max(before.st_mtime, before.st_ctime) > _SETTLED:
         try:
             with files.atomic(note) as aside:
-                aside.write_text(json.dumps({"stamp": stamp, "sha256": found}), encoding="utf-8")
+                aside.write_text(json.dumps({"stamp": _stamp(before), "sha256": found}), encoding="utf-8")
         except OSError:  # a cache that cannot be written costs time, nothing else
             pass
     return found

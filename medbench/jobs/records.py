@@ -1,4 +1,4 @@
-"""What a result came from, beside it: command, parameters, libraries, weights, host, time and memory of the job that wrote it.
+"""What a result came from, beside it: command, parameters, inputs, libraries, weights, host, time and memory of the job that wrote it.
 
 Libraries are not in a rerun key: their versions are recorded in each run record, and what was made with others than the installed ones is
 *stale*: it is said, and rerun where the configuration says `rerun_on_versions: true`.
@@ -11,12 +11,13 @@ import platform
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from medbench import paths
-from medbench.jobs import files, rerun, warm
+from medbench.jobs import files, integrity, rerun, warm
 
 TRACKED = False  # what is said of a result is no part of it
 
@@ -40,24 +41,17 @@ class Made(NamedTuple):
     now: dict[str, str]
 
 
-def made(record: Path, modules: tuple[str, ...]) -> Made:
-    """Where there is no readable record, the result, if any, counts as made with what is installed."""
+def made(record: Mapping[str, Any] | None, modules: tuple[str, ...]) -> Made:
+    """Where there is no run record, the result, if any, counts as made with what is installed."""
     installed = versions()
     now = {name: installed[name] for name in rerun.libraries(modules) if name in installed}
-    try:
-        recorded = json.loads(record.read_bytes())["versions"]
-    except (OSError, ValueError, KeyError):
-        return Made(now, now)
-    return Made({name: recorded.get(name, "none") for name in now}, now)
+    recorded = (record or {}).get("versions")
+    return Made({name: recorded.get(name, "none") for name in now} if isinstance(recorded, dict) else now, now)
 
 
 def recorded_weights(output: Path) -> dict[str, str]:
     """Commit or digest of the weights that a table was made with, by the run record beside it; empty where there is none."""
-    try:
-        found = json.loads(paths.run_record(output).read_bytes())["weights"]
-    except (OSError, ValueError, KeyError):
-        return {}
-    return dict(found)
+    return dict((integrity.read(paths.run_record(output)) or {}).get("weights", {}))
 
 
 def process_start() -> float:
@@ -77,9 +71,16 @@ def process_start() -> float:
 
 
 def write_run_record(
-    path: Path, stage: str, names: tuple[str, ...], used: tuple[str, ...], tracked_params: str, started: float, facts: dict[str, Any]
+    stage: str,
+    names: tuple[str, ...],
+    outputs: list[Path],
+    inputs: list[Path],
+    used: tuple[str, ...],
+    tracked_params: str,
+    started: float,
+    facts: dict[str, Any],
 ) -> None:
-    """Times, host and versions of a finished job, beside its first output; `seconds` is wall time, memory in MB.
+    """Times, host, versions and digests of a finished job, beside its first output; `seconds` is wall time, memory in MB.
 
     `used`: the libraries that its code imports. `facts`: what the job itself adds (device, number of images, parameters trained, ...).
     """
@@ -88,6 +89,8 @@ def write_run_record(
         "names": list(names),
         "command": f"python -m medbench {stage} {' '.join(names)}",
         "params": json.loads(tracked_params),
+        "outputs": integrity.of_outputs(outputs),
+        "inputs": integrity.of_inputs(inputs),
         "versions": versions(),
         "libraries": list(used),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
@@ -100,7 +103,7 @@ def write_run_record(
         "argv": [Path(sys.argv[0]).name, *sys.argv[1:]],
         **facts,
     }
-    with files.atomic(path) as aside:
+    with files.atomic(paths.run_record(outputs[0])) as aside:
         aside.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 

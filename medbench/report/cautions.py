@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from medbench import paths
 from medbench.datasets.sharing import NEAR
-from medbench.jobs import records
+from medbench.jobs import integrity, records
 from medbench.report.results import TASKS, Material, primary
 from medbench.report.words import counted, interval, listed, number
 
@@ -65,10 +66,36 @@ def _reading(base: dict[str, Any], chance: float | None) -> str:
 def collect(material: Material) -> list[Caution]:
     """All cautions of a run that concern at least one place, gravest first."""
     checks: tuple[Callable[[Material], Caution], ...] = (
+        altered, other_seed,
         equal_scores, solved, at_chance, not_above_baseline, shared_test, alike, untrained, unreadable, cut_off, rounded, few_groups,
         drops, undefined, uncalibrated, stale, versions,
     )  # fmt: skip
     return [caution for caution in (check(material) for check in checks) if caution.places]
+
+
+def altered(material: Material) -> Caution:
+    """Tables and weights of cells that are not the files that their jobs wrote, or of which nobody knows how they were made."""
+    findings = []
+    for cell in material.present:
+        own = [paths.predictions(*cell), paths.scores(*cell), paths.intervals(*cell), *paths.adapter_files(*cell)]
+        findings += [finding for file in own if (finding := integrity.altered(file))]
+    meaning = (
+        "Do not believe these values. `python -m medbench verify` reads every byte and names all such files; `snakemake` makes what was "
+        "altered again, and what has no run record once it is deleted."
+    )
+    return Caution("altered", "Results that are not what their jobs wrote", meaning, [str(finding) for finding in findings])
+
+
+def other_seed(material: Material) -> Caution:
+    """Data or weights that were made with another seed than the one on the page."""
+    seed, places = material.params.seed, []
+    outputs = [paths.data(name)[0] for name in material.params.datasets] + [paths.adapter_files(*cell)[0] for cell in material.present]
+    for output in outputs:
+        params = ((integrity.read(paths.run_record(output)) or {}).get("params") or {}).get("params") or {}
+        if params.get("seed", seed) != seed:
+            places.append(f"{output.parent}: seed {params['seed']}, the run's is {seed}")
+    meaning = "The page states the seed of the configuration. `snakemake` with the same options makes these again; `now` does not."
+    return Caution("other-seed", "Made with another seed", meaning, places)
 
 
 def _baselines(material: Material, task: str) -> pl.DataFrame:

@@ -4,11 +4,17 @@ Importing a stage is cheap: torch, transformers, scikit-learn and altair are imp
 """
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
+from medbench import paths
+from medbench.jobs import digests, integrity, records
 from medbench.jobs.stage import Stage
+
+if TYPE_CHECKING:
+    from medbench.config import Config
 
 TRACKED = False  # which stages there are is no result
 
@@ -32,3 +38,33 @@ def way(names: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, ...], Path]]
         if set(stage.keys) <= set(names):
             own = tuple(names[key] for key in stage.keys)
             yield stage.name, own, stage.outputs(*own)[0]
+
+
+def jobs(run: str, cells: Iterable[Mapping[str, str]]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """All jobs that a run of these cells (key -> name) may have, each once: stage, names. Some have nothing to do with their cell."""
+    found = dict.fromkeys((stage, names) for cell in cells for stage, names, _ in way({**cell, "run": run}))
+    yield from found
+
+
+class Look(NamedTuple):
+    """A job as the start of a workflow sees it: what it reads, its rerun key, and what is wrong with what it made before."""
+
+    inputs: list[Path]
+    rerun_key: str
+    findings: tuple[integrity.Finding, ...]
+
+
+def look(config: "Config", stage: str, names: tuple[str, ...], exact: bool = False) -> Look:
+    """`rerun_key`: the text that must stay equal for a finished job to stay finished: parameters, code and library versions.
+
+    The versions are those that made the result, so that an upgrade alone reruns nothing; with `rerun_on_versions`, those of now.
+    `exact`: findings by every byte.
+    """
+    declared = get(stage)
+    params, outputs = declared.params(config, *names), declared.outputs(*names)
+    record = integrity.read(paths.run_record(outputs[0]))
+    made = records.made(record, declared.code(params))
+    fingerprint = declared.fingerprint(params)
+    versions = made.now if config.run.rerun_on_versions else made.then
+    findings = tuple(integrity.inspect(outputs, record, fingerprint, exact))
+    return Look(declared.inputs(params, *names), f"{fingerprint} {digests.canonical(versions)}", findings)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from medbench import paths, tasks
 from medbench.config import Config, needs, recipe, recipe_kind, sources
 from medbench.errors import MedbenchError
-from medbench.jobs import partial, process, records, seeding
+from medbench.jobs import integrity, partial, process, records, seeding
 from medbench.jobs.stage import Needs, Stage
 from medbench.models import loading
 
@@ -78,7 +78,7 @@ def run(params: Params, dataset: str, model: str, mode: str, work: partial.Work)
     adapted = importlib.import_module(params.method).adapt(job)
     certificate.require(adapted.certificate)
     weights = adapted.base or records.recorded_weights(paths.embeddings(dataset, model))
-    certificate.write(adapted.certificate, work.folder / "certificate.json", weights)
+    certificate.write(adapted.certificate, work.folder / "certificate.json", weights, integrity.of_folder(adapted.weights))
     _publish(work.folder, *paths.adapter_files(*names))
     trained = sum(tensor.size for tensor in adapted.certificate.evidence.tensors)
     facts = {**work.facts(), "parameters_trained": trained, "weights": weights}

@@ -14,6 +14,7 @@ from medbench.jobs.stage import Needs, Stage
 from medbench.metrics.measure import Measure
 from medbench.stats.resamples import Resamples
 from medbench.stats.table import Plan, Row, Scored, rows
+from medbench.tasks.reading import require_test
 
 if TYPE_CHECKING:
     from medbench.config import Config
@@ -54,8 +55,8 @@ def run(params: Params, dataset: str, model: str, mode: str) -> None:
 
 
 def inputs(params: Params, dataset: str, model: str, mode: str) -> list[Path]:
-    """What a cell's metrics follow from: which test samples are not used twice, and predictions or their scores."""
-    return [paths.duplicates(dataset), *tasks.read_by_interval(params.task, dataset, model, mode)]
+    """What a cell's metrics follow from: test samples, which of them are not used twice, and predictions or their scores."""
+    return [paths.samples(dataset, "test"), paths.duplicates(dataset), *tasks.read_by_interval(params.task, dataset, model, mode)]
 
 
 def read(name: str, dataset: str, model: str, mode: str, prompt_sets: Sequence[str] = ()) -> Scored:
@@ -63,9 +64,9 @@ def read(name: str, dataset: str, model: str, mode: str, prompt_sets: Sequence[s
     task = tasks.get(name)
     duplicates = tables.read(tables.Duplicates, paths.duplicates(dataset)).filter(pl.col("split") == "test")["sample_id"].unique()
     path = paths.scores(dataset, model, mode) if task.is_scored_first else paths.predictions(dataset, model, mode)
-    scored: Scored = task.scored(
-        tables.read(task.scores if task.is_scored_first else task.predictions, path), duplicates, path, prompt_sets
-    )
+    frame = tables.read(task.scores if task.is_scored_first else task.predictions, path)
+    require_test(frame, path, dataset, task.repeated)
+    scored: Scored = task.scored(frame, duplicates, path, prompt_sets)
     return scored
 
 

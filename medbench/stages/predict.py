@@ -7,7 +7,7 @@ from typing import Any
 from medbench import paths, tables, tasks
 from medbench.config import Config, Model, needs, recipe_kind, sources
 from medbench.errors import MedbenchError
-from medbench.jobs import partial, records, seeding
+from medbench.jobs import integrity, partial, records, seeding
 from medbench.jobs.stage import Needs, Stage
 from medbench.models import answering, loading
 from medbench.predict.job import Params
@@ -68,10 +68,12 @@ def run(params: Params, dataset: str, model: str, mode: str, work: partial.Work)
     """
     if params.deterministic:
         seeding.deterministic_kernels()
+    cell = (dataset, model, mode)
+    adapter = {"adapter": integrity.require_adapter("/".join(cell), *paths.adapter_files(*cell))} if params.adapted else {}
     frame = importlib.import_module(params.method).predict(params, dataset, model, mode, work)
     tables.write(tasks.get(params.task).predictions, frame, paths.predictions(dataset, model, mode))
     weights = work.found.get("weights") or records.recorded_weights(paths.embeddings(dataset, model))
-    return {**work.facts(), "weights": weights, **_ended(frame)}
+    return {**work.facts(), "weights": weights, **adapter, **_ended(frame)}
 
 
 def _ended(frame: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from medbench import paths, tables, tasks
 from medbench.jobs.stage import Needs, Stage
+from medbench.tasks.reading import require_test
 
 if TYPE_CHECKING:
     from medbench.config import Config
@@ -24,7 +25,9 @@ def params(config: "Config", dataset: str, model: str, mode: str) -> Params:
 def run(params: Params, dataset: str, model: str, mode: str) -> None:
     """Write `scores/{dataset}/{model}/{mode}.parquet`."""
     task, path = tasks.get(params.task), paths.predictions(dataset, model, mode)
-    scored = task.score(tables.read(task.predictions, path), path)
+    frame = tables.read(task.predictions, path)
+    require_test(frame, path, dataset, task.repeated)
+    scored = task.score(frame, path)
     if scored.note:
         print(f"{path}: {scored.note}", file=sys.stderr)
     tables.write(task.scores, scored.table, paths.scores(dataset, model, mode))
@@ -34,7 +37,7 @@ STAGE = Stage(
     name="score",
     keys=("dataset", "model", "mode"),
     params=params,
-    inputs=lambda params, *cell: [paths.predictions(*cell)],
+    inputs=lambda params, *cell: [paths.samples(cell[0], "test"), paths.predictions(*cell)],
     outputs=lambda *cell: [paths.scores(*cell)],
     run=run,
     uses=lambda params: tasks.get(params.task).code("score", "predictions", "scores"),

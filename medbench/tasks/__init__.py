@@ -52,6 +52,8 @@ class Task:
     samples: type[Table]
     predictions: type[Table]
     scores: type[Table]
+    repeated: Mapping[str, str]
+    """Column of predictions and scores -> column of the samples that it repeats."""
     predicted_by: Mapping[tuple[str, str], Method]
     """(kind of model, kind of recipe) -> what predicts."""
     adapted_by: Mapping[tuple[str, str], Method]

@@ -240,6 +240,7 @@ TASK = Task(
     samples=SamplesDiagnosis,
     predictions=PredictionsDiagnosis,
     scores=ScoresDiagnosis,
+    repeated={"sample_id": "sample_id", "group_id": "group_id", "label": "label"},
     predicted_by={
         ("baseline", "probe"): Method("medbench.predict.probe", ("embeddings",)),
         ("contrastive", "zero-shot"): Method("medbench.predict.zero_shot", ("embeddings", "prompts")),

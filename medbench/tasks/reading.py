@@ -1,12 +1,13 @@
 """What all tasks read alike of their tables."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from medbench import paths, tables
 from medbench.errors import MedbenchError
 
 
@@ -24,3 +25,21 @@ def kept(frame: pl.DataFrame, path: Path, left_out: Collection[str]) -> pl.DataF
 def is_leak_free(samples: pl.DataFrame, duplicates: pl.Series) -> NDArray[np.bool_]:
     """Which samples [n] have no duplicate in train or val."""
     return ~samples["sample_id"].is_in(duplicates.implode()).to_numpy()
+
+
+def require_test(frame: pl.DataFrame, where: object, dataset: str, repeated: Mapping[str, str]) -> None:
+    """Raise MedbenchError, said of `where`, for a table of a cell that is not of the data set's test samples, in their order.
+
+    `repeated`: column of the cell's tables -> column of the samples that it repeats.
+    """
+    columns = {column: name for column, name in repeated.items() if column in frame.columns}
+    test = tables.read(tables.Samples, paths.samples(dataset, "test"), list(dict.fromkeys(columns.values())))
+    remedy = "it was altered, or is of another test set: delete it and run again"
+    if frame.height != test.height:
+        raise MedbenchError(where, f"holds {frame.height} samples, the test split of {dataset} {test.height}", remedy)
+    for column, name in columns.items():
+        differs = frame[column].ne_missing(test[name].cast(frame.schema[column], strict=False))
+        if differs.any():
+            row = differs.arg_max() or 0
+            found = f"row {row} ({test['sample_id'][row]}) has {column} {frame[column][row]!r}, the test split {test[name][row]!r}"
+            raise MedbenchError(where, f"{found} ({differs.sum()} such)", remedy)

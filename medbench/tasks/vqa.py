@@ -207,6 +207,10 @@ TASK = Task(
     samples=SamplesVqa,
     predictions=PredictionsVqa,
     scores=ScoresVqa,
+    repeated={
+        **{name: name for name in ("sample_id", "group_id", "answer_type", "is_yes_no", "question")},
+        "reference": "answer",
+    },
     predicted_by={
         ("baseline", "zero-shot"): Method("medbench.predict.question_baseline", ("train", "model")),
         ("generative", "zero-shot"): Method("medbench.predict.generative", ("images", "model")),

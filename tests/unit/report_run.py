@@ -5,6 +5,7 @@ Values are invented and only plausible; the tables go through the same schemas a
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from medbench import paths, tables
 from medbench.adapt import certificate
 from medbench.cells import Cell
+from medbench.jobs import integrity
 from medbench.metrics.measure import Measure
 from medbench.report.params import DatasetFacts, ModeFacts, ModelFacts, Params
 from medbench.tasks.diagnosis import SamplesDiagnosis
@@ -146,11 +148,18 @@ def _cell(chosen: Params, cell: Cell, value: float) -> None:
     versions = {"numpy": "2.3.0", "transformers": "5.17.0" if cell.model == "siglip" else "5.23.0"}
     record = {"stage": "predict", "seconds": 1.25, "host": "somewhere", "device": "cpu", "peak_rss_mb": 300, "versions": versions}
     record["libraries"] = ["numpy"]
-    paths.run_record(paths.predictions(*cell)).write_text(json.dumps(record))
+    _record(paths.predictions(*cell), **record)
+    _record(paths.scores(*cell))
+    _record(paths.intervals(*cell))
     if cell.mode != "ots" and cell.model not in ("constant-answer", "question-only"):
         path = paths.adapter(*cell) / "certificate.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        certificate.write(certificate.certify(evidence(cell)), path, {"checkpoint": "sha256 ab12"})
+        certificate.write(certificate.certify(evidence(cell)), path, {"checkpoint": "sha256 ab12"}, {})
+        _record(path)
+
+
+def _record(output: Path, **facts: Any) -> None:
+    paths.run_record(output).write_text(json.dumps({**facts, "outputs": integrity.of_outputs([output])}))
 
 
 def _answers(cell: Cell) -> None:

@@ -17,6 +17,7 @@ from medbench.stats.resamples import BLOCK, Groups, Resamples
 from medbench.stats.table import Plan, estimates, replicates, rows
 from medbench.tasks.diagnosis import PredictionsDiagnosis, ScoredDiagnosis
 from medbench.tasks.vqa import PredictionsVqa, ScoredVqa
+from tests.unit import written
 
 PRIMARY = {name: tasks.get(name).primary for name in tasks.names()}
 
@@ -185,7 +186,7 @@ def test_tables_are_byte_equal_for_any_thread_count(tmp_path: Path, monkeypatch:
             "by_prompts": None,
         }
         frame = pl.DataFrame(columns, schema=tables.columns(PredictionsDiagnosis))
-        tables.write(PredictionsDiagnosis, frame, paths.predictions("data", model, "ots"))
+        written.predictions("diagnosis", frame, "data", model, "ots")
         n = 200
         answers = {
             "sample_id": [f"s{i}" for i in range(n)], "group_id": [f"g{i % 70}" for i in range(n)],
@@ -195,16 +196,16 @@ def test_tables_are_byte_equal_for_any_thread_count(tmp_path: Path, monkeypatch:
             "finish_reason": ["stop"] * n, "n_tokens": [1] * n,
         }  # fmt: skip
         frame = pl.DataFrame(answers, schema=tables.columns(PredictionsVqa))
-        tables.write(PredictionsVqa, frame, paths.predictions("questions", model, "ots"))
+        written.predictions("vqa", frame, "questions", model, "ots")
     shared = pl.DataFrame(
         [("test", f"s{i}", "train", "exact-image", "t0") for i in range(50)], schema=tables.columns(tables.Duplicates), orient="row"
     )
     for dataset in ("data", "questions"):
         tables.write(tables.Duplicates, shared, paths.duplicates(dataset))
-    written = []
+    outputs = []
     for threads in ("1", "2"):
         variables = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"), threads)
         environment = {**os.environ, **variables, "PYTHONPATH": str(Path(__file__).parents[2])}
         made = subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, check=True)
-        written.append(made.stdout)
-    assert written[0] == written[1] and len(written[0]) > 100_000
+        outputs.append(made.stdout)
+    assert outputs[0] == outputs[1] and len(outputs[0]) > 100_000

@@ -153,7 +153,7 @@ GOOD = Evidence(
 def test_good_evidence_has_no_failures_and_is_written_as_measured(tmp_path: Path) -> None:
     good = certify(GOOD)
     certificate.require(good)
-    certificate.write(good, tmp_path / "certificate.json", {"checkpoint": "commit 0"})
+    certificate.write(good, tmp_path / "certificate.json", {"checkpoint": "commit 0"}, {"probe.safetensors": "0" * 64})
     said = json.loads((tmp_path / "certificate.json").read_text())
     assert said["failures"] == [] and said["n_trainable"] == 1 == said["n_with_gradient"] and said["parameters_trained"] == 6
     assert {name: said[name] for name in GOOD._fields if name != "tensors"} == {k: v for k, v in GOOD._asdict().items() if k != "tensors"}

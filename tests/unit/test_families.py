@@ -377,11 +377,11 @@ def test_a_model_that_is_spread_answers_equally(family: str, model: Generative, 
     monkeypatch.setattr(hub, "placement", lambda **given: plain(**given)._replace(spread=True))
     made, asked_for = PreTrainedModel.from_pretrained.__func__, []  # type: ignore[attr-defined]
 
-    def rerun_key(cls: Any, *given: Any, **more: Any) -> Any:
+    def watched(cls: Any, *given: Any, **more: Any) -> Any:
         asked_for.append(more.get("device_map"))
         return made(cls, *given, **more)
 
-    monkeypatch.setattr(PreTrainedModel, "from_pretrained", classmethod(rerun_key))
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", classmethod(watched))
     folder = tiny_generative.checkpoint(family, tmp_path / "m")
     spread: Generative = loading.load(Source(loading.module_name("generative", family), str(folder)))
     assert asked_for == ["auto"]
@@ -564,12 +564,12 @@ def test_the_trained_model_goes_before_its_file_is_read_back(family: str, tmp_pa
     folder = tiny_generative.checkpoint(family, tmp_path / "m")
     plain, alive = generative_base.load, []
 
-    def rerun_key(source: Source) -> Generative:
+    def watched(source: Source) -> Generative:
         assert not [found for found in alive if found() is not None], "the trained model is still there"
         loaded = plain(source)
         alive.append(weakref.ref(loaded.model))
         return loaded
 
-    monkeypatch.setattr(generative_base, "load", rerun_key)
+    monkeypatch.setattr(generative_base, "load", watched)
     assert not generative_lora.adapt(job(family, folder, tmp_path / "w")).certificate.failures
     assert len(alive) == 2

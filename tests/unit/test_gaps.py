@@ -14,6 +14,7 @@ from medbench.metrics.measure import Measure
 from medbench.stages import gaps, interval, score
 from medbench.tasks.diagnosis import PredictionsDiagnosis
 from medbench.tasks.vqa import PredictionsVqa
+from tests.unit import written
 
 PRIMARY = {name: tasks.get(name).primary for name in tasks.names()}
 AUROC, ACCURACY = PRIMARY["diagnosis"], Measure("accuracy", "standard", "all")
@@ -206,7 +207,7 @@ def predict(cell: Cell, quality: float, spoil: dict[int, float] | None = None, i
         "by_prompts": None,
     }
     frame = pl.DataFrame(columns, schema=tables.columns(PredictionsDiagnosis))
-    tables.write(PredictionsDiagnosis, frame, paths.predictions(*cell))
+    written.predictions("diagnosis", frame, *cell)
     score.run(score.Params("diagnosis"), *cell)
     interval.run(interval.Params("diagnosis", AUROC, 0, 200, 400, 0.95, False, 30), *cell)
 
@@ -315,7 +316,7 @@ def test_other_sample_ids_are_named_not_paired() -> None:
     for cell in ALL:
         predict(cell, 0.3, ids=["x", *(f"s{i:03d}" for i in range(1, N))] if cell == Cell("xray", "g", "ots") else None)
     made = run(ALL)
-    assert "sample ids differ (1 only in the first, 1 only in the second, e.g. x)" in str(auroc(made["rq1"])["reason"])
+    assert "row 0 (s000) has sample_id 'x', the test split 's000' (1 such)" in str(auroc(made["rq1"])["reason"])
     assert auroc(made["rq1"])["gap"] is None
     assert auroc(made["rq2"])["gap"] is not None
 
@@ -355,7 +356,7 @@ def test_a_class_absent_from_test_leaves_the_other_metrics() -> None:
         predict(cell, 0.3)
         path = paths.predictions(*cell)
         frame = pl.read_parquet(path).with_columns(label=pl.lit(0, dtype=pl.Int16))
-        tables.write(PredictionsDiagnosis, frame, path)
+        written.predictions("diagnosis", frame, *cell)
         interval.run(interval.Params("diagnosis", AUROC, 0, 200, 400, 0.95, False, 30), *cell)
     made = run(ALL)["rq1"]
     assert auroc(made)["gap"] is None
@@ -368,7 +369,7 @@ def test_one_group_gives_a_gap_without_interval_and_p() -> None:
     for cell in ALL:
         predict(cell, 0.3)
         path = paths.predictions(*cell)
-        tables.write(PredictionsDiagnosis, pl.read_parquet(path).with_columns(group_id=pl.lit("g")), path)
+        written.predictions("diagnosis", pl.read_parquet(path).with_columns(group_id=pl.lit("g")), *cell)
         interval.run(interval.Params("diagnosis", AUROC, 0, 200, 400, 0.95, False, 30), *cell)
     for frame in (run(ALL)["rq1"], run(ALL)["global"]):
         assert frame["gap"].null_count() == 0
@@ -387,7 +388,7 @@ def test_no_open_question_leaves_the_closed_ones() -> None:
             "answer": ["yes" if one else "no" for one in right], "finish_reason": ["stop"] * N, "n_tokens": [1] * N,
         }  # fmt: skip
         frame = pl.DataFrame(columns, schema=tables.columns(PredictionsVqa))
-        tables.write(PredictionsVqa, frame, paths.predictions(*cell))
+        written.predictions("vqa", frame, *cell)
         score.run(score.Params("vqa"), *cell)
         interval.run(interval.Params("vqa", PRIMARY["vqa"], 0, 200, 400, 0.95, False, 30), *cell)
     made = run(cells, "vqa")["rq1"]

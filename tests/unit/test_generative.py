@@ -375,7 +375,7 @@ def test_exceptions_of_a_model_stand_in_its_entry(tmp_path: Path) -> None:
     wide = loaded._replace(models={**loaded.models, "nano-llava": entry.model_copy(update={"gpus": 4})})
     for name in ("adapt", "predict"):
         assert [stages.get(name).needs(one, *cell).gpus for one in (loaded, wide)] == [1, 4]
-        assert cli.rerun_key(loaded, name, cell) == cli.rerun_key(wide, name, cell)
+        assert stages.look(loaded, name, cell).rerun_key == stages.look(wide, name, cell).rerun_key
     assert stages.get("score").needs(wide, *cell).gpus == stages.get("prepare").needs(wide, *cell[:1]).gpus == 0
     long = entry.model_copy(update={"max_new_tokens": 256, "processor": {"do_center_crop": False}, "bits": 4})
     other = loaded._replace(models={**loaded.models, "nano-llava": long})

@@ -42,7 +42,7 @@ def test_an_adaptation_is_certified_and_read_back(place: Path) -> None:
     assert evidence.adapters == 2 * 7 * 2 and len(evidence.tensors) == 2 * 7 * 2 + 4
     assert isinstance(text, TextEvidence)
     assert (text.n_watched, text.projector_saved, text.n_answered, text.answers_changed) == (48, 4, 16, 0)
-    certificate.write(found, place / "certificate.json", {})
+    certificate.write(found, place / "certificate.json", {}, {})
     written = json.loads((place / "certificate.json").read_text())
     assert written["text"]["n_watched"] == 48 and written["failures"] == []
     fresh: Generative = loading.load(Source(asked.MODULE, str(place / "tiny")))

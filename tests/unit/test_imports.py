@@ -13,6 +13,7 @@ from medbench import cli, paths, stages, tables
 from medbench.jobs import rerun
 from medbench.stages import STAGES, duplicates, interval, overlap, score
 from medbench.tasks.diagnosis import PredictionsDiagnosis, ScoresDiagnosis
+from tests.unit import written
 
 ROOT = Path(__file__).parents[2]
 WITHOUT_MODEL = ("fetch", "prepare", "score", "duplicates", "interval", "gaps", "overlap", "report")
@@ -63,7 +64,7 @@ def cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str, str
         "by_prompts": [None, None],
     }
     frame = pl.DataFrame(columns, schema=tables.columns(PredictionsDiagnosis))
-    tables.write(PredictionsDiagnosis, frame, paths.predictions("d", "m", "ots"))
+    written.predictions("diagnosis", frame, "d", "m", "ots")
     return "d", "m", "ots"
 
 

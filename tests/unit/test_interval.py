@@ -12,6 +12,7 @@ from medbench import config, paths, tables, tasks
 from medbench.stages import interval, score
 from medbench.tasks.diagnosis import PredictionsDiagnosis
 from medbench.tasks.vqa import PredictionsVqa
+from tests.unit import written
 
 CELL = "data", "model", "lp"
 PARAMS = interval.Params("diagnosis", tasks.get("diagnosis").primary, 0, 200, 400, 0.95, False, 30)
@@ -47,7 +48,7 @@ def questions(n: int = 60) -> pl.DataFrame:
 
 def answered(frame: pl.DataFrame) -> dict[tuple[str, str, str], dict[str, object]]:
     """The percentile rows of a question-answering cell by metric, scoring and subset."""
-    tables.write(PredictionsVqa, frame, paths.predictions(*CELL))
+    written.predictions("vqa", frame, *CELL)
     score.run(score.Params("vqa"), *CELL)
     interval.run(PARAMS._replace(task="vqa", primary=tasks.get("vqa").primary), *CELL)
     made = tables.read(tables.Intervals, paths.intervals(*CELL)).filter(pl.col("method") == "percentile")
@@ -72,7 +73,7 @@ def predictions(
 
 
 def make(frame: pl.DataFrame, params: interval.Params = PARAMS, cell: tuple[str, str, str] = CELL) -> pl.DataFrame:
-    tables.write(PredictionsDiagnosis, frame, paths.predictions(*cell))
+    written.predictions("diagnosis", frame, *cell)
     interval.run(params, *cell)
     return tables.read(tables.Intervals, paths.intervals(*cell))
 

@@ -1,5 +1,7 @@
 """predict: zero-shot, probe and adapted towers on the test split; one row a sample, in its order."""
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +21,7 @@ from medbench.models import loading, similarity
 from medbench.models.checkpoint import Source
 from medbench.stages import adapt, embed, predict, prompts
 from medbench.tasks.diagnosis import PredictionsDiagnosis, SamplesDiagnosis
-from tests.unit import tiny
+from tests.unit import tiny, written
 
 ROOT = Path(__file__).parents[2]
 
@@ -110,6 +112,7 @@ def test_a_probe_scores_standardised_features() -> None:
     d, rng = len(tables.read(tables.Embeddings, paths.embeddings("tiny", "clip"))["features"][0]), np.random.default_rng(0)
     saved = linear.Linear(rng.normal(size=d), rng.uniform(1, 2, d), rng.normal(size=(2, d)), rng.normal(size=2))
     linear.write(saved, paths.adapter_weights("tiny", "clip", "lp"))
+    written.certificate("tiny", "clip", "lp")
     predict.STAGE.execute(params("probe"), "tiny", "clip", "lp")
     model = tiny.load("clip", Path("clip"))
     features = model.encode_images(model.to_device(np.stack([model.pixels(decode(image)) for image in test_images()]))).features.numpy()
@@ -140,15 +143,53 @@ def test_an_adapted_tower_predicts_each_sample_with_its_own_image(architecture: 
 
 
 def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
-    folder = paths.adapter_weights("tiny", "clip", "broken")
+    folder, cell = paths.adapter_weights("tiny", "clip", "broken"), ("tiny", "clip", "broken")
     linear.write(linear.Linear(*[np.zeros(2)] * 4), folder)
     path = (folder / linear.FILE).rename(folder / classifiers.HEAD)
+    written.certificate(*cell)
     with pytest.raises(MedbenchError, match="is no readable adapter"):
-        predict.STAGE.execute(params("contrastive_lora", "clip"), "tiny", "clip", "broken")
+        predict.STAGE.execute(params("contrastive_lora", "clip"), *cell)
     path.unlink()
+    written.certificate(*cell)
     with pytest.raises(MedbenchError, match="does not exist; run `snakemake --cores all results/adapters"):
-        predict.STAGE.execute(params("contrastive_lora", "clip"), "tiny", "clip", "broken")
-    assert not paths.predictions("tiny", "clip", "broken").exists()
+        predict.STAGE.execute(params("contrastive_lora", "clip"), *cell)
+    assert not paths.predictions(*cell).exists()
+
+
+def test_weights_that_their_certificate_is_not_about_are_refused() -> None:
+    """A flipped byte, a file put in or taken out, another cell's folder, a certificate that failed."""
+    d = len(tables.read(tables.Embeddings, paths.embeddings("tiny", "clip"))["features"][0])
+    cell = ("tiny", "clip", "bound")
+    certificate, folder = paths.adapter_files(*cell)
+
+    def begin() -> None:
+        shutil.rmtree(certificate.parent, ignore_errors=True)
+        linear.write(linear.Linear(np.zeros(d), np.ones(d), np.ones((2, d)), np.zeros(2)), folder)
+        written.certificate(*cell)
+
+    def flip() -> None:
+        data = bytearray((folder / linear.FILE).read_bytes())
+        data[-1] ^= 1
+        (folder / linear.FILE).write_bytes(data)
+
+    def certify(**fields: object) -> None:
+        certificate.write_text(json.dumps({**json.loads(certificate.read_text()), **fields}))
+
+    for alter, found in (
+        (flip, "probe.safetensors: is not the file that the certificate is about"),
+        (lambda: shutil.copy(folder / linear.FILE, folder / "head.safetensors"), "head.safetensors: is not the file"),
+        (lambda: (folder / linear.FILE).unlink(), "probe.safetensors: is not the file"),
+        (lambda: certify(cell="tiny/clip/other"), "is of cell tiny/clip/other, not tiny/clip/bound"),
+        (lambda: certify(failures=["nothing was trainable"]), "does not say that the adaptation passed"),
+        (lambda: certify(files=None), "probe.safetensors: is not the file"),
+        (lambda: certificate.write_text("{"), "cannot be read as a certificate"),
+    ):
+        begin()
+        alter()
+        with pytest.raises(MedbenchError, match=found):
+            predict.STAGE.execute(params("probe"), *cell)
+    begin()
+    predict.STAGE.execute(params("probe"), *cell)
 
 
 def test_an_image_without_embedding_is_an_error() -> None:
@@ -168,6 +209,7 @@ def test_cached_methods_never_import_torch(method: str) -> None:
     if method == "probe":
         d = len(tables.read(tables.Embeddings, paths.embeddings("tiny", "siglip"))["features"][0])
         linear.write(linear.Linear(np.zeros(d), np.ones(d), np.zeros((2, d)), np.zeros(2)), paths.adapter_weights("tiny", "siglip", method))
+        written.certificate("tiny", "siglip", method)
     code = f"""import sys
 from medbench.stages import predict
 predict.STAGE.execute(predict.Params(*{tuple(params(method))!r}), 'tiny', 'siglip', {method!r})

@@ -400,3 +400,27 @@ def test_the_job_imports_no_torch_and_the_stage_no_altair() -> None:
         "from medbench.report import cautions, export, figures, page, panels, results, sample_sheet; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_altered_files_lost_records_and_another_seed_are_cautions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An edited table of the same size, a deleted record, a lost certificate's file, data of another seed: each is named."""
+    monkeypatch.chdir(tmp_path)
+    chosen = report_run.params()
+    report_run.build(chosen)
+    whole = {one.kind for one in cautions.collect(results.read(chosen, report_run.RUN, way))}
+    assert not whole & {"altered", "other-seed"}
+    edited, lost, cell = paths.intervals(*chosen.cells[0]), paths.intervals(*chosen.cells[1]), chosen.cells[2]
+    frame = tables.read(tables.Intervals, edited)
+    tables.write(tables.Intervals, frame.with_columns(estimate=pl.lit(1.0)), edited)
+    paths.run_record(lost).unlink()
+    certificate = paths.adapter_files(*cell)[0]
+    certificate.write_text(certificate.read_text().replace("0.21", "0.11"))
+    data = paths.run_record(paths.data("radio")[0])
+    data.write_text(json.dumps({"params": {"params": {"seed": 7}}}))
+    found = {one.kind: one.places for one in cautions.collect(results.read(chosen, report_run.RUN, way))}
+    assert found["altered"] == [
+        f"{edited}: is not the file that its job wrote",
+        f"{lost}: has no run record with its digest: how it was made is not known",
+        f"{certificate}: is not the file that its job wrote",
+    ]
+    assert found["other-seed"] == ["results/data/radio: seed 7, the run's is 0"]

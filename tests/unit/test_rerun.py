@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from medbench import paths, stages
-from medbench.jobs import records, rerun
+from medbench.jobs import integrity, records, rerun
 
 ROOT = Path(__file__).parents[2]
 USE = ("medbench.job:run",)
@@ -460,13 +460,13 @@ def test_run_record_paths_of_names_with_dots() -> None:
 def test_a_result_without_a_readable_record_counts_as_made_now(package: Package, tmp_path: Path) -> None:
     package.write("job", "import numpy\n\n\ndef run():\n    return numpy.ones(3)\n")
     path = tmp_path / "x.run.json"
-    for text in (None, "{", "{}"):
+    for text in (None, "{", "{}", "[]", '{"versions": 1}'):
         if text is not None:
             path.write_text(text)
-        made = records.made(path, USE)
+        made = records.made(integrity.read(path), USE)
         assert made.then == made.now == {"numpy": records.versions()["numpy"]}
     path.write_text('{"versions": {"numpy": "1.0", "torch": "1.0"}}')
-    made = records.made(path, USE)
+    made = records.made(integrity.read(path), USE)
     assert made.then == {"numpy": "1.0"} != made.now
 
 

@@ -11,6 +11,7 @@ from medbench.errors import MedbenchError
 from medbench.stages import score
 from medbench.tasks.diagnosis import PredictionsDiagnosis, ScoresDiagnosis
 from medbench.tasks.vqa import PredictionsVqa, ScoresVqa
+from tests.unit import written
 
 CELL = "data", "model", "lp"
 
@@ -29,7 +30,7 @@ def diagnosis(scores: list[list[float]], labels: list[int]) -> pl.DataFrame:
 def test_predicted_class_confidence_and_correctness() -> None:
     nan = float("nan")
     frame = diagnosis([[0.7, 0.3], [0.5, 0.5], [0.2, 0.8], [nan, 0.1], [0.0, float("inf")]], [0, 1, 1, 0, 1])
-    tables.write(PredictionsDiagnosis, frame, paths.predictions(*CELL))
+    written.predictions("diagnosis", frame, *CELL)
     score.run(score.Params("diagnosis"), *CELL)
     made = tables.read(ScoresDiagnosis, paths.scores(*CELL))
     assert made["predicted"].to_list() == [0, 0, 1, None, None]  # the lower class wins a tie
@@ -55,7 +56,7 @@ def vqa() -> pl.DataFrame:
 
 
 def test_answers_are_scored_twice_and_unparsed_ones_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    tables.write(PredictionsVqa, vqa(), paths.predictions(*CELL))
+    written.predictions("vqa", vqa(), *CELL)
     score.run(score.Params("vqa"), *CELL)
     made = tables.read(ScoresVqa, paths.scores(*CELL))
     assert made["parsed"].to_list() == [True, None, False]
@@ -66,13 +67,13 @@ def test_answers_are_scored_twice_and_unparsed_ones_counted(capsys: pytest.Captu
 
 
 def test_scores_of_different_widths_name_the_row() -> None:
-    tables.write(PredictionsDiagnosis, diagnosis([[0.5, 0.5], [0.2, 0.3, 0.5]], [0, 1]), paths.predictions(*CELL))
+    written.predictions("diagnosis", diagnosis([[0.5, 0.5], [0.2, 0.3, 0.5]], [0, 1]), *CELL)
     with pytest.raises(MedbenchError, match=r"row 1 \(s1\) has 3 scores, the first has 2"):
         score.run(score.Params("diagnosis"), *CELL)
 
 
 def test_a_label_beyond_the_scores_names_the_row() -> None:
-    tables.write(PredictionsDiagnosis, diagnosis([[0.5, 0.5], [0.2, 0.8]], [0, 2]), paths.predictions(*CELL))
+    written.predictions("diagnosis", diagnosis([[0.5, 0.5], [0.2, 0.8]], [0, 2]), *CELL)
     with pytest.raises(MedbenchError, match=r"row 1 \(s1\) has label 2, but 2 scores"):
         score.run(score.Params("diagnosis"), *CELL)
 
@@ -80,7 +81,7 @@ def test_a_label_beyond_the_scores_names_the_row() -> None:
 def test_no_sample_and_no_table_are_errors() -> None:
     with pytest.raises(MedbenchError, match="does not exist"):
         score.run(score.Params("diagnosis"), *CELL)
-    tables.write(PredictionsDiagnosis, tables.empty(PredictionsDiagnosis), paths.predictions(*CELL))
+    written.predictions("diagnosis", tables.empty(PredictionsDiagnosis), *CELL)
     with pytest.raises(MedbenchError, match="holds no sample"):
         score.run(score.Params("diagnosis"), *CELL)
 
@@ -88,7 +89,7 @@ def test_no_sample_and_no_table_are_errors() -> None:
 def test_a_duplicate_sample_breaks_the_contract() -> None:
     frame = diagnosis([[0.5, 0.5], [0.2, 0.8]], [0, 1]).with_columns(sample_id=pl.lit("s0"))
     with pytest.raises(MedbenchError, match=r"sample_id .the primary key. is duplicated in 2 of 2 rows"):
-        tables.write(PredictionsDiagnosis, frame, paths.predictions(*CELL))
+        written.predictions("diagnosis", frame, *CELL)
 
 
 def test_scores_and_metrics_agree() -> None:

@@ -136,9 +136,43 @@ def require_cell(cell):
     cells.check(CONFIG, cell)
 
 
+@functools.cache
+def look(stage, names):
+    """Once a job: what it reads, its rerun key, and what is wrong with what it made before, which is said and made again."""
+    seen = stages.look(CONFIG, stage, names)
+    if workflow.is_main_process and not workflow.touch:
+        forced = [one for one in seen.findings if is_forced(one)]
+        if forced:
+            outputs = [str(file) for file in stages.get(stage).outputs(*names)]
+            workflow.dag.forcefiles.update(outputs)
+            console.REASONS[outputs[0]] = "; ".join(map(str, forced))
+        for finding in seen.findings:
+            if finding.kind != "stale" or finding not in forced:
+                say_finding(finding)
+    return seen
+
+
+def is_forced(finding):
+    """Whether what was found reruns the job: not where nobody knows how it was made, nor where `--rerun-triggers` says otherwise."""
+    triggers = {trigger.name for trigger in workflow.rerun_triggers}
+    return finding.kind == "altered" or (finding.kind == "stale" and "PARAMS" in triggers)
+
+
+SAID_FINDINGS = []
+
+
+def say_finding(finding):
+    """A line for each of the first; `verify` names them all."""
+    SAID_FINDINGS.append(finding)
+    if len(SAID_FINDINGS) <= console.SHOWN:
+        logger.warning(f"{finding.kind.upper()}: {finding}")
+    elif len(SAID_FINDINGS) == console.SHOWN + 1:
+        logger.warning("and more: `python -m medbench verify` names them all")
+
+
 def get_rerun_key(stage):
     """Function for `params`: the text that must stay equal for a finished job to stay finished."""
-    return quickly(lambda wildcards: clearly(lambda: cli.rerun_key(CONFIG, stage, get_names(stage, wildcards))))
+    return quickly(lambda wildcards: clearly(lambda: look(stage, get_names(stage, wildcards)).rerun_key))
 
 
 def get_handed(stage):
@@ -157,18 +191,28 @@ def get_inputs(stage):
 
     def inputs(wildcards):
         declared, names = stages.get(stage), get_names(stage, wildcards)
+        found = look(stage, names).inputs
+        if not NOW:
+            return found
         params = declared.params(CONFIG, *names)
-        if NOW and "cells" in params._fields:
-            params = params._replace(cells=tuple(CELLS))
-        found = declared.inputs(params, *names)
-        return [file for file in found if file.exists() or is_made(file)] if NOW else found
+        if "cells" in params._fields:
+            found = declared.inputs(params._replace(cells=tuple(CELLS)), *names)
+        return [file for file in found if file.exists() or is_made(file)]
 
     return quickly(lambda wildcards: clearly(lambda: inputs(wildcards)))
 
 
 def is_made(file):
     """Whether `now` makes a file itself: all that follows from predictions."""
-    return file.parts[1] in ("scores", "duplicates", "intervals", "gaps", "overlap")
+    return file.parts[1] in ("scores", "duplicates", "intervals", "gaps", "overlap", "report")
+
+
+if NOW and workflow.is_main_process:  # no rule makes again what cells were made from, but what is wrong with it is said
+    for made_by, its_names in stages.jobs(RUN, [cell._asdict() for cell in CELLS]):
+        its_output = stages.get(made_by).outputs(*its_names)[0]
+        if its_output.exists() and not is_made(its_output):
+            for finding in clearly(lambda: stages.look(CONFIG, made_by, its_names)).findings:
+                say_finding(finding)
 
 
 def get_outputs(stage):
