@@ -98,11 +98,14 @@ def altered(output: Path) -> Finding | None:
     record = read(paths.record_of(output))
     if record is None or "outputs" not in record:
         return Finding("unrecorded", output, UNRECORDED)
-    own = {name: then for name, then in record["outputs"].items() if Path(name).is_relative_to(output)}
-    return next(_altered([output], own, False), None)
+    return next(
+        _altered([output], {name: then for name, then in record["outputs"].items() if Path(name).is_relative_to(output)}, False), None
+    )
 
 
 def _altered(outputs: Sequence[Path], recorded: Mapping[str, Mapping[str, Any]], exact: bool) -> Iterator[Finding]:
+    if not any(Path(name).is_relative_to(outputs[0]) for name in recorded):
+        yield Finding("altered", outputs[0], "lies beside the run record of another job")
     for name, then in recorded.items():
         path = Path(name)
         if not path.is_file():

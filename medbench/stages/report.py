@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from medbench import paths, stages, tasks
+from medbench import paths, stages
 from medbench.config import Config
 from medbench.errors import MedbenchError
 from medbench.jobs import partial
@@ -23,14 +23,10 @@ def params(config: Config, run: str) -> Params:
 
 def inputs(params: Params, run: str) -> list[Path]:
     """Everything of the run."""
-    cells = [
-        file
-        for cell in params.cells
-        for file in (*tasks.read_by_interval(params.datasets[cell.dataset].task, *cell), paths.intervals(*cell))
-    ]
+    intervals = [paths.intervals(*cell) for cell in params.cells]
     datasets = dict.fromkeys(cell.dataset for cell in params.cells)
     data = [file for dataset in datasets for file in (*paths.data(dataset), paths.duplicates(dataset))]
-    return [*cells, *data, *paths.gaps(run), paths.overlap(run)]
+    return [*intervals, *data, *paths.gaps(run), paths.overlap(run)]
 
 
 def run(params: Params, run: str) -> None:

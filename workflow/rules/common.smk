@@ -207,14 +207,6 @@ def is_made(file):
     return file.parts[1] in ("scores", "duplicates", "intervals", "gaps", "overlap", "report")
 
 
-if NOW and workflow.is_main_process:  # no rule makes again what cells were made from, but what is wrong with it is said
-    for made_by, its_names in stages.jobs(RUN, [cell._asdict() for cell in CELLS]):
-        its_output = stages.get(made_by).outputs(*its_names)[0]
-        if its_output.exists() and not is_made(its_output):
-            for finding in clearly(lambda: stages.look(CONFIG, made_by, its_names)).findings:
-                say_finding(finding)
-
-
 def get_outputs(stage):
     """For `output`: what the stage says that a job writes, with wildcards for its names."""
     declared = stages.get(stage)
@@ -240,6 +232,14 @@ def clearly(action):
         raise WorkflowError(f"ERROR: {error}") from None
     except KeyError as error:
         raise WorkflowError(f"ERROR: {error} stands in no registry; see {', '.join(CONFIG.run.registries.model_dump().values())}") from None
+
+
+if NOW and workflow.is_main_process:  # no rule makes again what cells were made from, but what is wrong with it is said
+    for made_by, its_names in stages.jobs(RUN, [cell._asdict() for cell in CELLS]):
+        its_output = stages.get(made_by).outputs(*its_names)[0]
+        if its_output.exists() and not is_made(its_output):
+            for finding in clearly(lambda: stages.look(CONFIG, made_by, its_names)).findings:
+                say_finding(finding)
 
 
 def get_needs(stage, wildcards):
