@@ -4,8 +4,8 @@
 which an undisturbed run made before. It is disturbed once (`KILLS`, `FAULTS`), ends as it ends, and is run again by the same
 command. It is good when the rerun succeeds, every Parquet table has the undisturbed run's bytes, and every job that Snakemake
 had recorded as finished kept its run record, and no unfinished work is left over. Images are loaded by threads, so the processes that can
-be killed are Snakemake and its jobs. Nano downloads nothing; in place of a corrupted download, the weights of a mini model are
-cut off. A token is planted and looked for in all that the runs leave.
+be killed are Snakemake and its jobs. Nano downloads nothing; in place of a corrupted download, a finished file is
+altered. A token is planted and looked for in all that the runs leave.
 """
 
 import argparse
@@ -189,17 +189,45 @@ def cut_partial_file(folder: Path, snakemake: "subprocess.Popen[bytes]", moment:
     return "ended before a training kept a state"
 
 
-def cut_weights(folder: Path, snakemake: "subprocess.Popen[bytes]", moment: float) -> str:
-    """Cut a mini model's weights off before any job reads them; the error must name the folder, and its remedy is followed."""
-    snakemake.kill()
-    snakemake.wait()
-    weights = folder / "results/models/nano-clip/model.safetensors"
-    os.truncate(weights, weights.stat().st_size // 2)
-    code, said = run(folder), (folder / "logs/console.txt").read_text()
-    if not code or "results/models/nano-clip: the weights cannot be read safely" not in said:
-        raise SystemExit(f"weights that are cut off went unnoticed:\n{said[-3000:]}")
-    shutil.rmtree(weights.parent)
-    return "cut model.safetensors of nano-clip in half; it was named as unreadable; removed"
+def end(snakemake: "subprocess.Popen[bytes]", moment: float) -> None:
+    """Kill Snakemake, and with it its jobs, at a moment."""
+    try:
+        snakemake.wait(moment)
+    except subprocess.TimeoutExpired:
+        snakemake.kill()
+        snakemake.wait()
+        time.sleep(1)  # the kernel kills the jobs
+
+
+def alter_result(folder: Path, snakemake: "subprocess.Popen[bytes]", moment: float) -> str:
+    """Flip a bit of a finished file, or cut it: a table, weights, a mini model. The next start must find it by its run record."""
+    end(snakemake, moment)
+    rng = random.Random(moment)
+    written = [name for text in records(folder).values() for name in json.loads(text)["outputs"]]
+    name = rng.choice(sorted(name for name in written if name.endswith((".parquet", ".safetensors"))))
+    data = bytearray((folder / name).read_bytes())
+    if cut := rng.random() < 0.5:
+        data = data[: len(data) // 2]
+    else:
+        data[rng.randrange(len(data))] ^= 1
+    (folder / name).write_bytes(data)
+    return f"killed Snakemake and {'cut' if cut else 'flipped a bit of'} {name}"
+
+
+def forget(folder: Path, snakemake: "subprocess.Popen[bytes]", moment: float) -> str:
+    """Take away what Snakemake knows of finished jobs: their run records know it too."""
+    end(snakemake, moment)
+    shutil.rmtree(folder / ".snakemake/metadata")
+    return "killed Snakemake and removed its metadata"
+
+
+def empty_state(folder: Path, snakemake: "subprocess.Popen[bytes]", moment: float) -> str:
+    """Empty the resolved configurations, as a power cut may leave files that were not on the disk yet."""
+    end(snakemake, moment)
+    emptied = sorted((folder / "results/.config").glob("*.json"))
+    for file in emptied:
+        file.write_bytes(b"")
+    return f"killed Snakemake and emptied {len(emptied)} resolved configurations"
 
 
 def fill_disk(folder: Path, snakemake: "subprocess.Popen[bytes]", moment: float) -> str:
@@ -254,7 +282,7 @@ def mount(*arguments: str) -> None:
 
 
 KILLS = [kill("any"), kill("job"), kill("Snakemake")]
-FAULTS = [cut_partial_file, fill_disk, read_only, cut_weights]
+FAULTS = [cut_partial_file, fill_disk, read_only, alter_result, forget, empty_state]
 
 
 def play(whole: Undisturbed, folder: Path, disturb: Disturbance, moment: float) -> str:
@@ -266,7 +294,7 @@ def play(whole: Undisturbed, folder: Path, disturb: Disturbance, moment: float) 
     if code:
         raise SystemExit(f"{what}: the rerun failed ({code}):\n{(folder / 'logs/console.txt').read_text()[-4000:]}")
     after = records(folder)
-    twice = sorted(job for job, text in kept.items() if after.get(job) != text and disturb is not cut_weights)
+    twice = sorted(job for job, text in kept.items() if after.get(job) != text and disturb is not alter_result)
     made = tables(folder)
     differ = sorted(name for name in made.keys() | whole.tables.keys() if made.get(name) != whole.tables.get(name))
     found = [str(file) for file in leaks(folder)]

@@ -1,4 +1,4 @@
-"""Rounds of the campaign: a training killed and its state cut off, a job killed, anything killed; each looks for the planted token."""
+"""Rounds of the campaign: a training killed and its state cut off; jobs killed, results altered, state lost; each looks for the token."""
 
 import json
 import os
@@ -16,6 +16,9 @@ from tests.conftest import Clone
         pytest.param(campaign.cut_partial_file, "cut training.pt", id="cut"),
         pytest.param(campaign.kill("job"), "killed ", id="job", marks=pytest.mark.full),
         pytest.param(campaign.kill("any"), "killed ", id="any", marks=pytest.mark.full),
+        pytest.param(campaign.alter_result, "killed Snakemake and ", id="altered", marks=pytest.mark.full),
+        pytest.param(campaign.forget, "removed its metadata", id="forgotten", marks=pytest.mark.full),
+        pytest.param(campaign.empty_state, "resolved configurations", id="emptied", marks=pytest.mark.full),
     ],
 )
 def test_a_disturbed_run_loses_nothing_and_does_nothing_twice(
