@@ -26,6 +26,7 @@ from typing import NamedTuple
 import yaml
 
 from medbench import config, paths, stages
+from medbench.jobs import digests
 from medbench.jobs import records as run_records
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -131,9 +132,13 @@ def make_bare(folder: Path, clone: Path, todo: list[Job], configfiles: tuple[str
     for job in todo:
         rules.setdefault(job.rule, []).append(job)
     (folder / "jobs.json").write_text(json.dumps({rule: {"/".join(job.names): job.inputs for job in own} for rule, own in rules.items()}))
-    page = next(job.outputs[0] for job in rules["report"])
+    targets = [job.outputs[0] for job in (*rules["report"], *rules["predict"])]
     constraints = ", ".join(f"{key}={paths.SLUG.pattern!r}" for key in ("dataset", "model", "mode", "run"))
-    parts = ["import json\nJOBS = json.load(open('jobs.json'))", f"wildcard_constraints: {constraints}", f"rule all:\n    input: {page!r}"]
+    parts = [
+        "import json\nJOBS = json.load(open('jobs.json'))",
+        f"wildcard_constraints: {constraints}",
+        f"rule all:\n    input: {targets!r}",
+    ]
     for rule, own in rules.items():
         size = round(mean(len(stages.look(loaded, rule, job.names).rerun_key) for job in own[:SAMPLE]))
         parts.append(
@@ -156,21 +161,36 @@ def _flagged(path: Path) -> str:
     return repr(str(path)) if path.suffix else f"directory({str(path)!r})"
 
 
-def finish(folder: Path, todo: list[Job], options: tuple[str, ...], records: bool) -> None:
-    """Make every output, empty and of one age, and Snakemake's metadata of it; with `records` run records of the usual size too."""
-    text = json.dumps({"versions": run_records.versions(), "modules": sorted(sys.modules)[:60]})
+def finish(folder: Path, todo: list[Job], options: tuple[str, ...], loaded: config.Config | None) -> None:
+    """Make every output, empty and of one age, and Snakemake's metadata of it; with a configuration run records as jobs write them too."""
     for name in (name for job in todo for name in job.outputs):
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch() if file.suffix else file.mkdir(exist_ok=True)  # a folder of weights, of figures
         os.utime(file, (1.7e9, 1.7e9))
-        if records:
-            paths.run_record(file).write_text(text)
+    for job in todo if loaded else ():
+        paths.run_record(folder / job.outputs[0]).write_text(run_record(folder, job, loaded))
     snakefile = folder / "Snakefile"
     own = snakefile.read_text()
     snakefile.write_text(own + RECORDING)
     snakemake(folder, *options)
     snakefile.write_text(own)
+
+
+def run_record(folder: Path, job: Job, loaded: config.Config | None) -> str:
+    """As long as a real one, and in agreement with the files that are there."""
+    declared = stages.get(job.rule)
+    params = declared.params(loaded, *job.names)
+    record = {
+        "stage": job.rule,
+        "names": job.names,
+        "params": json.loads(declared.fingerprint(params)),
+        "versions": run_records.versions(),
+        "modules": sorted(sys.modules)[:60],
+        "outputs": {name: {"sha256": "0" * 64, "stamp": digests.stamp(folder / name)} for name in job.outputs if Path(name).suffix},
+        "inputs": {name: "0" * 64 for name in job.inputs if Path(name).suffix},
+    }
+    return json.dumps(record, indent=1, sort_keys=True)
 
 
 def compare(what: str, clone: Path, bare: Path, options: tuple[str, ...], rounds: int, finished: bool) -> list[Job]:
@@ -204,8 +224,9 @@ def measure(grid: str, rounds: int, finished: bool) -> None:
         todo = compare("dry run", clone, bare, options, rounds, False)
         print(f"  {len(todo) + 1} jobs, {sum(len(job.inputs) for job in todo)} inputs", flush=True)
         if finished:
+            loaded = config.from_files([clone / "config/config.yaml", *(clone / name for name in options[1:])], clone)
             for folder, own in ((clone, options), (bare, ())):
-                finish(folder, todo, own, folder == clone)
+                finish(folder, todo, own, loaded if folder == clone else None)
             compare("dry run, all finished", clone, bare, options, rounds, True)
 
 

@@ -7,14 +7,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from medbench import paths, stages
 from medbench.command import add_config_options, read_config
 from medbench.errors import MedbenchError
-from medbench.jobs import devices, digests, files, integrity, process, records, rerun, warm
+from medbench.jobs import devices, digests, files, process, records, rerun, warm
 from medbench.jobs.stage import Stage
 from medbench.stages import STAGES
 from medbench.verbs import VERBS
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from medbench import config as configuration
 
 TRACKED = False  # what is decided here reaches a job by its parameters
+Look: TypeAlias = Callable[[str, tuple[str, ...]], stages.Look]
 KEPT_SECONDS = 90 * 24 * 3600.0  # resolved configurations: a queue may hold a job for weeks
 
 
@@ -55,17 +56,10 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def stale(config: "configuration.Config", cells: Iterable[tuple[str, str, str]]) -> list[str]:
+def stale(cells: Iterable[tuple[str, str, str]], look: Look) -> list[str]:
     """Of finished cells, those whose predictions were made with other library versions than the installed ones: `cell: changes`."""
-    found = []
-    for cell in cells:
-        if (record := integrity.read(paths.run_record(paths.predictions(*cell)))) is None:  # most of a large grid, at its first start
-            continue
-        predict = stages.get("predict")
-        made = records.made(record, predict.code(predict.params(config, *cell)))
-        if changes := [f"{name} {version} -> {made.now[name]}" for name, version in made.then.items() if version != made.now[name]]:
-            found.append(f"{'/'.join(cell)}: {', '.join(changes)}")
-    return found
+    recorded = [tuple(cell) for cell in cells if paths.run_record(paths.predictions(*cell)).exists()]
+    return [f"{'/'.join(cell)}: {', '.join(changes)}" for cell in recorded if (changes := look("predict", cell).upgraded)]
 
 
 def summary(config: "configuration.Config", cells: Iterable[tuple[str, str, str]]) -> str:
@@ -118,10 +112,13 @@ def unpinned(config: "configuration.Config") -> list[str]:
     return found
 
 
-def warnings(config: "configuration.Config", cells: Sequence[tuple[str, str, str]], now: bool) -> list[str]:
-    """What the start of a run should say: cells made with other library versions; not for `now`, what cannot run yet or is not pinned."""
+def warnings(config: "configuration.Config", cells: Sequence[tuple[str, str, str]], now: bool, look: Look) -> list[str]:
+    """What the start of a run should say: cells made with other library versions; not for `now`, what cannot run yet or is not pinned.
+
+    `look`: `stages.look` at a job of this configuration.
+    """
     found = []
-    if not config.run.rerun_on_versions and (changed := stale(config, cells)):
+    if not config.run.rerun_on_versions and (changed := stale(cells, look)):
         which = f"{len(changed)} of {len(cells)} cells were made with other library versions ({changed[0]})"
         found.append(f"STALE: {which}; with `rerun_on_versions: true` they run again")
     if now:

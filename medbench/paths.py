@@ -5,6 +5,7 @@ The functions take names or Snakemake's wildcards (`"{dataset}"`), so rules and 
 
 import os
 import re
+from functools import cache
 from pathlib import Path
 
 TRACKED = False  # where a file lies is no result
@@ -143,15 +144,17 @@ def run_record(table: Path) -> Path:
     return table.with_name(table.name.removesuffix(".parquet").removesuffix(".json").removesuffix(".safetensors") + ".run.json")
 
 
-def record_of(file: Path) -> Path:
+def record_of(file: Path | str) -> Path:
     """Run record of the job that wrote a file of the results: it lies beside the main output of that job."""
-    parts = file.parts
-    if parts[:2] == (RESULTS.name, "data"):
-        return run_record(data(parts[2])[0])
-    if parts[:2] == (RESULTS.name, "adapters"):
-        return run_record(adapter_files(*parts[2:5])[0])
-    if parts[:2] == (RESULTS.name, "models"):
-        return run_record(model_folder(parts[2]))
-    if parts[:2] == (RESULTS.name, "gaps"):
-        return run_record(gaps(parts[2])[0])
-    return run_record(file)
+    _, kind, *names = str(file).split("/")
+    of_folder = {"data": 1, "adapters": 3, "models": 1, "gaps": 1}  # jobs with several outputs: how many names choose one
+    return _record_of(kind, *names[: of_folder[kind]]) if kind in of_folder else run_record(Path(file))
+
+
+@cache
+def _record_of(kind: str, *names: str) -> Path:
+    if kind == "data":
+        return run_record(data(*names)[0])
+    if kind == "adapters":
+        return run_record(adapter_files(*names)[0])
+    return run_record(gaps(*names)[0] if kind == "gaps" else model_folder(*names))

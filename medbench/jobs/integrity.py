@@ -16,6 +16,7 @@ from medbench.errors import MedbenchError
 from medbench.jobs import digests
 
 TRACKED = False  # compares results, and is no part of one
+_LONG = ("modules",)  # thousands of records may be in memory
 UNRECORDED = "has no run record with its digest: how it was made is not known"
 
 
@@ -140,27 +141,29 @@ def _change(name: str, old: Any, new: Any) -> str:
 
 
 def read(record: Path) -> dict[str, Any] | None:
-    """A run record; None where there is none that can be read."""
+    """A run record, but for what only people read; None where there is none that can be read."""
     try:
-        found = json.loads(record.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _recorded(file: str) -> dict[str, Any] | None:
-    """What the record of the job that made a file says of it: `sha256`, `stamp`."""
-    record = paths.record_of(Path(file))
-    try:
-        return _outputs(record, os.stat(record).st_mtime_ns).get(file)
+        return _read(record, os.stat(record).st_mtime_ns)
     except OSError:
         return None
 
 
-@lru_cache(maxsize=1024)
-def _outputs(record: Path, written: int) -> dict[str, dict[str, Any]]:
-    """Those of a record; `written`: its time, so that another one is read anew."""
-    return dict((read(record) or {}).get("outputs", {}))
+@lru_cache(maxsize=4096)
+def _read(record: Path, written: int) -> dict[str, Any] | None:
+    """`written`: its time, so that another one is read anew."""
+    try:
+        found = json.loads(record.read_bytes())
+    except ValueError:
+        return None
+    return {name: value for name, value in found.items() if name not in _LONG} if isinstance(found, dict) else None
+
+
+def _recorded(file: str) -> dict[str, Any] | None:
+    """What the record of the job that made a file says of it: `sha256`, `stamp`."""
+    if not file.startswith(f"{paths.RESULTS}/"):
+        return None
+    entry: dict[str, Any] | None = ((read(paths.record_of(file)) or {}).get("outputs") or {}).get(file)
+    return entry
 
 
 def _files(places: Iterable[Path]) -> Iterator[Path]:

@@ -47,11 +47,15 @@ def jobs(run: str, cells: Iterable[Mapping[str, str]]) -> Iterator[tuple[str, tu
 
 
 class Look(NamedTuple):
-    """A job as the start of a workflow sees it: what it reads, its rerun key, and what is wrong with what it made before."""
+    """A job as the start of a workflow sees it: what it reads, its rerun key, and what is wrong with what it made before.
+
+    `upgraded`: libraries of which it would use another version than it did, `name then -> now`.
+    """
 
     inputs: list[Path]
     rerun_key: str
     findings: tuple[integrity.Finding, ...]
+    upgraded: tuple[str, ...]
 
 
 def look(config: "Config", stage: str, names: tuple[str, ...], exact: bool = False) -> Look:
@@ -67,4 +71,5 @@ def look(config: "Config", stage: str, names: tuple[str, ...], exact: bool = Fal
     fingerprint = declared.fingerprint(params)
     versions = made.now if config.run.rerun_on_versions else made.then
     findings = tuple(integrity.inspect(outputs, record, fingerprint, exact))
-    return Look(declared.inputs(params, *names), f"{fingerprint} {digests.canonical(versions)}", findings)
+    upgraded = tuple(f"{name} {version} -> {made.now[name]}" for name, version in made.then.items() if version != made.now[name])
+    return Look(declared.inputs(params, *names), f"{fingerprint} {digests.canonical(versions)}", findings, upgraded)

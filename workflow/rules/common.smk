@@ -46,9 +46,15 @@ if NOW:
         sys.exit(f"ERROR: no cell of run {RUN} exists yet; run `snakemake --cores all` first")
 
 
+@functools.cache
+def look(stage, names):
+    """Once a job and start."""
+    return stages.look(CONFIG, stage, names)
+
+
 if workflow.is_main_process:  # once a start, not in each job of a cluster
     logger.info(cli.summary(CONFIG, CELLS))
-    for line in cli.warnings(CONFIG, CELLS, NOW):
+    for line in cli.warnings(CONFIG, CELLS, NOW, look):
         logger.warning(line)
 
 
@@ -137,9 +143,9 @@ def require_cell(cell):
 
 
 @functools.cache
-def look(stage, names):
-    """Once a job: what it reads, its rerun key, and what is wrong with what it made before, which is said and made again."""
-    seen = stages.look(CONFIG, stage, names)
+def examine(stage, names):
+    """Once a job: what is wrong with what it made before is said, and made again."""
+    seen = look(stage, names)
     if workflow.is_main_process and not workflow.touch:
         forced = [one for one in seen.findings if is_forced(one)]
         if forced:
@@ -149,7 +155,6 @@ def look(stage, names):
         for finding in seen.findings:
             if finding.kind != "stale" or finding not in forced:
                 say_finding(finding)
-    return seen
 
 
 def is_forced(finding):
@@ -191,6 +196,7 @@ def get_inputs(stage):
 
     def inputs(wildcards):
         declared, names = stages.get(stage), get_names(stage, wildcards)
+        examine(stage, names)
         found = look(stage, names).inputs
         if not NOW:
             return found
@@ -238,7 +244,7 @@ if NOW and workflow.is_main_process:  # no rule makes again what cells were made
     for made_by, its_names in stages.jobs(RUN, [cell._asdict() for cell in CELLS]):
         its_output = stages.get(made_by).outputs(*its_names)[0]
         if its_output.exists() and not is_made(its_output):
-            for finding in clearly(lambda: stages.look(CONFIG, made_by, its_names)).findings:
+            for finding in clearly(lambda: look(made_by, its_names)).findings:
                 say_finding(finding)
 
 
