@@ -493,8 +493,14 @@ def dump(config: Config) -> dict[str, Any]:
 
 
 def from_resolved(path: Path) -> Config:
-    """The configuration that a start of the workflow wrote with `dump`."""
-    parts = json.loads(path.read_text(encoding="utf-8"))
+    """The configuration that a start of the workflow wrote with `dump`, under its digest. Raises MedbenchError for another text."""
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        raise MedbenchError(path, "is gone", "give the same command again: every start writes it") from None
+    if digests.digest(text) != path.stem:
+        raise MedbenchError(path, "was changed or cut after this start wrote it", "give the same command again: every start writes it anew")
+    parts = json.loads(text)
     return Config(
         Run.model_validate(parts["run"]),
         {slug: Model.model_validate(entry) for slug, entry in parts["models"].items()},

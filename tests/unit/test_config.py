@@ -183,12 +183,11 @@ def test_second_file_replaces_lists(tmp_path: Path) -> None:
     assert (loaded.run.statistics.n_resamples, loaded.run.statistics.level) == (500, 0.9)
 
 
-def test_resolved_configuration_reads_back_equal(tmp_path: Path) -> None:
-    import json
-
+def test_resolved_configuration_reads_back_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     loaded = config.load(RUN, ROOT)
     path = tmp_path / "resolved.json"
-    path.write_text(json.dumps(config.dump(loaded)))
+    path = cli.write_resolved(loaded)
     assert config.from_resolved(path) == loaded
 
 
