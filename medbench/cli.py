@@ -58,6 +58,13 @@ def _refused(error: MedbenchError) -> int:
     return 2
 
 
+def require_plain(path: Path, marks: str = "{}") -> None:
+    """Raise MedbenchError for a path that Snakemake takes for a pattern, or `marks` break otherwise."""
+    if mark := next((mark for mark in marks if mark in str(path)), None):
+        meaning = "the beginning or end of a wildcard" if mark in "{}" else "the end of a path"
+        raise MedbenchError(path, f"`{mark}` in its name is taken for {meaning}", "rename the file or folder, or move it")
+
+
 def rerun_key(config: "configuration.Config", stage: str, names: tuple[str, ...]) -> str:
     """The text that must stay equal for a finished job to stay finished: parameters, code and library versions.
 

@@ -30,6 +30,7 @@ envvars:
 
 
 try:
+    cli.require_plain(BASE, "{}" + os.pathsep)  # the clone stands in search paths of jobs
     if workflow.is_main_process:
         exclusive.enter(workflow.output_settings.dryrun, stages.STAGES)
     CONFIG = configuration.load(config, BASE, "run configuration")
@@ -161,6 +162,8 @@ def get_inputs(stage):
         if NOW and "cells" in params._fields:
             params = params._replace(cells=tuple(CELLS))
         found = declared.inputs(params, *names)
+        for file in found:
+            cli.require_plain(file)
         return [file for file in found if file.exists() or is_made(file)] if NOW else found
 
     return quickly(lambda wildcards: clearly(lambda: inputs(wildcards)))
