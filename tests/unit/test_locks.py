@@ -67,6 +67,7 @@ def tries(program: str, folder: Path, number: int | None, host: str = "", call: 
 
 @pytest.mark.parametrize("number", ABSENT)
 def test_a_disk_without_locks_keeps_two_starts_apart_and_a_killed_one_holds_nothing(tmp_path: Path, number: int) -> None:
+    assert tries(ENTER, tmp_path, None) == "in", "while the disk had locks: the file stays"
     with running(ENTER, tmp_path, number) as first:
         assert f"another Snakemake (process {first}) works in this folder; wait for it" in tries(ENTER, tmp_path, number)
     assert tries(ENTER, tmp_path, number) == "in"
@@ -75,6 +76,7 @@ def test_a_disk_without_locks_keeps_two_starts_apart_and_a_killed_one_holds_noth
 
 @pytest.mark.parametrize("number", ABSENT)
 def test_a_disk_without_locks_keeps_two_jobs_apart_and_a_killed_one_holds_nothing(tmp_path: Path, number: int) -> None:
+    (tmp_path / "held.lock").touch()  # as a killed one leaves it
     with running(HOLD, tmp_path, number) as first:
         assert tries(HOLD, tmp_path, number).startswith(f"held: process {first} (embed d/m) works on embed d/m; wait for it")
     assert tries(HOLD, tmp_path, number) == "in"
