@@ -1,5 +1,6 @@
 """`python -m medbench`."""
 
+import contextlib
 import gc
 import os
 import socket
@@ -17,6 +18,7 @@ elif (done := warm.hand_over()) is not None:
 from medbench.cli import main  # noqa: E402 (a process that has handed its job over needs none of it)
 
 code = warm.finish(main, waits) if waits else main()
-sys.stdout.flush()
-sys.stderr.flush()
+with contextlib.suppress(OSError):  # the disk of the log is full, and the exit code says it
+    sys.stdout.flush()
+    sys.stderr.flush()
 os._exit(code)  # all files are closed; taking torch apart object by object would take as long as a third of its start

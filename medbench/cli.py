@@ -1,7 +1,7 @@
 """The command line: one verb a stage, named like its rule. `python -m medbench <stage> --help` runs any of them by hand."""
 
 import argparse
-import errno
+import contextlib
 import importlib
 import json
 import os
@@ -45,15 +45,25 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except MedbenchError as error:
-        print(f"ERROR: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return _refused(error)
+    except Exception as error:
+        if (line := files.trouble(error, paths.RESULTS)) is None:
             raise
-        where, found = error.filename or paths.RESULTS, os.strerror(error.errno)
-        print(f"ERROR: {where}: {found}; make room or make it writable and run again: finished batches are kept", file=sys.stderr)
-        return 2
+        return _refused(line)
     return 0
+
+
+def _refused(error: MedbenchError) -> int:
+    with contextlib.suppress(OSError):  # the log may lie on the full disk too: the exit code says it then
+        print(f"ERROR: {error}", file=sys.stderr, flush=True)
+    return 2
+
+
+def require_plain(path: Path, marks: str = "{}") -> None:
+    """Raise MedbenchError for a path that Snakemake takes for a pattern, or `marks` break otherwise."""
+    if mark := next((mark for mark in marks if mark in str(path)), None):
+        meaning = "the beginning or end of a wildcard" if mark in "{}" else "the end of a path"
+        raise MedbenchError(path, f"`{mark}` in its name is taken for {meaning}", "rename the file or folder, or move it")
 
 
 def stale(cells: Iterable[tuple[str, str, str]], look: Look) -> list[str]:
@@ -220,12 +230,14 @@ def write_resolved(config: "configuration.Config", reads_only: bool = False) -> 
     path = paths.RESULTS / ".config" / f"{digests.digest(text)}.json"
     if reads_only:
         return path
-    if path.exists():
-        path.touch()
-    else:
-        with files.atomic(path) as aside:
-            aside.write_text(text, encoding="utf-8")
-    for left in path.parent.glob("*.json"):
-        if time.time() - left.stat().st_mtime > KEPT_SECONDS:
-            left.unlink(missing_ok=True)
+    with files.written(path):
+        if path.is_file() and path.read_bytes() == text.encode():
+            path.touch()
+        else:  # none yet, or one that a power cut or an editor left
+            with files.atomic(path) as aside:
+                aside.write_text(text, encoding="utf-8")
+        for left in path.parent.glob("*.json"):
+            with contextlib.suppress(FileNotFoundError):  # another start was faster
+                if time.time() - left.stat().st_mtime > KEPT_SECONDS:
+                    left.unlink()
     return path

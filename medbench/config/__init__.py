@@ -5,11 +5,12 @@ selects from it by lists. Everything under `about` is for people: it is shown, a
 """
 
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import yaml
@@ -17,23 +18,37 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from medbench import paths, tasks
 from medbench.errors import MedbenchError
-from medbench.jobs import digests
+from medbench.jobs import addresses, digests, files, limits
+from medbench.jobs.addresses import VARIABLE
 
 TRACKED = False  # what is decided here reaches a job by its parameters
 
 Kind = Literal["contrastive", "generative", "remote", "baseline"]
-VARIABLE = re.compile(r"\$\{(\w+)\}")
 _PACKAGE = Path(__file__).parents[1]
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
-Slug = Annotated[str, AfterValidator(paths.slug)]
+def _slug(name: str) -> str:
+    if len(name) > limits.NAME:
+        raise ValueError(f"a name has at most {limits.NAME} characters, not {len(name)}")
+    return paths.slug(name)
+
+
+def _inside(path: str) -> str:
+    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        raise ValueError("must lie inside the folder of the data set")
+    return path
+
+
+Slug = Annotated[str, AfterValidator(_slug)]
+Inside = Annotated[str, AfterValidator(_inside)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Strict(BaseModel):
-    """Unknown keys are errors; values do not change after loading."""
+    """Unknown keys are errors, and so are infinite numbers; values do not change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 # --- modes: named recipes -------------------------------------------------------------------------------------------
@@ -250,18 +265,18 @@ class Hub(Strict):
     repo: str
     revision: str | None = None  # a commit; null: the newest at the first fetch, which its record names
     patterns: tuple[str, ...] = Field(("*",), min_length=1)
-    unpack: dict[str, str] = {}  # archive -> folder
+    unpack: dict[str, Inside] = {}  # archive -> folder
 
 
 class RemoteFile(Strict):
     """One file by its address."""
 
-    url: str
-    name: str
+    url: str  # `${VARIABLE}` is expanded for the request alone: a key or password is written so
+    name: Inside
     checksum: str | None = Field(None, pattern="(md5|sha256):[0-9a-f]+")
     enforce: bool = True  # false: a checksum from a secondary source, whose difference is only said
     bytes: int | None = Field(None, ge=1)
-    unpack: str | None = None  # folder
+    unpack: Inside | None = None  # folder
 
 
 class Addresses(Strict):
@@ -331,8 +346,8 @@ def layouts() -> tuple[str, ...]:
 class Statistics(Strict):
     """Bootstrap and tests (DESIGN.md, "Statistics")."""
 
-    n_resamples: int = Field(1000, ge=100)  # intervals
-    n_test_resamples: int = Field(10_000, ge=100)  # p values, primary metric only
+    n_resamples: int = Field(1000, ge=100, le=limits.RESAMPLES)  # intervals
+    n_test_resamples: int = Field(10_000, ge=100, le=limits.RESAMPLES)  # p values, primary metric only
     level: float = Field(0.95, gt=0.5, lt=1)
     bca: bool = False
     margin: float = Field(0.02, gt=0)  # equivalence margin, in the metric's unit
@@ -466,17 +481,18 @@ def load(run: Mapping[str, Any], root: Path, source: str = "configuration") -> C
 
     Raises MedbenchError: one line that names file, key, the value found and the remedy.
     """
+    _check_values(run, source)
     try:
         checked = Run.model_validate(dict(run))
     except ValidationError as error:
         raise one_line(source, error) from None
-    files = checked.registries
+    places = checked.registries
     config = Config(
         checked,
-        _registry(root / files.models, files.models, "model", Model),
-        _registry(root / files.datasets, files.datasets, "data set", Dataset),
-        _registry(root / files.modes, files.modes, "mode", _ModeEntry),
-        _asking(root / files.templates, files.templates),
+        _registry(root / places.models, places.models, "model", Model),
+        _registry(root / places.datasets, places.datasets, "data set", Dataset),
+        _registry(root / places.modes, places.modes, "mode", _ModeEntry),
+        _asking(root / places.templates, places.templates),
         {},
     )
     _check_selection(config, source)
@@ -493,8 +509,14 @@ def dump(config: Config) -> dict[str, Any]:
 
 
 def from_resolved(path: Path) -> Config:
-    """The configuration that a start of the workflow wrote with `dump`."""
-    parts = json.loads(path.read_text(encoding="utf-8"))
+    """The configuration that a start of the workflow wrote with `dump`, under its digest. Raises MedbenchError for another text."""
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        raise MedbenchError(path, "is gone", "give the same command again: every start writes it") from None
+    if digests.digest(text) != path.stem:
+        raise MedbenchError(path, "was changed or cut after this start wrote it", "give the same command again: every start writes it anew")
+    parts = json.loads(text)
     return Config(
         Run.model_validate(parts["run"]),
         {slug: Model.model_validate(entry) for slug, entry in parts["models"].items()},
@@ -515,16 +537,89 @@ def from_files(paths: list[Path], root: Path) -> Config:
 
 
 def read_yaml(path: Path, name: str) -> dict[str, Any]:
-    """A YAML mapping; duplicate keys are errors, since the later one would silently win."""
+    """A YAML mapping; duplicate keys are errors, since the later one would silently win. Raises MedbenchError, also beyond limits."""
+    if not path.exists():
+        raise MedbenchError(name, "the file does not exist", "give an existing path")
+    if not path.is_file():  # a folder, or a pipe that nobody writes to
+        raise MedbenchError(name, "is no file", "give an existing path")
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
-    except FileNotFoundError:
-        raise MedbenchError(name, "the file does not exist", "give an existing path") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MedbenchError(name, f"not readable as YAML: {' '.join(str(error).split())}", "fix it") from None
+        with files.written(path), path.open("rb") as stream:
+            text = stream.read(limits.CONFIG_CHARACTERS + 1).decode("utf-8")
+        _check_events(text, name)
+        data = yaml.load(text, Loader=_UniqueKeys)
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:  # of YAML's own types: a date without a month
+        found = " ".join(str(error).split())[: limits.QUOTED]
+        raise MedbenchError(name, f"not readable as YAML: {found}", "fix it") from None
     if not isinstance(data, dict):
         raise MedbenchError(name, f"holds {type(data).__name__}, not a mapping", "see config/config.yaml")
+    _check_values(data, name)
     return data
+
+
+def _check_events(text: str, name: str) -> None:
+    """Raise MedbenchError for YAML that is nested too deeply or, its aliases written out, too large: before anything is made of it."""
+    anchors, opened, sizes = [""], [0], dict[str, int]()  # of what is not closed yet: its anchor, its size so far; anchor -> size
+    for event in yaml.parse(text, Loader=_UniqueKeys):
+        anchor, size = getattr(event, "anchor", None) or "", limits.CONFIG_VALUE
+        if isinstance(event, yaml.CollectionStartEvent):
+            anchors.append(anchor)
+            opened.append(size)
+            _require_depth(len(opened) - 1, name)
+            continue
+        if isinstance(event, yaml.AliasEvent):
+            if anchor in anchors:
+                raise MedbenchError(name, f"its alias *{anchor} stands inside of what it stands for", "write it out")
+            size = sizes.get(anchor, size)
+        elif isinstance(event, yaml.ScalarEvent):
+            size += len(event.value)
+            sizes[anchor] = size
+        elif isinstance(event, yaml.CollectionEndEvent):
+            size = opened.pop()
+            sizes[anchors.pop()] = size
+        else:
+            continue
+        opened[-1] += size
+        _require_size(opened[-1], name)
+
+
+def _check_values(data: Mapping[Any, Any], name: str) -> None:
+    """Raise MedbenchError for values that no configuration needs and that would end in a traceback or on the screen later."""
+    waiting: list[tuple[Any, str, int]] = [(data, "", 0)]
+    size = 0
+    while waiting:
+        value, key, depth = waiting.pop()
+        size += limits.CONFIG_VALUE + (len(value) if isinstance(value, str) else 0)
+        _require_size(size, name)
+        _require_depth(depth, name)
+        if isinstance(value, Mapping):
+            waiting += [(one, key, depth + 1) for one in value]
+            waiting += [(one, f"{key}.{str(word)[:40]}".strip("."), depth + 1) for word, one in value.items()]
+        elif isinstance(value, list | tuple):
+            waiting += [(one, key, depth + 1) for one in value]
+        elif isinstance(value, str) and (wrong := _CONTROL.search(value)):
+            raise MedbenchError(name, f"{key}: holds the control character {wrong[0]!r}", "remove it")
+        elif isinstance(value, str) and (secret := addresses.credentials(value)):
+            found = f"{key}: an address holds {secret}, and configurations are copied into results"
+            raise MedbenchError(name, found, "write it as ${NAME}, and export NAME=<its value> where you start")
+        elif isinstance(value, int) and value.bit_length() > limits.INTEGER_BITS:
+            raise MedbenchError(name, f"{key}: a number of {value.bit_length()} bits", f"give one of at most {limits.INTEGER_BITS}")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise MedbenchError(name, f"{key}: {value} is no finite number", "give one")
+        elif not isinstance(value, str | int | float | None):
+            raise MedbenchError(name, f"{key}: holds a {type(value).__name__}", "give text, a number, a list or a mapping; quote a date")
+
+
+def _require_depth(depth: int, name: str) -> None:
+    if depth > limits.CONFIG_DEPTH:
+        raise MedbenchError(name, f"is nested more than {limits.CONFIG_DEPTH} levels deep", "write it flatter")
+
+
+def _require_size(size: int, name: str) -> None:
+    if size > limits.CONFIG_CHARACTERS:
+        found = (
+            f"holds more than {limits.CONFIG_CHARACTERS} characters, with its aliases written out and {limits.CONFIG_VALUE} for each value"
+        )
+        raise MedbenchError(name, found, "use fewer aliases, or several files")
 
 
 def is_fetched(entry: Dataset) -> bool:
@@ -574,9 +669,11 @@ class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignor
             node.checked = True
             merge = "tag:yaml.org,2002:merge"
             keys = ["<<" if key.tag == merge else self.construct_object(key, deep=True) for key, _ in node.value]
+            seen = set()
             for key in keys:
-                if keys.count(key) > 1:
+                if key in seen:  # one that is no text, number or date is refused by its type here
                     raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", node.start_mark)
+                seen.add(key)
         super().flatten_mapping(node)
 
 
@@ -584,8 +681,11 @@ def _registry(path: Path, name: str, word: str, schema: type[Any]) -> dict[str, 
     entries: dict[str, Any] = {}
     for slug, value in read_yaml(path, name).items():
         where = f"{name}: {word} {slug}"
-        if not isinstance(slug, str) or not paths.SLUG.fullmatch(slug) or ".." in slug:
-            raise MedbenchError(where, "invalid name", "use lower-case letters, digits, dots and dashes")
+        try:
+            _slug(slug if isinstance(slug, str) else "")
+        except ValueError:
+            remedy = f"use lower-case letters, digits, dots and dashes, at most {limits.NAME}"
+            raise MedbenchError(where[: limits.QUOTED], "invalid name", remedy) from None
         try:
             if schema is _ModeEntry:
                 entries[slug] = _ModeEntry.model_validate({"entry": value}).entry
@@ -669,13 +769,17 @@ def one_line(where: str, error: ValidationError) -> MedbenchError:
     message = first["msg"].removeprefix("Value error, ")
     found = f"{key}: {message}" if key else message
     if first["type"] == "extra_forbidden":
-        found = f"unknown key {key!r} (value {first['input']!r})"
+        found = f"unknown key {key!r} (value {_short(first['input'])})"
     elif first["type"] == "missing":
         found = f"key {key!r} is missing"
     elif "input" in first and key:
-        found += f" (found {first['input']!r})"
+        found += f" (found {_short(first['input'])})"
     more = error.error_count() - 1
     return MedbenchError(where, found + (f", and {more} more" if more else ""), "see config/schema.json")
+
+
+def _short(value: object) -> str:
+    return text if len(text := repr(value)) <= limits.QUOTED else f"{text[: limits.QUOTED]}..."
 
 
 def schema() -> str:

@@ -6,10 +6,12 @@ by the records that Snakemake hands to any logger (`snakemake_interface_logger_p
 """
 
 import ast
+import errno
 import json
 import logging
 import os
 import re
+import shutil
 import sys
 import threading
 import time
@@ -237,7 +239,17 @@ def error_of(log: Path | None, unknown: str) -> tuple[str, str]:
     expected = [line for line in lines if line.startswith("ERROR: ")]
     if expected:
         return expected[-1], ""
+    if not lines and log is not None and _is_full(log):
+        return f"ERROR: {log}: {os.strerror(errno.ENOSPC)}; make room and run again", ""
     return (lines[-1] if lines else unknown), "\n".join(lines[-30:])
+
+
+def _is_full(log: Path) -> bool:
+    """Whether a job could not even say that its disk is full."""
+    try:
+        return shutil.disk_usage(log.parent).free == 0
+    except OSError:
+        return False
 
 
 def _whole(logs: Iterable[str]) -> str:

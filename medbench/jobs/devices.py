@@ -4,10 +4,12 @@ Who may use which device is the user's word (`CUDA_VISIBLE_DEVICES`) or the sche
 no other job of the same user on the same host has. Only this module reads or sets `CUDA_VISIBLE_DEVICES`.
 """
 
+import contextlib
 import os
 import random
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -19,14 +21,14 @@ from medbench.errors import MedbenchError
 
 if TYPE_CHECKING:
     import torch
-    from filelock import FileLock
+
 
 TRACKED = False  # which device is taken decides no result
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 POLL_SECONDS = 0.5
+_OWN = "set TMPDIR to a folder of your own, and run again"
 _LINE = re.compile(r"GPU (\d+): .*\(UUID: (GPU-[^)]+)\)|\s+MIG .*\(UUID: (MIG-[^)]+)\)")
-_held: list["FileLock"] = []  # until this process ends
 
 
 class Device(NamedTuple):
@@ -96,20 +98,21 @@ def _wait(devices: list[Device], n: int, job: str) -> list[Device]:
 
 def _try(devices: list[Device], n: int, job: str) -> list[Device]:
     """As many as are wanted, or none."""
-    from filelock import FileLock, Timeout  # with asyncio, which most jobs need not
+    from medbench.jobs.locks import Busy, Lock  # with asyncio, which most jobs need not
 
     taken: list[Device] = []
-    locks: list[FileLock] = []
+    locks: list[Lock] = []
     for device in devices:
-        lock = FileLock(folder() / f"{job}-{re.sub(r'[^A-Za-z0-9.-]', '_', device.name)}.lock")
+        lock = Lock(folder() / f"{job}-{re.sub(r'[^A-Za-z0-9.-]', '_', device.name)}.lock")
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
+            lock.acquire()
+        except Busy:
             continue
         taken.append(device)
         locks.append(lock)
         if len(taken) == n:
-            _held.extend(locks)
+            for held in locks:
+                held.hold()
             return taken
     for lock in locks:
         lock.release()
@@ -117,11 +120,20 @@ def _try(devices: list[Device], n: int, job: str) -> list[Device]:
 
 
 def folder() -> Path:
-    """Where the locks of this user on this host lie. Raises MedbenchError where somebody else made a folder of that name."""
-    path = Path(tempfile.gettempdir(), f"medbench-devices-{os.getuid()}")
-    path.mkdir(mode=0o700, exist_ok=True)
-    if path.is_symlink() or path.stat().st_uid != os.getuid():
-        raise MedbenchError(path, "belongs to another user", "remove it, or set TMPDIR to a folder of your own")
+    """Where the locks of this user on this host lie. Raises MedbenchError where something else has that name."""
+    try:
+        path = Path(tempfile.gettempdir(), f"medbench-devices-{os.getuid()}")
+    except FileNotFoundError as error:  # none that can be written
+        raise MedbenchError("GPUs", f"their locks find no place ({error.strerror})", f"make room, or {_OWN}") from None
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    entry = path.lstat()
+    if not stat.S_ISDIR(entry.st_mode):
+        raise MedbenchError(path, "is no folder", f"remove it, or {_OWN}")
+    if entry.st_uid != os.getuid():
+        raise MedbenchError(path, f"belongs to another user ({entry.st_uid})", f"have it removed, or {_OWN}")
+    if stat.S_IMODE(entry.st_mode) != 0o700:  # not to be written by its owner, or to be locked by others
+        path.chmod(0o700)
     return path
 
 

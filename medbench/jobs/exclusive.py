@@ -1,7 +1,7 @@
-"""One Snakemake a folder: a lock that the kernel gives up when its process dies, so what a killed one left is known to be stale.
+"""One Snakemake a folder: a lock that a start holds for its life, so what a killed one left is known to be stale.
 
 Snakemake's own locks are files that a kill leaves behind. Here a start holds `.snakemake/medbench.lock` for its life; a later
-start that gets it knows that no Snakemake works in the folder, and clears the others' files.
+start that gets it knows that no Snakemake works in the folder, and clears the others' files. What another host left it never clears.
 """
 
 import os
@@ -11,47 +11,33 @@ from itertools import pairwise
 from pathlib import Path
 
 import psutil
-from filelock import FileLock, Timeout
 
 from medbench.errors import MedbenchError
-from medbench.jobs import warm
+from medbench.jobs import files, warm
+from medbench.jobs.locks import Busy, Lock
 
 TRACKED = False  # decides no result
 
 FOLDER = Path(".snakemake")
 SECONDS = 2.0
-"""What a look at the lock by another process (a dry run clears stale locks too), and a job that is being killed, may take."""
+"""What `unlock` by another process, or a job that is being killed, may take."""
 _READS_ONLY = frozenset((
     "--lint", "--list", "--list-rules", "-l", "--list-target-rules", "--lt", "--list-changes", "--lc", "--list-input-changes", "--li",
     "--list-params-changes", "--lp", "--list-untracked", "--lu", "--summary", "-S", "--detailed-summary", "-D", "--dag", "--rulegraph",
     "--filegraph", "--d3dag", "--report", "--archive", "--print-compilation",
 ))  # fmt: skip
-_held: list[FileLock] = []  # until this process ends
 
 
 def enter(dry_run: bool, stages: Collection[str]) -> None:
     """Called while the Snakefile is read, in the main process: hold the working directory, and clear what a killed start left.
 
-    `stages`: verbs of jobs. A command that executes nothing holds nothing and may run beside a live one. Raises MedbenchError naming the
-    process that works here.
+    `stages`: verbs of jobs. A command that executes nothing holds and clears nothing, and may run beside a live one. Raises MedbenchError
+    naming the process that works here, and its host where that is another one.
     """
-    if "--nolock" in _options():
+    if "--nolock" in _options() or only_reads(dry_run):
         return
-    reads_only = only_reads(dry_run)
-    try:
-        lock = _acquire()
-    except MedbenchError:
-        if reads_only:
-            return
-        raise
-    if not reads_only:
-        _held.append(lock)
-        _owner().write_text(str(os.getpid()))
-    try:
-        _clear(stages)
-    finally:
-        if reads_only:
-            lock.release()
+    _acquire().hold()
+    _clear(stages)
 
 
 def only_reads(dry_run: bool) -> bool:
@@ -77,20 +63,15 @@ def unlock(stages: Collection[str]) -> list[Path]:
         lock.release()
 
 
-def _acquire() -> FileLock:
-    FOLDER.mkdir(exist_ok=True)
-    lock = FileLock(FOLDER / "medbench.lock")
+def _acquire() -> Lock:
+    lock = Lock(FOLDER / "medbench.lock", across_hosts=True)
     try:
-        lock.acquire(timeout=SECONDS, poll_interval=0.05)
-    except Timeout:
-        owner = _owner().read_text() if _owner().exists() else "unknown"
-        found = f"another Snakemake (process {owner}) works in this folder"
-        raise MedbenchError(Path.cwd(), found, "wait for it, or end it, and run again") from None
+        with files.written(FOLDER):
+            files.make_folder(FOLDER)
+            lock.acquire(SECONDS)
+    except Busy as busy:
+        raise MedbenchError(Path.cwd(), f"another Snakemake ({busy}) works in this folder", busy.remedy) from None
     return lock
-
-
-def _owner() -> Path:
-    return FOLDER / "medbench.pid"
 
 
 def _clear(stages: Collection[str]) -> list[Path]:

@@ -18,7 +18,7 @@ import requests
 from huggingface_hub import HfApi, RepoFile, constants
 
 from medbench.errors import Interrupted, MedbenchError
-from medbench.jobs import files, network
+from medbench.jobs import addresses, files, network
 from medbench.jobs.archives import marker, unpack
 from medbench.jobs.progress import track
 
@@ -79,12 +79,13 @@ def _from_network(source: dict[str, Any], folder: Path, revision: str | None, wh
 
 
 def _remembered(folder: Path, source: dict[str, Any]) -> Fetched | None:
-    """What an earlier fetch of the same files found, whatever became of `results/`."""
+    """What an earlier fetch of the same files found, whatever became of `results/`; None where its note cannot be read."""
     try:
         found = json.loads((folder / MEMORY).read_text(encoding="utf-8"))
         same = (found["repo"], found["patterns"]) == (source["repo"], list(source["patterns"]))
-        return Fetched(found["revision"], found["files"]) if same and source["revision"] in (None, found["revision"]) else None
-    except (OSError, ValueError, KeyError):
+        digests = {str(name): None if digest is None else str(digest) for name, digest in found["files"].items()}
+        return Fetched(found["revision"], digests) if same and source["revision"] in (None, found["revision"]) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -147,7 +148,7 @@ def download(url: str, path: Path, checksum: str | None, size: int | None, where
         pooch.retrieve(url, checksum if enforce else None, path.name, path.parent, downloader=resumed)
     except ValueError as error:  # pooch removes the file
         raise MedbenchError(
-            where, f"{path.name} arrived damaged, and is removed ({' '.join(str(error).split())[:200]})", "run again"
+            where, f"{path.name} arrived damaged, and is removed ({addresses.masked(error, url)[:200]})", "run again"
         ) from None
     if checksum and not enforce and not matches(path, checksum):
         print(f"WARNING: {where}: {path.name} is not {checksum}: it may be a newer version", file=sys.stderr)
@@ -166,7 +167,7 @@ def _complete(url: str, part: Path, where: str) -> None:
             progressed = part.exists() and part.stat().st_size > before
             failures, waited = (0, WAIT_SECONDS) if progressed else (failures + 1, waited * 2)
             if failures >= ATTEMPTS:
-                found = f"{part.stem}: the download broke off ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
+                found = f"{part.stem}: the download broke off ({type(error).__name__}: {addresses.masked(error, url)[:120]})"
                 raise Interrupted(where, found, "run again: what has arrived is kept") from None
             time.sleep(waited)
 
@@ -174,7 +175,8 @@ def _complete(url: str, part: Path, where: str) -> None:
 def _continue(url: str, part: Path, where: str) -> None:
     """Append what is missing. Raises a ConnectionError when the server ends early."""
     begun = part.stat().st_size if part.exists() else 0
-    with requests.get(url, headers={"Range": f"bytes={begun}-"} if begun else {}, stream=True, timeout=TIMEOUT_SECONDS) as answer:
+    address = addresses.expanded(url, where)
+    with requests.get(address, headers={"Range": f"bytes={begun}-"} if begun else {}, stream=True, timeout=TIMEOUT_SECONDS) as answer:
         if answer.status_code == requests.codes.requested_range_not_satisfiable and _total(answer) == begun:
             return  # it was whole already
         if answer.status_code in (401, 403, 404, 410):

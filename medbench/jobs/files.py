@@ -1,31 +1,173 @@
-"""Files that appear whole or not at all, and where downloads lie."""
+"""Files that appear whole or not at all and stay through a power cut, what a disk refuses in one line, and where downloads lie."""
 
+import errno
 import os
+import re
+import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from medbench.errors import Interrupted, MedbenchError
+
 TRACKED = False  # how a file reaches the disk decides no result
+
+_REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room and run again"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "let this user read and write it, and run again"),
+    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENXIO, errno.ENODEV), "check its disk, and run again"),
+    **dict.fromkeys((errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP), "put it on a disk that has this, and run again"),
+    **dict.fromkeys((errno.ENAMETOOLONG, errno.ELOOP), "give it another name, and run again"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "allow more open files (`ulimit -n`), and run again"),
+    errno.EFBIG: "allow larger files (`ulimit -f`), or take another disk, and run again",
+}
+_NUMBER = re.compile(r"(?:os error|\[Errno) (\d+)[)\]]")  # as polars and safetensors have it, and a folder's copy
+_TORCH = "inline_container.cc"  # where torch writes: it says that it failed, not why
+
+
+def trouble(error: BaseException, path: object, kept: str = "") -> Interrupted | None:
+    """What a disk refused, raised by whatever library, as one line; None for any other error.
+
+    `path`: the file, where the error names none. `kept`: what the next try need not do again.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and (found := _NUMBER.search(str(error))):
+        number = int(found[1])
+    if number not in _REMEDIES:
+        return None
+    named = error.filename if isinstance(error, OSError) else None
+    return Interrupted(named or path, os.strerror(number), _REMEDIES[number] + (f": {kept}" if kept else ""))
+
+
+@contextmanager
+def written(path: Path, kept: str = "") -> Iterator[None]:
+    """Around whatever writes to `path`, a file or folder. Raises Interrupted for what its disk refuses."""
+    try:
+        yield
+    except Exception as error:
+        if line := trouble(error, path, kept) or (_torch_trouble(error, path, kept) if _TORCH in str(error) else None):
+            raise line from None
+        raise
+
+
+def _torch_trouble(error: Exception, path: Path, kept: str) -> Interrupted | None:
+    """Why torch could not write, by writing one block more."""
+    try:
+        with path.with_name(f".{path.name}.{os.getpid()}.probe").open("wb") as probe:
+            try:
+                probe.write(bytes(2**20))
+                probe.flush()
+            finally:
+                Path(probe.name).unlink()
+    except OSError as found:
+        return trouble(found, path, kept)
+    return None
+
+
+def make_folder(path: Path) -> None:
+    """A folder with those above it. Raises MedbenchError where a file, or a link to what is not there, has its name."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        place = Path(error.filename)
+        found = f"is a link to {os.readlink(place)}, which is not there" if place.is_symlink() else "is in the place of a folder"
+        raise MedbenchError(place, found, "mount its disk, or remove it, and run again") from None
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """A place beside `path` to write to: what is there at the end appears under its name in one step, after an error nothing does.
 
-    What processes of this host that were killed left at such a place goes too.
+    It is on the disk before it has the name, so that a power cut leaves no empty file. Raises Interrupted for what the disk refuses.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    asides = f".{path.name}.{socket.gethostname()}."
-    for left in path.parent.glob(f"{asides}*.partial"):
-        if not _lives(int(left.name.removeprefix(asides).removesuffix(".partial"))):
-            left.unlink(missing_ok=True)
-    aside = path.with_name(f"{asides}{os.getpid()}.partial")
+    with written(path):
+        aside = _aside(path)
+        try:
+            yield aside
+            _sync(aside)
+            aside.replace(path)
+            _sync(path.parent)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+def publish(folder: Path, targets: Sequence[Path]) -> None:
+    """Move files and folders that lie finished in `folder` under their final names, on whatever disk these are.
+
+    Nothing old goes before all of the new is on the disk of its target. The last target stands for all: its old one goes first, and the
+    new one comes last. Raises Interrupted for what a disk refuses.
+    """
+    asides = dict[Path, Path]()
     try:
-        yield aside
-        aside.replace(path)
+        for target in targets:
+            with written(target):
+                asides[target] = _aside(target)
+                _bring(folder / target.name, asides[target])
+        _remove(targets[-1])
+        for target, aside in asides.items():
+            with written(target):
+                _remove(target)
+                aside.rename(target)
+        for parent in {target.parent for target in targets}:
+            _sync(parent)
     finally:
-        aside.unlink(missing_ok=True)
+        for aside in asides.values():
+            _remove(aside)
+
+
+def _sync(path: Path) -> None:
+    """Have the content of a file, or the names in a folder, on the disk and not only in memory."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):  # a disk that has nothing to do for it
+            raise
+    finally:
+        os.close(handle)
+
+
+def _sync_all(path: Path) -> None:
+    """The same for a file, or for a folder with all below it."""
+    for one in (*path.rglob("*"), path):
+        _sync(one)
+
+
+def _bring(source: Path, aside: Path) -> None:
+    """Move to where the target's disk is, by a copy where that is another one."""
+    _sync_all(source)
+    try:
+        source.rename(aside)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.copytree(source, aside) if source.is_dir() else shutil.copy2(source, aside)
+        _sync_all(aside)
+
+
+def _aside(path: Path) -> Path:
+    """A free name beside `path`, in a folder that is there. What processes of this host that were killed left at such a place goes."""
+    make_folder(path.parent)
+    begin = f".{path.name}.{socket.gethostname()}."
+    for left in path.parent.glob(f"{_quoted(begin)}*.partial"):
+        process = left.name.removeprefix(begin).removesuffix(".partial")
+        if process.isdigit() and not _lives(int(process)):
+            _remove(left)
+    aside = path.with_name(f"{begin}{os.getpid()}.partial")
+    _remove(aside)
+    return aside
+
+
+def _quoted(name: str) -> str:
+    return re.sub(r"([*?[])", r"[\1]", name)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _lives(process: int) -> bool:

@@ -17,6 +17,7 @@ from huggingface_hub.errors import (
 )
 
 from medbench.errors import Interrupted, MedbenchError
+from medbench.jobs.addresses import masked
 
 TRACKED = False  # how an error is worded is no result
 
@@ -67,4 +68,4 @@ def errors(repo: str, revision: str | None, kind: Kind) -> Iterator[None]:
 
 
 def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    return masked(error)[:200]

@@ -2,8 +2,8 @@
 
 A job works in `results/.partial/<digest>/`; the digest covers its stage, names, parameters, code and the size and time of change
 of every input file. Size and time, not content: Snakemake reruns a job by the same signs, and reading a large table once more
-before each start would cost more than what is saved. A file lock, which the kernel gives up when its process dies in any way,
-keeps two processes apart. What a job got done stays when it is killed, and goes when it succeeds or fails for good.
+before each start would cost more than what is saved. A lock keeps two processes apart (medbench.jobs.locks). What a job got done stays
+when it is killed, and goes when it succeeds or fails for good.
 """
 
 import hashlib
@@ -19,11 +19,10 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-from filelock import FileLock, Timeout
 
 from medbench import paths
 from medbench.errors import Interrupted, MedbenchError
-from medbench.jobs import digests, files
+from medbench.jobs import digests, files, locks
 from medbench.jobs.microbatching import Microbatching
 
 TRACKED = False  # where and how far a job is decides no result
@@ -98,7 +97,7 @@ class Work:
         self.folder = folder
         self.found: dict[str, Any] = {}  # more facts for the run record
         self._fits = folder / "fits.json"
-        self.microbatching = Microbatching(json.loads(self._fits.read_text()) if self._fits.exists() else None, self._record)
+        self.microbatching = Microbatching(self._read(), self._record)
 
     def journal(self) -> Journal:
         """What was computed so far, batch by batch."""
@@ -107,6 +106,14 @@ class Work:
     def facts(self) -> dict[str, Any]:
         """For the run record: what the job found, and how many samples fitted at once, where not a whole batch did."""
         return self.found if self.microbatching.size is None else {**self.found, "samples_at_once": self.microbatching.size}
+
+    def _read(self) -> int | None:
+        """What was found to fit; None where nothing was, or nothing that can be read."""
+        try:
+            size = json.loads(self._fits.read_bytes())
+        except (OSError, ValueError):
+            return None
+        return size if type(size) is int and size > 0 else None
 
     def _record(self, size: int) -> None:
         with files.atomic(self._fits) as aside:
@@ -120,7 +127,7 @@ def work(stage: str, names: tuple[str, ...], fingerprint: str, inputs: Iterable[
     Raises MedbenchError when another process is at it.
     """
     key = digests.digest(digests.canonical([FORMAT, stage, names, fingerprint, [_stamp(path) for path in inputs]]))
-    with hold(paths.partial(key), f"{stage} {'/'.join(names)}") as folder:
+    with hold(paths.partial(key), f"{stage} {'/'.join(names)}", "finished batches are kept") as folder:
         yield Work(folder)
 
 
@@ -131,26 +138,42 @@ def _stamp(path: Path) -> list[Any]:
 
 
 @contextmanager
-def hold(folder: Path, job: str) -> Iterator[Path]:
-    """A folder for this process alone: removed at the end and after an error that another try would meet again, else kept."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock, owner = FileLock(_lock(folder)), folder / "owner"
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        by = owner.read_text() if owner.exists() else "another process"
-        raise MedbenchError(folder, f"{by} works on {job}", "wait for it, or end it, and run again") from None
-    try:
-        folder.mkdir(exist_ok=True)
-        owner.write_text(f"process {os.getpid()} ({job})")
-        yield folder
-        _remove(folder)
-    except MedbenchError as error:
-        if not isinstance(error, Interrupted):
-            _remove(folder)
-        raise
-    finally:
-        lock.release()
+def hold(folder: Path, job: str, kept: str = "") -> Iterator[Path]:
+    """A folder for this process alone: removed at the end and after an error that another try would meet again, else kept.
+
+    Raises MedbenchError when another process has it, Interrupted for what its disk refuses; `kept`: what of it the next try uses, in words.
+    """
+    files.make_folder(folder.parent)
+    lock, done = locks.Lock(_lock(folder), job), False
+    with files.written(folder, kept):
+        try:
+            lock.acquire()
+        except locks.Busy as busy:
+            raise MedbenchError(folder, f"{busy} works on {job}", busy.remedy) from None
+        try:
+            folder.mkdir(exist_ok=True)
+            yield folder
+            done = True
+        except MedbenchError as error:
+            done = not isinstance(error, Interrupted)
+            raise
+        finally:
+            if done:
+                shutil.rmtree(folder, ignore_errors=True)
+            lock.release(remove=done)
+
+
+@contextmanager
+def anew(name: str, job: str) -> Iterator[Path]:
+    """An empty folder for this process alone, and nothing of it at the end: for a job that begins anew at every try."""
+    with hold(paths.partial(name), job) as held:
+        folder = held / "made"
+        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class Removed(NamedTuple):
@@ -164,26 +187,21 @@ class Removed(NamedTuple):
 def clean() -> list[Removed]:
     """Remove the unfinished work that no live process holds."""
     removed = []
-    for lock_file in sorted({_lock(folder) for folder in paths.partial("").glob("*")}):
-        folder, lock = lock_file.with_suffix(""), FileLock(lock_file)
+    for name in sorted({path.name.removesuffix(".lock").removesuffix(".owner") for path in paths.partial("").glob("*")}):
+        folder = paths.partial(name)
+        lock = locks.Lock(_lock(folder), "clean")
+        owner = locks.read(lock.note)
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
+            lock.acquire()
+        except locks.Busy:
             continue
         if folder.is_dir():
             size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-            owner = folder / "owner"
-            removed.append(Removed(folder, owner.read_text() if owner.exists() else "unknown", size))
-        _remove(folder)
-        lock.release()
+            removed.append(Removed(folder, str(owner or "unknown"), size))
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.release(remove=True)
     return removed
 
 
 def _lock(folder: Path) -> Path:
-    return folder if folder.suffix == ".lock" else folder.with_name(f"{folder.name}.lock")
-
-
-def _remove(folder: Path) -> None:
-    """Whoever opened the lock's file meanwhile sees by its link count that it guards nothing any more."""
-    shutil.rmtree(folder, ignore_errors=True)
-    _lock(folder).unlink(missing_ok=True)
+    return folder.with_name(f"{folder.name}.lock")

@@ -1,14 +1,13 @@
 """Adapt a model to a data set: train what the mode's recipe says on train and val, certify it, save it."""
 
 import importlib
-import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from medbench import paths, tasks
 from medbench.config import Config, needs, recipe, recipe_kind, sources
 from medbench.errors import MedbenchError
-from medbench.jobs import integrity, partial, process, records, seeding
+from medbench.jobs import files, integrity, partial, process, records, seeding
 from medbench.jobs.stage import Needs, Stage
 from medbench.models import loading
 
@@ -79,7 +78,7 @@ def run(params: Params, dataset: str, model: str, mode: str, work: partial.Work)
     certificate.require(adapted.certificate)
     weights = adapted.base or records.recorded_weights(paths.embeddings(dataset, model))
     certificate.write(adapted.certificate, work.folder / "certificate.json", weights, integrity.of_folder(adapted.weights))
-    _publish(work.folder, *paths.adapter_files(*names))
+    files.publish(work.folder, [*reversed(paths.adapter_files(*names))])  # the certificate last: without it the cell is not finished
     trained = sum(tensor.size for tensor in adapted.certificate.evidence.tensors)
     facts = {**work.facts(), "parameters_trained": trained, "weights": weights}
     return {**facts, **({"left_out": len(left_out)} if params.leak_free else {})}
@@ -134,15 +133,6 @@ def _diagnosis_job(params: Params, dataset: str, model: str, mode: str, work: pa
         work=work,
         prompts=params.prompts,
     )
-
-
-def _publish(folder: Path, certificate: Path, weights: Path) -> None:
-    """Put both in place whole, the certificate last: without it the cell is not finished, whatever a kill leaves of older weights."""
-    certificate.unlink(missing_ok=True)
-    shutil.rmtree(weights, ignore_errors=True)  # an older result, or the empty folder that Snakemake made
-    weights.parent.mkdir(parents=True, exist_ok=True)
-    (folder / weights.name).rename(weights)
-    (folder / certificate.name).replace(certificate)
 
 
 def _needs(config: Config, dataset: str, model: str, mode: str) -> Needs:

@@ -1,9 +1,7 @@
 """prepare: official files or drawn phantoms -> checked tables, every image once, and a data card. All or nothing."""
 
 import json
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +13,7 @@ from medbench.datasets import ingest, layouts
 from medbench.datasets.card import Prepared, Validation, card
 from medbench.datasets.rows import Drop, Reader, Row, check_splits, chosen_groups, drawn
 from medbench.errors import MedbenchError
-from medbench.jobs import digests, partial, process
+from medbench.jobs import digests, files, partial, process
 from medbench.jobs.stage import Needs, Stage
 
 
@@ -84,7 +82,7 @@ def run(params: Params, dataset: str) -> None:
     """Write `paths.data(dataset)`. Raises MedbenchError for what is wrong with the files; then nothing is written."""
     source, layout, options = _source(params, dataset), layouts.load_layout(params.layout), _options(params, dataset)
     reader = Reader(source, params.max_drops, params.allow_group_overlap, params.expected)
-    with _staging(dataset) as folder:
+    with partial.anew(f"prepare-{dataset}", f"prepare {dataset}") as folder:
         items = layout.items(options, source)
         if params.sample:
             items = drawn(items, chosen_groups(layout.items(options, source), params.sample, f"{params.seed}/{dataset}"))
@@ -100,8 +98,8 @@ def run(params: Params, dataset: str) -> None:
         evaluated = {image_id for split in ("val", "test") for image_id in splits[split]["image_id"]}
         if (flags := [image_id in evaluated for image_id in written.columns["image_id"]]) != written.columns["evaluated"].to_list():
             written = ingest.mark_evaluated(table, flags)
-        files = {file.name: digests.file_digest(file) for file in folder.iterdir() if file != table}
-        files = dict(sorted({**files, table.name: written.sha256}.items()))
+        sums = {file.name: digests.file_digest(file) for file in folder.iterdir() if file != table}
+        sums = dict(sorted({**sums, table.name: written.sha256}.items()))
         n_read, changes = len(rows) + len(drops), images.changes
         found = Prepared(
             dataset,
@@ -115,10 +113,10 @@ def run(params: Params, dataset: str) -> None:
             published,
             splits,
             written.columns,
-            files,
+            sums,
         )
         (folder / "card.json").write_text(json.dumps(card(found), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        _publish(folder, dataset)
+        files.publish(folder, paths.data(dataset))  # the card last: where there is a card, the tables are its own
 
 
 def _source(params: Params, dataset: str) -> layouts.Source:
@@ -218,24 +216,6 @@ def _cut(rows: list[Row], params: Params, dataset: str) -> set[str]:
 
 def _stratum(params: Params) -> str:
     return tasks.get(params.task).stratum
-
-
-@contextmanager
-def _staging(dataset: str) -> Iterator[Path]:
-    """An empty folder outside the declared outputs; what a kill left there is removed first, since reading restarts from the first row."""
-    with partial.hold(paths.partial(f"prepare-{dataset}"), f"prepare {dataset}") as held:
-        folder = held / "tables"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        yield folder
-
-
-def _publish(folder: Path, dataset: str) -> None:
-    """Move finished files into place, the card last: where there is a card, the tables are its own."""
-    paths.card(dataset).parent.mkdir(parents=True, exist_ok=True)
-    paths.card(dataset).unlink(missing_ok=True)
-    for target in paths.data(dataset):
-        (folder / target.name).replace(target)
 
 
 STAGE = Stage(

@@ -1,13 +1,12 @@
 """A mini model of the demo in hub format: copied where one comes with medbench by the same recipe, else pretrained."""
 
-import shutil
 from typing import Any, NamedTuple
 
 from medbench import paths
 from medbench.config import Config
 from medbench.demo import shipped
 from medbench.errors import MedbenchError
-from medbench.jobs import partial
+from medbench.jobs import files, partial
 from medbench.jobs.stage import Needs, Stage
 
 
@@ -41,16 +40,12 @@ def params(config: Config, model: str) -> Params:
 def run(params: Params, model: str) -> dict[str, Any]:
     """Write the folder of the model: made aside, then put in place whole. Whether it was copied."""
     target = paths.model_folder(model)
-    with partial.hold(paths.partial(f"pretrain-{model}"), f"pretrain {model}") as held:
-        aside = held / "model"
-        shutil.rmtree(aside, ignore_errors=True)
+    with partial.anew(f"pretrain-{model}", f"pretrain {model}") as folder:
         if params.files:
-            shipped.copy(model, params.files, aside)
+            shipped.copy(model, params.files, folder / target.name)
         else:
-            _train(params, model, aside)
-        shutil.rmtree(target, ignore_errors=True)  # an older result, or the empty folder that Snakemake made
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside.rename(target)
+            _train(params, model, folder / target.name)
+        files.publish(folder, [target])
     return {"shipped": params.files is not None}
 
 

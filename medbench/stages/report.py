@@ -1,12 +1,11 @@
 """Report of a run: page, figures, tables and contact sheets under results/report/{run}/."""
 
-import shutil
 from pathlib import Path
 
 from medbench import paths, stages
 from medbench.config import Config
 from medbench.errors import MedbenchError
-from medbench.jobs import partial
+from medbench.jobs import files, partial
 from medbench.jobs.stage import Needs, Stage
 from medbench.report.params import Params, collect
 
@@ -36,9 +35,7 @@ def run(params: Params, run: str) -> None:
     """
     from medbench.report import answer, cautions, export, figures, page, panels, results, sample_sheet
 
-    with partial.hold(paths.partial(f"report-{run}"), f"report {run}") as held:
-        folder = held / "report"
-        shutil.rmtree(folder, ignore_errors=True)
+    with partial.anew(f"report-{run}", f"report {run}") as folder:
         found = results.read(params, run, lambda cell: stages.way(cell._asdict()))
         warned = cautions.collect(found)
         tables = export.frames(found, warned)
@@ -55,10 +52,7 @@ def run(params: Params, run: str) -> None:
         (folder / "answer.txt").write_text(answer.text(answer.parts(found)), encoding="utf-8")
         html = page.render(found, page.Parts(gaps, heatmaps, warned, sheets, list(tables)))
         (folder / "index.html").write_text(html, encoding="utf-8")
-        for target in reversed(paths.report_files(run)):  # the page last: where there is one, the report is whole
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
-            (folder / target.name).replace(target)
+        files.publish(folder, [*reversed(paths.report_files(run))])  # the page last: where there is one, the report is whole
 
 
 STAGE = Stage(

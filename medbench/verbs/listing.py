@@ -86,8 +86,11 @@ def show_dataset(config: Config, name: str) -> str:
     text = yaml.safe_dump({name: entry.model_dump(mode="json", exclude_defaults=True)}, sort_keys=False, allow_unicode=True, width=120)
     parts = [text.rstrip(), f"on this disk: {_state(entry, name)}"]
     if paths.card(name).exists():
-        card = json.loads(paths.card(name).read_text(encoding="utf-8"))
-        del card["files"]
+        try:
+            card = json.loads(paths.card(name).read_text(encoding="utf-8"))
+            del card["files"]
+        except (ValueError, KeyError, TypeError):
+            raise MedbenchError(paths.card(name), "is no data card", "delete it and run `prepare` again") from None
         parts += [
             yaml.safe_dump({"card": card}, sort_keys=False, allow_unicode=True, width=120).rstrip(),
             f"contact sheet: {_sheet(config, name)}",

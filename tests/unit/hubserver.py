@@ -25,6 +25,7 @@ class Hub(ThreadingHTTPServer):
         self.repositories = {REPO}
         self.files: dict[str, bytes] = {}
         self.faults: dict[str, list[str]] = {}
+        self.moved: dict[str, str] = {}  # name of a plain file -> where it is now
         self.sent: Counter[str] = Counter()  # path -> bytes of bodies that were sent
         self.tokens: list[str | None] = []  # of every request
         self.asked: list[str] = []  # revisions
@@ -70,7 +71,12 @@ class Handler(BaseHTTPRequestHandler):
             self._info(match[1], match[2] or "main")
         elif match := re.fullmatch(r"/api/(?:models|datasets)/([^/]+/[^/]+)/tree/[^/]+/?", path):
             self._json([self._entry(name, data) for name, data in sorted(self.server.files.items())])
-        elif match := re.fullmatch(r"/(?:datasets/)?[^/]+/[^/]+/resolve/([^/]+)/(.+)|/files/(.+)", path):
+        elif (moved := re.fullmatch(r"/files/([^/]+)(?:/.*)?", path)) and moved[1] in self.server.moved:
+            self.send_response(302)
+            self.send_header("Location", self.server.moved[moved[1]])
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        elif match := re.fullmatch(r"/(?:datasets/)?[^/]+/[^/]+/resolve/([^/]+)/(.+)|/files/([^/]+)(?:/.*)?", path):
             self._file(match[2] or match[3], body)
         else:
             self._refuse(404, "RepoNotFound")

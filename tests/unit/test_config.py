@@ -1,5 +1,6 @@
 """Registries and runs: every mistake is one clear line."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,187 @@ def test_duplicate_keys_beside_a_merge_are_refused(tmp_path: Path, text: str, ke
         config.read_yaml(tmp_path / "x.yaml", "x.yaml")
 
 
+def bomb(kind: str) -> str:
+    """Ten aliases of ten aliases of ...: 10^9 values, by lists, by mappings, by merges, or of one long text."""
+    if kind == "text":
+        return "a: &a " + "x" * 100_000 + "\nb: [" + ", ".join(["*a"] * 10_000) + "]"
+    lines = ["a0: &a0 {k: 1}" if kind == "merges" else "a0: &a0 [x]"]
+    for level in range(1, 10):
+        before = ", ".join([f"*a{level - 1}"] * 10)
+        made = {"lists": f"[{before}]", "mappings": "{" + ", ".join(f"k{n}: *a{level - 1}" for n in range(10)) + "}"}
+        lines.append(f"a{level}: &a{level} " + made.get(kind, f"{{<<: [{before}]}}"))
+    return "\n".join(lines)
+
+
+LARGE = "holds more than 4194304 characters"
+DEEP = "is nested more than 32 levels deep"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        *((bomb(kind), LARGE) for kind in ("lists", "mappings", "merges", "text")),
+        ("a: " + "x" * 5_000_000, LARGE),
+        ("a: [" + "1," * 500_000 + "]", LARGE),
+        ("a: &a [*a]", r"its alias \*a stands inside of what it stands for"),
+        ("a: &a {b: {c: *a}}", r"its alias \*a stands inside"),
+        ("a: &a {<<: *a}", r"its alias \*a stands inside"),
+        ("a: " + "[" * 100_000, DEEP),
+        ("a: " + "{x: " * 100_000, DEEP),
+        ("\n".join(" " * n + "a:" for n in range(1_000)), DEEP),
+        ("- " * 5_000, DEEP),
+        ("seed: " + "9" * 5_000, "not readable as YAML: Exceeds the limit"),
+        ("seed: " + "9" * 4_000, "seed: a number of 132[0-9]{2} bits"),
+        ("seed: 0x" + "f" * 4_000, "seed: a number of 16000 bits"),
+        ("a: {b: [1, .nan]}", "a.b: nan is no finite number"),
+        ("a: -.inf", "a: -inf is no finite number"),
+        ("a: 1.0e+999", "a: inf is no finite number"),
+        ('a: {b: "x\\0y"}', r"a.b: holds the control character '\\x00'"),
+        ('a: "\\e[31m"', r"a: holds the control character '\\x1b'"),
+        ('"a\\0": 1', r": holds the control character '\\x00'"),
+        ("a: 2020-01-01", "a: holds a date; give text"),
+        ("a: 2020-13-45", "not readable as YAML: month must be in"),
+        ("a: !!timestamp x", "not readable as YAML"),
+        ("a: !!int x", "not readable as YAML"),
+        ("a: !!binary aGVsbG8=", "a: holds a bytes"),
+        ("a: !!set {b}", "a: holds a set"),
+        ("a: !!python/object/apply:os.system [ls]", "not readable as YAML: could not determine a constructor"),
+        ("a: !x 1", "not readable as YAML: could not determine a constructor"),
+        ("? [1, 2]\n: 3", "not readable as YAML"),
+        ("? {a: 1}\n: 3", "not readable as YAML"),
+        ("a: 1\n---\nb: 1", "not readable as YAML: expected a single document"),
+        ("a: *nowhere", "not readable as YAML: found undefined alias"),
+        ("a: [1", "not readable as YAML"),
+        ("- a", "holds list, not a mapping"),
+        ("", "holds NoneType, not a mapping"),
+        ("3", "holds int, not a mapping"),
+        ("a: 1\n1: 2\n1: 3", "not readable as YAML: duplicate key 1"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_one_line_at_once(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(MedbenchError, match=f"x.yaml: {words}") as error:
+        config.read_yaml(path, "x.yaml")
+    assert "\n" not in str(error.value) and len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("kind", ["absent", "folder", "pipe", "endless", "binary"])
+def test_what_is_no_text_file_is_one_line(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x.yaml"
+    make: dict[str, Any] = {
+        "folder": path.mkdir,
+        "pipe": lambda: os.mkfifo(path),
+        "endless": lambda: path.symlink_to("/dev/zero"),
+        "binary": lambda: path.write_bytes(b"a: \xff\xfe"),
+    }
+    make.get(kind, lambda: None)()
+    words = {"absent": "the file does not exist", "binary": "not readable as YAML: 'utf-8' codec"}
+    with pytest.raises(MedbenchError, match=f"x.yaml: {words.get(kind, 'is no file')}"):
+        config.read_yaml(path, "x.yaml")
+
+
+def test_many_keys_are_read_in_linear_time(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("\n".join(f"k{number}: 1" for number in range(60_000)))
+    assert len(config.read_yaml(tmp_path / "x.yaml", "x.yaml")) == 60_000
+
+
+def nested(levels: int) -> Any:
+    """As Snakemake, which reads runs itself, hands an alias bomb on; and one that holds itself."""
+    value: Any = ["x"]
+    for _ in range(levels):
+        value = [value] * 10
+    return value
+
+
+CYCLE: dict[str, Any] = {}
+CYCLE["itself"] = CYCLE
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"statistics": nested(9)}, LARGE),
+        ({"statistics": CYCLE}, DEEP),
+        ({"seed": 10**4000}, "seed: a number of 13288 bits"),
+        ({"seed": 2**63}, "seed: a number of 64 bits"),
+        ({"statistics": {"margin": float("inf")}}, "statistics.margin: inf is no finite number"),
+        ({"statistics": {"margin": "1e999"}}, "statistics.margin"),
+        ({"statistics": {"n_resamples": 10**12}}, "statistics.n_resamples"),
+        ({"run": "a" * 101}, "a name has at most 100 characters, not 101"),
+        ({"models": ["m" * 300]}, "a name has at most 100 characters, not 300"),
+        ({"run": "a\0b"}, "run: holds the control character"),
+        ({"models": "x" * 10_000}, "models: Input should be a valid tuple"),
+        ({"statistics": ["no"]}, "statistics"),
+        ({"registries": {"models": "config"}}, "config: is no file"),
+    ],
+)
+def test_a_run_beyond_limits_is_one_short_line(change: dict[str, Any], words: str) -> None:
+    text = complaint({**RUN, **change}, ROOT)
+    assert words in text and len(text) < 500
+
+
+def test_a_long_name_in_a_registry_is_one_short_line(tmp_path: Path) -> None:
+    text = complaint(RUN, registries(tmp_path, models={"m" * 100_000: MODEL}))
+    assert "invalid name; use lower-case letters, digits, dots and dashes, at most 100" in text and len(text) < 500
+
+
+SECRET = "Planted0Secret1Never2Appears"
+MINE = {"task": "vqa", "layout": "table", "modality": "x-ray", "specialty": "radiology"}
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        (f"https://user:{SECRET}@host/file", "a password before its host"),
+        (f"https://{SECRET}@host/file", "a password before its host"),
+        (f"ftp://user:{SECRET}@host/file", "a password before its host"),
+        (f"https://host/file?sv=2022&sig={SECRET}", "what looks like a key in its `sig`"),
+        (f"https://host/file?X-Amz-Date=1&X-Amz-Signature={SECRET}", "in its `X-Amz-Signature`"),
+        (f"https://host/file?token={SECRET}", "in its `token`"),
+        (f"https://host/file?e=1&h={SECRET}", "in its `h`"),
+        (f"https://host/file#access_token={SECRET}", "in its `access_token`"),
+        ("https://host/file?password=x", "in its `password`"),
+        ("https://user:${PW}x@host/file", "a password before its host"),
+    ],
+)
+@pytest.mark.parametrize("key", ["url", "urll", "checksum"])
+def test_credentials_in_an_address_are_refused_and_not_repeated(tmp_path: Path, url: str, words: str, key: str) -> None:
+    entry = {**MINE, "source": {"kind": "files", "files": [{"url": "https://host/x", "name": "file", key: url}]}}
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump({"mine": entry}))
+    with pytest.raises(MedbenchError) as error:
+        config.read_yaml(tmp_path / "x.yaml", "x.yaml")
+    text = str(error.value)
+    assert words in text and "write it as ${NAME}, and export NAME" in text
+    assert SECRET not in text
+    assert f"mine.source.files.{key}" in text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://host/file?download=1",
+        "https://host/a@b/file?format=original&v=2024-01-01",
+        "https://${USER_NAME}:${PW}@host/file",
+        "https://user:${PW}@host/file",
+        "https://${TOKEN}@host/file",
+        "https://host/file?sig=${SIG}",
+        "${ALL}",
+        "https://host/${KEY}/file",
+    ],
+)
+def test_addresses_without_credentials_or_with_variables_are_admitted(tmp_path: Path, url: str) -> None:
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump({"url": url}))
+    assert config.read_yaml(tmp_path / "x.yaml", "x.yaml") == {"url": url}
+
+
+@pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil"])
+def test_a_file_lands_in_the_folder_of_its_data_set(name: str) -> None:
+    for entry in ({"name": name}, {"name": "x", "unpack": name}):
+        with pytest.raises(ValueError, match="must lie inside the folder of the data set"):
+            config.RemoteFile.model_validate({"url": "https://host/x", **entry})
+
+
 def test_a_registry_with_merge_keys_is_read(tmp_path: Path) -> None:
     root = registries(tmp_path)
     with (root / "config" / "modes.yaml").open("a") as file:
@@ -183,12 +365,11 @@ def test_second_file_replaces_lists(tmp_path: Path) -> None:
     assert (loaded.run.statistics.n_resamples, loaded.run.statistics.level) == (500, 0.9)
 
 
-def test_resolved_configuration_reads_back_equal(tmp_path: Path) -> None:
-    import json
-
+def test_resolved_configuration_reads_back_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     loaded = config.load(RUN, ROOT)
     path = tmp_path / "resolved.json"
-    path.write_text(json.dumps(config.dump(loaded)))
+    path = cli.write_resolved(loaded)
     assert config.from_resolved(path) == loaded
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from medbench.errors import MedbenchError
 from medbench.jobs import devices
 
 ROOT = Path(__file__).parents[2]
@@ -19,6 +20,7 @@ GPU 2: NVIDIA A100-SXM4-40GB (UUID: GPU-cccc)
   MIG 1g.5gb      Device  1: (UUID: MIG-2222)
 """
 CLAIM = """import os, sys, time
+from medbench.errors import MedbenchError
 from medbench.jobs import devices
 devices.claim(int(sys.argv[1]))
 print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
@@ -153,3 +155,41 @@ def test_devices_are_claimed_before_torch() -> None:
     code = "import torch\nfrom medbench.jobs import devices\ndevices.claim(1)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "AssertionError: what is visible is read once" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [("foreign", "belongs to another user (4711); have it removed, or set TMPDIR"), ("file", "is no folder"), ("link", "is no folder")],
+)
+def test_what_somebody_else_made_in_the_place_of_the_locks_is_one_line(tmp_path: Path, made: str, words: str) -> None:
+    place = tmp_path / f"medbench-devices-{os.getuid()}"
+    if made == "file":
+        place.write_text("")
+    elif made == "link":
+        place.symlink_to(tmp_path / "nowhere")
+    elif os.getuid():
+        pytest.skip("only root can give a folder away")
+    else:
+        place.mkdir(mode=0o700)
+        os.chown(place, 4711, 4711)
+    with pytest.raises(MedbenchError) as error:
+        devices.claim(1)
+    assert str(error.value).startswith(f"{place}: {words}") and "\n" not in str(error.value)
+
+
+def test_a_folder_of_locks_that_others_may_open_is_closed_to_them(tmp_path: Path) -> None:
+    """Whoever can read a file can lock it, and a job would wait without end."""
+    place = tmp_path / f"medbench-devices-{os.getuid()}"
+    for mode in (0o777, 0o500):
+        place.mkdir(mode=mode, exist_ok=True)
+        place.chmod(mode)
+        assert devices.folder() == place and place.stat().st_mode & 0o777 == 0o700
+
+
+def test_no_temporary_folder_at_all_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(devices.tempfile, "gettempdir", none)
+    with pytest.raises(MedbenchError, match=r"GPUs: their locks find no place .*; make room, or set TMPDIR"):
+        devices.claim(1)

@@ -1,5 +1,6 @@
 """Official files from the hub and by address, by the real clients against a server of this machine that fails in every way."""
 
+import base64
 import hashlib
 import io
 import json
@@ -12,6 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import yaml
@@ -118,6 +120,68 @@ def test_the_record_names_what_came(hub: Hub) -> None:
     assert Path("raw/in/x.txt").read_bytes() == b"x"
 
 
+# --- credentials in addresses
+
+SECRET = "Planted0Secret1/Never2+Appears="
+PLACES = {
+    "query": "{address}/files/{name}?sv=1&sig=${{TOY_KEY}}",
+    "user": "http://user:${{TOY_KEY}}@{host}/files/{name}",
+    "path": "{address}/files/{name}/${{TOY_KEY}}",
+    "whole": "${{TOY_ADDRESS}}",
+}
+
+
+def fetched_by(url: str) -> int:
+    """`fetch` of one file by an address."""
+    about = {"task": "diagnosis", "layout": "table", "modality": "mr", "specialty": "radiology", "classes": ["a", "b"]}
+    entry = {
+        **about,
+        "prompts": {"main": {"a": ["a"], "b": ["b"]}},
+        "source": {"kind": "files", "files": [{"url": url, "name": "labels.csv"}]},
+    }
+    Path("datasets.yaml").write_text(yaml.safe_dump({"toy": entry, **nano()}))
+    Path("run.yaml").write_text(yaml.safe_dump({"registries": {"datasets": str(Path("datasets.yaml").resolve())}}))
+    return cli.main(["fetch", "toy", "--configfile", str(ROOT / "config/nano.yaml"), "run.yaml"])
+
+
+def requires_unseen(said: str) -> None:
+    """The secret stands nowhere: not on the screen, not in any file, whole or in pieces, plain or quoted."""
+    texts = [said.encode(), *(path.read_bytes() for path in Path().rglob("*") if path.is_file())]
+    for piece in (SECRET, quote(SECRET, safe=""), "Planted0Secret1", "Never2"):
+        assert not [text for text in texts if piece.encode() in text], piece
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("fault", ["none", "403", "gone", "break", "moved", "refused"])
+def test_a_key_in_an_address_stands_nowhere(
+    hub: Hub, place: str, fault: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    name = "moved.csv" if fault == "moved" else "labels.csv"
+    hub.files[name] = b"image,label,split\nx.png,a,test\n"
+    address = hub.address if fault != "refused" else "http://127.0.0.1:9"
+    if fault in ("403", "break"):
+        hub.faults[name] = [fault] * 20
+    if fault == "gone":
+        del hub.files[name]
+    hub.moved = {name: f"http://127.0.0.1:9/there?X-Amz-Signature={quote(SECRET, safe='')}"} if fault == "moved" else {}
+    whole = f"{address}/files/{name}?sig={quote(SECRET, safe='')}"
+    url = PLACES[place].format(address=address, host=address.removeprefix("http://"), name=name)
+    monkeypatch.setenv("TOY_KEY", quote(SECRET, safe="") if place in ("query", "path") else SECRET)
+    monkeypatch.setenv("TOY_ADDRESS", whole)
+    code, said = fetched_by(url), capfd.readouterr()
+    requires_unseen(said.out + said.err)
+    assert code == (0 if fault == "none" else 2), said.err
+    if fault != "none":
+        assert said.err.splitlines()[-1].startswith("ERROR: data set toy: ") and said.err.count("ERROR") == 1
+    if place == "user" and fault == "none":
+        assert base64.b64encode(f"user:{SECRET}".encode()).decode() in (hub.tokens[-1] or ""), "the server really had the password"
+
+
+def test_a_variable_of_an_address_that_is_not_set_is_one_line(hub: Hub, capfd: pytest.CaptureFixture[str]) -> None:
+    assert fetched_by("https://host/file?sig=${TOY_ABSENT}") == 2
+    assert "needs the variable TOY_ABSENT, which is not set; export TOY_ABSENT=<its value>" in capfd.readouterr().err
+
+
 # --- archives
 
 
@@ -205,7 +269,7 @@ def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing_that_looks_finished
         pytest.skip("mount is not allowed here")
     try:
         with pytest.raises(OSError, match="No space left"):
-            get(hub)
+            get(hub)  # the command line makes one line of it
         assert not Path("raw/file.bin").exists()
     finally:
         subprocess.run(["umount", "raw"], check=True)

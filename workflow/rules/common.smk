@@ -30,6 +30,7 @@ envvars:
 
 
 try:
+    cli.require_plain(BASE, "{}" + os.pathsep)  # the clone stands in search paths of jobs
     if workflow.is_main_process:
         exclusive.enter(workflow.output_settings.dryrun, stages.STAGES)
     CONFIG = configuration.load(config, BASE, "run configuration")
@@ -198,12 +199,12 @@ def get_inputs(stage):
         declared, names = stages.get(stage), get_names(stage, wildcards)
         examine(stage, names)
         found = look(stage, names).inputs
-        if not NOW:
-            return found
-        params = declared.params(CONFIG, *names)
-        if "cells" in params._fields:
+        params = declared.params(CONFIG, *names) if NOW else ()
+        if "cells" in getattr(params, "_fields", ()):
             found = declared.inputs(params._replace(cells=tuple(CELLS)), *names)
-        return [file for file in found if file.exists() or is_made(file)]
+        for file in found:
+            cli.require_plain(file)
+        return [file for file in found if file.exists() or is_made(file)] if NOW else found
 
     return quickly(lambda wildcards: clearly(lambda: inputs(wildcards)))
 
