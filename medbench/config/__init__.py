@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from medbench import paths, tasks
 from medbench.errors import MedbenchError
-from medbench.jobs import digests
+from medbench.jobs import digests, files
 
 TRACKED = False  # what is decided here reaches a job by its parameters
 
@@ -516,6 +516,8 @@ def from_files(paths: list[Path], root: Path) -> Config:
 
 def read_yaml(path: Path, name: str) -> dict[str, Any]:
     """A YAML mapping; duplicate keys are errors, since the later one would silently win."""
+    if kind := files.irregular(path):
+        raise MedbenchError(name, f"is {kind}, not a file", "give a file")
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except FileNotFoundError:

@@ -15,7 +15,7 @@ from medbench.datasets import ingest, layouts
 from medbench.datasets.card import Prepared, Validation, card
 from medbench.datasets.rows import Drop, Reader, Row, check_splits, chosen_groups, drawn
 from medbench.errors import MedbenchError
-from medbench.jobs import digests, partial, process
+from medbench.jobs import digests, files, partial, process
 from medbench.jobs.stage import Needs, Stage
 
 
@@ -77,7 +77,15 @@ def index_files(params: Params, dataset: str) -> list[Path]:
     """
     if params.fetched:
         return [paths.fetched(dataset)]
-    return layouts.load_layout(params.layout).index_files(_options(params, dataset), _source(params, dataset))
+    return _index_files(params, dataset)
+
+
+def _index_files(params: Params, dataset: str) -> list[Path]:
+    found = layouts.load_layout(params.layout).index_files(_options(params, dataset), _source(params, dataset))
+    for path in found:
+        if not path.is_dir() and (kind := files.irregular(path)):
+            raise MedbenchError(f"data set {dataset}: {path.name}", f"is {kind}, not a file", f"put a file at {path}")
+    return found
 
 
 def run(params: Params, dataset: str) -> None:
@@ -85,6 +93,7 @@ def run(params: Params, dataset: str) -> None:
     source, layout, options = _source(params, dataset), layouts.load_layout(params.layout), _options(params, dataset)
     reader = Reader(source, params.max_drops, params.allow_group_overlap, params.expected)
     with _staging(dataset) as folder:
+        _index_files(params, dataset)  # before the first is opened
         items = layout.items(options, source)
         if params.sample:
             items = drawn(items, chosen_groups(layout.items(options, source), params.sample, f"{params.seed}/{dataset}"))
@@ -100,8 +109,8 @@ def run(params: Params, dataset: str) -> None:
         evaluated = {image_id for split in ("val", "test") for image_id in splits[split]["image_id"]}
         if (flags := [image_id in evaluated for image_id in written.columns["image_id"]]) != written.columns["evaluated"].to_list():
             written = ingest.mark_evaluated(table, flags)
-        files = {file.name: digests.file_digest(file) for file in folder.iterdir() if file != table}
-        files = dict(sorted({**files, table.name: written.sha256}.items()))
+        digested = {file.name: digests.file_digest(file) for file in folder.iterdir() if file != table}
+        digested = dict(sorted({**digested, table.name: written.sha256}.items()))
         n_read, changes = len(rows) + len(drops), images.changes
         found = Prepared(
             dataset,
@@ -115,7 +124,7 @@ def run(params: Params, dataset: str) -> None:
             published,
             splits,
             written.columns,
-            files,
+            digested,
         )
         (folder / "card.json").write_text(json.dumps(card(found), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         _publish(folder, dataset)
