@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from medbench.errors import visible
+
 TRACKED = False  # decides no result
 
 EVERY = 10.0
@@ -136,14 +138,14 @@ class Lines(logging.Handler):
         """Write a line with the time of day."""
         with self.guard:
             self.said, self.changed = time.monotonic(), False
-            print(f"{time.strftime('%H:%M:%S')}  {text}", file=self.stream, flush=True)
+            print(f"{time.strftime('%H:%M:%S')}  {visible(text)}", file=self.stream, flush=True)
 
     def end(self, lines: Iterable[str]) -> None:
         """Write the last lines of the start."""
         with self.guard:
             self.over.set()
             for line in lines:
-                print(line, file=self.stream, flush=True)
+                print(visible(line), file=self.stream, flush=True)
 
     def _beat(self) -> None:
         while not self.over.wait(1):
