@@ -161,11 +161,13 @@ class _Room:
     """What all threads together may decode at a time [pixels]: memory does not grow with their number."""
 
     def __init__(self, pixels: int) -> None:
-        self._free, self._changed = pixels, Condition()
+        self._all = self._free = pixels
+        self._changed = Condition()
 
     @contextmanager
     def taken(self, pixels: int) -> Iterator[None]:
-        """Wait until so many are free."""
+        """Wait until so many, or all, are free."""
+        pixels = min(pixels, self._all)
         with self._changed:
             self._changed.wait_for(lambda: self._free >= pixels)
             self._free -= pixels

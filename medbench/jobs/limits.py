@@ -2,10 +2,11 @@
 
 TRACKED = False  # what is refused is in no result
 
-MAX_PIXELS = 89_478_485
-"""Of one image, and of all that are checked at a time [pixels]: Pillow's own threshold, 256 MiB of RGB. A mammogram has 30 million."""
+MAX_PIXELS = 2**26
+"""Of one image, and of all that are checked at a time [pixels]: 8,192 x 8,192. The largest mammograms and photographs have 30 to 50
+million; JPEG 2000, the hungriest format, takes 24 bytes a pixel: 1.6 GB, so that the 2 GB that `prepare` asks of a scheduler suffice."""
 MAX_IMAGE_BYTES = 2**28
-"""Of one encoded image [bytes]: what `MAX_PIXELS` take as RGB without any compression."""
+"""Of one encoded image [bytes]: what `MAX_PIXELS` take as RGBA without any compression."""
 MAX_CELL_CHARACTERS = 2**24
 """Of one cell of a CSV [characters]: no report or base64 picture in a column that nobody reads comes near."""
 MAX_VALUE_CHARACTERS = 2**17

@@ -1,5 +1,6 @@
 """Registries and runs: every mistake is one clear line."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,13 @@ def test_merge_keys_work_and_an_overridden_key_is_no_duplicate(tmp_path: Path, t
 def test_duplicate_keys_beside_a_merge_are_refused(tmp_path: Path, text: str, key: str) -> None:
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(MedbenchError, match=f"duplicate key '{key}'"):
+        config.read_yaml(tmp_path / "x.yaml", "x.yaml")
+
+
+@pytest.mark.timeout(30)
+def test_a_registry_that_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.yaml")
+    with pytest.raises(MedbenchError, match=r"^x\.yaml: is a pipe, not a file; give a file$"):
         config.read_yaml(tmp_path / "x.yaml", "x.yaml")
 
 
