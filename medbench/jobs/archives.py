@@ -4,6 +4,7 @@ import errno
 import lzma
 import os
 import stat
+import struct
 import tarfile
 import unicodedata
 import zipfile
@@ -62,7 +63,7 @@ def unpack(path: Path, folder: Path, where: str, keep: bool = False) -> None:
             raise
         found = f"{path.name} cannot be unpacked into {folder} ({error.strerror}: {error.filename})"
         raise MedbenchError(where, found, "make room for it there and run again") from None
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError, struct.error) as error:
         raise _damaged(path, error, where) from None
     except NotImplementedError as error:  # another compression, a password
         raise MedbenchError(where, f"{path.name} cannot be unpacked here ({error})", "unpack it by hand, and set raw_dir") from None

@@ -315,6 +315,15 @@ def damaged(data: bytes, place: int) -> bytes:
     return data[:place] + bytes(50) + data[place + 50 :]
 
 
+def sparse() -> bytes:
+    """A tar whose only member says that it has holes, and not where."""
+    info, stream = tarfile.TarInfo("a"), io.BytesIO()
+    info.size, info.pax_headers = 3, {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "a"}
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(info, io.BytesIO(b"abc"))
+    return stream.getvalue()
+
+
 FILES = [(f"{number}.bin", os.urandom(2000)) for number in range(5)]
 BROKEN = {
     "tar at a member": entries(*FILES, end=False)[: 2 * 2560],
@@ -330,6 +339,7 @@ BROKEN = {
     "zip cut": zipped(dict(FILES))[:-3000],
     "zip damaged": damaged(zipped(dict(FILES)), 5000),
     "zip member shorter than it claims": zipped({"a": b"x" * 77_000}).replace(struct.pack("<I", 77_000), struct.pack("<I", 77_001)),
+    "tar with a sparse map of nothing": sparse(),
     "nothing": b"",
 }
 

@@ -5,6 +5,7 @@ import tracemalloc
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -422,6 +423,15 @@ def test_a_spreadsheet_that_unpacks_to_much_more_is_not_read(raw: Path, monkeypa
     assert "patient_data_od.xlsx: has more than 10000 rows; take the official file" in refused("papila", raw)
     monkeypatch.setattr(limits, "MAX_TEXT_BYTES", 1000)
     assert "bytes, at most 1000 are read; take the official file" in refused("papila", raw)
+
+
+def test_a_spreadsheet_damaged_anywhere_is_one_line(raw: Path) -> None:
+    path = official.papila(raw) / official.OFFICIAL_PAPILA / "ClinicalData/patient_data_od.xlsx"
+    whole = path.read_bytes()
+    for place in range(50, len(whole), 211):  # names, sizes, compressed bytes
+        path.write_bytes(whole[:place] + b"\xff" * 9 + whole[place + 9 :])
+        with suppress(MedbenchError):  # some damage does not matter
+            list(read("papila", raw))
 
 
 def test_a_summary_without_a_name_is_named(raw: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from medbench.datasets.layouts import Demographics, DiagnosisItem, Excluded, Source, Strict, age_band
 from medbench.datasets.reading import check_columns, min_k_per_sex, root
+from medbench.errors import MedbenchError
 from medbench.jobs import limits
 
 OFFICIAL = "PapilaDB-PAPILA-17f8fa7746adb20275b5b6a0d99dc9dfe3007e9f"
@@ -92,7 +93,9 @@ def _cells(path: Path, name: str, source: Source) -> list[list[str]]:
         cells = book.worksheets[0].iter_rows(max_row=limits.MAX_SHEET_ROWS + 1, max_col=limits.MAX_SHEET_COLUMNS, values_only=True)
         rows = [[_text(cell) for cell in row] for row in cells]
         book.close()
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile, openpyxl.utils.exceptions.InvalidFileException) as error:
+    except MedbenchError:
+        raise
+    except Exception as error:  # openpyxl raises whatever it meets: KeyError, TypeError, BadZipFile, zlib.error, ParseError, ...
         found = f"is no readable spreadsheet ({' '.join(str(error).split())[:120]})"
         raise source.error(name, found, "download it again") from None
     if len(rows) > limits.MAX_SHEET_ROWS:
