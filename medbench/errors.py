@@ -1,6 +1,19 @@
 """Expected errors: one line that names the file or cell, the value found and the remedy."""
 
+import re
+
 TRACKED = False  # how an error is worded is no result
+LONGEST = 2000
+"""Of what an error says was found [characters]: a value may be as long as a file."""
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb\ufffe\uffff\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    """Text from outside for a page or a console: what would act there, or reverse the order of letters, is spelled out (`\\x1b`).
+
+    Tabs and line feeds stay.
+    """
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}" if ord(found[0]) < 256 else f"\\u{ord(found[0]):04x}", text)
 
 
 class MedbenchError(Exception):
@@ -8,7 +21,8 @@ class MedbenchError(Exception):
 
     def __init__(self, where: object, found: str, remedy: str) -> None:
         """`where`: file, row or cell; `found`: what is wrong, with the value; `remedy`: what to do next."""
-        super().__init__(f"{where}: {found}; {remedy}")
+        found = found if len(found) <= LONGEST else f"{found[: LONGEST // 2]} ... {found[-LONGEST // 2 :]}"
+        super().__init__(visible(f"{where}: {found}; {remedy}").replace("\n", " "))
         self.where, self.found, self.remedy = str(where), found, remedy
 
 

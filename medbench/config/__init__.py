@@ -538,10 +538,10 @@ def from_files(paths: list[Path], root: Path) -> Config:
 
 def read_yaml(path: Path, name: str) -> dict[str, Any]:
     """A YAML mapping; duplicate keys are errors, since the later one would silently win. Raises MedbenchError, also beyond limits."""
+    if kind := files.irregular(path):
+        raise MedbenchError(name, f"is {kind}, not a file", "give a file")
     if not path.exists():
         raise MedbenchError(name, "the file does not exist", "give an existing path")
-    if not path.is_file():  # a folder, or a pipe that nobody writes to
-        raise MedbenchError(name, "is no file", "give an existing path")
     try:
         with files.written(path), path.open("rb") as stream:
             text = stream.read(limits.CONFIG_CHARACTERS + 1).decode("utf-8")

@@ -1,6 +1,5 @@
 """Reading prepared images: streamed from `data/{dataset}/images.parquet`, decoded as models see them."""
 
-import io
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from medbench.errors import MedbenchError
+from medbench.jobs.imagefile import opened
 
 
 class ImageRow(NamedTuple):
@@ -66,5 +66,5 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
 
 def decode(data: bytes) -> Image.Image:
     """Encoded bytes -> RGB image, uint8 [height, width, 3]: greys repeated, transparency dropped."""
-    with Image.open(io.BytesIO(data)) as image:
+    with opened(data) as image:
         return image.convert("RGB")

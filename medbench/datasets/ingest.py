@@ -8,8 +8,10 @@ import io
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
+from threading import Condition
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -17,11 +19,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
-from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from medbench.datasets.layouts import Embedded
 from medbench.errors import Extra
+from medbench.jobs import files, imagefile, limits
 
 KEPT_FORMATS = ("JPEG", "PNG")
 KEPT_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
@@ -29,6 +31,7 @@ ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 HASH_SIDE = 32
 _DCT = np.cos(np.pi / (2 * HASH_SIDE) * np.outer(np.arange(8), 2 * np.arange(HASH_SIDE) + 1))  # type II, the lowest 8 frequencies
 TASK = 8  # images that a thread takes at once
+STRIP = 2**20  # pixels of a large image that are copied at a time
 GROUP_IMAGES, GROUP_BYTES = 256, 32 * 2**20  # a row group ends at whichever comes first
 DIGESTS = {"image_id": pl.String, "pixel_digest": pl.String, "perceptual_hash": pl.UInt64}
 TABLE = pa.schema(
@@ -94,23 +97,28 @@ def batched(items: Iterable[A], size: int) -> Iterator[tuple[A, ...]]:
 def check(image: Path | Embedded, max_side: int | None = None) -> Checked | Fault:
     """Read, digest and decode one image; what it takes to store it, or why it cannot be used."""
     if isinstance(image, Path):
+        if kind := files.irregular(image):
+            return Fault("unreadable-image", f"the image is {kind}, not a file")
         try:
-            data = image.read_bytes()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            size = image.stat().st_size
+            data = image.read_bytes() if size <= limits.MAX_IMAGE_BYTES else b""
+        except (FileNotFoundError, NotADirectoryError):
             return Fault("missing-image", "the image file does not exist")
         except OSError as error:
             return Fault("unreadable-image", f"the image file cannot be read ({error.strerror})")
         image_id = hashlib.sha256(data).hexdigest()
     else:
-        image_id, data = image
+        (image_id, data), size = image, len(image.data)
+    if size > limits.MAX_IMAGE_BYTES:
+        return Fault("huge-image", f"the image has {size} bytes, at most {limits.MAX_IMAGE_BYTES} are read")
     try:
         return _standard(image_id, data, max_side)
     except Image.DecompressionBombError as error:
         return Fault("huge-image", f"the image is too large to be decoded safely ({' '.join(str(error).split())})")
     except Extra as error:
         return Fault("dicom-image", str(error))
-    except UnidentifiedImageError:
-        return Fault("broken-image", f"the file is no image ({len(data)} bytes)")
+    except UnidentifiedImageError as error:
+        return Fault("broken-image", str(error))
     except Exception as error:  # decoders raise whatever they like: OSError, SyntaxError, ValueError, struct.error, zlib.error, ...
         return Fault("broken-image", f"the image does not decode ({type(error).__name__}: {' '.join(str(error).split())})")
 
@@ -126,21 +134,52 @@ def _standard(image_id: str, data: bytes, max_side: int | None) -> Checked:
         ]
         if not changes:
             return Checked(image_id, *_digests(image), data, None)
-        upright = _eight_bit(ImageOps.exif_transpose(image))
-    if max_side and max(upright.size) > max_side:
-        upright.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
-    stream = io.BytesIO()
-    upright.save(stream, format="PNG")
-    return Checked(image_id, *_digests(upright), stream.getvalue(), ", ".join(changes))
+        ImageOps.exif_transpose(image, in_place=True)
+        upright = _eight_bit(image)
+        if max_side and max(upright.size) > max_side:
+            upright.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+        stream = io.BytesIO()
+        upright.save(stream, format="PNG")
+        return Checked(image_id, *_digests(upright), stream.getvalue(), ", ".join(changes))
 
 
-def _opened(data: bytes) -> Image.Image:
-    """Any image; DICOM by way of its own reader."""
+@contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """Any image, once there is room for its pixels; DICOM by way of its own reader."""
     if data[128:132] == b"DICM":
-        from medbench.datasets.dicom import read
+        from medbench.datasets import dicom
 
-        return read(data)
-    return Image.open(io.BytesIO(data))
+        found = dicom.opened(data)
+        with _ROOM.taken(found.Columns * found.Rows):
+            yield dicom.decoded(found)
+        return
+    with imagefile.opened(data) as image, _ROOM.taken(image.width * image.height):
+        yield image
+
+
+class _Room:
+    """What all threads together may decode at a time [pixels]: memory does not grow with their number."""
+
+    def __init__(self, pixels: int) -> None:
+        self._all = self._free = pixels
+        self._changed = Condition()
+
+    @contextmanager
+    def taken(self, pixels: int) -> Iterator[None]:
+        """Wait until so many, or all, are free."""
+        pixels = min(pixels, self._all)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= pixels)
+            self._free -= pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += pixels
+                self._changed.notify_all()
+
+
+_ROOM = _Room(limits.MAX_PIXELS)
 
 
 def _digests(image: Image.Image) -> tuple[str, int]:
@@ -148,28 +187,38 @@ def _digests(image: Image.Image) -> tuple[str, int]:
 
     A picture of greys alone counts as grey, whatever its mode. The digest finds equal pictures; nobody is kept from making two by hand.
     """
-    shown = image if image.mode == "L" else image.convert("RGB")
-    if shown.mode == "RGB" and _is_grey(np.asarray(shown)):
+    shown = image if image.mode in ("L", "RGB") else image.convert("RGB")
+    if shown.mode == "RGB" and _is_grey(shown):
         shown = shown.getchannel(0)
     digest = xxhash.xxh3_128(f"{shown.width}x{shown.height}x{len(shown.mode)}\n".encode())
-    digest.update(_pixels(shown))
+    for pixels in _pixels(shown):
+        digest.update(pixels)
     return digest.hexdigest(), perceptual_hash(shown)
 
 
-def _is_grey(pixels: NDArray[np.uint8]) -> bool:
-    """[h, w, 3]; most colour images show it in their first row."""
-    return all(bool((part[..., :1] == part).all()) for part in (pixels[:1], pixels))
+def _is_grey(image: Image.Image) -> bool:
+    """Of an RGB image; most colour images show it in their first row."""
+    parts = (np.frombuffer(data, np.uint8).reshape(-1, 3) for data in chain([_rows(image, 0, 1)], _pixels(image)))
+    return all(bool((part[:, :1] == part).all()) for part in parts)
 
 
-def _pixels(image: Image.Image) -> Any:
-    """The bytes of all pixels; those of a grey image are not copied, where it lies in one piece."""
+def _pixels(image: Image.Image) -> Iterator[Any]:
+    """The bytes of all pixels, some rows at a time; those of a grey image are not copied, where it lies in one piece."""
     if image.mode == "L":
         image.load()
         try:
-            return memoryview(pa.array(image).buffers()[1])
+            yield memoryview(pa.array(image).buffers()[1])
+            return
         except ValueError:  # in several pieces
             pass
-    return image.tobytes()
+    rows = max(STRIP // image.width, 1)
+    for top in range(0, image.height, rows):
+        yield _rows(image, top, min(top + rows, image.height))
+
+
+def _rows(image: Image.Image, top: int, bottom: int) -> bytes:
+    whole = (top, bottom) == (0, image.height)
+    return (image if whole else image.crop((0, top, image.width, bottom))).tobytes()
 
 
 def perceptual_hash(image: Image.Image) -> int:
@@ -194,7 +243,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     if image.mode in ("1", "L"):
         return image.convert("L")
     if not image.mode.startswith(("I", "F")):
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     values = np.asarray(image)
     if values.dtype.kind == "f" or values.min() < 0:
         low, high = float(values.min()), float(values.max())

@@ -1,28 +1,33 @@
-"""What layouts of official files share: where the root lies, rows of a CSV, arrays of an npz, the published split by sex."""
+"""What layouts of official files share: where the root lies, rows of CSV and Parquet, arrays of an npz, the published split by sex."""
 
 import csv
 import io
+import math
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
 from medbench.datasets.layouts import Embedded, Source, embed
+from medbench.jobs import limits
 
 DEPTH = 2
 """How many levels below `raw_dir` a misplaced root is looked for."""
+BATCH_ROWS = 64
 
 
 class Row(NamedTuple):
-    """One row of a CSV: its place for messages, and its values by column."""
+    """One row of a table: its place for messages, and its values by column (of CSV: text)."""
 
     place: str
-    values: dict[str, str]
+    values: dict[str, Any]
 
 
 # --- folders
@@ -53,24 +58,29 @@ def first_of(folder: Path, names: Sequence[str], source: Source) -> Path:
     raise source.error(names[0], f"does not exist in {folder}", f"put one of {', '.join(names)} there")
 
 
-# --- tables of text
+# --- tables
 
 
 def csv_rows(path: Path, wanted: Sequence[str], source: Source, optional: Sequence[str] = (), hint: str = "") -> Iterator[Row]:
     """Rows of a UTF-8 CSV (`.tab`: tabs), one in memory at a time; only `wanted` and those of `optional` that are there.
 
-    The header is row 1, as in a spreadsheet. Raises MedbenchError for a missing column, a short row, another encoding, open quotes.
-    `hint`: the remedy for a missing column.
+    The header is row 1, as in a spreadsheet; blank lines count, but are no rows. Raises MedbenchError for a missing column, a short row,
+    another encoding, open quotes, a cell of more than `limits.MAX_CELL_CHARACTERS`. `hint`: the remedy for a missing column.
     """
     name, number = path.relative_to(source.folder).as_posix() if path.is_relative_to(source.folder) else path.name, 1
+    csv.field_size_limit(limits.MAX_CELL_CHARACTERS)
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream, strict=True, delimiter="\t" if path.suffix == ".tab" else ",")
             header = next(reader, [])
+            if any("\0" in column for column in header):
+                raise source.error(name, "is not UTF-8 (its header holds NULs, as UTF-16 does)", "save it as UTF-8")
             columns = [*wanted, *(column for column in optional if column in header)]
             check_columns(header, columns, name, source, hint or "take the official file: this is another one, or another version")
             places = [header.index(column) for column in columns]
             for number, values in enumerate(reader, start=2):
+                if not values:
+                    continue
                 if len(values) != len(header):
                     found = f"has {len(values)} values for {len(header)} columns"
                     raise source.error(f"{name} row {number}", found, "quote values that hold commas")
@@ -78,8 +88,44 @@ def csv_rows(path: Path, wanted: Sequence[str], source: Source, optional: Sequen
     except UnicodeDecodeError as error:
         found = f"is not UTF-8 (byte 0x{error.object[error.start]:02x})"
         raise source.error(f"{name} after row {number}", found, "save it as UTF-8") from None
+    except OSError as error:
+        raise source.error(name, f"cannot be read ({error.strerror})", "make it a file that you may read") from None
     except csv.Error as error:
+        if "field limit" in str(error):
+            found = f"has a cell of more than {limits.MAX_CELL_CHARACTERS} characters"
+            raise source.error(f"{name} after row {number}", found, "close the quote that is open there, or remove the column") from None
         raise source.error(f"{name} after row {number}", f"is no CSV ({error})", "fix the quotes there") from None
+
+
+def parquet_rows(path: Path, name: str, source: Source, choose: Callable[[pa.Schema], Sequence[str]]) -> Iterator[Row]:
+    """Rows of a Parquet file with the columns (or parts of them, `image.bytes`) that `choose` picks of its schema.
+
+    Only so many are in memory at a time as fit `limits.MAX_BATCH_BYTES` if each held the whole column. Raises MedbenchError for a file that
+    cannot be read, and for a column that packs so well that one of its cells may be huge.
+    """
+    number = 0
+    try:
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as file:
+            columns = list(choose(file.schema_arrow))
+            for place in range(file.num_row_groups):
+                largest = _largest(file.metadata.row_group(place), columns, name, source)
+                size = min(max(limits.MAX_BATCH_BYTES // largest, 1), BATCH_ROWS)
+                for batch in file.iter_batches(size, row_groups=[place], columns=columns):
+                    for values in batch.to_pylist():
+                        number += 1
+                        yield Row(f"{name} row {number}", values)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise source.error(name, f"is no readable Parquet file ({str(error).splitlines()[0]})", "download it again") from None
+
+
+def _largest(group: pq.RowGroupMetaData, columns: Sequence[str], name: str, source: Source) -> int:
+    """Bytes of the largest of some columns in a row group, unpacked."""
+    chunks = [chunk for chunk in map(group.column, range(group.num_columns)) if chunk.path_in_schema in columns]
+    for chunk in chunks:
+        if chunk.total_uncompressed_size > max(limits.MAX_COLUMN_BYTES, limits.PACKED_RATIO * chunk.total_compressed_size):
+            found = f"column {chunk.path_in_schema} unpacks from {chunk.total_compressed_size} to {chunk.total_uncompressed_size} bytes"
+            raise source.error(name, found, "remove its huge cells, or write it in smaller row groups")
+    return max([1, *(int(chunk.total_uncompressed_size) for chunk in chunks)])
 
 
 def check_columns(found: Sequence[str], wanted: Iterable[str], name: str, source: Source, hint: str) -> None:
@@ -104,12 +150,18 @@ def png(array: NDArray[Any]) -> Embedded:
 def npz_array(path: Path, key: str, place: str, source: Source) -> NDArray[Any]:
     """One numeric array of an npz file; nothing in it is ever unpickled. Raises MedbenchError naming the file and what is wrong."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            array: NDArray[Any] = file[key]
-            return array
+        with zipfile.ZipFile(path) as archive:
+            with archive.open(f"{key}.npy") as stream:
+                shape, _, dtype = _header(stream)
+            if (size := math.prod(shape) * dtype.itemsize) > limits.MAX_ARRAY_BYTES:
+                found = f"{path.name}: array {key} of shape {shape} has {size} bytes, at most {limits.MAX_ARRAY_BYTES} are read"
+                raise source.error(place, found, "take the official file")
+            with archive.open(f"{key}.npy") as stream:
+                array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+                return array
     except KeyError:
         raise source.error(place, f"{path.name} holds no array {key!r}", "take the official file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         found = f"{path.name} is no readable npz file ({' '.join(str(error).split())[:120]})"
         raise source.error(place, found, "download it again") from None
 
@@ -121,14 +173,13 @@ def npz_images(path: Path, key: str, source: Source) -> Iterator[NDArray[np.uint
     """
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as stream:
-            version = np.lib.format.read_magic(stream)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran, dtype = read(stream)
+            shape, fortran, dtype = _header(stream)
             if dtype != np.uint8 or fortran or len(shape) not in (3, 4):
                 raise source.error(
                     path.name, f"array {key} is {dtype} of shape {shape}, not bytes [n, h, w(, 3)]", "take the official file"
                 )
-            size = int(np.prod(shape[1:]))
+            if (size := math.prod(shape[1:])) > 3 * limits.MAX_PIXELS:
+                raise source.error(path.name, f"array {key} has images of {size} bytes", "take the official file")
             for number in range(shape[0]):
                 data = stream.read(size)
                 if len(data) < size:
@@ -136,8 +187,16 @@ def npz_images(path: Path, key: str, source: Source) -> Iterator[NDArray[np.uint
                 yield np.frombuffer(data, np.uint8).reshape(shape[1:])
     except KeyError:
         raise source.error(path.name, f"holds no array {key!r}", "take the official file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         raise source.error(path.name, f"is no readable npz file ({' '.join(str(error).split())[:120]})", "download it again") from None
+
+
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether in Fortran's order, type of the array that begins here."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    found: tuple[tuple[int, ...], bool, np.dtype[Any]] = read(stream)
+    return found
 
 
 # --- splits

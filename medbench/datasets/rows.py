@@ -1,6 +1,7 @@
 """The rows of a data set, checked without opening an image, so that a mistake in the last row shows at once."""
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -8,8 +9,10 @@ from typing import NamedTuple
 
 from medbench.datasets.ingest import key_of
 from medbench.datasets.layouts import SPLITS, Embedded, Excluded, Item, Source, VqaItem
+from medbench.jobs import limits
 
 ANSWER_TYPES = ("open", "closed")
+HALF = re.compile("[\ud800-\udfff]")  # JSON can hold it, no table can
 _RELEASED = Embedded("", b"")
 
 
@@ -40,6 +43,7 @@ class Reader:
         self.excluded: dict[str, list[str]] = {}  # reason -> places of the rows that the published protocol leaves out
         self.first: dict[str, Item] = {}  # image key -> the first item that uses it
         self.n_read: int | None = None  # known when all rows are read
+        self._characters = 0
         self._places: dict[str, str] = {}
         self._groups: dict[str, tuple[str, str]] = {}
 
@@ -95,6 +99,10 @@ class Reader:
             raise self.source.error(drops[-1].place, drops[-1].detail + more, "fix the row or raise max_drops")
 
     def _check(self, item: Item) -> None:
+        self._characters += _check_texts(item, self.source)
+        if self._characters > limits.MAX_VALUES_CHARACTERS:
+            found = f"all texts up to here have more than {limits.MAX_VALUES_CHARACTERS} characters"
+            raise self.source.error(item.place, found, "shorten them, or make two data sets")
         _check_values(item, self.source)
         if item.sample_id in self._places:
             found = f"sample id {item.sample_id!r} stands already in {self._places[item.sample_id]}"
@@ -113,6 +121,18 @@ def check_splits(found: Collection[str], needed: Collection[str], source: Source
             raise source.error(
                 f"split {split}", "is empty", "give it rows: train and test need some, val is cut from train where it has none"
             )
+
+
+def _check_texts(item: Item, source: Source) -> int:
+    """The characters of all texts of an item. Raises MedbenchError for one that is too long, or that no table can hold."""
+    texts = {name: value for name, value in item._asdict().items() if isinstance(value, str)}
+    for name, value in texts.items():
+        if len(value) > limits.MAX_VALUE_CHARACTERS:
+            found = f"{name} has {len(value)} characters, at most {limits.MAX_VALUE_CHARACTERS} are read"
+            raise source.error(item.place, found, "shorten it")
+        if not value.isascii() and HALF.search(value):
+            raise source.error(item.place, f"{name} {value!r} holds half of a surrogate pair", "write the character whole, as UTF-8")
+    return sum(map(len, texts.values()))
 
 
 def _check_values(item: Item, source: Source) -> None:

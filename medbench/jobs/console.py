@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from medbench.errors import visible
 from medbench.jobs import integrity
 
 TRACKED = False  # decides no result
@@ -142,14 +143,14 @@ class Lines(logging.Handler):
         """Write a line with the time of day."""
         with self.guard:
             self.said, self.changed = time.monotonic(), False
-            print(f"{time.strftime('%H:%M:%S')}  {text}", file=self.stream, flush=True)
+            print(f"{time.strftime('%H:%M:%S')}  {visible(text)}", file=self.stream, flush=True)
 
     def end(self, lines: Iterable[str]) -> None:
         """Write the last lines of the start."""
         with self.guard:
             self.over.set()
             for line in lines:
-                print(line, file=self.stream, flush=True)
+                print(visible(line), file=self.stream, flush=True)
 
     def _beat(self) -> None:
         while not self.over.wait(1):

@@ -128,6 +128,8 @@ def download(url: str, path: Path, checksum: str | None, size: int | None, where
     Raises Interrupted when it breaks off `ATTEMPTS` times in a row without a byte of progress, MedbenchError when the server refuses it
     or it is not what its size or checksum say (`enforce` false: a warning).
     """
+    if kind := files.irregular(path):
+        raise MedbenchError(where, f"{path} is {kind}, not a file", "remove it, so that the file is fetched")
     if path.exists():  # of an earlier start, or put there by hand
         if checksum and enforce and not matches(path, checksum):
             raise MedbenchError(where, f"{path} is not {checksum}", "remove it, so that it is fetched anew")

@@ -14,3 +14,34 @@ NAME = 100
 """Characters of a name: file names hold it with a host and a process, and a file name has 255 bytes."""
 QUOTED = 200
 """Characters of a value that an error quotes."""
+
+MAX_PIXELS = 2**26
+"""Of one image, and of all that are checked at a time [pixels]: 8,192 x 8,192. The largest mammograms and photographs have 30 to 50
+million; JPEG 2000, the hungriest format, takes 24 bytes a pixel: 1.6 GB, so that the 2 GB that `prepare` asks of a scheduler suffice."""
+MAX_IMAGE_BYTES = 2**28
+"""Of one encoded image [bytes]: what `MAX_PIXELS` take as RGBA without any compression."""
+MAX_CELL_CHARACTERS = 2**24
+"""Of one cell of a CSV [characters]: no report or base64 picture in a column that nobody reads comes near."""
+MAX_VALUE_CHARACTERS = 2**17
+"""Of one text that is used (a question, a label, a name) [characters]: no model reads a question of so many."""
+MAX_VALUES_CHARACTERS = 2**28
+"""Of all texts of a data set [characters], which are in memory at a time: 2,000 for each of 130,000 rows."""
+MAX_COLUMN_BYTES = 2**28
+"""Of one column of a row group of Parquet [bytes, unpacked], unless the file itself has `PACKED_RATIO`th of it..."""
+PACKED_RATIO = 20
+"""...since images hardly pack: a chunk that packs better may hold one huge cell, and reading it takes four times its size."""
+MAX_BATCH_BYTES = 2**26
+"""Of rows of Parquet that are in memory at a time [bytes], as if each cell were as large as its column: repeated cells are stored once."""
+MAX_ARRAY_BYTES = 2**28
+"""Of one array of an npz file that is read whole [bytes]."""
+MAX_TEXT_BYTES = 2**26
+"""Of a JSON file, or an unpacked spreadsheet [bytes]: as Python objects they take up to 25 times that."""
+MAX_SHEET_ROWS, MAX_SHEET_COLUMNS = 10_000, 200
+"""Of a spreadsheet: a file of some kB may claim a million rows of 16,384 empty cells."""
+
+ARCHIVE_RATIO, ARCHIVE_SMALL = 200, 2**30
+"""An archive that unpacks to more than so many times its own size and more than so many bytes is taken for a bomb..."""
+ARCHIVE_BLOCK = 2**12
+"""...where a member counts at least so many bytes: what an empty file costs on a disk, and its entry in memory."""
+ARCHIVE_NAME_BYTES = 2**16
+"""Of the header of a tar that holds a long name or other attributes [bytes]: Python's tarfile reads it whole."""

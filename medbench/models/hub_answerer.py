@@ -1,15 +1,14 @@
 """Answers of a hub model: questions in batches of similar length, images streamed, the next batch prepared while the device computes."""
 
-import io
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 
 from medbench.jobs import devices
+from medbench.jobs.imagefile import opened
 from medbench.jobs.microbatching import Microbatching, Prepared
 from medbench.jobs.prefetch import prefetch
 from medbench.models import generative_base
@@ -96,11 +95,6 @@ def rest(every: Iterator[Batch], done: Collection[int]) -> Iterator[Batch]:
     for batch in every:
         if places := [place for place in batch.places if place not in done]:
             yield batch._replace(places=places)
-
-
-def opened(data: bytes) -> Image.Image:
-    """An image of which only the header is read."""
-    return Image.open(io.BytesIO(data))
 
 
 def answerer(source: Source, change: Callable[[Any], None] | None = None) -> HubAnswerer:

@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from medbench.errors import MedbenchError
 from medbench.models.loading import Batch
@@ -48,7 +49,7 @@ def prefetch_pixels(batches: Iterable[Sequence[Row]], pixels: Callable[[bytes], 
 def _result(row: Row, future: Future[Pixels]) -> Pixels:
     try:
         return future.result()
-    except (OSError, ValueError, SyntaxError) as error:  # what PIL raises for broken files
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what PIL raises for broken or huge files
         raise MedbenchError(
             f"image {row.image_id}", f"cannot be decoded ({error})", "delete the data set's tables and run `prepare` again"
         ) from None

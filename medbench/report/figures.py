@@ -12,6 +12,7 @@ import altair as alt
 import polars as pl
 import vl_convert
 
+from medbench.errors import visible
 from medbench.report.words import number, question_title, signed
 
 INK, FAINT, PAPER = "#1b1c1e", "#c9cbcf", "#fefefe"  # replaced by the page's own colours when a figure stands in the page
@@ -134,7 +135,16 @@ def _svg(chart: Any, data: Data) -> str:
         titleFontSize=13,
         titleFontWeight="normal",
     )
-    return str(vl_convert.vegalite_to_svg({**styled.to_dict(), "datasets": data}))
+    return str(vl_convert.vegalite_to_svg(_spelled({**styled.to_dict(), "datasets": data})))
+
+
+def _spelled(value: Any) -> Any:
+    """A specification whose texts hold no control characters: neither XML nor Vega's expressions take them all."""
+    if isinstance(value, dict):
+        return {visible(name): _spelled(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_spelled(one) for one in value]
+    return visible(value) if isinstance(value, str) else value
 
 
 def write(figure: Figure, folder: Path) -> None:

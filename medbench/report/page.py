@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 import medbench
 from medbench import tasks
+from medbench.errors import visible
 from medbench.report import answer, export, leak_free, sample_sheet
 from medbench.report.cautions import Caution, worths
 from medbench.report.figures import Figure, inline
@@ -41,12 +42,12 @@ class Parts(NamedTuple):
 
 
 def render(material: Material, parts: Parts) -> str:
-    """The whole page. Every text is escaped; only the figures' SVG goes in as it is."""
+    """The whole page. Every text is escaped, control characters are spelled out; only the figures' SVG goes in as it is."""
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["inline"] = lambda figure: Markup(inline(figure))
     answers = answer.parts(material)
     statistics = material.params.statistics
-    return environment.get_template("report.html").render(
+    page = environment.get_template("report.html").render(
         run=material.run,
         css=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         version=medbench.__version__,
@@ -78,6 +79,7 @@ def render(material: Material, parts: Parts) -> str:
         max_rows=MAX_ROWS,
         max_cells=MAX_CELLS,
     )
+    return visible(page)
 
 
 class WordingLine(NamedTuple):

@@ -9,6 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from medbench import paths, tables, tasks
 from medbench.datasets.images import decode, read_images
+from medbench.errors import visible
+from medbench.jobs.imagefile import opened
 from medbench.report.params import DatasetFacts
 
 SIDE, GAP, LABEL_WIDTH = 112, 6, 170
@@ -82,9 +84,9 @@ def write(sheet: Sheet, path: Path) -> None:
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=14)
     for number, row in enumerate(sheet.rows):
         top = GAP + number * (SIDE + GAP)
-        pen.multiline_text((GAP, top + SIDE // 2), _wrapped(row.label), fill="black", font=font, anchor="lm")
+        pen.multiline_text((GAP, top + SIDE // 2), _wrapped(visible(row.label)), fill="black", font=font, anchor="lm")
         for column, tile in enumerate(row.tiles):
-            canvas.paste(Image.open(io.BytesIO(tile.picture)), (LABEL_WIDTH + column * (SIDE + GAP), top))
+            canvas.paste(opened(tile.picture), (LABEL_WIDTH + column * (SIDE + GAP), top))
     path.parent.mkdir(parents=True, exist_ok=True)
     canvas.save(path, "PNG")
 

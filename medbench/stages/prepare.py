@@ -75,7 +75,15 @@ def index_files(params: Params, dataset: str) -> list[Path]:
     """
     if params.fetched:
         return [paths.fetched(dataset)]
-    return layouts.load_layout(params.layout).index_files(_options(params, dataset), _source(params, dataset))
+    return _index_files(params, dataset)
+
+
+def _index_files(params: Params, dataset: str) -> list[Path]:
+    found = layouts.load_layout(params.layout).index_files(_options(params, dataset), _source(params, dataset))
+    for path in found:
+        if not path.is_dir() and (kind := files.irregular(path)):
+            raise MedbenchError(f"data set {dataset}: {path.name}", f"is {kind}, not a file", f"put a file at {path}")
+    return found
 
 
 def run(params: Params, dataset: str) -> None:
@@ -83,6 +91,7 @@ def run(params: Params, dataset: str) -> None:
     source, layout, options = _source(params, dataset), layouts.load_layout(params.layout), _options(params, dataset)
     reader = Reader(source, params.max_drops, params.allow_group_overlap, params.expected)
     with partial.anew(f"prepare-{dataset}", f"prepare {dataset}") as folder:
+        _index_files(params, dataset)  # before the first is opened
         items = layout.items(options, source)
         if params.sample:
             items = drawn(items, chosen_groups(layout.items(options, source), params.sample, f"{params.seed}/{dataset}"))

@@ -11,8 +11,8 @@ from medbench import command
 from medbench import config as configuration
 from medbench.config import Config, sources
 from medbench.datasets.images import ImageRow, decode
-from medbench.errors import MedbenchError
-from medbench.jobs import devices
+from medbench.errors import MedbenchError, visible
+from medbench.jobs import devices, files
 from medbench.models import loading
 from medbench.models.checkpoint import Source
 
@@ -23,6 +23,8 @@ def ask(config: Config, model: str, image: Path, question: str, architecture: st
     Raises MedbenchError for a model that answers no questions, an image that is absent or broken, a question that is too long.
     """
     source, fields, gpus = _chosen(config, model, architecture)
+    if kind := files.irregular(image):
+        raise MedbenchError(image, f"is {kind}, not a file", "give an image")
     try:
         decode(image.read_bytes())
     except FileNotFoundError:
@@ -71,4 +73,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> None:
     """Do it."""
-    print(ask(command.read_config(args), args.model, args.image, args.question, args.architecture))
+    print(visible(ask(command.read_config(args), args.model, args.image, args.question, args.architecture)))

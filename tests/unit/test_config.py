@@ -243,7 +243,7 @@ def test_what_is_no_text_file_is_one_line(tmp_path: Path, kind: str) -> None:
     }
     make.get(kind, lambda: None)()
     words = {"absent": "the file does not exist", "binary": "not readable as YAML: 'utf-8' codec"}
-    with pytest.raises(MedbenchError, match=f"x.yaml: {words.get(kind, 'is no file')}"):
+    with pytest.raises(MedbenchError, match=f"x.yaml: {words.get(kind, 'is a .*, not a file')}"):
         config.read_yaml(path, "x.yaml")
 
 
@@ -279,7 +279,7 @@ CYCLE["itself"] = CYCLE
         ({"run": "a\0b"}, "run: holds the control character"),
         ({"models": "x" * 10_000}, "models: Input should be a valid tuple"),
         ({"statistics": ["no"]}, "statistics"),
-        ({"registries": {"models": "config"}}, "config: is no file"),
+        ({"registries": {"models": "config"}}, "config: is a folder, not a file"),
     ],
 )
 def test_a_run_beyond_limits_is_one_short_line(change: dict[str, Any], words: str) -> None:
@@ -346,6 +346,13 @@ def test_a_file_lands_in_the_folder_of_its_data_set(name: str) -> None:
     for entry in ({"name": name}, {"name": "x", "unpack": name}):
         with pytest.raises(ValueError, match="must lie inside the folder of the data set"):
             config.RemoteFile.model_validate({"url": "https://host/x", **entry})
+
+
+@pytest.mark.timeout(30)
+def test_a_registry_that_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.yaml")
+    with pytest.raises(MedbenchError, match=r"^x\.yaml: is a pipe, not a file; give a file$"):
+        config.read_yaml(tmp_path / "x.yaml", "x.yaml")
 
 
 def test_a_registry_with_merge_keys_is_read(tmp_path: Path) -> None:

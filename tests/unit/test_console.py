@@ -136,3 +136,17 @@ def test_long_failures_are_counted() -> None:
     found = console.failures({f"adapt {number}": "ERROR: no" for number in range(17)})
     assert len(found) == 16 and found[0] == "  adapt 0: no" and found[-1] == "  and 2 more: see logs/"
     assert [console.duration(seconds) for seconds in (3.9, 252, 11220)] == ["3 s", "4 min 12 s", "3 h 7 min"]
+
+
+def test_what_a_log_holds_acts_on_no_terminal(clock: Clock, tmp_path: Path) -> None:
+    logger, lines, stream = started(("a\x1b]0;title\x07",))
+    assert lines
+    log = tmp_path / "a.log"
+    log.write_text("Traceback\nValueError: question '\x1b[2J\0\u202egpj'\n")
+    begin(logger, 1, "adapt", {"dataset": "d"}, log)
+    logger.error("Error", extra={"event": "job_error", "jobid": 1, "rule_name": "adapt", "rule_msg": None, "log": [str(log)]})
+    lines.gave_up([])
+    lines.end(["a\x1b]0;title\x07"])
+    said = stream.getvalue()
+    assert said.count(r"question '\x1b[2J\x00\u202egpj'") == 2 and r"a\x1b]0;title\x07" in said
+    assert all(letter.isprintable() or letter == "\n" for letter in said)

@@ -1,6 +1,8 @@
 """Layouts: what each yields from its files, and what each says of files that are wrong."""
 
 import os
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,23 @@ from medbench import paths
 from medbench.datasets import layouts
 from medbench.demo import phantoms, questions
 from medbench.errors import MedbenchError
+from medbench.jobs import limits
 from medbench.stages import prepare
-from tests.unit.test_data_helpers import CLASSES, HUB, LABELS, asked, card, entry, hub, labelled, picture, samples, shard, write_csv
+from tests.unit.test_data_helpers import (
+    CLASSES,
+    HUB,
+    HUB_IMAGE,
+    LABELS,
+    asked,
+    card,
+    entry,
+    hub,
+    labelled,
+    picture,
+    samples,
+    shard,
+    write_csv,
+)
 
 REAL = os.environ.get("MEDBENCH_REAL_DATA")
 real = pytest.mark.skipif(not REAL, reason="MEDBENCH_REAL_DATA names no folder of real data")
@@ -271,6 +288,133 @@ def test_hub_folder_without_shards(raw: Path) -> None:
     assert refused(params).startswith(
         "dev.parquet: does not say its split; name shards {split}-00000-of-00001.parquet with one of train, validation"
     )
+
+
+# --- attacks: tables -----------------------------------------------------------------------------------------------
+
+
+def test_a_long_cell_in_a_column_that_nobody_reads_does_no_harm(raw: Path) -> None:
+    frame = pl.read_csv(labelled(raw) / "labels.csv").with_columns(report=pl.lit("x" * 200_000))
+    frame.write_csv(raw / "labels.csv")
+    prepare.run(entry(raw), "toy")
+    assert card()["rows_read"] == 12
+
+
+def test_a_cell_without_end_is_named_with_what_to_do(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_CELL_CHARACTERS", 1000)
+    with (labelled(raw) / "labels.csv").open("a") as stream:
+        stream.write('"images/1.png,benign,train,p\n' + "x" * 2000)
+    found = "labels.csv after row 13: has a cell of more than 1000 characters; close the quote that is open there, or remove the column"
+    assert refused(entry(raw)) == found
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda text: text.encode("utf-16"), "labels.csv after row 1: is not UTF-8 (byte 0xff); save it as UTF-8"),
+        (lambda text: text.encode("utf-16-le"), "labels.csv: is not UTF-8 (its header holds NULs, as UTF-16 does); save it as UTF-8"),
+        (lambda text: text.encode("utf-16-be"), "labels.csv: is not UTF-8 (its header holds NULs, as UTF-16 does); save it as UTF-8"),
+        (lambda text: text.replace("benign", "ben\0ign").encode(), r"labels.csv row 2: label 'ben\x00ign' is not among the classes benign"),
+        (lambda text: text.replace("benign", '"ben"ign').encode(), "labels.csv after row 1: is no CSV (',' expected after '\"'); fix"),
+    ],
+)
+def test_table_of_another_encoding_or_with_nuls(raw: Path, change: Callable[[str], bytes], found: str) -> None:
+    text = (labelled(raw) / "labels.csv").read_text()
+    (raw / "labels.csv").write_bytes(change(text))
+    assert refused(entry(raw)).startswith(found)
+
+
+def test_line_ends_and_blank_lines_of_any_kind(raw: Path) -> None:
+    prepare.run(entry(labelled(raw)), "toy")
+    written = [path.read_bytes() for path in paths.data("toy")]
+    lines = (raw / "labels.csv").read_text().splitlines()
+    ends = ["\n", "\r\n", "\r", "\r\n\r\n", "\n\n\n"]
+    (raw / "labels.csv").write_bytes("".join(line + ends[number % 5] for number, line in enumerate(lines)).encode())
+    prepare.run(entry(raw), "toy")
+    assert [path.read_bytes() for path in paths.data("toy")] == written
+
+
+def _packed(path: Path, image: bytes, question: str, rows: int) -> None:
+    """A shard that stores equal cells once."""
+    images = pa.array([{"bytes": image, "path": None}], HUB_IMAGE)
+    row = pa.table({"image": images, "question": [question], "answer": ["yes"]}, schema=HUB)
+    path.parent.mkdir(exist_ok=True)
+    with pq.ParquetWriter(path, HUB, compression="zstd", dictionary_pagesize_limit=2**28) as writer:
+        writer.write_table(pa.concat_tables([row] * rows))
+
+
+@pytest.mark.parametrize(("image", "question", "column"), [(3 * 2**20, 1, "image.bytes"), (1, 3 * 2**20, "question")])
+def test_a_huge_cell_of_a_small_shard_is_not_read(
+    raw: Path, monkeypatch: pytest.MonkeyPatch, image: int, question: int, column: str
+) -> None:
+    monkeypatch.setattr(limits, "MAX_COLUMN_BYTES", 2**20)
+    _packed(raw / "data/test-00000.parquet", bytes(image), "x" * question, 1)
+    message = refused(entry(raw, "hub-vqa", "vqa"))
+    assert message.startswith(f"data/test-00000.parquet: column {column} unpacks from ")
+    assert message.endswith(" bytes; remove its huge cells, or write it in smaller row groups")
+
+
+def test_cells_that_a_shard_stores_once_are_not_all_in_memory(raw: Path) -> None:
+    _packed(raw / "data/test-00000.parquet", bytes(8 * 2**20), "Is it?", 64)  # 512 MiB, read at a time
+    tracemalloc.start()
+    try:
+        refused(entry(raw, "hub-vqa", "vqa", max_drops=0.9))
+        assert tracemalloc.get_traced_memory()[1] < 150 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_more_in_the_struct_of_an_image_is_not_read(raw: Path) -> None:
+    kind = pa.struct([*HUB_IMAGE, ("more", pa.list_(pa.list_(pa.int64())))])
+    schema = pa.schema([("image", kind), *(HUB.field(name) for name in ("question", "answer"))])
+    for split in ("train", "test"):
+        rows = [
+            {
+                "image": {"bytes": picture(i + 3 * (split == "test")), "path": None, "more": [[0] * 500_000]},
+                "question": "Is it?",
+                "answer": "no",
+            }
+            for i in range(3)
+        ]
+        pq.write_table(pa.Table.from_pylist(rows, schema), hub(raw) / f"data/{split}-00000.parquet")
+    for file in (raw / "data").glob("*-of-*"):
+        file.unlink()
+    tracemalloc.start()
+    try:
+        prepare.run(entry(raw, "hub-vqa", "vqa"), "toy")
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.int8()), pa.string(), pa.struct([("x", pa.binary())])])
+def test_hub_image_of_another_type(raw: Path, kind: pa.DataType) -> None:
+    schema = pa.schema([("image", pa.struct([("bytes", kind), ("path", pa.string())])), ("question", pa.string()), ("answer", pa.string())])
+    hub(raw)
+    pq.write_table(schema.empty_table(), raw / "data/test-00000-of-00001.parquet")
+    assert "column 'image' holds struct<bytes: " in refused(entry(raw, "hub-vqa", "vqa", allow_group_overlap=True))
+
+
+def test_parquet_text_that_is_not_utf8(raw: Path) -> None:
+    frame = pl.read_csv(asked(raw) / "labels.csv").to_arrow()
+    column = frame.column_names.index("question")
+    broken = pa.array([b"\xff"] * frame.num_rows).cast(pa.binary()).view(pa.string())
+    pq.write_table(frame.set_column(column, "question", broken), raw / "t.parquet")
+    message = refused(entry(raw, task="vqa", options={"index": "t.parquet"}))
+    assert message.startswith("t.parquet: is no readable Parquet file ('utf-8' codec can't decode byte 0xff")
+
+
+@pytest.mark.timeout(60)
+def test_what_is_no_file_in_a_class_folder_is_named(raw: Path) -> None:
+    tree(raw, *(f"{split}/{name}/{i}.png" for split in ("train", "test") for name in CLASSES for i in range(3)))
+    (raw / "train/benign/9.png").symlink_to(raw / "gone.png")
+    assert refused(entry(raw, "imagefolder")) == "train/benign/9.png: the image file does not exist; fix the row or raise max_drops"
+    (raw / "train/benign/9.png").unlink()
+    os.mkfifo(raw / "train/benign/9.png")
+    assert refused(entry(raw, "imagefolder")) == "train/benign/9.png: the image is a pipe, not a file; fix the row or raise max_drops"
+    (raw / "train/benign/9.png").unlink()
+    os.mkfifo(raw / "train/odd")
+    assert refused(entry(raw, "imagefolder")) == "train/odd: is a file where folders of classes are expected; move it away"
 
 
 # --- phantoms ------------------------------------------------------------------------------------------------------

@@ -1,14 +1,17 @@
 """Official files from the hub and by address, by the real clients against a server of this machine that fails in every way."""
 
 import base64
+import gzip
 import hashlib
 import io
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import tarfile
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +43,13 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr(fetching, "TIMEOUT_SECONDS", (2.0, 1.0))
     with serving() as running:
         yield running
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 # --- by address
@@ -256,10 +266,11 @@ def test_a_killed_unpacking_writes_no_file_twice(hub: Hub) -> None:
     members = {f"{number}.txt": bytes([number]) * 100 for number in range(4)}
     Path("raw/in").mkdir(parents=True)
     Path("raw/in/0.txt").write_bytes(members["0.txt"])
-    Path("raw/in/1.txt.part").write_bytes(b"half")
+    Path("raw/.a.zip.unpacking").write_bytes(b"half")
     before = Path("raw/in/0.txt").stat().st_mtime_ns
     assert unpacked(zipped(members)) == ["0.txt", "1.txt", "2.txt", "3.txt"]
     assert Path("raw/in/0.txt").stat().st_mtime_ns == before
+    assert [path.name for path in Path("raw").iterdir() if path.is_file()] == [".a.zip.unpacked"]
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="mounting a small file system needs root")
@@ -273,6 +284,193 @@ def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing_that_looks_finished
         assert not Path("raw/file.bin").exists()
     finally:
         subprocess.run(["umount", "raw"], check=True)
+
+
+# --- archives that attack
+
+
+def entries(*infos: tuple[str, bytes] | tarfile.TarInfo, mode: str = "w", end: bool = True) -> bytes:
+    """A tar of files, and of whatever a header says."""
+    stream = io.BytesIO()
+    archive = tarfile.open(fileobj=stream, mode=mode)  # type: ignore[call-overload]  # noqa: SIM115
+    for one in infos:
+        info, data = (one, b"") if isinstance(one, tarfile.TarInfo) else (tarfile.TarInfo(one[0]), one[1])
+        info.size = len(data)
+        archive.addfile(info, io.BytesIO(data))
+    if end:
+        archive.close()
+    return stream.getvalue()
+
+
+def special(kind: bytes, name: str = "odd") -> tarfile.TarInfo:
+    """A member that is no file."""
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, "a"
+    return info
+
+
+def twice(*members: tuple[str, bytes]) -> bytes:
+    """A zip that may hold a name twice."""
+    stream = io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(stream, "w") as archive:
+        warnings.simplefilter("ignore")
+        for name, data in members:
+            archive.writestr(zipfile.ZipInfo(name), data)
+    return stream.getvalue()
+
+
+def encrypted() -> bytes:
+    """A zip whose member says that it has a password."""
+    return zipped({"a": b"x"}).replace(b"PK\x01\x02\x14\x03\x14\0\0\0", b"PK\x01\x02\x14\x03\x14\0\x01\0").replace(
+        b"PK\x03\x04\x14\0\0\0", b"PK\x03\x04\x14\0\x01\0"
+    )  # fmt: skip
+
+
+def compressed_by(method: int) -> bytes:
+    """A zip whose member says that it is compressed in a way that Python has not."""
+    found = zipped({"a": b"x"})
+    for begin, place in ((b"PK\x01\x02", 10), (b"PK\x03\x04", 8)):
+        place += found.index(begin)
+        found = found[:place] + struct.pack("<H", method) + found[place + 2 :]
+    return found
+
+
+OFFICIAL = "; take the official file"
+REFUSED = {
+    "zip file and folder": (twice(("a", b"1"), ("a/b", b"2")), f"holds 'a', which is a file and a folder there{OFFICIAL}"),
+    "zip folder and file": (twice(("a/b/c", b"1"), ("a", b"2")), f"holds 'a', which is a file and a folder there{OFFICIAL}"),
+    "tar file and folder": (entries(("a", b"1"), ("a/b", b"2")), f"holds 'a', which is a file and a folder there{OFFICIAL}"),
+    "zip twice": (twice(("a", b"1"), ("a", b"2")), f"holds 'a', which stands there twice, also as 'a'{OFFICIAL}"),
+    "tar twice": (entries(("a", b"1"), ("a", b"2")), f"holds 'a', which stands there twice, also as 'a'{OFFICIAL}"),
+    "tar ./a": (entries(("a", b"1"), ("./a", b"2")), f"holds './a', which stands there twice, also as 'a'{OFFICIAL}"),
+    "zip x//a": (twice(("x/a", b"1"), ("x//./a", b"2")), f"holds 'x//./a', which stands there twice, also as 'x/a'{OFFICIAL}"),
+    "zip backslash": (twice(("x/a", b"1"), ("x\\a", b"2")), f"holds 'x/a', which stands there twice, also as 'x/a'{OFFICIAL}"),
+    "zip long": (zipped({"x" * 256: b""}), f"which no file can be called{OFFICIAL}"),
+    "zip long in bytes": (zipped({"é" * 130: b""}), f"which no file can be called{OFFICIAL}"),
+    "zip deep": (zipped({"x/" * 3000 + "a": b""}), f"which no file can be called{OFFICIAL}"),
+    "tar long": (entries(("x" * 300, b"")), f"which no file can be called{OFFICIAL}"),
+    "tar itself": (entries((".", b"")), f"holds '.', which no file can be called{OFFICIAL}"),
+    "tar hard link": (entries(("a", b""), special(tarfile.LNKTYPE)), f"holds 'odd', which leads out of its folder{OFFICIAL}"),
+    "tar symbolic link": (entries(special(tarfile.SYMTYPE)), f"holds 'odd', which leads out of its folder{OFFICIAL}"),
+    "tar pipe": (entries(special(tarfile.FIFOTYPE)), f"holds 'odd', which is no file{OFFICIAL}"),
+    "tar device": (entries(special(tarfile.CHRTYPE)), f"holds 'odd', which is no file{OFFICIAL}"),
+    "tar unknown": (entries(special(b"Z")), f"holds 'odd', which is no file{OFFICIAL}"),
+    "zip password": (encrypted(), "a.zip cannot be unpacked here (a is encrypted); unpack it by hand, and set raw_dir"),
+    "zip method": (compressed_by(97), "a.zip cannot be unpacked here (That compression method is not supported); unpack it by hand"),
+    "zip claims": (zipped({"a": b""}).replace(struct.pack("<II", 2, 0), struct.pack("<II", 2, 2**31)), "claims to unpack to 2147483648"),
+    "tar of empty files": (
+        entries(*[(str(number), b"") for number in range(300)], mode="w:gz"), "claims to unpack to"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_unpacked_whole_is_refused_and_stays(work: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    data, found = REFUSED[name]
+    monkeypatch.setattr(archives, "SMALL", 2**20)
+    with pytest.raises(MedbenchError) as caught:
+        unpacked(data)
+    assert found in str(caught.value) and "\n" not in str(caught.value)
+    assert not [path for path in Path("raw").rglob("*") if path.is_file() and path.name != "a.zip"]
+    assert Path("raw/a.zip").exists()
+
+
+def damaged(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes(50) + data[place + 50 :]
+
+
+def sparse() -> bytes:
+    """A tar whose only member says that it has holes, and not where."""
+    info, stream = tarfile.TarInfo("a"), io.BytesIO()
+    info.size, info.pax_headers = 3, {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "a"}
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(info, io.BytesIO(b"abc"))
+    return stream.getvalue()
+
+
+FILES = [(f"{number}.bin", os.urandom(2000)) for number in range(5)]
+BROKEN = {
+    "tar at a member": entries(*FILES, end=False)[: 2 * 2560],
+    "tar in a header": entries(*FILES)[: 2 * 2560 + 100],
+    "tar in a member": entries(*FILES)[: 2 * 2560 + 1000],
+    "tar header": damaged(entries(*FILES), 2 * 2560 + 100),
+    "gz cut": entries(*FILES, mode="w:gz")[:-3000],
+    "gz damaged": damaged(entries(*FILES, mode="w:gz"), 5000),
+    "bz2 cut": entries(*FILES, mode="w:bz2")[:-3000],
+    "bz2 damaged": damaged(entries(*FILES, mode="w:bz2"), 5000),
+    "xz cut": entries(*FILES, mode="w:xz")[:-3000],
+    "xz damaged": damaged(entries(*FILES, mode="w:xz"), 5000),
+    "zip cut": zipped(dict(FILES))[:-3000],
+    "zip damaged": damaged(zipped(dict(FILES)), 5000),
+    "zip member shorter than it claims": zipped({"a": b"x" * 77_000}).replace(struct.pack("<I", 77_000), struct.pack("<I", 77_001)),
+    "tar with a sparse map of nothing": sparse(),
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_damaged_archive_never_passes_for_whole(work: Path, name: str) -> None:
+    with pytest.raises(MedbenchError, match=r"data set toy: a\.zip is no whole archive \(.*\), and is removed; run again"):
+        unpacked(BROKEN[name])
+    assert not Path("raw/a.zip").exists() and not archives.marker(Path("raw/a.zip")).exists()
+
+
+def test_a_tar_with_attributes_of_a_gigabyte_is_not_read(work: Path) -> None:
+    header = special(tarfile.XHDTYPE)
+    header.size = 2**30
+    data = gzip.compress(entries(("a", b"1"))[:1024] + header.tobuf(tarfile.USTAR_FORMAT) + bytes(2**20))
+    with pytest.raises(MedbenchError, match=r"a\.zip is no whole archive \(a header of 1073741824 bytes\)"):
+        unpacked(data)
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a.part", "a", "a.part.part", "b/a", "b/a.part", ".a.zip.part"],
+        ["A", "a", "caf\u00e9", "cafe\u0301", "CON", "aux.txt", "a.", "a "],
+        ["x" * 255, "\u00e9" * 127],
+    ],
+    ids=["part", "twins", "long"],
+)
+def test_no_member_is_lost(work: Path, pack: Any, names: list[str]) -> None:
+    assert unpacked(pack({name: name.encode() for name in names})) == sorted(names)
+    assert all(Path("raw/in", name).read_text() == name for name in names)
+
+
+def test_members_that_this_disk_takes_for_one_are_named(work: Path) -> None:
+    Path("raw/in/X").mkdir(parents=True)
+    Path("raw/in/x").symlink_to("X")  # as a disk that ignores case has it
+    with pytest.raises(MedbenchError, match="holds 'x/a' and 'X/a', which are one file in raw/in; put the data on a disk that tells"):
+        unpacked(zipped({"x/a": b"1", "X/a": b"22"}))
+    assert Path("raw/a.zip").exists()
+
+
+@pytest.mark.parametrize("name", ["a.zip", ".a.zip.unpacked", ".a.zip.unpacking", "./a.zip"])
+def test_a_member_cannot_replace_its_archive(work: Path, name: str) -> None:
+    Path("raw").mkdir()
+    Path("raw/a.zip").write_bytes(zipped({"b": b"1", name: b"2"}))
+    with pytest.raises(MedbenchError, match="which would overwrite the archive"):
+        archives.unpack(Path("raw/a.zip"), Path("raw"), "data set toy")
+    assert sorted(path.name for path in Path("raw").iterdir()) == ["a.zip"]
+
+
+def test_a_tar_that_ends_in_a_zip_is_a_tar(work: Path) -> None:
+    assert unpacked(entries(("a", b"1"), ("inner.zip", zipped({"x": b"2"})))) == ["a", "inner.zip"]
+
+
+def test_names_written_by_windows_are_folders(work: Path) -> None:
+    assert unpacked(twice(("imgs\\", b""), ("imgs\\1.png", b"1"))) == ["imgs/1.png"]
+
+
+@pytest.mark.timeout(30)
+def test_a_pipe_in_place_of_a_download_is_named(hub: Hub) -> None:
+    Path("raw").mkdir()
+    os.mkfifo("raw/file.bin")
+    with pytest.raises(MedbenchError, match=r"raw/file\.bin is a pipe, not a file; remove it"):
+        get(hub)
+    with pytest.raises(MedbenchError, match=r"raw/file\.bin is a pipe, not an archive"):
+        archives.unpack(Path("raw/file.bin"), Path("raw"), "data set toy")
 
 
 # --- the hub, by its real client in a process of its own

@@ -1,6 +1,7 @@
 """Near duplicates: the pairs that a plain comparison of all finds, and what overlap, duplicates and the leak-free modes make of them."""
 
 import io
+import struct
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    SecondaryCaptureImageStorage,
+    generate_uid,
+)
 
 from medbench import config, paths, tables
 from medbench.datasets import ingest, sharing, stored
@@ -212,3 +220,35 @@ def test_dicom_without_its_library_says_what_to_install(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "pydicom", None)
     fault = check(data)
     assert fault.reason == "dicom-image" and "pip install 'medbench[dicom]'" in fault.detail
+
+
+# --- attacks
+
+
+def test_dicom_of_more_pixels_than_fit_is_refused_by_its_header() -> None:
+    fault = check(dicom(np.zeros((4, 4), np.uint8), Rows=13_000, Columns=13_000))
+    assert fault.reason == "huge-image" and "13000 x 13000 = 169000000 pixels" in fault.detail
+
+
+def test_dicom_that_hides_its_size_is_refused() -> None:
+    stream = io.BytesIO()
+    deflated = pydicom.dcmread(io.BytesIO(dicom(np.zeros((4, 4), np.uint8))))
+    deflated.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    pydicom.dcmwrite(stream, deflated)
+    fault = check(stream.getvalue())
+    assert fault.reason == "broken-image" and "the whole file is deflated: save it in another transfer syntax" in fault.detail
+
+
+def test_dicom_whose_jpeg_is_larger_than_it_says_is_refused() -> None:
+    stream, jpeg = io.BytesIO(), io.BytesIO()
+    Image.new("L", (8, 4)).save(jpeg, "JPEG")
+    file = pydicom.dcmread(io.BytesIO(dicom(np.zeros((4, 8), np.uint8))))
+    file.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    for claimed, found in (((4, 8), None), ((13_000, 13_000), "13000 x 13000 = 169000000 pixels")):
+        frame = jpeg.getvalue().replace(struct.pack(">HH", 4, 8), struct.pack(">HH", *claimed))
+        file.PixelData = encapsulate([frame + b"\0" * (len(frame) % 2)])
+        file["PixelData"].VR = "OB"
+        stream.seek(0)
+        pydicom.dcmwrite(stream, file)
+        checked = check(stream.getvalue())
+        assert checked.change == "format DICOM" if found is None else found in checked.detail

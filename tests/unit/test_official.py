@@ -2,8 +2,10 @@
 
 import shutil
 import tracemalloc
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from medbench.datasets.images import decode
 from medbench.datasets.layouts import DiagnosisItem, Excluded, Item, VqaItem
 from medbench.datasets.reading import min_k_per_sex, npz_images
 from medbench.errors import MedbenchError
+from medbench.jobs import limits
 from medbench.stages import overlap, prepare
 from tests.unit import official
 from tests.unit.test_data_helpers import card, entry, samples
@@ -360,6 +363,81 @@ def test_slake_that_is_no_json_is_named(raw: Path) -> None:
     assert "test.json: is no JSON" in refused("slake", raw)
     (raw / "test.json").write_text('[{"img_name": "x"}]')
     assert "test.json entry 1: has no field 'question'" in refused("slake", raw)
+
+
+# --- attacks
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda text: "[" * 100_000, "test.json: is no JSON (maximum recursion depth exceeded"),
+        (lambda text: "[" + "1" * 5000 + "]", "test.json: is no JSON (Exceeds the limit (4300 digits)"),
+        (lambda text: text.replace('"question": "', '"question": "\\ud800'), "question '\\ud800"),
+        (lambda text: text.replace('"img_name": "', '"img_name": "\\ud800'), "can name no file"),
+        (lambda text: text.replace('"img_name": "', '"img_name": "\\u0000'), "can name no file"),
+        (lambda text: text + " " * 10_000, "test.json: has 1"),
+    ],
+    ids=["deep", "digits", "half a character", "half a name", "NUL", "large"],
+)
+def test_json_that_attacks_is_one_line(raw: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[str], str], found: str) -> None:
+    monkeypatch.setattr(limits, "MAX_TEXT_BYTES", 10_000 if change("").startswith(" ") else 2**20)
+    path = official.slake(raw) / "test.json"
+    path.write_text(change(path.read_text()))
+    message = refused("slake", raw)
+    assert found in message and "\n" not in message
+
+
+def _npz(path: Path, shape: str) -> None:
+    """An npz file whose arrays claim a shape."""
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".ljust(117).encode() + b"\n"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("rnflt", "train_labels", "train_images"):
+            archive.writestr(f"{name}.npy", b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header)
+
+
+def test_arrays_that_claim_any_size_are_not_read(raw: Path) -> None:
+    official.gf3300(raw)
+    file = raw / "dataset-001/Validation/data_0001.npz"
+    for shape in ("(1000000, 1000000)", "(20000, 20000)", "(3, 10000000000)"):
+        _npz(file, shape)
+        assert f"data_0001.npz: array rnflt of shape {shape} has" in refused("gf3300", raw)
+    path = official.medmnist(raw) / "pneumoniamnist.npz"
+    _npz(path, "(10000000000, 1)")
+    assert "array train_labels of shape (10000000000, 1) has 10000000000 bytes" in refused("medmnist", raw)
+    with np.load(official.medmnist(raw) / "pneumoniamnist.npz") as whole:
+        arrays = dict(whole)
+    np.savez_compressed(path, **{**arrays, "train_images": np.zeros((1, 20_000, 20_000), np.uint8)})
+    assert "array train_images has images of 400000000 bytes" in refused("medmnist", raw)
+    np.save(path.with_suffix(".npy"), np.zeros(3))
+    path.with_suffix(".npy").rename(path)
+    assert "is no readable npz file" in refused("medmnist", raw)
+
+
+def test_a_spreadsheet_that_unpacks_to_much_more_is_not_read(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = official.papila(raw) / official.OFFICIAL_PAPILA / "ClinicalData/patient_data_od.xlsx"
+    book = openpyxl.load_workbook(path)
+    assert book.active is not None
+    book.active["XFD1048576"] = 1
+    book.save(path)
+    assert "patient_data_od.xlsx: has more than 10000 rows; take the official file" in refused("papila", raw)
+    monkeypatch.setattr(limits, "MAX_TEXT_BYTES", 1000)
+    assert "bytes, at most 1000 are read; take the official file" in refused("papila", raw)
+
+
+def test_a_spreadsheet_damaged_anywhere_is_one_line(raw: Path) -> None:
+    path = official.papila(raw) / official.OFFICIAL_PAPILA / "ClinicalData/patient_data_od.xlsx"
+    whole = path.read_bytes()
+    for place in range(50, len(whole), 211):  # names, sizes, compressed bytes
+        path.write_bytes(whole[:place] + b"\xff" * 9 + whole[place + 9 :])
+        with suppress(MedbenchError):  # some damage does not matter
+            list(read("papila", raw))
+
+
+def test_a_summary_without_a_name_is_named(raw: Path) -> None:
+    index = next(official.gf3300(raw).rglob("data_summary.csv"))
+    index.write_text(index.read_text().replace("data_0001.npz", "", 1))
+    assert "filename is ''; take the official file" in refused("gf3300", raw)
 
 
 def test_a_missing_image_beyond_what_is_allowed_is_named(raw: Path) -> None:

@@ -1,11 +1,19 @@
 """prepare: tables and cards from raw files, every kind of bad input, all or nothing."""
 
+import ast
 import io
 import json
+import os
 import shutil
+import socket
+import struct
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+import time
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +22,13 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from medbench import paths, tables
 from medbench.datasets import ingest, layouts
 from medbench.datasets.images import decode, read_images
 from medbench.errors import MedbenchError
-from medbench.jobs import digests
+from medbench.jobs import digests, limits
 from medbench.stages import prepare
 from medbench.tasks.diagnosis import SamplesDiagnosis
 from medbench.tasks.vqa import SamplesVqa
@@ -446,3 +454,249 @@ def test_no_job_on_data_imports_torch() -> None:
     names = ", ".join(layouts.module_name(file.stem) for file in Path(layouts.__file__).parent.glob("[a-z]*.py"))
     code = f"import sys, {names}, medbench.stages.prepare, medbench.stages.overlap; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
+
+
+# --- attacks: images -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM"])
+def test_formats_in_use_are_read(kind: str) -> None:
+    assert isinstance(ingest.check(layouts.embed(picture(1, kind=kind))), ingest.Checked)
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (picture(1, kind="EPS"), "EPS"), (picture(1, kind="ICO"), "ICO"), (picture(1, kind="PCX"), "PCX"), (picture(1, kind="PDF"), "PDF"),
+        (picture(1, kind="DDS"), "DDS"), (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"), (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_another_format_is_named_and_no_program_is_started(raw: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, name: str) -> None:
+    (raw / "bin").mkdir()
+    (raw / "bin/gs").write_text(f"#!/bin/sh\ntouch {raw}/started\n")
+    (raw / "bin/gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(raw / "bin"), prepend=os.pathsep)
+    (labelled(raw) / "images/3.png").write_bytes(data)
+    found = "data set toy: labels.csv row 5: the file is {}, not PNG, JPEG, TIFF, BMP, GIF, WebP, JPEG 2000, PPM or DICOM; fix the row"
+    assert refused(entry(raw)).startswith(found.format(name))
+    assert not (raw / "started").exists()
+    with pytest.raises(UnidentifiedImageError, match=f"is {name}, not"):  # also of a stored image
+        decode(data)
+
+
+def test_one_module_opens_images() -> None:
+    root = Path(ingest.__file__).parents[1]
+    calls = [
+        (file.relative_to(root).as_posix(), node.func.attr)
+        for file in root.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name)
+        and node.func.value.id == "Image" and node.func.attr == "open"
+    ]  # fmt: skip
+    assert calls == [("jobs/imagefile.py", "open")]
+
+
+def _png_of(side: int, *chunks: bytes) -> bytes:
+    """A PNG whose header claims `side` x `side` grey pixels; `chunks` follow the header."""
+    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + _chunk(b"IDAT", zlib.compress(bytes(72))) + _chunk(b"IEND", b"")
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _claiming(kind: str, side: int) -> bytes:
+    """An image of a few bytes whose header claims `side` x `side` pixels."""
+    if kind == "PNG":
+        return _png_of(side)
+    data = picture(1, kind=kind, **({"lossless": True} if kind == "WEBP" else {}))
+    if kind == "WEBP":
+        begin = data.index(b"\x2f", 20) + 1
+        return data[:begin] + (side - 1 | (side - 1) << 14).to_bytes(4, "little") + data[begin + 4 :]
+    if kind == "PPM":
+        return data.replace(b"8 6", f"{side} {side}".encode())
+    if kind == "TIFF":
+        for tag, value in ((256, 8), (257, 6)):
+            data = data.replace(struct.pack("<HHII", tag, 4, 1, value), struct.pack("<HHII", tag, 4, 1, side))
+            data = data.replace(struct.pack("<HHII", tag, 3, 1, value), struct.pack("<HHII", tag, 3, 1, side))
+        return data
+    form = {"JPEG": ">HH", "BMP": "<ii", "GIF": "<HH", "JPEG2000": ">II"}[kind]
+    for size in ((8, 6), (6, 8)):  # some write the width first, some the height
+        data = data.replace(struct.pack(form, *size), struct.pack(form, side, side))
+    return data
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM"])
+def test_more_pixels_than_fit_are_refused_by_the_header(kind: str) -> None:
+    fault = ingest.check(layouts.embed(_claiming(kind, 13_000)))
+    assert isinstance(fault, ingest.Fault) and fault.reason == "huge-image"
+    assert "13000 x 13000 = 169000000 pixels, at most 67108864 are read" in fault.detail
+    with pytest.raises(Image.DecompressionBombError):  # also of a stored image
+        decode(_claiming(kind, 13_000))
+
+
+def test_a_small_tiff_in_a_huge_tile_is_refused() -> None:
+    tags = [(256, 64), (257, 64), (258, 8), (259, 8), (262, 1), (277, 1), (322, 20_000), (323, 20_000), (324, 130), (325, 1)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    data = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    fault = ingest.check(layouts.embed(data + zlib.compress(b"")))
+    assert isinstance(fault, ingest.Fault) and "20000 x 20000 = 400000000 pixels" in fault.detail
+
+
+@pytest.mark.parametrize(
+    ("mode", "size", "kind"), [("L", (4000, 5000), "JPEG"), ("I;16", (3500, 4800), "PNG"), ("RGB", (6000, 4000), "JPEG")]
+)
+def test_radiographs_mammograms_and_photographs_are_read(mode: str, size: tuple[int, int], kind: str) -> None:
+    stream = io.BytesIO()
+    Image.new(mode, size).save(stream, kind, **({"compress_level": 1} if kind == "PNG" else {}))
+    found = ingest.check(layouts.embed(stream.getvalue()))
+    assert isinstance(found, ingest.Checked) and decode(found.image).size == size
+
+
+def test_a_large_image_has_the_digest_of_its_pixels_as_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [picture(1), picture(2, "L"), picture(2, "RGBA"), _pixels("L", np.uint8, [5] * 144)]
+    whole = [ingest.check(layouts.embed(data)) for data in pictures]
+    monkeypatch.setattr(ingest, "STRIP", 20)  # two of six rows
+    assert [ingest.check(layouts.embed(data)) for data in pictures] == whole
+
+
+def test_threads_share_one_room_for_pixels() -> None:
+    room, order, began = ingest._Room(10), list[str](), threading.Event()
+
+    def second() -> None:
+        began.set()
+        with room.taken(6):
+            order.append("second")
+
+    with room.taken(6):
+        thread = threading.Thread(target=second)
+        thread.start()
+        began.wait()
+        time.sleep(0.05)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+
+
+def test_an_encoded_image_of_too_many_bytes_is_not_read(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (labelled(raw) / "images/3.png").open("r+b") as stream:
+        stream.truncate(2**40)  # takes no room on the disk
+    assert f"labels.csv row 5: the image has {2**40} bytes, at most 268435456 are read" in refused(entry(raw))
+    monkeypatch.setattr(limits, "MAX_IMAGE_BYTES", 100)
+    fault = ingest.check(layouts.embed(bytes(101)))
+    assert fault == ingest.Fault("huge-image", "the image has 101 bytes, at most 100 are read")
+
+
+@pytest.mark.parametrize(
+    ("bomb", "most"),
+    [
+        (_png_of(60_000), 8),
+        (_png_of(8, _chunk(b"zTXt", b"comment\0\0" + zlib.compress(bytes(10**8)))), 8),
+        (_png_of(8, _chunk(b"iCCP", b"profile\0\0" + zlib.compress(bytes(10**8)))), 8),
+        (_png_of(8, *[_chunk(b"zTXt", b"c%d\0\0" % number + zlib.compress(bytes(10**6))) for number in range(100)]), 80),
+    ],
+    ids=["60,000 x 60,000", "zTXt", "iCCP", "many zTXt"],
+)
+def test_bombs_inside_png_take_no_memory(bomb: bytes, most: int) -> None:
+    """`most`: MiB."""
+    tracemalloc.start()
+    try:
+        ingest.check(layouts.embed(bomb))  # a profile is skipped, a comment refused
+        assert tracemalloc.get_traced_memory()[1] < most * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_holds_a_few_images_however_many_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest, "GROUP_BYTES", 2**20)
+    noise = np.random.default_rng(0)
+
+    def images() -> Iterator[tuple[str, layouts.Embedded]]:
+        for number in range(200):
+            stream = io.BytesIO()
+            Image.fromarray(noise.integers(0, 256, (150, 200, 3), np.uint8)).save(stream, "PNG", compress_level=0)
+            yield str(number), layouts.embed(stream.getvalue())
+
+    tracemalloc.start()
+    try:
+        checked = (image for _, image in ingest.check_all(images(), 2) if isinstance(image, ingest.Checked))
+        written = ingest.write_table(tmp_path / "table", ((image, False) for image in checked))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert written.columns.height == 200 and (tmp_path / "table").stat().st_size > 16 * 2**20
+    assert peak < 12 * 2**20
+
+
+# --- attacks: what is no file, names, texts ------------------------------------------------------------------------
+
+
+def _irregular(path: Path, kind: str) -> None:
+    """Put something at a path that is no file."""
+    path.unlink(missing_ok=True)
+    if kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a device":
+        path.symlink_to("/dev/zero")
+    elif kind == "a folder":
+        path.mkdir()
+    else:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(os.path.relpath(path))
+
+
+KINDS = ["a pipe", "a device", "a folder", "a socket"]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_image_that_is_no_file_is_not_waited_for(raw: Path, kind: str) -> None:
+    _irregular(labelled(raw) / "images/3.png", kind)
+    assert refused(entry(raw)) == f"data set toy: labels.csv row 5: the image is {kind}, not a file; fix the row or raise max_drops"
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("index", ["labels.csv", "t.parquet"])
+def test_an_index_that_is_no_file_is_not_waited_for(raw: Path, index: str, kind: str) -> None:
+    _irregular(labelled(raw) / index, kind)
+    message = refused(entry(raw, options={"index": index}))
+    assert message.startswith(f"data set toy: {index}: ") and "\n" not in message
+    assert "is a directory" in message.lower() if kind == "a folder" else f"is {kind}, not a file; put a file at" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("images/\0.png", r"image path 'images/\x00.png' can name no file"),
+        (f"images/{'x' * 300}.png", f"image path 'images/{'x' * 300}.png' can name no file"),
+        (f"images/{'é' * 150}.png", "can name no file"),
+        ("x/" * 3000 + "1.png", "can name no file"),
+        ("images/none\x1b[31m.png", "the image file does not exist"),
+    ],
+    ids=["NUL", "long", "long in bytes", "deep", "escape"],
+)
+def test_a_name_that_no_file_can_have(raw: Path, name: str, found: str) -> None:
+    edit(labelled(raw), 5, "image", name)
+    assert refused(entry(raw)).startswith("data set toy: labels.csv row 5: ") and found in refused(entry(raw))
+
+
+def test_texts_of_any_length_do_not_fill_the_memory(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit(asked(raw), 5, "question", "x" * 131_073)
+    found = "data set toy: labels.csv row 5: question has 131073 characters, at most 131072 are read; shorten it"
+    assert refused(entry(raw, task="vqa")) == found
+    edit(raw, 5, "question", "x" * 131_072)
+    prepare.run(entry(raw, task="vqa"), "toy")
+    shutil.rmtree("results")
+    monkeypatch.setattr(limits, "MAX_VALUES_CHARACTERS", 131_500)
+    assert "all texts up to here have more than 131500 characters; shorten them" in refused(entry(raw, task="vqa"))
+
+
+def test_an_error_is_one_short_line_that_acts_on_no_terminal(raw: Path) -> None:
+    edit(labelled(raw), 5, "label", "\x1b[2J" + "y" * 5000)
+    message = refused(entry(raw))
+    assert len(message) < 3000 and message.isprintable()
+    error = MedbenchError("a\x1b]0;x\x07", "b\r\nc\x9b\u202etxt.exe", "d\0")
+    assert str(error) == r"a\x1b]0;x\x07: b\x0d c\x9b\u202etxt.exe; d\x00"

@@ -1,5 +1,6 @@
 """The report of a made-up run: every file, the warnings, absent cells, hostile labels, equal inputs give equal bytes."""
 
+import csv
 import hashlib
 import html
 import itertools
@@ -17,7 +18,7 @@ import pytest
 from medbench import config, paths, stages, tables
 from medbench.cells import Cell
 from medbench.errors import MedbenchError
-from medbench.report import answer, cautions, figures, leak_free, results, words
+from medbench.report import answer, cautions, export, figures, leak_free, results, words
 from medbench.stages import report
 from tests.unit import report_run
 
@@ -312,6 +313,76 @@ def test_hostile_labels_are_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert drawn.tag.endswith("svg") and "<script" not in svg.read_text(encoding="utf-8")
     for image in re.findall(r"<svg .*?</svg>", page, flags=re.DOTALL):
         ElementTree.fromstring(image)
+
+
+ACTING = "a\0b\x1b[31m\x9b2J\x07\r\u202etxt.exe\u2066\u2028\ufeff"
+SPELLED = r"a\x00b\x1b[31m\x9b2J\x07\x0d\u202etxt.exe\u2066\u2028\ufeff"
+
+
+def test_control_characters_act_on_no_page_and_no_console(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    chosen = report_run.params(radio=ACTING, clip=ACTING, vqa=ACTING)
+    report_run.build(chosen, (FAILED,))
+    samples = pl.read_parquet(paths.samples("vqa", "test")).with_columns(question=pl.lit(ACTING + HOSTILE), answer=pl.lit(ACTING))
+    samples.write_parquet(paths.samples("vqa", "test"))
+    report_run.fail(FAILED, "adapt", f"ERROR: {ACTING}")
+    report.run(chosen, report_run.RUN)
+    folder = paths.report(report_run.RUN)
+    for file in (folder / "index.html", folder / "answer.txt", *(folder / "figures").glob("*.svg")):
+        with file.open(encoding="utf-8", newline="") as stream:
+            whole = stream.read()
+        assert not set(re.findall(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]", whole)), file
+        assert SPELLED in whole or file.suffix == ".svg"
+    assert f"{SPELLED}{HOSTILE} {SPELLED}" in section(folder, "images")
+    assert "<script" not in (folder / "index.html").read_text(encoding="utf-8")
+    for svg in (folder / "figures").glob("*.svg"):
+        ElementTree.fromstring(svg.read_text(encoding="utf-8"))
+
+
+FORMULAS = (
+    "=1+1",
+    "+1+1",
+    "-1+1",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "\n=1",
+    " =1",
+    "\uff1d1+1",
+    "\uff0b1",
+    "\uff0d1+1",
+    "\uff20x",
+    "-0.5-cmd",
+    "=-0.5",
+)
+PLAIN = ("-0.5", "+3", "-1e-05", "-inf", "1 -2", "a=b", "a-1", "5-3", "", None)
+
+
+def test_no_cell_of_a_csv_is_a_formula_and_numbers_stay(tmp_path: Path) -> None:
+    values = [*FORMULAS, *PLAIN]
+    frame = pl.DataFrame({
+        "=name": values, "number": [-0.5] * len(values), "numbers": [[-0.5, 2.0]] * len(values), "texts": [[text or ""] for text in values],
+    })  # fmt: skip
+    export.write_tables({"t": frame}, tmp_path)
+    with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as stream:
+        header, *rows = csv.reader(stream)
+    assert header == ["'=name", "number", "numbers", "texts"]
+    safe = [*(f"'{value}" for value in FORMULAS), *(value or "" for value in PLAIN)]
+    assert rows == [[value, "-0.5", "-0.5 2.0", value] for value in safe]
+    assert pl.read_parquet(tmp_path / "t.parquet").equals(frame)  # as it was
+
+
+def test_every_csv_of_a_report_is_defused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    formula = '=HYPERLINK("http://x","y")'
+    chosen = report_run.params(radio=formula, clip=formula, vqa=formula)
+    report_run.build(chosen, (FAILED,))
+    report_run.fail(FAILED, "adapt", formula)
+    report.run(chosen, report_run.RUN)
+    cells = [
+        cell for file in paths.report(report_run.RUN).rglob("*.csv") for row in csv.reader(file.open(encoding="utf-8")) for cell in row
+    ]
+    assert f"'{formula}" in cells and not [cell for cell in cells if cell.startswith(("=", "@", "+"))]
 
 
 def test_certificates_reach_page_and_table(folder: Path) -> None:

@@ -21,6 +21,7 @@ from pydantic import AfterValidator, ValidationError
 from medbench import tasks
 from medbench.config import Strict, layouts, one_line
 from medbench.errors import MedbenchError
+from medbench.jobs import files
 from medbench.paths import SPLITS
 
 __all__ = ["SPLITS", "Demographics", "DiagnosisItem", "Embedded", "Excluded", "Item", "Layout", "Source", "Strict", "VqaItem"]
@@ -113,13 +114,17 @@ class Source(NamedTuple):
         return self.raw_dir
 
     def inside(self, name: str, place: str, folder: Path | None = None) -> Path:
-        """The file that a row names relative to `raw_dir`, or to a folder in it. Raises MedbenchError when the name would lead out of it.
+        """The file that a row names relative to `raw_dir`, or to a folder in it.
+
+        Raises MedbenchError when the name would lead out of it, or no file can have it (a NUL, more than 255 bytes).
 
         Links in the folder may point anywhere: they are the user's own.
         """
         windows = PureWindowsPath(name)
         if not name or PurePosixPath(name).is_absolute() or windows.drive or windows.root or ".." in windows.parts:
             raise self.error(place, f"image path {name!r} leaves the folder or is empty", "give a path inside raw_dir")
+        if not files.is_name(name):
+            raise self.error(place, f"image path {name!r} can name no file", "write the name of the image, of at most 255 bytes")
         return (folder or self.folder) / name
 
 

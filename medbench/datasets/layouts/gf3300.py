@@ -41,6 +41,8 @@ def items(options: Options, source: Source) -> Iterator[DiagnosisItem]:
 def subject(row: dict[str, str], place: str, source: Source, ending: str = ".npz") -> Path:
     """A subject's file, below `dataset-001` where that is there."""
     folder = checked(FOLDERS, row["use"], "use", place, source)
+    if not Path(row["filename"]).name:
+        raise source.error(place, f"filename is {row['filename']!r}", "take the official file")
     name = Path(row["filename"]).with_suffix(ending).name
     paths = [source.inside(f"{above}{folder}/{name}", place) for above in ("", "dataset-001/")]
     return next((path for path in paths if path.is_file()), paths[0])

@@ -6,18 +6,18 @@ image's digest is its group.
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from medbench.datasets.layouts import Embedded, Item, Source, Strict, VqaItem, embed, is_yes_no
+from medbench.datasets.reading import parquet_rows
 
 SPLIT_OF = {"train": "train", "validation": "val", "val": "val", "test": "test"}
 SHARD = re.compile(r"(\w+)-\d+.*\.parquet")
-IMAGE = ("bytes", "path")
-BATCH_ROWS = 64
+BINARY, TEXT = (pa.binary(), pa.large_binary()), (pa.string(), pa.large_string())
 
 
 class Options(Strict):
@@ -45,8 +45,7 @@ def items(options: Options, source: Source) -> Iterator[Item]:
     digests: dict[str, str] = {}
     for shard in index_files(options, source):
         split, name = _split(shard, source), f"{options.folder}/{shard.name}"
-        for number, row in enumerate(_rows(shard, name, source), start=1):
-            place = f"{name} row {number}"
+        for place, row in parquet_rows(shard, name, source, partial(_columns, name=name, source=source)):
             image, path = _image(row["image"] or {}, place, source)
             if isinstance(image, Embedded) and path and digests.setdefault(path, image.digest) != image.digest:
                 raise source.error(place, f"image {path!r} stands already with other bytes", "give different images different paths")
@@ -74,27 +73,19 @@ def _split(shard: Path, source: Source) -> str:
     return SPLIT_OF[match[1]]
 
 
-def _rows(shard: Path, name: str, source: Source) -> Iterator[dict[str, Any]]:
-    """Rows of a shard, a batch in memory at a time."""
-    try:
-        with pq.ParquetFile(shard, pre_buffer=False, buffer_size=2**20) as file:
-            _check_columns(file.schema_arrow, name, source)
-            for batch in file.iter_batches(BATCH_ROWS, columns=["image", "question", "answer"]):
-                yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise source.error(name, f"is no readable Parquet file ({str(error).splitlines()[0]})", "download it again") from None
-
-
-def _check_columns(schema: pa.Schema, name: str, source: Source) -> None:
+def _columns(schema: pa.Schema, name: str, source: Source) -> list[str]:
+    """What is read of a shard. Raises MedbenchError for a column that is missing or of another type."""
     for column in ("image", "question", "answer"):
         if column not in schema.names:
             raise source.error(
                 name, f"column {column!r} is missing (found {', '.join(schema.names)})", "a shard has image, question, answer"
             )
     image = schema.field("image").type
-    if not pa.types.is_struct(image) or not {field.name for field in image} >= set(IMAGE):
+    kinds = {field.name: field.type for field in image} if pa.types.is_struct(image) else {}
+    if not (kinds.get("bytes") in BINARY and kinds.get("path") in TEXT):
         raise source.error(name, f"column 'image' holds {image}, not a struct of bytes and path", "write it as the hub does")
     for column in ("question", "answer"):
         kind = schema.field(column).type
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        if kind not in TEXT:
             raise source.error(name, f"column {column!r} holds {kind}, not text", "write it as text")
+    return ["image.bytes", "image.path", "question", "answer"]

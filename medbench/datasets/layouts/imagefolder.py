@@ -1,6 +1,6 @@
 """Layout `imagefolder`: `{split}/{class}/...` or `{class}/...`; the latter is split by a seeded choice of groups.
 
-Every file in a class folder, at any depth, is an image; names that begin with a dot are none. Without `group` each file is a group.
+All but folders in a class folder, at any depth, is an image; names that begin with a dot are none. Without `group` each file is a group.
 """
 
 import re
@@ -50,12 +50,12 @@ def items(options: Options, source: Source) -> Iterator[Item]:
 def _items(folder: Path, split: str, options: Options, source: Source) -> Iterator[DiagnosisItem]:
     """The files of all class folders in `folder`."""
     for of_class in _entries(folder):
-        if of_class.is_file():
+        if not of_class.is_dir():
             raise source.error(
                 of_class.relative_to(source.folder).as_posix(), "is a file where folders of classes are expected", "move it away"
             )
         for file in sorted(of_class.rglob("*")):
-            if file.is_file() and not _hidden(file, of_class):
+            if not file.is_dir() and not _hidden(file, of_class):  # a pipe or a broken link too: `prepare` says what is wrong with it
                 name = file.relative_to(source.folder).as_posix()
                 yield DiagnosisItem(name, _group(file, of_class, name, options, source), split, file, name, of_class.name)
 

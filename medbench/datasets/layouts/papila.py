@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from medbench.datasets.layouts import Demographics, DiagnosisItem, Excluded, Source, Strict, age_band
 from medbench.datasets.reading import check_columns, min_k_per_sex, root
+from medbench.errors import MedbenchError
+from medbench.jobs import limits
 
 OFFICIAL = "PapilaDB-PAPILA-17f8fa7746adb20275b5b6a0d99dc9dfe3007e9f"
 FILES = {"ClinicalData/patient_data_od.xlsx": "OD", "ClinicalData/patient_data_os.xlsx": "OS"}
@@ -83,12 +85,21 @@ def _cells(path: Path, name: str, source: Source) -> list[list[str]]:
     if not path.is_file():
         raise source.error(name, f"does not exist in {source.folder}", "put the official files there, unpacked")
     try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > limits.MAX_TEXT_BYTES:
+            raise source.error(name, f"unpacks to {size} bytes, at most {limits.MAX_TEXT_BYTES} are read", "take the official file")
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        rows = [[_text(cell) for cell in row] for row in book.worksheets[0].iter_rows(values_only=True)]
+        cells = book.worksheets[0].iter_rows(max_row=limits.MAX_SHEET_ROWS + 1, max_col=limits.MAX_SHEET_COLUMNS, values_only=True)
+        rows = [[_text(cell) for cell in row] for row in cells]
         book.close()
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile, openpyxl.utils.exceptions.InvalidFileException) as error:
+    except MedbenchError:
+        raise
+    except Exception as error:  # openpyxl raises whatever it meets: KeyError, TypeError, BadZipFile, zlib.error, ParseError, ...
         found = f"is no readable spreadsheet ({' '.join(str(error).split())[:120]})"
         raise source.error(name, found, "download it again") from None
+    if len(rows) > limits.MAX_SHEET_ROWS:
+        raise source.error(name, f"has more than {limits.MAX_SHEET_ROWS} rows", "take the official file")
     return [row or [""] for row in rows]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from medbench.datasets.layouts import Excluded, Source, Strict, VqaItem
 from medbench.datasets.reading import checked, root
+from medbench.jobs import limits
 
 FILES = {"train.json": "train", "validation.json": "val", "test.json": "test"}
 FIELDS = ("img_name", "question", "answer", "q_lang", "answer_type", "qid")
@@ -50,10 +51,14 @@ def items(options: Options, source: Source) -> Iterator[VqaItem | Excluded]:
 
 def _entries(path: Path, source: Source) -> list[dict[str, Any]]:
     try:
+        if (size := path.stat().st_size) > limits.MAX_TEXT_BYTES:
+            raise source.error(path.name, f"has {size} bytes, at most {limits.MAX_TEXT_BYTES} are read", "take the official file")
         found = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise source.error(path.name, f"cannot be read ({error.strerror})", "make it a file that you may read") from None
     except UnicodeDecodeError as error:
         raise source.error(path.name, f"is not UTF-8 (byte 0x{error.object[error.start]:02x})", "download it again") from None
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # no JSON, a number of thousands of digits; lists in lists in lists
         raise source.error(path.name, f"is no JSON ({error})", "download it again") from None
     if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
         raise source.error(path.name, "is no list of questions", "take the official file")

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from medbench.datasets.layouts import DiagnosisItem, Item, Source, Strict, VqaItem
-from medbench.datasets.reading import Row, check_columns, csv_rows
+from medbench.datasets.reading import Row, check_columns, csv_rows, parquet_rows
 
 COLUMNS = {
     "labels": ("image", "label", "split", "group"),
@@ -30,7 +29,7 @@ class Options(Strict):
 def index_files(options: Options, source: Source) -> list[Path]:
     """The table."""
     path = source.inside(options.index, "option index")
-    if not path.is_file():
+    if not path.exists():
         raise source.error(options.index, f"does not exist in {source.folder}", "put the table there or set options.index")
     return [path]
 
@@ -59,20 +58,17 @@ def _csv(path: Path, source: Source) -> Iterator[Row]:
 
 
 def _parquet(path: Path, source: Source) -> Iterator[Row]:
-    name, number, needed = path.relative_to(source.folder).as_posix(), 0, COLUMNS[source.rows]
-    try:
-        with pq.ParquetFile(path) as file:
-            found = file.schema_arrow.names
-            check_columns(found, needed, name, source, f"a {source.task} table has {', '.join(needed)}")
-            wanted = [*needed, *(["id"] if "id" in found else [])]
-            for column in wanted:
-                kind = file.schema_arrow.field(column).type
-                kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-                if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-                    raise source.error(name, f"column {column!r} holds {kind}, not text", "write it as text")
-            for batch in file.iter_batches(columns=wanted):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield Row(f"{name} row {number}", {column: row[column] or "" for column in wanted})
-    except (pa.ArrowException, OSError) as error:
-        raise source.error(name, f"is no readable Parquet file ({str(error).splitlines()[0]})", "write or download it again") from None
+    name, needed = path.relative_to(source.folder).as_posix(), COLUMNS[source.rows]
+
+    def chosen(schema: pa.Schema) -> list[str]:
+        check_columns(schema.names, needed, name, source, f"a {source.task} table has {', '.join(needed)}")
+        wanted = [*needed, *(["id"] if "id" in schema.names else [])]
+        for column in wanted:
+            kind = schema.field(column).type
+            kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+            if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+                raise source.error(name, f"column {column!r} holds {kind}, not text", "write it as text")
+        return wanted
+
+    for place, values in parquet_rows(path, name, source, chosen):
+        yield Row(place, {column: value or "" for column, value in values.items()})
