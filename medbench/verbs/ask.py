@@ -73,4 +73,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> None:
     """Do it."""
-    print(visible(ask(command.read_config(args), args.model, args.image, args.question, args.architecture)))
+    answer = ask(command.read_config(args), args.model, args.image, args.question, args.architecture)
+    print(visible(answer) if sys.stdout.isatty() else answer)  # a program gets it as it is
