@@ -72,8 +72,8 @@ def make_folder(path: Path) -> None:
     """A folder with those above it. Raises MedbenchError where a file, or a link to what is not there, has its name."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        place = Path(error.filename)
+    except (FileExistsError, NotADirectoryError):
+        place = next(one for one in (path, *path.parents) if os.path.lexists(one))
         found = f"is a link to {os.readlink(place)}, which is not there" if place.is_symlink() else "is in the place of a folder"
         raise MedbenchError(place, found, "mount its disk, or remove it, and run again") from None
 

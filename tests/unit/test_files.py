@@ -141,6 +141,9 @@ def test_a_link_to_a_disk_that_is_not_there_is_one_line(tmp_path: Path, monkeypa
     with pytest.raises(MedbenchError, match=r"results: is a link to /nowhere/results, which is not there; mount its disk"):  # noqa: SIM117
         with files.atomic(Path("results/x/y.json")):
             pass
+    Path("file").touch()
+    with pytest.raises(MedbenchError, match=r"file: is in the place of a folder"), files.atomic(Path("file/x/y.json")):
+        pass
 
 
 WRITE = """from pathlib import Path

@@ -96,14 +96,16 @@ def test_a_killed_job_fails(server: psutil.Process, tmp_path: Path) -> None:
 
 
 def test_a_bug_is_a_traceback_and_an_interrupt_is_one_too(server: psutil.Process, tmp_path: Path) -> None:
-    (tmp_path / "results").write_text("no folder")
+    in_the_way = tmp_path / "results/.partial/pretrain-nano-clip"
+    in_the_way.parent.mkdir(parents=True)
+    in_the_way.write_text("no folder")
     job = start(tmp_path, *LONG)
     _, error = job.communicate(timeout=120)
     assert job.returncode == 1 and error.startswith("Traceback") and error.count("Traceback (most recent call last)") == 1, error
 
-    (tmp_path / "results").unlink()
+    in_the_way.unlink()
     job = start(tmp_path, *LONG)
-    until(lambda: bool(server.children()) and (tmp_path / "results").exists())
+    until(lambda: bool(server.children()) and in_the_way.exists())
     for each in (job, server.children()[0], server):  # as a terminal does
         each.send_signal(signal.SIGINT)
     _, error = job.communicate(timeout=20)
