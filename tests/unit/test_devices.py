@@ -173,7 +173,7 @@ def test_what_somebody_else_made_in_the_place_of_the_locks_is_one_line(tmp_path:
         place.mkdir(mode=0o700)
         os.chown(place, 4711, 4711)
     with pytest.raises(MedbenchError) as error:
-        devices.claim(1)
+        devices.folder()
     assert str(error.value).startswith(f"{place}: {words}") and "\n" not in str(error.value)
 
 
@@ -192,4 +192,4 @@ def test_no_temporary_folder_at_all_is_one_line(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(devices.tempfile, "gettempdir", none)
     with pytest.raises(MedbenchError, match=r"GPUs: their locks find no place .*; make room, or set TMPDIR"):
-        devices.claim(1)
+        devices.folder()
