@@ -306,14 +306,17 @@ def load(source: Source, **placement: Any) -> Generative:
 
 def _check_image(model: Generative, where: str) -> None:
     """Raise MedbenchError where a prompt holds no image, or one of more tokens than the model reads."""
-    image = Image.new("RGB", (64, 64))
-    with refusing(where, "its processor makes no input", "fetch its processor_config.json and chat template again"):
+    image, remedy = Image.new("RGB", (64, 64)), "give the checkpoint's own chat_template.jinja and processor_config.json"
+    with refusing(where, "its processor makes no input", remedy):
         if (pieces := model.image_tokens(image.size)) > model.context:
             found = f"its processor makes {pieces} tokens of a small image, the model reads {model.context}"
-            raise MedbenchError(where, found, "fetch its processor_config.json again")
-        shown = model.encode([Query(where, image, QUESTION)])["input_ids"]
-    if not bool((shown == model.image_token_id).any()):
-        raise MedbenchError(where, "its chat template drops the image", "give the checkpoint's own chat_template.jinja")
+            raise MedbenchError(where, found, remedy)
+        try:
+            shown = model.encode([Query(where, image, QUESTION)])["input_ids"]
+        except MedbenchError as error:
+            raise MedbenchError(where, f"its chat template does not fit its processor: {error.found}", remedy) from None
+        if not bool((shown == model.image_token_id).any()):
+            raise MedbenchError(where, "its chat template drops the image", remedy)
 
 
 class ChatEnded(Generative):

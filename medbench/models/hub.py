@@ -233,6 +233,7 @@ def load_tokenizer(path: Path, rows: int | None = None) -> Any:
     check_tokenizer_files(path)
     with refusing(path, "holds no usable tokenizer", "add the tokenizer's files"):
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+        tokenizer("a word")  # wrong values show in use alone
     check_vocabulary(tokenizer, rows, path)
     return tokenizer
 
