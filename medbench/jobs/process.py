@@ -1,14 +1,16 @@
 """What surrounds a job's process: its death with its parent, its standard input, the cores that it may use, what it does apart."""
 
 import ctypes
-import multiprocessing
 import os
 import resource
 import signal
 import sys
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 TRACKED = False  # decides no result
 
@@ -41,6 +43,8 @@ def apart(make: Callable[[], str], seconds: float, memory: int) -> str:
 
     For what cannot be interrupted here. Raises TimeoutError, MemoryError, or ValueError with the words of any other error.
     """
+    import multiprocessing
+
     fork = multiprocessing.get_context("fork")
     ours, theirs = fork.Pipe(duplex=False)
     child = fork.Process(target=_tell, args=(theirs, make, seconds, memory), daemon=True)
@@ -62,7 +66,7 @@ def apart(make: Callable[[], str], seconds: float, memory: int) -> str:
     return said
 
 
-def _tell(parent: Connection, make: Callable[[], str], seconds: float, memory: int) -> None:
+def _tell(parent: "Connection", make: Callable[[], str], seconds: float, memory: int) -> None:
     """In the fork."""
     if sys.platform == "linux":
         size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

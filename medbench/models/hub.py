@@ -26,7 +26,7 @@ from transformers.utils import logging
 from medbench.errors import Interrupted, MedbenchError
 from medbench.jobs import devices, limits
 from medbench.models.checkpoint import inspect, read_json, weight_files
-from medbench.models.loading import LARGER, QUANTISED, Contrastive, reason, refusing
+from medbench.models.loading import LARGER, QUANTISED, Contrastive, refusing
 
 BUFFERS = frozenset(("inv_freq", "num_batches_tracked", "position_ids", "relative_position_index"))
 """Last parts of names of tensors that older versions saved and newer ones compute: these may stand in a file without use."""
@@ -36,6 +36,8 @@ ORIGINAL = {
     "llava_mistral": ("LLaVA-Med", "set `architecture: llava-med`, which converts it while reading"),
     "llava_llama": ("LLaVA or VILA", "set `architecture: vila` where it is VILA; of LLaVA take the checkpoint of llava-hf"),
 }
+UNREADABLE = ("the weights cannot be read safely", "fetch them again, as safetensors")
+"""Found and remedy."""
 DECODER = ".language_model."
 """Part of the names of all that is in a generative model's decoder."""
 
@@ -60,7 +62,7 @@ def placement(device: torch.device | None = None, dtype: torch.dtype | None = No
 
 
 @contextmanager
-def sized(path: Path, stored: int) -> Iterator[None]:
+def sized(config: Path, stored: int) -> Iterator[None]:
     """Around the making of a model on the meta device: stops it as soon as it has more numbers than `stored` bytes of weights can hold.
 
     So a configuration with a thousand times the layers costs neither memory nor time. Raises MedbenchError.
@@ -73,7 +75,7 @@ def sized(path: Path, stored: int) -> Iterator[None]:
             counted += max(value.numel(), limits.NUMBERS_OF_TENSOR)
             if counted > limit:
                 found = f"describes a model of more than {counted / 1e6:.0f} million numbers, its weights have {stored} bytes"
-                raise MedbenchError(path / "config.json", found, "fetch the whole checkpoint, configuration and weights")
+                raise MedbenchError(config, found, "fetch the whole checkpoint, configuration and weights")
 
     hooks = [
         registration.register_module_parameter_registration_hook(count),
@@ -86,10 +88,10 @@ def sized(path: Path, stored: int) -> Iterator[None]:
             hook.remove()
 
 
-def built(make: Callable[[], nn.Module], path: Path, files: Sequence[Path]) -> Any:
+def built(make: Callable[[], nn.Module], config: Path, files: Sequence[Path]) -> Any:
     """A model as its configuration describes it, on the CPU, untrained; first on the meta device, to see whether it fits its weights."""
-    with refusing(path / "config.json", "describes no model", "fetch it again"):
-        with torch.device("meta"), sized(path, n_bytes(files)):
+    with refusing(config, "describes no model", "fetch it again"):
+        with torch.device("meta"), sized(config, n_bytes(files)):
             make()
         return make()
 
@@ -110,10 +112,8 @@ def load_weights(
     [file] = weight_files(path, safe, pickles)[:1]
     tensors = read_tensors(file)
     found = {new: value for name, value in tensors.items() if (new := renamed(name)) is not None}
-    try:
+    with refusing(file, *UNREADABLE):
         missing, unexpected = model.load_state_dict(found, strict=False)
-    except (RuntimeError, AttributeError) as error:
-        raise _unreadable(file, error) from None
     check_names(file, missing, unexpected, model)
 
 
@@ -130,10 +130,8 @@ def check_names(file: Path, missing: Iterable[str], unexpected: Iterable[str], m
 
 def read_tensors(file: Path) -> dict[str, torch.Tensor]:
     """Tensors of one file; safetensors are mapped, not copied. Raises MedbenchError where it is damaged or would run code."""
-    try:
+    with refusing(file, *UNREADABLE):
         tensors = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a pickle that is cut off raises anything
-        raise _unreadable(file, error) from None
     if not isinstance(tensors, dict) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
         raise MedbenchError(file, "holds more than tensors by name", "give the weights alone, as safetensors")
     return tensors
@@ -151,10 +149,6 @@ def read_shards(path: Path, parts: Sequence[str], renamed: Callable[[str], str |
             found = read_tensors(file)
             tensors |= {new: value for name, value in found.items() if (new := renamed(f"{part}/{name}" if part else name)) is not None}
     return tensors
-
-
-def _unreadable(path: Path, error: Exception) -> MedbenchError:
-    return MedbenchError(path, f"the weights cannot be read safely ({reason(error)})", "fetch them again, as safetensors")
 
 
 def load_model(model_class: type[Any], path: Path, model_type: str, place: Placement, unused: str = "") -> Any:
@@ -195,7 +189,7 @@ def _built(make: Callable[[dict[str, Any]], Any], path: Path, stored: int, place
     found, remedy = "cannot be read safely", "fetch config.json and weights again, as safetensors"
     if place.bits:
         found, remedy = f"does not load with {place.bits} bits", LARGER
-    with refusing(path, found, remedy), sized(path, stored):
+    with refusing(path, found, remedy), sized(path / "config.json", stored):
         model, report = make(more)
     missing = map(str, [*report["missing_keys"], *report["mismatched_keys"]])
     check_names(path, missing, map(str, report["unexpected_keys"]), model, unused)

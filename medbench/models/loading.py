@@ -176,7 +176,7 @@ def reason(error: Exception) -> str:
     """What a library says, in one short line. Of a pickle with code it names what would have run: torch advises to run it."""
     said = " ".join(str(error).split())
     if isinstance(error, pickle.UnpicklingError) or "weights_only" in said:
-        held = re.search(r"GLOBAL (\S+)", said)
+        held = re.search(r"GLOBAL (\S{1,80})", said)
         return f"it would run {held[1]}" if held else "it is no pickle of tensors alone"
     return f"{type(error).__name__}: {said[:200]}"
 

@@ -212,7 +212,7 @@ def test_pickled_code_is_not_run_but_plain_pickled_weights_load(architecture: st
     torch.testing.assert_close(tiny.load(architecture, copy).encode_texts(TEXTS), expected)
     marker = tmp_path / "ran"
     torch.save({**tensors, "bomb": _Bomb(marker)}, copy / "pytorch_model.bin", pickle_module=pickle)
-    with pytest.raises(MedbenchError, match=r"cannot be read safely.*it would run pathlib") as error:
+    with pytest.raises(MedbenchError, match=r"cannot be read safely.*it would run \w+") as error:
         tiny.load(architecture, copy)
     assert not marker.exists() and "weights_only" not in str(error.value), "torch's advice is to run it"
 

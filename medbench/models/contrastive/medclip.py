@@ -114,7 +114,7 @@ def load(checkpoint: Checkpoint, device: torch.device | None = None, dtype: torc
     path, place = _folder(checkpoint), hub.placement(device, dtype)
     sizes = path / "config.json"  # of smaller models: the published checkpoint has none
     fields = read_json(sizes) if sizes.is_file() else {}
-    model = hub.built(lambda: skeleton(fields), path, weight_files(path, SAFETENSORS, PICKLES)[:1])
+    model = hub.built(lambda: skeleton(fields), sizes, weight_files(path, SAFETENSORS, PICKLES)[:1])
     hub.load_weights(model, path, SAFETENSORS, PICKLES, _renamed)
     model.requires_grad_(False).eval().to(place.device, place.dtype)
     words = path if any((path / name).is_file() for name in hub.VOCABULARIES) else checkpoint.companion(TOKENIZER, path, TOKENIZER_FILES)

@@ -86,7 +86,7 @@ def load(checkpoint: Checkpoint, device: torch.device | None = None, dtype: torc
     tower = checkpoint.companion(text["hf_model_name"], path, ["config.json"])
     _check_names(path, config["model_cfg"], {text["hf_model_name"], *checkpoint.source.companions})
     text["hf_model_name"] = str(tower)
-    model = hub.built(lambda: skeleton(config["model_cfg"]), path, weight_files(path, SAFE, PICKLES)[:1])
+    model = hub.built(lambda: skeleton(config["model_cfg"]), path / CONFIG, weight_files(path, SAFE, PICKLES)[:1])
     hub.load_weights(model, path, SAFE, PICKLES)
     model.requires_grad_(False).eval().to(place.device, place.dtype)
     rows = int(model.text.vocab_size)
