@@ -205,6 +205,7 @@ def _tuples(value: Any) -> Any:
 
 def _run_stage(declared: Stage, names: tuple[str, ...], args: argparse.Namespace) -> None:
     process.die_with_parent()
+    process.close_input()
     started = records.process_start()
     given = _handed(declared, args.fingerprint) if args.fingerprint else _configured(declared, names, args)
     devices.claim(given.gpus)

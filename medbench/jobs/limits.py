@@ -45,3 +45,28 @@ ARCHIVE_BLOCK = 2**12
 """...where a member counts at least so many bytes: what an empty file costs on a disk, and its entry in memory."""
 ARCHIVE_NAME_BYTES = 2**16
 """Of the header of a tar that holds a long name or other attributes [bytes]: Python's tarfile reads it whole."""
+
+JSON_BYTES = 64 * 2**20
+"""Of one JSON file of a checkpoint: the largest tokenizer.json of the study's models has 33 MB."""
+HEADER_BYTES = 100 * 2**20
+"""Of a safetensors header, which is read whole: the library's own limit."""
+SHARDS = 1000
+"""Files of weights that one index names: the largest open models have 200."""
+REPEATED = 2**16
+"""Layers, heads, experts, labels, tokens of an image: libraries make lists as long before they make a module."""
+NUMBERS_PER_BYTE = 2
+"""That a model may have for each byte of its weights: 4 bits a number are the fewest."""
+NUMBERS_FREE = 2**28
+"""That any model may have, 1 GB: what its class makes and drops again."""
+NUMBERS_OF_TENSOR = 2**16
+"""That a tensor counts at least: Python takes a module and its time for a few of them."""
+SIDE = 4096
+"""Pixels of the image that an image processor makes: the largest side of the study's models is 896."""
+PIXELS = 2**24
+"""Of it, where its processor keeps the image's shape and bounds the area."""
+TEMPLATE_SECONDS = 10.0
+"""For one prompt from a chat template: real ones take a millisecond."""
+TEMPLATE_BYTES = 2**29
+"""Of memory for it, and much more than a real one takes."""
+PROMPT_CHARACTERS = 2**20
+"""Of what it makes of one question: more than any model's context."""

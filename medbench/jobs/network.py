@@ -22,6 +22,7 @@ from medbench.jobs.addresses import masked
 TRACKED = False  # how an error is worded is no result
 
 Kind = Literal["model", "dataset"]
+_asked: list[bool] = []  # while closed: whether the user wants to be offline
 HTTPError: type[Exception] = HfHubHTTPError.__bases__[0]  # of the HTTP library that the installed client uses
 
 
@@ -30,12 +31,32 @@ def snapshot(repo: str, revision: str | None, patterns: list[str], kind: Kind = 
 
     Raises MedbenchError when there is no such repository or revision, access is refused, or the hub cannot be reached.
     """
-    with errors(repo, revision, kind):
+    with errors(repo, revision, kind), _switched(_asked[-1] if _asked else constants.HF_HUB_OFFLINE):
         offline = constants.HF_HUB_OFFLINE  # said aloud: some versions of the client else list a pinned commit's files over the network
         found = snapshot_download(
             repo, repo_type=kind, revision=revision, allow_patterns=patterns, local_dir=folder, local_files_only=offline
         )
         return Path(found)
+
+
+@contextmanager
+def closed() -> Iterator[None]:
+    """Only `snapshot` reaches the hub meanwhile: a library that follows a name in a configuration gets nothing from there."""
+    _asked.append(constants.HF_HUB_OFFLINE)
+    try:
+        with _switched(True):
+            yield
+    finally:
+        _asked.pop()
+
+
+@contextmanager
+def _switched(offline: bool) -> Iterator[None]:
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, offline
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 @contextmanager

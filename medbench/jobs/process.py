@@ -1,9 +1,16 @@
-"""What surrounds a job's process: its death with its parent, and the cores that it may use."""
+"""What surrounds a job's process: its death with its parent, its standard input, the cores that it may use, what it does apart."""
 
 import ctypes
 import os
+import resource
 import signal
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 TRACKED = False  # decides no result
 
@@ -21,6 +28,55 @@ def die_with_parent(parent: int | None = None) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the signal was set
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def close_input() -> None:
+    """Standard input is the null device from now on: a job is asked nothing, and no library gets a "y" from there."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    if null:
+        os.dup2(null, 0)
+        os.close(null)
+
+
+def apart(make: Callable[[], str], seconds: float, memory: int) -> str:
+    """What `make` returns, made in a fork of this process, which is ended after this time; `memory` [bytes] is what it may take more.
+
+    For what cannot be interrupted here. Raises TimeoutError, MemoryError, or ValueError with the words of any other error.
+    """
+    import multiprocessing
+
+    fork = multiprocessing.get_context("fork")
+    ours, theirs = fork.Pipe(duplex=False)
+    child = fork.Process(target=_tell, args=(theirs, make, seconds, memory), daemon=True)
+    child.start()
+    theirs.close()
+    try:
+        if not ours.poll(seconds):
+            raise TimeoutError(f"takes more than {seconds:.0f} s")
+        kind, _, said = ours.recv_bytes().decode().partition(" ")
+    except EOFError:  # it was killed
+        kind, said = "MemoryError", ""
+    finally:
+        child.kill()
+        child.join()
+    if kind == "MemoryError":
+        raise MemoryError(f"takes more than {memory / 1e6:.0f} MB")
+    if kind:
+        raise ValueError(f"{kind}: {said}")
+    return said
+
+
+def _tell(parent: "Connection", make: Callable[[], str], seconds: float, memory: int) -> None:
+    """In the fork."""
+    if sys.platform == "linux":
+        size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (size + memory, size + memory))
+    resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, int(seconds) + 1))  # also where the parent is gone
+    try:
+        said = f" {make()}"
+    except BaseException as error:
+        said = f"{type(error).__name__} {error}"[:1000]
+    parent.send_bytes(said.encode(errors="replace"))
 
 
 def threads() -> int:

@@ -5,6 +5,7 @@ configuration (a text tower, a tokenizer): a *companion*. Weights are pinned by 
 digest of a folder; what was loaded goes into run records and adapters, and what differs from the pin is refused.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medbench.errors import MedbenchError
-from medbench.jobs import digests
+from medbench.jobs import digests, limits
 
 TRACKED = False  # parameters say by commit or digest which weights are read
 
@@ -25,6 +26,11 @@ MAIN = "checkpoint"
 _SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
 _INDEX = ".index.json"
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.\w+)")
+CODE = frozenset(("auto_map", "custom_generate", "custom_pipelines"))
+"""Keys by which a configuration names code that comes with the weights. No model of the study needs any."""
+_MAYBE_CODE = re.compile(rb"auto_map|custom_|\\u00(5[fF]|[67][0-9a-fA-F])")  # or letters written as numbers
+_REPEATED = re.compile(r"(.*_)?(num|layers?|depths?|blocks?|heads?|experts?|image_seq|extra)(_.*)?")
+_NAME = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
 
 
 class Source(NamedTuple):
@@ -69,7 +75,8 @@ class Checkpoint:
         return path
 
     def found(self, path: Path) -> None:
-        """Note what a folder holds, once it is what the registry pins. Raises MedbenchError where it is not."""
+        """Note what a folder holds, once it is what the registry pins. Raises MedbenchError where it is not, or as `inspect` does."""
+        inspect(path)
         self.loaded[MAIN] = _identity(path, self.source.revision, f"checkpoint {self.name}")
         for name, expected in self.source.checksums.items():
             if Path(name).suffix in digests.READ:  # an archive is checked when it is downloaded, and does not stay
@@ -80,7 +87,11 @@ class Checkpoint:
 
         Raises MedbenchError for one that the registry's entry does not name: a configuration chooses no code, weights or words by itself.
         """
-        if (path / named / files[0]).is_file():
+        if not isinstance(named, str) or not _NAME.fullmatch(named) or ".." in named:
+            found = f"its configuration names {str(named)[:80]!r}, which is no repository"
+            raise MedbenchError(path, found, "give `owner/name`, or a folder in it")
+        if _is_file(path / named / files[0]):
+            inspect(path / named)
             return path / named
         if named not in self.source.companions:
             remedy = f"add `companions: {{{named}: <commit>}}` to the model's entry, or put its files into {path / named}"
@@ -88,9 +99,75 @@ class Checkpoint:
         from medbench.jobs import network
 
         revision = self.source.companions[named]
-        found = network.snapshot(named, revision, list(files))
-        self.loaded[named] = _identity(found, revision, f"repository {named}")
-        return found
+        folder = network.snapshot(named, revision, list(files))
+        inspect(folder)
+        self.loaded[named] = _identity(folder, revision, f"repository {named}")
+        return folder
+
+
+def inspect(folder: Path) -> None:
+    """Raise MedbenchError for a folder that names code of its own, or sizes beyond all reason, in any JSON file at any depth.
+
+    One place for all loaders, and before any of them: transformers would ask on standard input whether to run the code.
+    """
+    for file in sorted(folder.rglob("*.json")):
+        if any(part.startswith(".") for part in file.relative_to(folder).parts) or not file.is_file():
+            continue
+        if file.name.endswith("config.json"):
+            read_json(file)
+        elif file.stat().st_size <= limits.JSON_BYTES and _MAYBE_CODE.search(data := file.read_bytes()):
+            with contextlib.suppress(ValueError, RecursionError):  # what is no JSON, no loader reads
+                json.loads(data)
+                json.loads(data, object_hook=lambda fields: _without_code(file, fields))  # noqa: B023 - called at once
+    if (code := folder / "custom_generate").exists():
+        raise _has_code(code, "generate.py")
+    if (adapter := folder / "adapter_config.json").exists():
+        raise MedbenchError(adapter, "makes transformers put an adapter into other weights", "give a checkpoint with its adapter merged")
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The fields of one of a checkpoint's JSON files.
+
+    Raises MedbenchError for one that is absent, cut off, too large, nested too deeply or no object, for one that names code, and for a
+    configuration with more layers, heads or experts than any model has.
+    """
+    try:
+        if (size := file.stat().st_size) > limits.JSON_BYTES:
+            raise MedbenchError(file, f"has {size} bytes, more than the {limits.JSON_BYTES} that are read", "fetch it again")
+        found = json.loads(file.read_text(encoding="utf-8"), object_hook=lambda fields: _without_code(file, fields))
+    except FileNotFoundError:
+        raise MedbenchError(file, "the file does not exist", "fetch the whole checkpoint") from None
+    except (OSError, ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())[:120]
+        raise MedbenchError(file, f"is no readable JSON ({reason})", "fetch it again") from None
+    if not isinstance(found, dict):
+        raise MedbenchError(file, f"holds a {type(found).__name__}, not fields by name", "fetch it again")
+    return found
+
+
+def _without_code(file: Path, fields: dict[str, Any]) -> dict[str, Any]:
+    """Of one object, at any depth. A number is no code: in a vocabulary these may be words."""
+    for name, value in fields.items():
+        if name in CODE and value and not isinstance(value, int | float):
+            raise _has_code(file, f"{name} {value!r:.80}")
+        if file.name.endswith("config.json") and _REPEATED.fullmatch(name):
+            for number in value if isinstance(value, list) else [value]:
+                if isinstance(number, int | float) and abs(number) > limits.REPEATED:
+                    raise MedbenchError(file, f"has {name} {str(number)[:40]}, more than {limits.REPEATED}", "fetch it again")
+    return fields
+
+
+def _has_code(file: Path, found: str) -> MedbenchError:
+    remedy = "give a checkpoint that transformers loads by itself, or remove it from the file if the weights need no code"
+    return MedbenchError(file, f"names code of its own ({found}), which medbench never runs", remedy)
+
+
+def _is_file(path: Path) -> bool:
+    """False for a name that no disk takes."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def is_pinned(name: str, revision: str | None, checksums: Mapping[str, str]) -> bool:
@@ -152,18 +229,32 @@ def weight_files(folder: Path, safe: Sequence[str] = SAFETENSORS, pickles: Seque
 
 def _indexed(index: Path) -> list[Path]:
     """Shards that an index names; none where there is no index."""
-    try:
-        named = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-    except FileNotFoundError:
+    if not index.is_file():
         return []
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise MedbenchError(index, "is no readable index of shards", "fetch the whole checkpoint") from None
-    if outside := [name for name in named if not isinstance(name, str) or name != Path(name).name]:
-        raise MedbenchError(index, f"names {outside[0]!r}, which is not in its folder", "fetch the checkpoint anew")
-    if absent := [name for name in named if not (index.parent / name).is_file()]:
-        found = f"names {len(named)} shards, {len(named) - len(absent)} are there, {absent[0]} is absent"
+    try:
+        fields = read_json(index).get("weight_map")
+    except MedbenchError as error:
+        raise MedbenchError(index, f"is no readable index of shards: it {error.found}", error.remedy) from None
+    if not isinstance(fields, dict) or not fields or not all(isinstance(name, str) for name in fields.values()):
+        raise MedbenchError(index, "is no readable index of shards", "fetch the whole checkpoint")
+    named = sorted(set(fields.values()))
+    if len(named) > limits.SHARDS:
+        raise MedbenchError(index, f"names {len(named)} shards, more than {limits.SHARDS}", "fetch the whole checkpoint")
+    if outside := [name for name in named if name != Path(name).name or "\0" in name or not _is_inside(index.parent / name)]:
+        raise MedbenchError(index, f"names {outside[0][:80]!r}, which is not in its folder", "fetch the checkpoint anew")
+    if absent := [name for name in named if not _is_file(index.parent / name)]:
+        found = f"names {len(named)} shards, {len(named) - len(absent)} are there, {absent[0][:80]} is absent"
         raise MedbenchError(index, found, "fetch the whole checkpoint")
     return [index.parent / name for name in named]
+
+
+def _is_inside(file: Path) -> bool:
+    """Whether a file stays in its folder when links are followed. The hub's client links into the blobs of its cache."""
+    try:
+        found = file.resolve()
+    except (OSError, RuntimeError):  # links in a circle, or a name that is too long
+        return False
+    return found.parent == file.parent.resolve() or found.parent.name == "blobs"
 
 
 def _numbered(folder: Path, name: str) -> list[Path]:
@@ -183,10 +274,12 @@ def _check_length(file: Path) -> None:
         length = int.from_bytes(stream.read(8), "little")
         if length > size:
             raise MedbenchError(file, f"has {size} bytes, fewer than its header", "fetch it again")
+        if length > limits.HEADER_BYTES:
+            raise MedbenchError(file, f"has a header of {length} bytes, more than {limits.HEADER_BYTES}", "fetch it again")
         try:
             header = json.loads(stream.read(length))
             expected = 8 + length + max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
             raise MedbenchError(file, "holds no readable header of safetensors", "fetch it again") from None
     if size != expected:
         raise MedbenchError(file, f"has {size} bytes, its header promises {expected}", "fetch it again")

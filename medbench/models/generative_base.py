@@ -16,14 +16,16 @@ from PIL import Image
 from transformers import AutoProcessor, GenerationConfig, StoppingCriteria
 
 from medbench.errors import MedbenchError
+from medbench.jobs import limits, process
 from medbench.models import hub, loading
 from medbench.models.answering import Answer, Query
 from medbench.models.checkpoint import Source
+from medbench.models.loading import refusing
 
 IGNORED = -100
 """The label of a token that is not in the loss."""
-PROMPTS = 4096
-"""Prompts kept: data sets ask the same of many images, and training asks again in every epoch."""
+QUESTION = 'Is the "left" lung <5 cm & clear {or not}?'
+"""What a chat template is given to see where it puts a question; with what a template might escape."""
 REPEATED, BLOCK = 24, 8
 """An answer is stopped when its last 24 tokens only repeat a block of at most 8."""
 
@@ -71,7 +73,7 @@ class Generative(ABC):
         """Ids that end an answer."""
         model.generation_config = self._greedy(model.generation_config)
         self.exceptions: dict[str, Any] = {}  # from how its image processor would prepare images
-        self._prompts: dict[str, str] = {}  # text -> prompt
+        self._before, self._after = self._around()  # of a question, in its prompt
         self._lock = Lock()  # a fast tokenizer keeps the padding of its latest call, so two threads would disturb each other
         self.image_processor = type(processor.image_processor).__name__
 
@@ -122,15 +124,32 @@ class Generative(ABC):
         )  # fmt: skip
 
     def prompt(self, text: str) -> str:
-        """One user turn with an image, by the checkpoint's own chat template, up to where the answer begins; the latest are kept."""
-        if text not in self._prompts:
-            if len(self._prompts) >= PROMPTS:
-                self._prompts.clear()
-            content = [{"type": "image"}, {"type": "text", "text": text}]
-            self._prompts[text] = str(
-                self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-            )
-        return self._prompts[text]
+        """One user turn with an image, as the checkpoint's own chat template has it, up to where the answer begins."""
+        return f"{self._before}{text}{self._after}"
+
+    def _around(self) -> tuple[str, str]:
+        """What the chat template puts before a question and behind it, the same for all: it runs once, apart, and sees no data.
+
+        Raises MedbenchError for a template that is broken, that takes too long or too much, or that drops or changes the question.
+        """
+        content = [{"type": "image"}, {"type": "text", "text": QUESTION}]
+
+        def render() -> str:
+            made = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+            if len(made) > limits.PROMPT_CHARACTERS:
+                raise ValueError(f"makes {len(made)} characters of one question, more than {limits.PROMPT_CHARACTERS}")
+            return str(made)
+
+        where = f"chat template of {self.model.name_or_path or type(self).__name__}"
+        remedy = "give the checkpoint's own chat_template.jinja"
+        try:
+            made = process.apart(render, limits.TEMPLATE_SECONDS, limits.TEMPLATE_BYTES)
+        except (TimeoutError, MemoryError, ValueError) as error:
+            raise MedbenchError(where, f"makes no prompt ({' '.join(str(error).split())[:200]})", remedy) from None
+        before, found, after = made.partition(QUESTION)
+        if not found or QUESTION in after:
+            raise MedbenchError(where, f"{'repeats' if found else 'drops or changes'} the question", remedy)
+        return before, after
 
     def encode(self, queries: Sequence[Query], completions: Sequence[str] | None = None, side: str = "left") -> dict[str, torch.Tensor]:
         """All that the processor makes of prompts (and completions) with their images, padded on one side, on the CPU."""
@@ -269,6 +288,7 @@ def load(source: Source, **placement: Any) -> Generative:
     given = {**placement, "bits": source.bits} if source.bits else placement
     model: Generative = loading.load(source, **given)
     images = model.processor.image_processor
+    hub.check_sides(images, limits.PIXELS if hasattr(images, "merge_size") else limits.SIDE, f"processor of {source.checkpoint}")
     known = sorted(images.valid_kwargs.__annotations__)
     for name in source.processor:
         if name not in known:
@@ -280,7 +300,23 @@ def load(source: Source, **placement: Any) -> Generative:
     except Exception as error:  # of whatever class the library has for wrong values
         found = f"its {type(images).__name__} does not take {model.exceptions} ({' '.join(str(error).split())[:160]})"
         raise MedbenchError(f"processor of {source.checkpoint}", found, "fix `processor` in the registry") from None
+    _check_image(model, f"checkpoint {source.checkpoint}")
     return model
+
+
+def _check_image(model: Generative, where: str) -> None:
+    """Raise MedbenchError where a prompt holds no image, or one of more tokens than the model reads."""
+    image, remedy = Image.new("RGB", (64, 64)), "give the checkpoint's own chat_template.jinja and processor_config.json"
+    with refusing(where, "its processor makes no input", remedy):
+        if (pieces := model.image_tokens(image.size)) > model.context:
+            found = f"its processor makes {pieces} tokens of a small image, the model reads {model.context}"
+            raise MedbenchError(where, found, remedy)
+        try:
+            shown = model.encode([Query(where, image, QUESTION)])["input_ids"]
+        except MedbenchError as error:
+            raise MedbenchError(where, f"its chat template does not fit its processor: {error.found}", remedy) from None
+        if not bool((shown == model.image_token_id).any()):
+            raise MedbenchError(where, "its chat template drops the image", remedy)
 
 
 class ChatEnded(Generative):
@@ -298,11 +334,8 @@ def load_processor(path: Path, model_type: str) -> Any:
     """
     hub.check_type(path, model_type)
     hub.check_tokenizer_files(path)
-    try:
-        processor = AutoProcessor.from_pretrained(path, local_files_only=True)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise MedbenchError(path, f"holds no usable processor ({reason})", "add the processor's and the tokenizer's files") from None
+    with refusing(path, "holds no usable processor", "add the processor's and the tokenizer's files"):
+        processor = AutoProcessor.from_pretrained(path, trust_remote_code=False, local_files_only=True)  # type: ignore[no-untyped-call]
     if not hasattr(processor, "image_processor"):
         raise MedbenchError(path, "its processor reads no images", "add preprocessor_config.json and processor_config.json")
     if not processor.chat_template:

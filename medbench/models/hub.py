@@ -6,10 +6,10 @@ Everything is loaded from the folder that `medbench.models.checkpoint` finds. We
 
 import importlib
 import json
-import pickle
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,17 +17,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn.modules import module as registration
 from transformers import AutoImageProcessor, AutoTokenizer
 from transformers.utils import logging
 
 from medbench.errors import Interrupted, MedbenchError
-from medbench.jobs import devices
-from medbench.jobs.microbatching import exhausted
-from medbench.models.checkpoint import weight_files
-from medbench.models.loading import QUANTISED, Contrastive
+from medbench.jobs import devices, limits
+from medbench.models.checkpoint import inspect, read_json, weight_files
+from medbench.models.loading import LARGER, QUANTISED, Contrastive, refusing
 
 BUFFERS = frozenset(("inv_freq", "num_batches_tracked", "position_ids", "relative_position_index"))
 """Last parts of names of tensors that older versions saved and newer ones compute: these may stand in a file without use."""
@@ -37,7 +36,8 @@ ORIGINAL = {
     "llava_mistral": ("LLaVA-Med", "set `architecture: llava-med`, which converts it while reading"),
     "llava_llama": ("LLaVA or VILA", "set `architecture: vila` where it is VILA; of LLaVA take the checkpoint of llava-hf"),
 }
-LARGER = "raise `gpus` or set `bits` of the model's entry"
+UNREADABLE = ("the weights cannot be read safely", "fetch them again, as safetensors")
+"""Found and remedy."""
 DECODER = ".language_model."
 """Part of the names of all that is in a generative model's decoder."""
 
@@ -61,6 +61,46 @@ def placement(device: torch.device | None = None, dtype: torch.dtype | None = No
     return Placement(device, dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32), bits, spread)
 
 
+@contextmanager
+def sized(config: Path, stored: int) -> Iterator[None]:
+    """Around the making of a model on the meta device: stops it as soon as it has more numbers than `stored` bytes of weights can hold.
+
+    So a configuration with a thousand times the layers costs neither memory nor time. Raises MedbenchError.
+    """
+    limit, counted = limits.NUMBERS_FREE + limits.NUMBERS_PER_BYTE * stored, 0
+
+    def count(module: nn.Module, name: str, value: torch.Tensor | None) -> None:
+        nonlocal counted
+        if value is not None and value.is_meta:  # once: loading registers each again
+            counted += max(value.numel(), limits.NUMBERS_OF_TENSOR)
+            if counted > limit:
+                found = f"describes a model of more than {counted / 1e6:.0f} million numbers, its weights have {stored} bytes"
+                raise MedbenchError(config, found, "fetch the whole checkpoint, configuration and weights")
+
+    hooks = [
+        registration.register_module_parameter_registration_hook(count),
+        registration.register_module_buffer_registration_hook(count),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def built(make: Callable[[], nn.Module], config: Path, files: Sequence[Path]) -> Any:
+    """A model as its configuration describes it, on the CPU, untrained; first on the meta device, to see whether it fits its weights."""
+    with refusing(config, "describes no model", "fetch it again"):
+        with torch.device("meta"), sized(config, n_bytes(files)):
+            make()
+        return make()
+
+
+def n_bytes(files: Iterable[Path]) -> int:
+    """Of all of them."""
+    return sum(file.stat().st_size for file in files)
+
+
 def load_weights(
     model: nn.Module, path: Path, safe: Sequence[str], pickles: Sequence[str], renamed: Callable[[str], str | None] = lambda name: name
 ) -> None:
@@ -72,10 +112,8 @@ def load_weights(
     [file] = weight_files(path, safe, pickles)[:1]
     tensors = read_tensors(file)
     found = {new: value for name, value in tensors.items() if (new := renamed(name)) is not None}
-    try:
+    with refusing(file, *UNREADABLE):
         missing, unexpected = model.load_state_dict(found, strict=False)
-    except (RuntimeError, AttributeError) as error:
-        raise _unreadable(file, error) from None
     check_names(file, missing, unexpected, model)
 
 
@@ -92,10 +130,8 @@ def check_names(file: Path, missing: Iterable[str], unexpected: Iterable[str], m
 
 def read_tensors(file: Path) -> dict[str, torch.Tensor]:
     """Tensors of one file; safetensors are mapped, not copied. Raises MedbenchError where it is damaged or would run code."""
-    try:
+    with refusing(file, *UNREADABLE):
         tensors = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError) as error:
-        raise _unreadable(file, error) from None
     if not isinstance(tensors, dict) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
         raise MedbenchError(file, "holds more than tensors by name", "give the weights alone, as safetensors")
     return tensors
@@ -115,11 +151,6 @@ def read_shards(path: Path, parts: Sequence[str], renamed: Callable[[str], str |
     return tensors
 
 
-def _unreadable(path: Path, error: Exception) -> MedbenchError:
-    reason = " ".join(str(error).split())[:200]
-    return MedbenchError(path, f"the weights cannot be read safely ({reason})", "fetch them again, as safetensors")
-
-
 def load_model(model_class: type[Any], path: Path, model_type: str, place: Placement, unused: str = "") -> Any:
     """The model of a folder, frozen and in evaluation mode. `unused`: regular expression of tensors that may be there and are not read.
 
@@ -127,17 +158,23 @@ def load_model(model_class: type[Any], path: Path, model_type: str, place: Place
     of another model, and when they are damaged or would run code.
     """
     check_type(path, model_type)
-    safe = weight_files(path)[0].suffix == ".safetensors"
+    files = weight_files(path)
+    safe = files[0].suffix == ".safetensors"
     given: dict[str, Any] = {"local_files_only": True, "use_safetensors": safe, "weights_only": True}
-    return _built(lambda more: model_class.from_pretrained(path, **given, **more), path, place, unused)
+    with refusing(path / "config.json", "describes no model", "fetch it again"):
+        model_class.config_class.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    make = lambda more: model_class.from_pretrained(path, trust_remote_code=False, **given, **more)  # noqa: E731
+    return _built(make, path, n_bytes(files), place, unused)
 
 
 def from_tensors(model_class: type[Any], config: Any, tensors: dict[str, torch.Tensor], path: Path, place: Placement) -> Any:
     """As `load_model`, from tensors that are at hand; `path` is for messages."""
-    return _built(lambda more: model_class.from_pretrained(None, config=config, state_dict=tensors, **more), path, place)
+    given: dict[str, Any] = {"config": config, "state_dict": tensors}
+    stored = sum(value.nbytes for value in tensors.values())
+    return _built(lambda more: model_class.from_pretrained(None, trust_remote_code=False, **given, **more), path, stored, place)
 
 
-def _built(make: Callable[[dict[str, Any]], Any], path: Path, place: Placement, unused: str = "") -> Any:
+def _built(make: Callable[[dict[str, Any]], Any], path: Path, stored: int, place: Placement, unused: str = "") -> Any:
     """Weights go to their device one by one: host memory never holds a second copy of them.
 
     What matters of transformers' warnings is checked here: the type, tensors that are missing, misshapen or unknown.
@@ -149,16 +186,11 @@ def _built(make: Callable[[dict[str, Any]], Any], path: Path, place: Placement, 
     more["device_map"] = "auto" if place.spread else {"": place.device}
     if place.bits:
         more["quantization_config"] = importlib.import_module(QUANTISED).settings(path, place.bits, place.dtype)
-    try:
+    found, remedy = "cannot be read safely", "fetch config.json and weights again, as safetensors"
+    if place.bits:
+        found, remedy = f"does not load with {place.bits} bits", LARGER
+    with refusing(path, found, remedy), sized(path / "config.json", stored):
         model, report = make(more)
-    except (SafetensorError, pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError) as error:
-        if where := exhausted(error):  # what was done before stays: the next try may find room
-            raise Interrupted(where, f"its memory does not hold {path}", f"end what else uses it, or {LARGER}") from None
-        if isinstance(error, ValueError):
-            if not place.bits:
-                raise
-            raise MedbenchError(path, f"does not load with {place.bits} bits ({' '.join(str(error).split())[:200]})", LARGER) from None
-        raise _unreadable(path, error) from None
     missing = map(str, [*report["missing_keys"], *report["mismatched_keys"]])
     check_names(path, missing, map(str, report["unexpected_keys"]), model, unused)
     if place.device.type == "cuda":
@@ -175,16 +207,15 @@ def _refuse_offload(device_map: dict[str, Any], path: Path) -> None:
 
 def check_type(path: Path, model_type: str) -> None:
     """Raise MedbenchError when `config.json` is missing or names another `model_type`."""
-    try:
-        found = json.loads((path / "config.json").read_text(encoding="utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError):
-        raise MedbenchError(path, "holds no readable config.json", "give a checkpoint in hub format") from None
-    if found in ORIGINAL and model_type != found:
+    if not (path / "config.json").is_file():
+        raise MedbenchError(path, "holds no readable config.json", "give a checkpoint in hub format")
+    found = read_json(path / "config.json").get("model_type")
+    if isinstance(found, str) and found in ORIGINAL and model_type != found:
         layout, remedy = ORIGINAL[found]
         raise MedbenchError(path, f"is in the original layout of {layout}", remedy)
     if found != model_type:
         remedy = "change `architecture` or `checkpoint` in the registry"
-        raise MedbenchError(path, f"is a checkpoint of {found!r}, not of {model_type!r}", remedy)
+        raise MedbenchError(path, f"is a checkpoint of {str(found)[:80]!r}, not of {model_type!r}", remedy)
 
 
 def load_tokenizer(path: Path, rows: int | None = None) -> Any:
@@ -192,13 +223,11 @@ def load_tokenizer(path: Path, rows: int | None = None) -> Any:
 
     Raises MedbenchError when the folder has none, or one with more tokens than the model knows.
     """
+    inspect(path)
     check_tokenizer_files(path)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise MedbenchError(
-            path, f"holds no usable tokenizer ({' '.join(str(error).split())[:200]})", "add the tokenizer's files"
-        ) from None
+    with refusing(path, "holds no usable tokenizer", "add the tokenizer's files"):
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+        tokenizer("a word")  # wrong values show in use alone
     check_vocabulary(tokenizer, rows, path)
     return tokenizer
 
@@ -208,6 +237,9 @@ def check_tokenizer_files(path: Path) -> None:
     found = [name for name in VOCABULARIES if (path / name).is_file()]
     if not found:
         raise MedbenchError(path, "holds no tokenizer", f"add the tokenizer's files: one of {', '.join(VOCABULARIES)}")
+    for name in found:
+        if (size := (path / name).stat().st_size) > limits.JSON_BYTES:
+            raise MedbenchError(path / name, f"has {size} bytes, more than the {limits.JSON_BYTES} that are read", "fetch it again")
     if found == ["vocab.json"] and not (path / "merges.txt").is_file():
         raise MedbenchError(path, "holds vocab.json without merges.txt", "add the tokenizer's other files")
 
@@ -232,14 +264,23 @@ def tokens(tokenizer: Any, texts: list[str], length: int, **padding: Any) -> Any
 def _image_processor(path: Path) -> Any:
     """As the folder configures it. Files of late 2022 name a *feature extractor*, as image processors were called before."""
     file = path / "preprocessor_config.json"
-    fields = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    named = str(fields.get("image_processor_type", ""))
+    fields = read_json(file) if file.is_file() else {}
+    named, given = str(fields.get("image_processor_type", "")), {"local_files_only": True, "backend": "pil"}
     if not named.endswith("FeatureExtractor"):
-        return AutoImageProcessor.from_pretrained(path, local_files_only=True, backend="pil")  # type: ignore[no-untyped-call]
+        return AutoImageProcessor.from_pretrained(path, trust_remote_code=False, **given)  # type: ignore[no-untyped-call]
     with tempfile.TemporaryDirectory() as renamed:
         fields["image_processor_type"] = named.replace("FeatureExtractor", "ImageProcessor")
         (Path(renamed) / "preprocessor_config.json").write_text(json.dumps(fields), encoding="utf-8")
-        return AutoImageProcessor.from_pretrained(renamed, local_files_only=True, backend="pil")  # type: ignore[no-untyped-call]
+        return AutoImageProcessor.from_pretrained(renamed, trust_remote_code=False, **given)  # type: ignore[no-untyped-call]
+
+
+def check_sides(images: Any, limit: int, path: object) -> None:
+    """Raise MedbenchError for an image processor that makes every image larger than `limit` (sides, or the area where it is one) allows."""
+    for fields in (images.size, getattr(images, "crop_size", None)):
+        for name, value in dict(fields or {}).items():
+            if isinstance(value, int | float) and value > limit:
+                found = f"its image processor makes images with {name} {value}, more than {limit}"
+                raise MedbenchError(path, found, "fix its preprocessor_config.json")
 
 
 class HubPixels:
@@ -249,13 +290,11 @@ class HubPixels:
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises MedbenchError when the folder has no image processor."""
-        try:
+        """Raises MedbenchError when the folder has no image processor, or one that makes no pixels."""
+        with refusing(path, "holds no usable image processor", "add preprocessor_config.json"):
             self.processor = _image_processor(path)
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise MedbenchError(
-                path, f"holds no usable image processor ({' '.join(str(error).split())[:200]})", "add preprocessor_config.json"
-            ) from None
+            check_sides(self.processor, limits.SIDE, path)
+            self.shape = self.normalise(torch.from_numpy(self.pixels(Image.new("RGB", (64, 64)))[None])).shape[2:]
         self.name = type(self.processor).__name__
 
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
@@ -284,6 +323,10 @@ class HubContrastive(Contrastive):
         self.model, self._images, self._tokenizer = model, images, tokenizer
         self.image_processor = images.name
         self.scale, self.bias = scale, bias
+        side = model.config.vision_config.image_size
+        if images.shape != (read := (side, side) if isinstance(side, int) else tuple(side)):
+            found = f"its image processor makes images of {tuple(images.shape)} pixels, its model reads {read}"
+            raise MedbenchError(model.name_or_path, found, "fix its preprocessor_config.json")
 
     @property
     def vision(self) -> nn.Module:

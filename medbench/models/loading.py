@@ -4,16 +4,21 @@ One file per architecture stands in `contrastive/` or `baseline/` and offers `lo
 since the pixel baseline has none.
 """
 
+import errno
 import importlib
+import pickle
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medbench.jobs.microbatching import Microbatching
+from medbench.errors import Extra, Interrupted, MedbenchError
+from medbench.jobs.microbatching import Microbatching, exhausted
 from medbench.models.checkpoint import Checkpoint, Source
 
 if TYPE_CHECKING:
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+LARGER = "raise `gpus` or set `bits` of the model's entry"
 QUANTISED = "medbench.models.quantised"
 """Loaded by name: only models of few bits depend on what it imports."""
 
@@ -148,6 +154,33 @@ def costs(model: Any) -> dict[str, int]:
     return {"parameters": sum(value.numel() for value in model.model.parameters()), "flops_per_image": counter.get_total_flops()}
 
 
+@contextmanager
+def refusing(path: object, found: str, remedy: str) -> Iterator[None]:
+    """Around a library that reads a checkpoint's files: whatever it raises is one line, since it raises anything for wrong values.
+
+    Raises Interrupted where the memory is full.
+    """
+    try:
+        yield
+    except (MedbenchError, Extra):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):  # where a download goes to
+            raise
+        if where := exhausted(error):  # what was done before stays: the next try may find room
+            raise Interrupted(where, f"its memory does not hold {path}", f"end what else uses it, or {LARGER}") from None
+        raise MedbenchError(path, f"{found} ({reason(error)})", remedy) from None
+
+
+def reason(error: Exception) -> str:
+    """What a library says, in one short line. Of a pickle with code it names what would have run: torch advises to run it."""
+    said = " ".join(str(error).split())
+    if isinstance(error, pickle.UnpicklingError) or "weights_only" in said:
+        held = re.search(r"GLOBAL (\S{1,80})", said)
+        return f"it would run {held[1]}" if held else "it is no pickle of tensors alone"
+    return f"{type(error).__name__}: {said[:200]}"
+
+
 def module_name(kind: str, architecture: str) -> str:
     """Module of an architecture."""
     return f"medbench.models.{kind}.{architecture.replace('-', '_')}"
@@ -168,7 +201,10 @@ def load(source: Source, **placement: Any) -> Any:
     module = importlib.import_module(source.module)
     if source.checkpoint is None:
         return module.load(**placement)
+    from medbench.jobs import network
+
     checkpoint = Checkpoint(source)
-    model = module.load(checkpoint, **placement)
+    with network.closed(), refusing(f"checkpoint {source.checkpoint}", "does not load", "fetch it again, or change `architecture`"):
+        model = module.load(checkpoint, **placement)
     model.weights = checkpoint.loaded
     return model

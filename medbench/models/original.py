@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 from torch import nn
 from transformers import AutoConfig, GenerationConfig, LlavaConfig
 
+from medbench.errors import MedbenchError
 from medbench.models import hub
 
 IMAGE, PAD = "<image>", "<pad>"
@@ -56,6 +57,9 @@ def load(model_class: type[Any], config: Any, path: Path, layout: Layout, place:
     tokenizer = hub.load_tokenizer(path / layout.tokenizer, known)
     tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE], "pad_token": PAD})
     text = config.text_config
+    if known is not None and text.vocab_size > 2 * known:
+        found = f"has vocab_size {text.vocab_size}, its weights have {known} words"
+        raise MedbenchError(path / layout.tokenizer / "config.json", found, "fetch it again")
     image, pad = tokenizer.convert_tokens_to_ids([IMAGE, PAD])
     rows = -(-max(len(tokenizer), text.vocab_size) // MULTIPLE) * MULTIPLE
     for name in VOCABULARY & tensors.keys():  # zeros: rows that were drawn at random would differ from load to load

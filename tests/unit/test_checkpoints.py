@@ -1,9 +1,11 @@
 """Pins: what was loaded is known, what is not what the registry says is refused, and half of a checkpoint is one line."""
 
+import io
 import json
 import os
 import re
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,9 +16,9 @@ from safetensors.torch import save_file
 
 from medbench import cli, config, stages
 from medbench.config import needs, sources
-from medbench.errors import MedbenchError
-from medbench.jobs import digests
-from medbench.models import checkpoint, hub, loading
+from medbench.errors import Interrupted, MedbenchError
+from medbench.jobs import digests, limits, network
+from medbench.models import checkpoint, generative_base, hub, loading
 from medbench.models.checkpoint import Source
 from medbench.verbs.lock_models import lock
 from tests.unit import tiny, tiny_generative
@@ -175,6 +177,64 @@ def index_outside(folder: Path) -> str:
     return "names '../model-00002-of-00002.safetensors', which is not in its folder"
 
 
+def index_of_root(folder: Path) -> str:
+    index = sharded(folder)
+    index.write_text(index.read_text().replace("model-00002-of-00002.safetensors", "/etc/passwd"))
+    return "names '/etc/passwd', which is not in its folder"
+
+
+def index_through_a_link(folder: Path) -> str:
+    index = sharded(folder)
+    outside = folder.parent / "elsewhere.safetensors"
+    shutil.move(folder / "model-00002-of-00002.safetensors", outside)
+    (folder / "model-00002-of-00002.safetensors").symlink_to(outside)
+    assert index.is_file()
+    return "names 'model-00002-of-00002.safetensors', which is not in its folder"
+
+
+def index_of_a_circle(folder: Path) -> str:
+    sharded(folder)
+    file = folder / "model-00002-of-00002.safetensors"
+    file.unlink()
+    file.symlink_to(file)
+    return "names 'model-00002-of-00002.safetensors', which is not in its folder|is absent"
+
+
+def index_of_a_long_name(folder: Path) -> str:
+    index = sharded(folder)
+    index.write_text(index.read_text().replace("model-00002-of-00002", "x" * 5000))
+    return "which is not in its folder|is absent"
+
+
+def index_with_a_null(folder: Path) -> str:
+    index = sharded(folder)
+    index.write_text(index.read_text().replace("model-00002-of-00002", "a\\u0000b"))
+    return "which is not in its folder"
+
+
+def index_without_a_map(folder: Path) -> str:
+    sharded(folder).write_text(json.dumps({"weight_map": ["model-00001-of-00002.safetensors"]}))
+    return "is no readable index of shards"
+
+
+def index_of_thousands(folder: Path) -> str:
+    sharded(folder).write_text(json.dumps({"weight_map": {f"t{place}": f"m{place}.safetensors" for place in range(2000)}}))
+    return "names 2000 shards, more than 1000"
+
+
+def header_of_gigabytes(folder: Path) -> str:
+    weights(folder).unlink()
+    with (folder / "model.safetensors").open("wb") as stream:
+        stream.write((2**27).to_bytes(8, "little"))
+        stream.truncate(2**27 + 16)
+    return "has a header of 134217728 bytes, more than"
+
+
+def adapter_inside(folder: Path) -> str:
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "somebody/else", "peft_type": "LORA"}))
+    return "adapter_config.json: makes transformers put an adapter into other weights"
+
+
 def broken_index(folder: Path) -> str:
     sharded(folder).write_text("{")
     return "is no readable index of shards"
@@ -228,7 +288,9 @@ def foreign_tokenizer(folder: Path) -> str:
 @pytest.mark.parametrize(
     "spoil",
     [
-        extra, lacking, absent_shard, no_index, index_outside, broken_index, cut_shard, empty_weights, empty_pickle, not_tensors,
+        extra, lacking, absent_shard, no_index, index_outside, index_of_root, index_through_a_link, index_of_a_circle,
+        index_of_a_long_name, index_with_a_null, index_without_a_map, index_of_thousands, header_of_gigabytes, adapter_inside,
+        broken_index, cut_shard, empty_weights, empty_pickle, not_tensors,
         no_tokenizer, half_a_tokenizer, foreign_tokenizer,
     ],
 )  # fmt: skip
@@ -237,6 +299,309 @@ def test_a_spoilt_checkpoint_is_one_line(folder: Path, spoil: Callable[[Path], s
     with pytest.raises(MedbenchError, match=expected) as error:
         load(folder)
     assert "\n" not in str(error.value) and str(folder) in str(error.value)
+
+
+def test_shards_of_the_hubs_cache_are_links_and_load(folder: Path, tmp_path: Path) -> None:
+    sharded(folder)
+    snapshot, blobs = tmp_path / "models--o--n/snapshots" / COMMIT, tmp_path / "models--o--n/blobs"
+    snapshot.mkdir(parents=True)
+    shutil.copytree(folder, blobs)
+    for file in blobs.iterdir():
+        (snapshot / file.name).symlink_to(Path("../../blobs") / file.name)
+    load(snapshot)
+
+
+# --- code and names in configurations
+
+
+EVIL = {"AutoConfig": "evil.Evil", "AutoModel": "evil.Evil", "AutoTokenizer": [None, "evil.Evil"], "AutoImageProcessor": "evil.Evil"}
+CONTRASTIVE = (*tiny.ARCHITECTURES,)
+
+
+def any_checkpoint(name: str, folder: Path) -> tuple[Path, Source]:
+    """Of a contrastive architecture or a generative family."""
+    kind, maker = ("contrastive", tiny) if name in CONTRASTIVE else ("generative", tiny_generative)
+    maker.checkpoint(name, folder)
+    return folder, Source(loading.module_name(kind, name), str(folder), None, 4)
+
+
+@pytest.mark.parametrize("name", [*CONTRASTIVE, *tiny_generative.ALL])
+def test_code_that_a_configuration_names_is_refused_by_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In each of its files, at any depth, and whatever standard input says."""
+    marker = tmp_path / "ran"
+    folder, source = any_checkpoint(name, tmp_path / "m")
+    for place in {file.parent for file in folder.rglob("*config.json")}:
+        (place / "evil.py").write_text(f"open({str(marker)!r}, 'w')\nclass Evil: ...\n")
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 99))
+    for file in sorted(folder.rglob("*.json")):
+        text = file.read_text()
+        fields = json.loads(text)
+        if not file.name.endswith("config.json"):
+            continue
+        nested = {**fields, "text_config": {**fields.get("text_config", {}), "deep": [{"auto_map": EVIL}]}}
+        for changed in ({**fields, "auto_map": EVIL}, nested, {**fields, "custom_pipelines": {"x": {"impl": "evil.Evil"}}}):
+            file.write_text(json.dumps(changed))
+            with pytest.raises(MedbenchError, match=f"{file}: names code of its own \\((auto_map|custom_pipelines) .*medbench never runs"):
+                loading.load(source)
+        file.write_text(json.dumps({**fields, "auto_map": EVIL}).replace("auto_map", "auto\\u005fmap"))
+        with pytest.raises(MedbenchError, match="names code of its own"):
+            loading.load(source)
+        file.write_text(text)
+    for extra in ("video_preprocessor_config.json", "text/processor.json"):
+        (folder / extra).parent.mkdir(exist_ok=True)
+        (folder / extra).write_text(json.dumps({"auto_map": EVIL}))
+        with pytest.raises(MedbenchError, match="names code of its own"):
+            loading.load(source)
+        (folder / extra).unlink()
+    (folder / "custom_generate").mkdir()
+    with pytest.raises(MedbenchError, match="custom_generate: names code of its own"):
+        loading.load(source)
+    assert not marker.exists()
+
+
+def test_words_of_a_vocabulary_are_no_code(folder: Path) -> None:
+    (folder / "words.json").write_text(json.dumps({"auto_map": 17, "custom_generate": 18}))
+    (folder / "lines.json").write_text('{"auto_map": {"a": 1}}\n{"auto_map": {}}\n')  # no JSON, so no loader reads it
+    load(folder)
+
+
+def open_clip_config(folder: Path, tower: str, key: str, value: object) -> None:
+    path = folder / "open_clip_config.json"
+    fields = json.loads(path.read_text())
+    fields["model_cfg"][tower][key] = value
+    path.write_text(json.dumps(fields))
+
+
+@pytest.fixture
+def addresses(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Everything that somebody tries to connect to."""
+    tried: list[object] = []
+
+    def connect(self: socket.socket, address: object) -> None:
+        tried.append(address)
+        raise OSError("no network")
+
+    def look_up(host: str, *given: object, **more: object) -> object:
+        tried.append(host)
+        raise socket.gaierror("no network")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return tried
+
+
+@pytest.mark.parametrize(
+    ("tower", "key", "value", "expected"),
+    [
+        ("vision_cfg", "timm_model_name", "hf-hub:somebody/net", "names the image tower 'hf-hub:somebody/net'"),
+        ("vision_cfg", "timm_model_name", "hf_hub:somebody/net", "names the image tower 'hf_hub:somebody/net'"),
+        ("vision_cfg", "timm_model_name", "local-dir:/etc", "names the image tower 'local-dir:/etc'"),
+        ("vision_cfg", "timm_model_pretrained", True, None),
+        ("text_cfg", "hf_tokenizer_name", "somebody/words", "names the tokenizer 'somebody/words', which the registry does not"),
+        ("text_cfg", "hf_model_name", "somebody/tower", "names somebody/tower, which the registry does not"),
+        ("text_cfg", "hf_model_name", "../../etc", "which is no repository"),
+        ("text_cfg", "hf_model_name", "/etc", "which is no repository"),
+        ("text_cfg", "hf_model_name", "x" * 5000, "which is no repository"),
+        ("text_cfg", "hf_model_name", ["a"], "holds no usable open_clip_config.json"),
+        ("text_cfg", "hf_model_pretrained", True, None),
+        ("text_cfg", "context_length", 10**18, "has context_length 1000000000000000000, its text tower reads"),
+    ],
+)
+def test_open_clip_asks_for_no_repository(
+    tower: str, key: str, value: object, expected: str | None, tmp_path: Path, addresses: list[object]
+) -> None:
+    folder, source = any_checkpoint("open-clip", tmp_path / "m")
+    open_clip_config(folder, tower, key, value)
+    if expected:
+        with pytest.raises(MedbenchError, match=expected) as error:
+            loading.load(source)
+        assert len(str(error.value)) < 1000
+    else:
+        loading.load(source)
+    assert not addresses
+
+
+def test_a_tower_of_the_hub_is_not_asked_for(tmp_path: Path, addresses: list[object]) -> None:
+    """A family of transformers whose configuration names a repository: libraries get nothing from the hub while a model is made."""
+    folder, source = any_checkpoint("llava", tmp_path / "m")
+    fields = json.loads((folder / "config.json").read_text())
+    fields["vision_config"] = {"model_type": "timm_wrapper", "architecture": "hf-hub:somebody/net"}
+    (folder / "config.json").write_text(json.dumps(fields))
+    with pytest.raises(MedbenchError, match=r"cannot be read safely \((LocalEntryNotFound|OfflineModeIsEnabled)"):
+        loading.load(source)
+    assert not addresses
+
+
+def test_the_hub_is_open_again_after_a_load(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    seen: list[bool] = []
+    for before in (False, True):
+        seen.clear()
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", before)
+        monkeypatch.setattr(network, "snapshot_download", lambda *given, **more: seen.append(constants.HF_HUB_OFFLINE) or str(folder))
+        loading.load(Source(CLIP, "owner/name"))
+        assert set(seen) == {before} and constants.HF_HUB_OFFLINE is before
+
+
+# --- values that no model has
+
+
+def change(file: Path, dotted: str, value: object) -> None:
+    """One field of a JSON file."""
+    fields = json.loads(file.read_text())
+    inner = fields
+    *way, last = dotted.split(".")
+    for key in way:
+        inner = inner.setdefault(key, {})
+    inner[last] = value
+    file.write_text(json.dumps(fields))
+
+
+SIZES = [
+    ("clip", "config.json", "text_config.num_hidden_layers"),
+    ("clip", "config.json", "vision_config.hidden_size"),
+    ("clip", "config.json", "text_config.vocab_size"),
+    ("clip", "config.json", "vision_config.image_size"),
+    ("clip", "config.json", "text_config.max_position_embeddings"),
+    ("clip", "config.json", "text_config.num_labels"),
+    ("siglip", "config.json", "vision_config.num_hidden_layers"),
+    ("siglip", "config.json", "vision_config.intermediate_size"),
+    ("blip2", "config.json", "num_query_tokens"),
+    ("blip2", "config.json", "qformer_config.num_hidden_layers"),
+    ("medclip", "config.json", "swin.depths"),
+    ("medclip", "config.json", "bert.vocab_size"),
+    ("open-clip", "open_clip_config.json", "model_cfg.embed_dim"),
+    ("llava", "config.json", "text_config.num_hidden_layers"),
+    ("llava", "config.json", "text_config.intermediate_size"),
+    ("qwen2-vl", "config.json", "vision_config.depth"),
+    ("qwen2-5-vl", "config.json", "num_hidden_layers"),
+    ("internvl", "config.json", "text_config.vocab_size"),
+    ("gemma3", "config.json", "text_config.num_hidden_layers"),
+    ("llava-med", "config.json", "vocab_size"),
+    ("llava-med", "config.json", "num_hidden_layers"),
+    ("vila", "llm/config.json", "num_hidden_layers"),
+    ("vila", "vision_tower/config.json", "hidden_size"),
+]
+
+
+@pytest.mark.parametrize("value", [10**9, 10**6], ids=["1e9", "1e6"])
+@pytest.mark.parametrize(("name", "file", "key"), SIZES)
+def test_sizes_that_the_weights_do_not_have_are_one_line(name: str, file: str, key: str, value: int, tmp_path: Path) -> None:
+    """Before anything is made of them: most of these took all memory, or hours."""
+    folder, source = any_checkpoint(name, tmp_path / "m")
+    change(folder / file, key, [2, value] if key.endswith("depths") else value)
+    with pytest.raises(MedbenchError) as error:
+        loading.load(source)
+    assert "\n" not in str(error.value) and str(folder) in str(error.value), "named by its file"
+    assert not isinstance(error.value, Interrupted), "the memory was not tried"
+
+
+def test_a_model_of_twice_its_weights_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, source = any_checkpoint("llava", tmp_path / "m")
+    monkeypatch.setattr(limits, "NUMBERS_FREE", 0)
+    monkeypatch.setattr(limits, "NUMBERS_OF_TENSOR", 0)
+    loading.load(source)
+    monkeypatch.setattr(limits, "NUMBERS_PER_BYTE", 0.25)
+    with pytest.raises(MedbenchError, match=r"config.json: describes a model of more than \d+ million numbers, its weights have \d+ bytes"):
+        loading.load(source)
+
+
+WRONG = ["x", [], {}, None, -1, 0, True, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "key"),
+    [
+        ("clip", "config.json", "text_config.hidden_size"),
+        ("clip", "config.json", "vision_config"),
+        ("clip", "config.json", "vision_config.patch_size"),
+        ("clip", "preprocessor_config.json", "image_mean"),
+        ("clip", "preprocessor_config.json", "size"),
+        ("clip", "preprocessor_config.json", "resample"),
+        ("clip", "tokenizer_config.json", "model_max_length"),
+        ("clip", "tokenizer_config.json", "tokenizer_class"),
+        ("siglip", "config.json", "text_config.num_attention_heads"),
+        ("blip2", "config.json", "qformer_config.hidden_size"),
+        ("medclip", "config.json", "swin.depths"),
+        ("open-clip", "open_clip_config.json", "model_cfg"),
+        ("open-clip", "open_clip_config.json", "model_cfg.text_cfg.context_length"),
+        ("open-clip", "open_clip_config.json", "preprocess_cfg.mean"),
+        ("open-clip", "open_clip_config.json", "model_cfg.vision_cfg.timm_pool"),
+        ("llava", "config.json", "text_config.hidden_size"),
+        ("llava", "generation_config.json", "eos_token_id"),
+        ("gemma3", "preprocessor_config.json", "size.height"),
+        ("llava-med", "config.json", "mm_vision_tower"),
+        ("llava-med", "config.json", "mm_vision_select_layer"),
+        ("vila", "config.json", "s2"),
+        ("vila", "llm/config.json", "model_type"),
+        ("vila", "vision_tower/preprocessor_config.json", "size"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_no_traceback(name: str, file: str, key: str, tmp_path: Path) -> None:
+    folder, source = any_checkpoint(name, tmp_path / "m")
+    text = (folder / file).read_text()
+    refused = 0
+    for value in WRONG:
+        change(folder / file, key, value)
+        try:
+            model = loading.load(source) if name in CONTRASTIVE else generative_base.load(source)
+            loading.costs(model)
+        except MedbenchError as error:
+            assert "\n" not in str(error)
+            refused += 1
+        (folder / file).write_text(text)
+    assert refused, "some of these no model can have"
+
+
+@pytest.mark.parametrize("name", ["clip", "open-clip", "medclip", "llava", "llava-med", "vila"])
+@pytest.mark.parametrize("text", ["[1]", "3", '"x"', "null", '{"model_type": ', "", "\udcff", "[" * 99_999, '{"a": ' * 99_999, "1" * 5000])
+def test_a_file_that_is_no_object_is_named(name: str, text: str, tmp_path: Path) -> None:
+    folder, source = any_checkpoint(name, tmp_path / "m")
+    for file in sorted(folder.rglob("*config.json")):
+        kept = file.read_bytes()
+        file.write_bytes(text.encode(errors="surrogateescape"))
+        with pytest.raises(MedbenchError, match=f"^{file}: (is no readable JSON|holds a )") as error:
+            loading.load(source)
+        assert "\n" not in str(error.value) and len(str(error.value)) < 400
+        file.write_bytes(kept)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"model": {"type": "BPE"}}', "[" * 99_999])
+@pytest.mark.parametrize("name", ["clip", "llava", "vila"])
+def test_a_broken_tokenizer_is_one_line(name: str, text: str, tmp_path: Path) -> None:
+    folder, source = any_checkpoint(name, tmp_path / "m")
+    place = folder / "llm" if name == "vila" else folder
+    for other in hub.VOCABULARIES:
+        (place / other).unlink(missing_ok=True)
+    (place / "tokenizer.json").write_text(text)
+    with pytest.raises(MedbenchError, match=r"tokenizer|usable processor") as error:
+        loading.load(source)
+    assert "\n" not in str(error.value)
+
+
+def test_files_that_are_read_whole_have_a_largest_size(tmp_path: Path) -> None:
+    for name in ("tokenizer.json", "config.json"):
+        folder, source = any_checkpoint("clip", tmp_path / name)
+        os.truncate(folder / name, 2**27)
+        with pytest.raises(MedbenchError, match=f"{name}: has 134217728 bytes, more than the"):
+            loading.load(source)
+
+
+@pytest.mark.parametrize("field", ["size", "crop_size"])
+def test_an_image_processor_makes_no_huge_images(folder: Path, field: str) -> None:
+    change(folder / "preprocessor_config.json", field, 10**6)
+    with pytest.raises(MedbenchError, match=r"its image processor makes images with \w+ 1000000, more than 4096"):
+        load(folder)
+
+
+def test_an_image_takes_no_more_tokens_than_the_model_reads(tmp_path: Path) -> None:
+    folder, source = any_checkpoint("llava", tmp_path / "m")
+    said = {10**9: "has num_additional_image_tokens 1000000000, more than", 10**4: r"makes 10\d+ tokens of a small image"}
+    for value, expected in said.items():
+        change(folder / "processor_config.json", "num_additional_image_tokens", value)
+        with pytest.raises(MedbenchError, match=expected):
+            generative_base.load(source)
 
 
 @pytest.mark.parametrize("family", tiny_generative.ALL)

@@ -1,6 +1,7 @@
 """Every generative family: batches, training, certificates, kills and parameter counts."""
 
 import json
+import multiprocessing
 import re
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ from transformers import PreTrainedModel
 from medbench import config
 from medbench.adapt import certificate, generative_lora, tuned
 from medbench.errors import Interrupted, MedbenchError
+from medbench.jobs import limits
 from medbench.models import counting, generative_base, hub, loading
 from medbench.models.checkpoint import Source
 from medbench.models.generative_base import BLOCK, IGNORED, REPEATED, Generative, Query, repeats
@@ -273,6 +275,73 @@ def test_a_checkpoint_without_chat_template_is_named(family: str, tmp_path: Path
     (folder / "tokenizer_config.json").write_text(json.dumps(words))
     with pytest.raises(MedbenchError, match="has no chat template"):
         loading.load(Source(loading.module_name("generative", family), str(folder)))
+
+
+OWN_TEMPLATE = tuple(family for family in tiny_generative.ALL if family not in ("llava-med", "vila"))
+"""Families that bring a chat template; those of the other two are ours."""
+WITH_IMAGE = "{% for part in messages[0]['content'] %}{% if part['type'] == 'image' %}IMAGE{% else %}QUESTION{% endif %}{% endfor %}"
+
+
+def with_template(family: str, folder: Path, text: str) -> Source:
+    """A tiny checkpoint whose chat template is another, `IMAGE` standing for what its processor looks for."""
+    tiny_generative.checkpoint(family, folder)
+    image = {"gemma3": "<start_of_image>", "internvl": "<IMG_CONTEXT>", "llava": "<image>"}
+    text = text.replace("IMAGE", image.get(family, "<|vision_start|><|image_pad|><|vision_end|>"))
+    (folder / "chat_template.json").unlink(missing_ok=True)
+    (folder / "chat_template.jinja").write_text(text)
+    return Source(loading.module_name("generative", family), str(folder), None, 16)
+
+
+@pytest.mark.parametrize("chosen", OWN_TEMPLATE)
+def test_a_chat_template_that_loses_the_question_or_the_image_is_named(chosen: str, tmp_path: Path) -> None:
+    """For every way to a model: `predict` off the shelf, `adapt` and `ask` load it by the same function."""
+    sound = WITH_IMAGE.replace("QUESTION", "{{ part['text'] }}")
+    generative_base.load(with_template(chosen, tmp_path / "sound", sound))
+    for name, shown, expected in (
+        ("dropped", "Describe it.", "chat template of .*: drops or changes the question"),
+        ("cut", "{{ part['text'][:10] }}", "drops or changes the question"),
+        ("upper", "{{ part['text'] | upper }}", "drops or changes the question"),
+        ("twice", "{{ part['text'] }} {{ part['text'] }}", "repeats the question"),
+    ):
+        with pytest.raises(MedbenchError, match=expected) as error:
+            generative_base.load(with_template(chosen, tmp_path / name, WITH_IMAGE.replace("QUESTION", shown)))
+        assert "\n" not in str(error.value)
+    with pytest.raises(MedbenchError, match=r"its chat template (drops the image|does not fit its processor)"):
+        generative_base.load(with_template(chosen, tmp_path / "blind", sound.replace("IMAGE", "")))
+
+
+@pytest.mark.parametrize("chosen", ["llava", "qwen2-vl"])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "takes more than 1 s"),
+        ("{% for a in range(9999) %}{% for b in range(9999) %}{% for c in 'ab' %}x{% endfor %}{% endfor %}{% endfor %}", "takes more than"),
+        ("{{ 9 ** (9 ** 9) }}", "takes more than 1 s"),
+        ("{% macro again(n) %}{{ again(n) }}{% endmacro %}{{ again(1) }}", "RecursionError"),
+        ("{{ 'x' * 10 ** 10 }}", "takes more than"),
+        ("{{ 'x' * 10 ** 7 }}", "makes 10000000 characters of one question"),
+        ("{{ [0] * 10 ** 9 }}", "takes more than"),
+        ("{% set n = namespace(t='xx') %}{% for a in range(64) %}{% set n.t = n.t ~ n.t %}{% endfor %}", "takes more than"),
+        ("{% for %}", "TemplateSyntaxError"),
+        ("{{ nothing.at.all }}", "UndefinedError"),
+        ("{{ 1 / 0 }}", "ZeroDivisionError"),
+        ("{{ raise_exception('no\nsystem\nrole') }}", "TemplateError: no system role"),
+        ("{{ ().__class__.__base__.__subclasses__() }}", "SecurityError|drops or changes"),
+        ("{% include '/etc/passwd' %}", "makes no prompt"),
+    ],
+)  # fmt: skip
+def test_a_chat_template_that_fails_or_never_ends_is_one_line(
+    chosen: str, text: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "TEMPLATE_SECONDS", 1.0)
+    with pytest.raises(MedbenchError, match=f"chat template of {tmp_path}/m: .*({expected})") as error:
+        loading.load(with_template(chosen, tmp_path / "m", text))
+    assert "\n" not in str(error.value) and not multiprocessing.active_children()
+
+
+def test_a_question_reaches_the_model_whatever_it_holds(model: Generative) -> None:
+    for text in ("Is it?", "{{ 9 }} {% raw %}", "<b>&amp;", "x" * 5000, "\u00e9\u4e2d"):
+        assert model.prompt(text).count(text) == 1
 
 
 def test_llava_med_is_renamed_padded_and_given_its_tokens(tmp_path: Path) -> None:

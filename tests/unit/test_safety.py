@@ -31,11 +31,50 @@ def calls() -> list[tuple[str, str, dict[str, str]]]:
     return found
 
 
+LOADERS = ("from_pretrained", "from_config", "_from_config")
+"""Methods that may run a checkpoint's code: transformers asks on standard input where nothing is said of it."""
+FETCHERS = (
+    "pipeline", "create_model_from_pretrained", "create_model_and_transforms", "get_tokenizer", "get_class_from_dynamic_module", "hub.load",
+)  # fmt: skip
+"""Functions of libraries that follow names of repositories, or load code, without being told not to."""
+
+
+def unrefused(tree: ast.AST) -> list[int]:
+    """Lines where a loader is called without `trust_remote_code=False`, or is handed on as a function."""
+    refusing = {
+        node.func
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and {word.arg: ast.unparse(word.value) for word in node.keywords}.get("trust_remote_code", "") == "False"
+    }
+    named = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in LOADERS and node not in refusing]
+    by_name = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and node.value in LOADERS]
+    return [node.lineno for node in (*named, *by_name)]
+
+
+def test_every_loader_of_the_package_refuses_code_explicitly() -> None:
+    n_loaders = 0
+    for file in sorted((ROOT / "medbench").rglob("*.py")):
+        tree = ast.parse(file.read_text())
+        n_loaders += sum(isinstance(node, ast.Attribute) and node.attr in LOADERS for node in ast.walk(tree))
+        assert not unrefused(tree), f"{file}: lines {unrefused(tree)}"
+    assert n_loaders >= 8, "models are still loaded so"
+    for wrong in (
+        "AutoTokenizer.from_pretrained(path)",
+        "AutoConfig.from_pretrained(path, trust_remote_code=None)",
+        "AutoModel.from_config(config, trust_remote_code=True)",
+        "partial(AutoModel.from_pretrained, path)",
+        "getattr(AutoModel, 'from_pretrained')(path)",
+    ):
+        assert unrefused(ast.parse(wrong)), wrong
+
+
 def test_nothing_is_unpickled_and_no_code_of_a_checkpoint_runs() -> None:
     found = calls()
     assert any(name == "torch.load" for _, name, _ in found) and any(name.endswith(".from_pretrained") for _, name, _ in found)
     for where, name, keywords in found:
-        assert "trust_remote_code" not in keywords, where
+        assert keywords.get("trust_remote_code", "False") == "False", where
+        assert not name.endswith(FETCHERS), where
         assert name not in ("eval", "exec", "os.system", "yaml.unsafe_load") and not re.match(r"c?[pP]ickle\.(load|Unp)", name), where
         assert keywords.get("shell", "False") == "False" and keywords.get("allow_pickle", "False") == "False", where
         if name == "torch.load":

@@ -37,11 +37,11 @@ def server() -> Iterator[psutil.Process]:
             started.wait()
 
 
-def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+def start(folder: Path, *arguments: str, stdin: int | None = None) -> "subprocess.Popen[str]":
     """A job as Snakemake starts it."""
     command = [sys.executable, "-m", "medbench", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=folder, env=environment, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_a_job_ends_as_it_would_alone(server: psutil.Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,6 +85,20 @@ def test_a_job_dies_with_its_process(server: psutil.Process, tmp_path: Path) -> 
     job.kill()
     until(lambda: not server.children(), 20)
     assert server.is_running(), "for other jobs"
+
+
+@pytest.mark.parametrize("warmed", [True, False])
+def test_a_job_is_asked_nothing(warmed: bool, server: psutil.Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever stands in the standard input of Snakemake, of which the process of a job inherits it."""
+    if not warmed:
+        monkeypatch.setenv(warm.VARIABLE, "")
+    job = start(tmp_path, *LONG, stdin=subprocess.PIPE)
+    until(lambda: (tmp_path / "results").exists())
+    [does] = server.children() if warmed else [psutil.Process(job.pid)]
+    assert os.readlink(f"/proc/{does.pid}/fd/0") == os.devnull
+    job.kill()
+    job.communicate(timeout=20)
+    until(lambda: not server.children(), 20)
 
 
 def test_a_killed_job_fails(server: psutil.Process, tmp_path: Path) -> None:

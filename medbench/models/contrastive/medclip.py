@@ -4,7 +4,6 @@ Its checkpoint is a folder with `pytorch_model.bin`, or the address of its zip; 
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from transformers import BertConfig, BertModel, SwinConfig, SwinModel
 
 from medbench.jobs import files
 from medbench.models import hub
-from medbench.models.checkpoint import PICKLES, SAFETENSORS, Checkpoint
+from medbench.models.checkpoint import PICKLES, SAFETENSORS, Checkpoint, read_json, weight_files
 from medbench.models.loading import Contrastive, ImageOutput
 
 TOKENIZER = "emilyalsentzer/Bio_ClinicalBERT"
@@ -114,7 +113,8 @@ def load(checkpoint: Checkpoint, device: torch.device | None = None, dtype: torc
     """Load from a folder, a hub id or the address of a zip. Raises MedbenchError as `hub` does."""
     path, place = _folder(checkpoint), hub.placement(device, dtype)
     sizes = path / "config.json"  # of smaller models: the published checkpoint has none
-    model = skeleton(json.loads(sizes.read_text(encoding="utf-8")) if sizes.is_file() else {})
+    fields = read_json(sizes) if sizes.is_file() else {}
+    model = hub.built(lambda: skeleton(fields), sizes, weight_files(path, SAFETENSORS, PICKLES)[:1])
     hub.load_weights(model, path, SAFETENSORS, PICKLES, _renamed)
     model.requires_grad_(False).eval().to(place.device, place.dtype)
     words = path if any((path / name).is_file() for name in hub.VOCABULARIES) else checkpoint.companion(TOKENIZER, path, TOKENIZER_FILES)

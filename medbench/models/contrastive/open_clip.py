@@ -4,8 +4,9 @@ Its folder holds `open_clip_config.json`, the weights and the tokenizer's files;
 that `hf_model_name` names.
 """
 
-import json
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,10 @@ from PIL import Image
 from torch import nn
 
 from medbench.errors import MedbenchError
+from medbench.jobs import limits
 from medbench.models import hub
-from medbench.models.checkpoint import Checkpoint
-from medbench.models.loading import Contrastive, ImageOutput
+from medbench.models.checkpoint import Checkpoint, read_json, weight_files
+from medbench.models.loading import Contrastive, ImageOutput, refusing
 
 CONFIG = "open_clip_config.json"
 SAFE, PICKLES = ("open_clip_model.safetensors",), ("open_clip_pytorch_model.bin",)
@@ -34,6 +36,8 @@ class OpenClip(Contrastive):
     def __init__(self, model: Any, tokenizer: Any, preprocessing: dict[str, Any], context: int) -> None:
         self.model, self._tokenizer, self._context = model, tokenizer, context
         size = preprocessing.get("size", 224)
+        if max(size if isinstance(size, list) else [size]) > limits.SIDE:
+            raise MedbenchError(CONFIG, f"makes images of {size} pixels, more than {limits.SIDE}", "fix its preprocess_cfg")
         mean, std = preprocessing["mean"], preprocessing["std"]
         steps = image_transform(size, False, mean, std, "shortest", preprocessing.get("interpolation", "bicubic")).transforms
         self._geometry, self._mean, self._std = steps[:-2], mean, std  # without to tensor, normalise
@@ -77,23 +81,52 @@ class OpenClip(Contrastive):
 def load(checkpoint: Checkpoint, device: torch.device | None = None, dtype: torch.dtype | None = None) -> OpenClip:
     """Load from a hub id or a folder. Raises MedbenchError as `hub` does."""
     path, place = checkpoint.folder(SAFE, PICKLES), hub.placement(device, dtype)
-    try:
-        config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-        text = config["model_cfg"]["text_cfg"]
-        named = text["hf_model_name"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise MedbenchError(path, f"holds no usable {CONFIG}", "give a checkpoint of open_clip with a text tower of transformers") from None
-    tower = checkpoint.companion(named, path, ["config.json"])
-    config["model_cfg"]["text_cfg"] = {**text, "hf_model_name": str(tower), "hf_model_pretrained": False}
-    model = skeleton(config["model_cfg"])
+    config = _config(path)
+    text = config["model_cfg"]["text_cfg"]
+    tower = checkpoint.companion(text["hf_model_name"], path, ["config.json"])
+    _check_names(path, config["model_cfg"], {text["hf_model_name"], *checkpoint.source.companions})
+    text["hf_model_name"] = str(tower)
+    model = hub.built(lambda: skeleton(config["model_cfg"]), path / CONFIG, weight_files(path, SAFE, PICKLES)[:1])
     hub.load_weights(model, path, SAFE, PICKLES)
     model.requires_grad_(False).eval().to(place.device, place.dtype)
-    rows = int(model.text.vocab_size)  # type: ignore[union-attr,arg-type]
-    context = int(text.get("context_length", 77))
-    return OpenClip(model, hub.load_tokenizer(path, rows), config.get("preprocess_cfg", {}), context)
+    rows = int(model.text.vocab_size)
+    context, reads = int(text.get("context_length", 77)), int(model.text.context_length)
+    if not 0 < context <= reads:
+        raise MedbenchError(path / CONFIG, f"has context_length {context}, its text tower reads {reads}", "fetch it again")
+    with refusing(path / CONFIG, "holds no usable preprocess_cfg", "fetch it again"):
+        loaded = OpenClip(model, hub.load_tokenizer(path, rows), config.get("preprocess_cfg", {}), context)
+        loaded.to_device(loaded.pixels(Image.new("RGB", (64, 64)))[None])
+    return loaded
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """Raises MedbenchError for one without both towers."""
+    found, remedy = f"holds no usable {CONFIG}", "give a checkpoint of open_clip with a text tower of transformers"
+    if not (path / CONFIG).is_file():
+        raise MedbenchError(path, found, remedy)
+    config = read_json(path / CONFIG)
+    with refusing(path, found, remedy):
+        towers = config["model_cfg"]
+        assert isinstance(towers["vision_cfg"], dict) and isinstance(towers["text_cfg"]["hf_model_name"], str)
+    return config
+
+
+def _check_names(path: Path, towers: dict[str, Any], known: Collection[str]) -> None:
+    """Raise MedbenchError for a configuration that names a repository besides the `known` ones: open_clip and timm would ask for it."""
+    words, images = towers["text_cfg"].get("hf_tokenizer_name"), towers["vision_cfg"].get("timm_model_name")
+    if words is not None and words not in known:
+        found = f"names the tokenizer {words!r:.80}, which the registry does not"
+        raise MedbenchError(path / CONFIG, found, "remove it: the folder's own tokenizer is read")
+    if images is not None and not re.fullmatch(r"[\w.]+", str(images)):
+        found = f"names the image tower {images!r:.80}, which is no architecture of timm"
+        raise MedbenchError(path / CONFIG, found, "give the architecture's name alone: its weights come with the checkpoint")
 
 
 def skeleton(config: dict[str, Any]) -> nn.Module:
-    """The model of a `model_cfg`, untrained; on the meta device it takes no memory. `hf_model_name` must be a folder."""
-    model: nn.Module = CustomTextCLIP(**{**config, "text_cfg": {**config["text_cfg"], "hf_model_pretrained": False}})
+    """The model of a `model_cfg`, untrained; on the meta device it takes no memory. `hf_model_name` must be a folder.
+
+    Neither tower asks the hub for weights: all come with the checkpoint.
+    """
+    vision, text = {**config["vision_cfg"], "timm_model_pretrained": False}, {**config["text_cfg"], "hf_model_pretrained": False}
+    model: nn.Module = CustomTextCLIP(**{**config, "vision_cfg": vision, "text_cfg": text})
     return model

@@ -4,7 +4,6 @@ The folder holds the decoder's configuration (`llava_mistral`), all weights and 
 processor come from the companion that `mm_vision_tower` names. Images are padded to a square, as the model was trained.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGener
 
 from medbench.errors import MedbenchError
 from medbench.models import hub, original
-from medbench.models.checkpoint import Checkpoint
+from medbench.models.checkpoint import Checkpoint, read_json
 from medbench.models.generative_base import Generative
+from medbench.models.loading import refusing
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}{{ '[INST] ' }}"
@@ -44,9 +44,10 @@ def load(checkpoint: Checkpoint, **placement: Any) -> LlavaMed:
     """Load from a hub id or a folder in the original layout. Raises MedbenchError as `hub` does, or for another layout."""
     path = checkpoint.folder()
     hub.check_type(path, "llava_mistral")
-    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    config = read_json(path / "config.json")
     tower = _tower(checkpoint, path, config)
-    made = configured({**config, "vision": json.loads((tower / "config.json").read_text(encoding="utf-8"))})
+    with refusing(path / "config.json", "describes no model", "fetch it again"):
+        made = configured({**config, "vision": read_json(tower / "config.json")})
     layout = original.Layout(("",), renamed, "")
     model, tokenizer = original.load(LlavaForConditionalGeneration, made, path, layout, hub.placement(**placement))
     return LlavaMed(model, _processor(tokenizer, model.config.vision_config))

@@ -4,7 +4,6 @@ The folder holds `config.json` (`llava_llama`) and the parts in folders: `llm/` 
 `mm_projector/`. Checkpoints whose decoder speaks Llama 3 (8B) or Vicuna (3B, 13B) work; those of several image scales do not.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ from transformers import LlavaConfig, LlavaForConditionalGeneration, LlavaProces
 
 from medbench.errors import MedbenchError
 from medbench.models import hub, original
-from medbench.models.checkpoint import Checkpoint
+from medbench.models.checkpoint import Checkpoint, read_json
 from medbench.models.generative_base import Generative
+from medbench.models.loading import refusing
 
 PARTS = ("llm", "vision_tower", "mm_projector")
 TURN_END, TEXT_END = "<|eot_id|>", "<|end_of_text|>"  # of Llama 3; the checkpoint may name either as its end
@@ -105,40 +105,36 @@ def load(checkpoint: Checkpoint, llama_3: str = LLAMA_3, **placement: Any) -> Vi
     path = checkpoint.folder([f"{part}/*.safetensors" for part in PARTS], [f"{part}/pytorch_model*.bin" for part in PARTS])
     hub.check_type(path, "llava_llama")
     config = _config(path)
+    with refusing(path / "config.json", "describes no model", "fetch it again, and those of its parts"):
+        made = configured(config)
     layout = original.Layout(PARTS, renamed, "llm")
-    model, tokenizer = original.load(VilaModel, configured(config), path, layout, hub.placement(**placement))
+    model, tokenizer = original.load(VilaModel, made, path, layout, hub.placement(**placement))
     return Vila(model, _processor(path, tokenizer, model.config.vision_config, llama_3))
 
 
 def _config(path: Path) -> dict[str, Any]:
     """The original `config.json`, with those of its parts. Raises MedbenchError for what these classes do not compute."""
-    try:
-        found: dict[str, Any] = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        for part in PARTS:
-            found[f"{part}_cfg"] = json.loads((path / part / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        remedy = f"give a checkpoint with the folders {', '.join(PARTS)}"
-        raise MedbenchError(path, f"is no checkpoint of VILA ({' '.join(str(error).split())[:120]})", remedy) from None
+    if absent := [part for part in PARTS if not (path / part / "config.json").is_file()]:
+        found = f"is no checkpoint of VILA: {absent[0]}/config.json does not exist"
+        raise MedbenchError(path, found, f"give a checkpoint with the folders {', '.join(PARTS)}")
+    fields = read_json(path / "config.json") | {f"{part}_cfg": read_json(path / part / "config.json") for part in PARTS}
     kinds = (
-        ("mm_projector_type", found["mm_projector_cfg"].get("mm_projector_type"), "mlp_downsample"),
-        ("vision tower", found["vision_tower_cfg"].get("model_type"), "siglip_vision_model"),
-        ("s2", bool(found.get("s2") or found.get("dynamic_s2")), False),
-        ("image_aspect_ratio", found.get("image_aspect_ratio", "resize"), "resize"),
-        ("mm_use_im_start_end", bool(found.get("mm_use_im_start_end")), False),
+        ("mm_projector_type", fields["mm_projector_cfg"].get("mm_projector_type"), "mlp_downsample"),
+        ("vision tower", fields["vision_tower_cfg"].get("model_type"), "siglip_vision_model"),
+        ("s2", bool(fields.get("s2") or fields.get("dynamic_s2")), False),
+        ("image_aspect_ratio", fields.get("image_aspect_ratio", "resize"), "resize"),
+        ("mm_use_im_start_end", bool(fields.get("mm_use_im_start_end")), False),
     )
     for name, value, expected in kinds:
         if value != expected:
             raise MedbenchError(path, f"has {name} {value!r}; architecture vila reads {expected!r}", "choose another checkpoint")
-    return found
+    return fields
 
 
 def _processor(path: Path, tokenizer: Any, vision: Any, llama_3: str) -> LlavaProcessor:
     """Squashed to a square, as SigLIP has it; a place of the prompt for every two by two patches."""
-    try:
-        images = SiglipImageProcessor.from_pretrained(path / "vision_tower", local_files_only=True)
-    except (OSError, ValueError) as error:
-        found = f"holds no usable image processor ({' '.join(str(error).split())[:120]})"
-        raise MedbenchError(path / "vision_tower", found, "add preprocessor_config.json") from None
+    with refusing(path / "vision_tower", "holds no usable image processor", "add preprocessor_config.json"):
+        images = SiglipImageProcessor.from_pretrained(path / "vision_tower", trust_remote_code=False, local_files_only=True)
     tokens = -(-(vision.image_size // vision.patch_size) // 2)  # a side
     return LlavaProcessor(  # type: ignore[no-untyped-call]
         images, tokenizer, patch_size=vision.image_size // tokens, vision_feature_select_strategy="full", num_additional_image_tokens=0,
