@@ -8,9 +8,11 @@ import errno
 import importlib
 import pickle
 import re
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -178,7 +180,9 @@ def reason(error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError) or "weights_only" in said:
         held = re.search(r"GLOBAL (\S{1,80})", said)
         return f"it would run {held[1]}" if held else "it is no pickle of tensors alone"
-    return f"{type(error).__name__}: {said[:200]}"
+    frames = traceback.extract_tb(error.__traceback__)
+    at = f", at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames and not isinstance(error, OSError | ValueError) else ""
+    return f"{type(error).__name__}: {said[:200]}{at}"
 
 
 def module_name(kind: str, architecture: str) -> str:
