@@ -16,6 +16,8 @@ from medbench.errors import MedbenchError
 from medbench.jobs import digests
 
 TRACKED = False  # compares results, and is no part of one
+COMPUTED = "sha256"
+"""Key of a job's facts: the digests of outputs that it has computed anyway."""
 _LONG = ("modules",)  # thousands of records may be in memory
 UNRECORDED = "has no run record with its digest: how it was made is not known"
 
@@ -31,9 +33,16 @@ class Finding(NamedTuple):
         return f"{self.path}: {self.found}"
 
 
-def of_outputs(outputs: Iterable[Path]) -> dict[str, dict[str, Any]]:
-    """For a run record, of a job that has just ended: path of each file -> its SHA-256 and stamp. Of a folder, all files in it."""
-    return {str(file): {"sha256": digests.file_digest(file), "stamp": digests.stamp(file)} for file in _files(outputs)}
+def of_outputs(outputs: Iterable[Path], computed: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
+    """For a run record, of a job that has just ended: path of each file -> its SHA-256 and stamp. Of a folder, all files in it.
+
+    `computed`: path -> SHA-256 that the job knows: a table of images has many gigabytes.
+    """
+    known = computed or {}
+    return {
+        name: {"sha256": known.get(name) or digests.file_digest(file), "stamp": digests.stamp(file)}
+        for name, file in ((str(file), file) for file in _files(outputs))
+    }
 
 
 def of_inputs(inputs: Iterable[Path]) -> dict[str, str]:

@@ -89,7 +89,7 @@ def write_run_record(
         "names": list(names),
         "command": f"python -m medbench {stage} {' '.join(names)}",
         "params": json.loads(tracked_params),
-        "outputs": integrity.of_outputs(outputs),
+        "outputs": integrity.of_outputs(outputs, facts.pop(integrity.COMPUTED, None)),
         "inputs": integrity.of_inputs(inputs),
         "versions": versions(),
         "libraries": list(used),

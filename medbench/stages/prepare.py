@@ -13,7 +13,7 @@ from medbench.datasets import ingest, layouts
 from medbench.datasets.card import Prepared, Validation, card
 from medbench.datasets.rows import Drop, Reader, Row, check_splits, chosen_groups, drawn
 from medbench.errors import MedbenchError
-from medbench.jobs import digests, files, partial, process
+from medbench.jobs import digests, files, integrity, partial, process
 from medbench.jobs.stage import Needs, Stage
 
 
@@ -86,8 +86,10 @@ def _index_files(params: Params, dataset: str) -> list[Path]:
     return found
 
 
-def run(params: Params, dataset: str) -> None:
-    """Write `paths.data(dataset)`. Raises MedbenchError for what is wrong with the files; then nothing is written."""
+def run(params: Params, dataset: str) -> dict[str, Any]:
+    """Write `paths.data(dataset)`; their digests for the run record. Raises MedbenchError for what is wrong with the files: then nothing is
+    written.
+    """
     source, layout, options = _source(params, dataset), layouts.load_layout(params.layout), _options(params, dataset)
     reader = Reader(source, params.max_drops, params.allow_group_overlap, params.expected)
     with partial.anew(f"prepare-{dataset}", f"prepare {dataset}") as folder:
@@ -126,6 +128,7 @@ def run(params: Params, dataset: str) -> None:
         )
         (folder / "card.json").write_text(json.dumps(card(found), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         files.publish(folder, paths.data(dataset))  # the card last: where there is a card, the tables are its own
+    return {integrity.COMPUTED: {str(file): sums[file.name] for file in paths.data(dataset) if file.name in sums}}
 
 
 def _source(params: Params, dataset: str) -> layouts.Source:
