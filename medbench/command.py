@@ -35,12 +35,11 @@ def read_config(args: argparse.Namespace) -> "configuration.Config":
 
 def _file_of(run: str) -> Path:
     """The run configuration of that name. Raises MedbenchError where there is none."""
-    runs = {}
-    for file in sorted((ROOT / "config").glob("*.yaml")):
-        if named := re.search(r"^run:\s*([\w.-]+)", file.read_text(encoding="utf-8"), re.MULTILINE):
-            runs[named[1]] = file
-    if run not in runs:
-        raise MedbenchError(
-            f"run {run!r}", "no file in config/ has it", f"choose from {', '.join(sorted(runs))}, or give --configfile FILE"
-        )
-    return runs[run]
+    runs: dict[str, list[Path]] = {}
+    for file in sorted(one for one in (ROOT / "config").glob("*.yaml") if one.is_file()):
+        if named := re.search(r"""^run:\s*["']?([\w.-]+)""", file.read_text(encoding="utf-8", errors="replace"), re.MULTILINE):
+            runs.setdefault(named[1], []).append(file)
+    if len(found := runs.get(run, [])) != 1:
+        said = f"{' and '.join(file.name for file in found) or 'no file'} in config/ has it"
+        raise MedbenchError(f"run {run!r}", said, f"choose from {', '.join(sorted(runs))}, or give --configfile FILE")
+    return found[0]

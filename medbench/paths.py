@@ -14,13 +14,14 @@ RESULTS = Path("results")
 SPLITS = ("train", "val", "test")
 WEIGHTS = "weights"  # folder of an adaptation, in its own and in the job's
 GAP_TABLES = ("rq1", "rq2", "rq3", "global", "pooled")
+ENDINGS = (".json", ".parquet", ".run", ".safetensors")  # of files: a record `x.run.json` is of one job
 SLUG = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
 
 def slug(name: str) -> str:
     """A name that may stand in a path, as it is. Raises ValueError for another."""
-    if not SLUG.fullmatch(name) or ".." in name:
-        raise ValueError(f"{name!r} is an invalid name: use lower-case letters, digits, dots and dashes only")
+    if not SLUG.fullmatch(name) or ".." in name or name.endswith(ENDINGS):
+        raise ValueError(f"{name!r} is an invalid name: use lower-case letters, digits, dots and dashes only, and no file's ending")
     return name
 
 

@@ -78,7 +78,7 @@ def altered(material: Material) -> Caution:
     findings = []
     for cell in material.present:
         own = [paths.predictions(*cell), paths.scores(*cell), paths.intervals(*cell), *paths.adapter_files(*cell)]
-        findings += [finding for file in own if (finding := integrity.altered(file))]
+        findings += [finding for file in own for finding in integrity.inspect([file], None)]
     meaning = (
         "Do not believe these values. `python -m medbench verify` reads every byte and names all such files; `snakemake` makes what was "
         "altered again, and what has no run record once it is deleted."

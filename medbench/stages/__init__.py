@@ -70,6 +70,6 @@ def look(config: "Config", stage: str, names: tuple[str, ...], exact: bool = Fal
     made = records.made(record, declared.code(params))
     fingerprint = declared.fingerprint(params)
     versions = made.now if config.run.rerun_on_versions else made.then
-    findings = tuple(integrity.inspect(outputs, record, fingerprint, exact))
+    findings = tuple(integrity.inspect(outputs, fingerprint, exact))
     upgraded = tuple(f"{name} {version} -> {made.now[name]}" for name, version in made.then.items() if version != made.now[name])
     return Look(declared.inputs(params, *names), f"{fingerprint} {digests.canonical(versions)}", findings, upgraded)

@@ -120,7 +120,7 @@ def test_reasons_are_words(clock: Clock, tmp_path: Path) -> None:
     assert console.words(f"{head}before: {before} now: {now} ") == "epochs: 6 -> 4"
     assert (
         console.words(f"{head}before: {before!r} now: {TRACKED % ('bb', 6, '2.2')!r} ")
-        == 'its code changed; version of torch: "2.1" -> "2.2"'
+        == 'version of torch: "2.1" -> "2.2"; its code changed'
     )
     assert console.words(f"{head}before: <nothing exclusive> now: {now} ") == "Its parameters changed"
     assert console.words("Missing output files: a") == "Missing output files: a"

@@ -149,7 +149,7 @@ def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
     written.certificate(*cell)
     with pytest.raises(MedbenchError, match="is no readable adapter"):
         predict.STAGE.execute(params("contrastive_lora", "clip"), *cell)
-    path.unlink()
+    path.rename(folder / "other.safetensors")
     written.certificate(*cell)
     with pytest.raises(MedbenchError, match="does not exist; run `snakemake --cores all results/adapters"):
         predict.STAGE.execute(params("contrastive_lora", "clip"), *cell)
@@ -181,8 +181,8 @@ def test_weights_that_their_certificate_is_not_about_are_refused() -> None:
         (lambda: (folder / linear.FILE).unlink(), "probe.safetensors: is not the file"),
         (lambda: certify(cell="tiny/clip/other"), "is of cell tiny/clip/other, not tiny/clip/bound"),
         (lambda: certify(failures=["nothing was trainable"]), "does not say that the adaptation passed"),
-        (lambda: certify(files=None), "probe.safetensors: is not the file"),
-        (lambda: certificate.write_text("{"), "cannot be read as a certificate"),
+        *((lambda files=files: certify(files=files), "cannot be read as a certificate") for files in (None, [1], "abc", {})),
+        *((lambda text=text: certificate.write_text(text), "cannot be read as a certificate") for text in ("{", "[]", "null")),
     ):
         begin()
         alter()

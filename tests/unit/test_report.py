@@ -491,7 +491,7 @@ def test_altered_files_lost_records_and_another_seed_are_cautions(tmp_path: Path
     found = {one.kind: one.places for one in cautions.collect(results.read(chosen, report_run.RUN, way))}
     assert found["altered"] == [
         f"{edited}: is not the file that its job wrote",
-        f"{lost}: has no run record with its digest: how it was made is not known",
+        f"{lost}: its run record is missing: how it was made is not known",
         f"{certificate}: is not the file that its job wrote",
     ]
     assert found["other-seed"] == ["results/data/radio: seed 7, the run's is 0"]
