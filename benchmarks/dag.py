@@ -165,8 +165,11 @@ def finish(folder: Path, todo: list[Job], options: tuple[str, ...], loaded: conf
     """Make every output, empty and of one age, and Snakemake's metadata of it; with a configuration run records as jobs write them too."""
     for name in (name for job in todo for name in job.outputs):
         file = folder / name
+        if not file.suffix:  # a folder of weights, of figures
+            (file / "file").parent.mkdir(parents=True, exist_ok=True)
+            (file / "file").touch()
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch() if file.suffix else file.mkdir(exist_ok=True)  # a folder of weights, of figures
+        file.touch()
         os.utime(file, (1.7e9, 1.7e9))
     for job in todo if loaded else ():
         paths.run_record(folder / job.outputs[0]).write_text(run_record(folder, job, loaded))
@@ -175,6 +178,10 @@ def finish(folder: Path, todo: list[Job], options: tuple[str, ...], loaded: conf
     snakefile.write_text(own + RECORDING)
     snakemake(folder, *options)
     snakefile.write_text(own)
+
+
+def _file(name: str) -> str:
+    return name if Path(name).suffix else f"{name}/file"
 
 
 def run_record(folder: Path, job: Job, loaded: config.Config | None) -> str:
@@ -187,8 +194,8 @@ def run_record(folder: Path, job: Job, loaded: config.Config | None) -> str:
         "params": json.loads(declared.fingerprint(params)),
         "versions": run_records.versions(),
         "modules": sorted(sys.modules)[:60],
-        "outputs": {name: {"sha256": "0" * 64, "stamp": digests.stamp(folder / name)} for name in job.outputs if Path(name).suffix},
-        "inputs": {name: "0" * 64 for name in job.inputs if Path(name).suffix},
+        "outputs": {name: {"sha256": "0" * 64, "stamp": digests.stamp(folder / name)} for name in map(_file, job.outputs)},
+        "inputs": {_file(name): "0" * 64 for name in job.inputs},
     }
     return json.dumps(record, indent=1, sort_keys=True)
 
