@@ -127,7 +127,7 @@ class Drawn:
     def pair(self, first: Cell, second: Cell, measure: Measure) -> Pair | Unpaired:
         """Of two generated cells."""
         (a, drawn_a), (b, drawn_b) = self._cells[first], self._cells[second]
-        return Pair(a, b, drawn_a - drawn_b, self._n, self._n_groups)
+        return Pair(a, b, drawn_a - drawn_b, self._n, self._n_groups, float(self._n_groups))
 
 
 def false_verdicts(n_draws: int, n_groups: int, n_resamples: int) -> float:
@@ -138,7 +138,7 @@ def false_verdicts(n_draws: int, n_groups: int, n_resamples: int) -> float:
         Candidate(f"{role}-{number}", "family", role, frozenset(names)) for role, count in sides.items() for number in range(count)
     )
     keys = [Cell(dataset, candidate.model, "ots") for dataset in names for candidate in candidates]
-    study = Study(candidates, frozenset(keys), dict.fromkeys(names, "diagnosis"), "ots", (), 1000, LEVEL, 0.02, 30, PRIMARY)
+    study = Study(candidates, frozenset(keys), dict.fromkeys(names, "diagnosis"), "ots", (), 1000, LEVEL, 0.02, 30, PRIMARY, {})
     wrong = 0
     for number in range(n_draws):
         generator = np.random.default_rng([n_groups, number, 1])

@@ -351,7 +351,7 @@ class Statistics(Strict):
     level: float = Field(0.95, gt=0.5, lt=1)
     bca: bool = False
     margin: float = Field(0.02, gt=0)  # equivalence margin, in the metric's unit
-    min_groups: int = Field(30, ge=2)  # under this: `few_groups`, no verdict
+    min_groups: int = Field(30, ge=2)  # effective groups (of the rarest class); under this: `few_groups`, no verdict
 
 
 class NearDuplicates(Strict):

@@ -121,9 +121,10 @@ def _summary(lines: list[Line]) -> str:
     places = {name: [f"{line.family} on {line.dataset}" for line in lines if line.verdict == name] for name in (*VERDICTS, NO_VERDICT)}
     leads = {"specialist": "the specialist leads in", "generalist": "the generalist leads in", "equivalent": "both are equivalent in"}
     said = [f"{words} {len(places[name])} ({listed(places[name], 4)})" for name, words in leads.items() if places[name]]
-    said += [
-        f"{len(places[name])} {words}" for name, words in (("undecided", "undecided"), (NO_VERDICT, "without a verdict")) if places[name]
-    ]
+    said += [f"{len(places['undecided'])} undecided"] if places["undecided"] else []
+    if places[NO_VERDICT]:
+        notes = dict.fromkeys(line.note.removesuffix(f": {NO_VERDICT}") for line in lines if line.verdict == NO_VERDICT)
+        said.append(f"{len(places[NO_VERDICT])} without a verdict ({listed([*notes], 2)})")
     return f"Of {counted(len(lines), 'comparison')}, {'; '.join(said)}."
 
 

@@ -179,7 +179,7 @@ def _facts(material: Material) -> list[tuple[str, str]]:
             "Intervals",
             f"{statistics['level']:.0%} percentile bootstrap, {statistics['n_resamples']:,} resamples; others in tables/metrics.csv",
         ),
-        ("Tests", f"{statistics['n_test_resamples']:,} resamples; a verdict needs at least {statistics['min_groups']} groups"),
+        ("Tests", f"{statistics['n_test_resamples']:,} resamples; a verdict needs at least {statistics['min_groups']} effective groups"),
         ("Equivalence margin", number(statistics["margin"])),
         ("medbench", medbench.__version__),
         ("Libraries of the predictions", versions or "not recorded"),

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+MIN_GROUPS = 10  # effective groups; from fewer, no interval: its coverage falls to a third
 DECIMALS = 12  # of what goes through log and tanh, whose last bit is the machine's own
 
 

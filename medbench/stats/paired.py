@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from statistics import NormalDist
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from medbench.stats.intervals import percentiles
 
 Floats = NDArray[np.float64]
+T = TypeVar("T")
 Verdict = Literal["generalist", "specialist", "equivalent", "undecided"]
 POWER = 0.8  # of the minimum detectable difference that a comparison could have shown
 
@@ -44,6 +45,8 @@ def paired_gap(differences: Floats, n_resamples: int, level: float) -> PairedGap
     interval, inner = percentiles(differences[:n_resamples], [level, 2 * level - 1])
     if interval.sd is None:
         return PairedGap(None, None, None, None, None, None, None, interval.reason)
+    if np.nanmin(differences) == np.nanmax(differences):
+        return PairedGap(None, None, None, None, None, None, None, "every resample gives the same gap, which is no certainty: no verdict")
     p = min(1.0, 2 * min(p_above(differences), p_above(-differences)))
     detectable = minimum_detectable_difference(interval.sd, level)
     return PairedGap(interval.sd, interval.low, interval.high, inner.low, inner.high, p, detectable, None)
@@ -60,19 +63,24 @@ def minimum_detectable_difference(sd: float, level: float) -> float:
     return (NormalDist().inv_cdf((1 + level) / 2) + NormalDist().inv_cdf(POWER)) * sd
 
 
-def set_test(differences: Mapping[tuple[str, str], Floats]) -> SetTest:
+def set_test(differences: Mapping[tuple[T, T], Floats]) -> SetTest:
     """Test the sets instead of the best by point estimate, which were picked on the same data.
 
-    `differences`: generalist - specialist [B] for every pair. That g beats every specialist is an intersection, so its p is
-    the largest over s; that some g does is a union over |G| candidates, so Bonferroni: p_G = |G| min_g max_s p(g > s).
+    `differences`: generalist - specialist [B] for every pair.
     """
-    generalists = list(dict.fromkeys(g for g, _ in differences))
-    specialists = list(dict.fromkeys(s for _, s in differences))
-    above = {pair: p_above(d) for pair, d in differences.items()}
-    below = {pair: p_above(-d) for pair, d in differences.items()}
-    p_generalist = len(generalists) * min(max(above[g, s] for s in specialists) for g in generalists)
-    p_specialist = len(specialists) * min(max(below[g, s] for g in generalists) for s in specialists)
-    return SetTest(min(1.0, p_generalist), min(1.0, p_specialist))
+    return SetTest(p_ahead(differences), p_ahead({(s, g): -d for (g, s), d in differences.items()}))
+
+
+def p_ahead(differences: Mapping[tuple[T, T], Floats]) -> float:
+    """One-sided p that some of the first beats every one of the second; `differences`: first - second [B] for every pair.
+
+    That one beats all is an intersection, so its p is the largest over the second; that some does is a union over the
+    first, so Bonferroni: p = |F| min_f max_s p(f > s), at most 1.
+    """
+    hardest: dict[T, float] = {}
+    for (first, _), values in differences.items():
+        hardest[first] = max(hardest.get(first, 0.0), p_above(values))
+    return min(1.0, len(hardest) * min(hardest.values()))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

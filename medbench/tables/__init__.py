@@ -81,7 +81,8 @@ class Intervals(Table):
     n_groups = Column(pl.Int32, low=0)
     n_resamples = Column(pl.Int32, low=0)
     n_undefined = Column(pl.Int32, low=0)  # resamples in which the metric is undefined
-    few_groups = Column(pl.Boolean)  # under 30 groups: no verdict
+    effective_groups = Column(pl.Float64, low=0)  # (sum n)^2 / sum n^2 over groups: of the rarest class where each is needed
+    few_groups = Column(pl.Boolean)  # under 30 effective groups: no verdict; under 10 no interval either
     reason = Column(pl.String, null=True)  # why the estimate or the interval is null
     sample_digest = Column(pl.String)  # of the ids of the samples used: equal digests may be paired
     replicates = Column(pl.List(pl.Float64), null=True, null_items=True)  # in resample order, on the percentile row only
@@ -117,6 +118,7 @@ class Gaps(Table):
     minimum_detectable_difference = Column(pl.Float64, null=True)  # the minimum detectable difference this comparison could have shown
     n_pair = Column(pl.Int32, null=True)
     n_groups = Column(pl.Int32, null=True)
+    effective_groups = Column(pl.Float64, null=True, low=0)  # as in intervals
     reason = Column(pl.String, null=True)  # why there is no gap or no verdict
 
 

@@ -106,6 +106,7 @@ def interval_row(
         "high": min(estimate + half, 1.0) if known else None,
         "n": 240,
         "n_groups": 120,
+        "effective_groups": 96.5,
         "n_resamples": 1000,
         "n_undefined": 0,
         "few_groups": False,
@@ -138,7 +139,7 @@ def _cell(chosen: Params, cell: Cell, value: float) -> None:
         rows.append(interval_row(leak_free, "percentile", value - 0.01 * (cell.dataset in TWINS)))
     frame = pl.DataFrame(rows, schema=tables.columns(tables.Intervals))
     if cell.dataset == "fundus":
-        frame = frame.with_columns(n_groups=pl.lit(18, pl.Int32), few_groups=pl.lit(True))
+        frame = frame.with_columns(n_groups=pl.lit(18, pl.Int32), effective_groups=pl.lit(12.34), few_groups=pl.lit(True))
     tables.write(tables.Intervals, frame, paths.intervals(*cell))
     for path in (paths.predictions(*cell), paths.scores(*cell)):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -299,5 +300,6 @@ def _gap(chosen: Params, question: str, adaptation: str, general: Cell, special:
         "minimum_detectable_difference": 0.061,
         "n_pair": 240,
         "n_groups": 120,
-        "reason": "18 groups, fewer than 30: no verdict" if few else None,
+        "effective_groups": 96.5,
+        "reason": "12 effective groups, fewer than 30: no verdict" if few else None,
     }

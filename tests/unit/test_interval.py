@@ -118,12 +118,45 @@ def test_a_rare_class_leaves_undefined_resamples_counted() -> None:
 
 
 def test_few_groups_and_one_group() -> None:
-    assert make(predictions(100, n_groups=29))["few_groups"].all()
-    assert not make(predictions(100, n_groups=30))["few_groups"].any()
+    def paired(n_groups: int) -> pl.DataFrame:  # both classes in every group
+        return predictions(n_groups * 2).with_columns(group_id=pl.format("g{}", pl.int_range(n_groups * 2) // 2))
+
+    assert make(paired(29))["few_groups"].all() and make(paired(29))["low"].null_count() < 10
+    assert not make(paired(30))["few_groups"].any()
+    nine = make(paired(9))
+    assert nine["low"].null_count() == len(nine) and "9 effective groups, fewer than 10: no interval" in set(nine["reason"])
     one = make(predictions(100, n_groups=1))
     assert one["low"].null_count() == one["sd"].null_count() == len(one)
     assert one["estimate"].null_count() == 0
-    assert set(one["reason"]) == {"one group: nothing to resample"}
+    assert set(one["reason"]) == {"1 effective group, fewer than 10: no interval"}
+
+
+def test_the_guard_counts_effective_groups_of_the_rarest_class() -> None:
+    """100 patients, of whom few have the disease: what needs both classes is few, what is a mean over samples is not."""
+    labels = np.arange(100) % 100 < 12
+    made = make(predictions(100, labels=labels.astype(int))).filter(pl.col("subset") == "all", pl.col("method") == "percentile")
+    rows = {row["metric"]: row for row in made.iter_rows(named=True)}
+    assert (rows["auroc"]["n_groups"], rows["auroc"]["effective_groups"], rows["auroc"]["few_groups"]) == (100, 12, True)
+    assert (rows["accuracy"]["effective_groups"], rows["accuracy"]["few_groups"]) == (100, False)
+    uneven = predictions(100, labels=labels.astype(int)).with_columns(
+        group_id=pl.when(pl.col("sample_id") < "s009").then(pl.lit("g")).otherwise("group_id")
+    )
+    row = make(uneven).row(0, named=True)  # 9 samples of one patient and 3 of one each
+    assert row["effective_groups"] == pytest.approx(12**2 / (81 + 3))
+    assert row["estimate"] is not None and row["low"] is None
+    assert row["reason"] == "1 effective group, fewer than 10: no interval"
+
+
+def test_a_start_names_prepared_data_sets_without_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = config.from_files([ROOT / "config" / "config.yaml"], ROOT)
+    name = next(one for one in chosen.run.datasets if len(chosen.datasets[one].classes) == 2)
+    assert interval.no_verdicts(chosen) == []
+    for labels, expected in (
+        (np.arange(80) < 9, [f"{name}: 9 effective groups, fewer than 30, behind its AUROC"]),
+        (np.arange(80) < 30, []),
+    ):
+        written.predictions("diagnosis", predictions(80, labels=labels.astype(int)), name, "model", "lp")
+        assert interval.no_verdicts(chosen) == expected
 
 
 def test_scores_that_are_not_finite_are_left_out() -> None:

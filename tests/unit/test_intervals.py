@@ -74,9 +74,11 @@ def test_p_values_by_hand() -> None:
     assert made.p == 2 * 2 / 5
 
 
-def test_equal_models_have_p_1_and_no_minimum_detectable_difference() -> None:
-    made = paired_gap(np.zeros(100), 100, 0.95)
-    assert (made.sd, made.low, made.high, made.p, made.detectable) == (0, 0, 0, 1, 0)
+def test_a_gap_without_variance_is_no_certainty() -> None:
+    """Two models with equal answers, or both at 1.000: there was `equivalent`, with an interval of no width."""
+    for differences in (np.zeros(100), np.full(100, 0.1), np.array([0.1, NAN, 0.1])):
+        made = paired_gap(differences, 100, 0.95)
+        assert made[:-1] == (None,) * 7 and "the same gap, which is no certainty" in str(made.reason)
 
 
 def test_the_interval_is_of_the_first_resamples_and_p_of_all() -> None:

@@ -128,8 +128,8 @@ def intervals(estimate: float | None, low: float | None, high: float | None, met
     """A table of one percentile row."""
     row = {
         "metric": metric, "scoring": scoring, "subset": subset, "method": "percentile", "unit": "group", "level": 0.95,
-        "estimate": estimate, "sd": None, "low": low, "high": high, "n": 10, "n_groups": 10, "n_resamples": 100, "n_undefined": 0,
-        "few_groups": True, "reason": None, "sample_digest": "x", "replicates": [estimate],
+        "estimate": estimate, "sd": None, "low": low, "high": high, "n": 10, "n_groups": 10, "effective_groups": 10.0,
+        "n_resamples": 100, "n_undefined": 0, "few_groups": True, "reason": None, "sample_digest": "x", "replicates": [estimate],
     }  # fmt: skip
     return pl.DataFrame([row], schema=tables.columns(tables.Intervals))
 

@@ -128,6 +128,10 @@ def test_fundus_has_no_verdict_but_a_reason(found: results.Material) -> None:
     assert lines and all(line.verdict == "no verdict" and line.p == words.NOTHING and "fewer than 30" in line.note for line in lines)
 
 
+def test_the_answer_says_why_there_is_no_verdict(folder: Path) -> None:
+    assert "without a verdict (12 effective groups, fewer than 30)" in (folder / "answer.txt").read_text()
+
+
 def test_a_comparison_without_sides_shows_its_reason(found: results.Material) -> None:
     none = {name: pl.lit(None, dtype=found.gaps.schema[name]) for name in ("specialist", "gap", "low", "high", "verdict", "p_holm")}
     row = found.gaps.head(1).with_columns(**none, generalist=pl.lit("absent"), reason=pl.lit("radio/clip/ots: no intervals"))
@@ -175,7 +179,7 @@ def test_cautions_name_untrustworthy_tasks(folder: Path) -> None:
         "Every model is near chance Every interval contains 0.5.",
         "Dermoscopy phantom: 12 cells",
         "Chest X-ray phantom: 4 of 120 images of test (exact-pixels) also in train of Chest X-ray phantom",
-        "Fundus phantom: 18 groups",
+        "Fundus phantom: 12.3 effective of 18 groups (unit: group)",
         "Histology phantom: 2 rows dropped, broken image (first: labels.csv row 17: does not decode)",
         "Histology phantom, leak-free samples: 21 leak-free samples, fewer than 30 (auroc;",
         "off the shelf: accuracy, balanced accuracy and F1",
@@ -211,6 +215,24 @@ def test_equal_scores_are_cautioned(found: results.Material) -> None:
     half = [pl.when(place).then(0.5).otherwise(pl.col(name)).alias(name) for name in ("estimate", "low", "high")]
     (said,) = cautions.equal_scores(found._replace(metrics=found.metrics.with_columns(half))).places
     assert said == "Chest X-ray phantom: Mini clip, off the shelf"
+
+
+def test_what_lies_below_chance_is_cautioned(found: results.Material) -> None:
+    assert cautions.below_chance(found).places == []
+    place = (pl.col("dataset") == "radio") & (pl.col("model") == "clip") & (pl.col("mode") == "ots")
+    low = [
+        pl.when(place).then(value).otherwise(pl.col(name)).alias(name) for name, value in (("estimate", 0.03), ("low", 0.0), ("high", 0.1))
+    ]
+    caution = cautions.below_chance(found._replace(metrics=found.metrics.with_columns(low)))
+    assert caution.places == ["Chest X-ray phantom, Mini clip, off the shelf: AUROC 0.030 [0.000, 0.100]"]
+    assert "prompts or labels swapped?" in caution.meaning
+
+
+def test_undefined_resamples_are_cautioned(found: results.Material) -> None:
+    assert cautions.unstable(found).places == []
+    many = pl.when((pl.col("dataset") == "radio") & (pl.col("mode") == "ots")).then(51).otherwise(50).alias("n_undefined")
+    places = cautions.unstable(found._replace(metrics=found.metrics.with_columns(many))).places
+    assert places[0] == "Chest X-ray phantom, Mini clip, off the shelf: 51 of 1,000 resamples" and len(places) == 4
 
 
 def test_a_sound_data_set_is_not_cautioned(found: results.Material) -> None:
