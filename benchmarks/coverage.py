@@ -138,7 +138,9 @@ def false_verdicts(n_draws: int, n_groups: int, n_resamples: int) -> float:
         Candidate(f"{role}-{number}", "family", role, frozenset(names)) for role, count in sides.items() for number in range(count)
     )
     keys = [Cell(dataset, candidate.model, "ots") for dataset in names for candidate in candidates]
-    study = Study(candidates, frozenset(keys), dict.fromkeys(names, "diagnosis"), "ots", (), 1000, LEVEL, 0.02, 30, PRIMARY, {})
+    study = Study(
+        candidates, frozenset(keys), dict.fromkeys(names, "diagnosis"), "ots", (), LEVEL, 30, PRIMARY, dict.fromkeys(PRIMARY, 0.02), {}
+    )
     wrong = 0
     for number in range(n_draws):
         generator = np.random.default_rng([n_groups, number, 1])

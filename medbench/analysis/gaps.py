@@ -15,7 +15,17 @@ from medbench import tables
 from medbench.cells import Candidate, Cell
 from medbench.metrics.measure import LOWER_IS_BETTER, Measure
 from medbench.stats.intervals import MIN_GROUPS
-from medbench.stats.paired import PairedGap, SetTest, Verdict, holm, p_ahead, paired_gap, set_test, verdict
+from medbench.stats.paired import (
+    PairedGap,
+    SetTest,
+    Verdict,
+    ahead,
+    holm,
+    minimum_detectable_difference,
+    paired_gap,
+    set_test,
+    verdict,
+)
 from medbench.stats.pooling import hartung_knapp
 from medbench.stats.table import shortage
 
@@ -34,12 +44,11 @@ class Study(NamedTuple):
     tasks: dict[str, str]  # data set -> task, in the run's order
     off_the_shelf: str | None
     adapted: tuple[str, ...]
-    n_resamples: int
     level: float
-    margin: float
     min_groups: int
     primary: Mapping[str, Measure]  # task -> the measure that decides
-    chance: Mapping[str, float | None]  # task -> its value when guessing
+    margin: Mapping[str, float]  # task -> equivalence margin, in the measure's unit
+    chance: Mapping[str, float | None]  # task -> the measure's value when guessing
 
 
 class Estimate(NamedTuple):
@@ -246,7 +255,7 @@ def _uncertainty(pair: Pair, study: Study) -> tuple[PairedGap | None, str]:
         return None, NO_PAIRING
     if pair.effective_groups is not None and pair.effective_groups < MIN_GROUPS:
         return None, f"{shortage(pair.effective_groups, MIN_GROUPS)}: no interval, no verdict"
-    gap = paired_gap(pair.differences, study.n_resamples, study.level)
+    gap = paired_gap(pair.differences, study.level)
     return (None, gap.reason) if gap.reason else (gap, "")
 
 
@@ -272,7 +281,7 @@ def _test(
     if isinstance(differences, Unpaired):
         notes.append(f"{differences.reason}: no verdict")
         return None
-    return set_test(differences)
+    return set_test(differences, study.margin[study.tasks[generalists.cells[0].dataset]])
 
 
 def _differences(
@@ -296,7 +305,7 @@ def _barred(generalists: Side, specialists: Side, measure: Measure, study: Study
     others = [cell for cell in sorted(study.cells) if cell.dataset == dataset and cell.model not in compared]
     baselines = _side(others, measure, results).cells
     above = _differences(models, baselines, measure, results)
-    if baselines and not isinstance(above, Unpaired) and p_ahead(above) > (1 - study.level) / 2:
+    if baselines and not isinstance(above, Unpaired) and ahead(above).p > (1 - study.level) / 2:
         return dict.fromkeys(get_args(Verdict), "neither side is above the baseline: no verdict")
     chance, barred = study.chance.get(study.tasks[dataset]), {}
     for name, side in (("generalist", generalists), ("specialist", specialists)):
@@ -308,16 +317,27 @@ def _barred(generalists: Side, specialists: Side, measure: Measure, study: Study
 
 def _judged(made: list[_Made], study: Study) -> list[dict[str, Any]]:
     """Rows of one question and adaptation with set-wise p values, Holm's adjustment over the tested ones, and verdicts."""
-    adjusted = iter(holm([one.test.p for one in made if one.test]))
-    rows = []
+    tests = [one.test for one in made if one.test]
+    adjusted = iter(zip(holm([test.p for test in tests]), holm([test.equivalent.p for test in tests]), strict=True))
     for row, gap, test, barred in made:
-        if test and gap:
-            p_holm = next(adjusted)
-            decided = verdict(test, p_holm, gap, study.level, study.margin)
-            row |= {"p_generalist": test.p_generalist, "p_specialist": test.p_specialist, "p_holm": p_holm}
-            row |= {"reason": barred[decided]} if decided in barred else {"verdict": decided}
-        rows.append(row)
-    return rows
+        if test and gap and gap.sd is not None:
+            p_holm, p_equivalent = next(adjusted)
+            row |= {
+                "p_generalist": test.generalist.p, "p_specialist": test.specialist.p, "p_holm": p_holm, "p_equivalent": p_equivalent,
+                "minimum_detectable_difference": minimum_detectable_difference(
+                    gap.sd, study.level, test.generalist.n_candidates, test.specialist.n_candidates, len(tests)
+                ),
+            }  # fmt: skip
+            decided = verdict(test, p_holm, p_equivalent, study.level)
+            if decided is None:
+                row["reason"] = (
+                    f"p is within two Monte Carlo standard errors of {1 - study.level:.3g}, raise `n_test_resamples`: no verdict"
+                )
+            elif decided in barred:
+                row["reason"] = barred[decided]
+            else:
+                row["verdict"] = decided
+    return [one.row for one in made]
 
 
 def _frame(rows: list[dict[str, Any]]) -> pl.DataFrame:

@@ -7,12 +7,14 @@ import polars as pl
 from medbench.report.results import TASKS, Material
 from medbench.report.words import QUESTIONS, counted, interval, listed, number, p_value, question_title, signed
 
-VERDICTS = ("generalist", "specialist", "equivalent", "undecided")
+SIDES = ("generalist", "specialist")
+VERDICTS = (*SIDES, "equivalent", "undecided")
 NO_VERDICT = "no verdict"
+WITHIN = "ahead, within the margin"
 
 
 class Line(NamedTuple):
-    """One comparison as the page shows it; all texts. `pair`: the two sides with their values; `note`: why something is missing."""
+    """One comparison as the page shows it; all texts. `pair`: the two sides with their values; `note`: what to know of the verdict."""
 
     family: str
     dataset: str
@@ -112,15 +114,25 @@ def _line(material: Material, row: dict[str, Any]) -> Line:
         " against ".join(sides),
         p_value(row["p_holm"]),
         number(row["minimum_detectable_difference"]),
-        row["reason"] or "",
+        row["reason"] or (WITHIN if _is_within(material, row) else ""),
     )
+
+
+def _is_within(material: Material, row: dict[str, Any]) -> bool:
+    """Whether a side is ahead by less than matters."""
+    return row["verdict"] in SIDES and row["p_equivalent"] is not None and row["p_equivalent"] <= 1 - material.params.statistics["level"]
 
 
 def _summary(lines: list[Line]) -> str:
     """`Of 4 comparisons, the specialist leads in 2 (CLIP on Radiology and CLIP on Pathology); 2 undecided.`"""
     places = {name: [f"{line.family} on {line.dataset}" for line in lines if line.verdict == name] for name in (*VERDICTS, NO_VERDICT)}
     leads = {"specialist": "the specialist leads in", "generalist": "the generalist leads in", "equivalent": "both are equivalent in"}
-    said = [f"{words} {len(places[name])} ({listed(places[name], 4)})" for name, words in leads.items() if places[name]]
+    within = {name: sum(line.verdict == name and line.note == WITHIN for line in lines) for name in leads}
+    said = [
+        f"{words} {len(places[name])} ({listed(places[name], 4)}{f'; {within[name]} within the margin' if within[name] else ''})"
+        for name, words in leads.items()
+        if places[name]
+    ]
     said += [f"{len(places['undecided'])} undecided"] if places["undecided"] else []
     if places[NO_VERDICT]:
         notes = dict.fromkeys(line.note.removesuffix(f": {NO_VERDICT}") for line in lines if line.verdict == NO_VERDICT)

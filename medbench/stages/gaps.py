@@ -29,6 +29,7 @@ class Params(NamedTuple):
     cells: tuple[tuple[str, str, str], ...]  # the run's grid; one without intervals is missing
     tasks: dict[str, str]  # data set -> task
     primary: dict[str, tuple[str, str, str]]  # task -> the measure that decides
+    margin: dict[str, float]  # task -> equivalence margin
     chance: dict[str, float | None]  # task -> its value when guessing
     off_the_shelf: str | None  # the run's first zero-shot mode
     adapted: tuple[str, ...]  # its other modes
@@ -36,7 +37,6 @@ class Params(NamedTuple):
     n_resamples: int
     n_test_resamples: int
     level: float
-    margin: float
     min_groups: int
 
 
@@ -52,6 +52,7 @@ def params(config: "Config", run: str) -> Params:
         cells=tuple((cell.dataset, cell.model, cell.mode) for cell in grid(config)),
         tasks={dataset: config.datasets[dataset].task for dataset in config.run.datasets},
         primary={name: tasks.get(name).primary for name in used},
+        margin={name: chosen.margin_of(tasks.get(name).primary.metric) for name in used},
         chance={name: tasks.get(name).chance for name in used},
         off_the_shelf=next((mode for mode in zero_shot if getattr(config.modes[mode], "image", "own") == "own"), None),
         adapted=tuple(mode for mode in config.run.modes if mode not in zero_shot),
@@ -59,7 +60,6 @@ def params(config: "Config", run: str) -> Params:
         n_resamples=chosen.n_resamples,
         n_test_resamples=chosen.n_test_resamples,
         level=chosen.level,
-        margin=chosen.margin,
         min_groups=chosen.min_groups,
     )
 
@@ -88,8 +88,8 @@ def study_of(params: Params) -> Study:
     return Study(
         tuple(Candidate(model, family, role, frozenset(in_domain)) for model, family, role, in_domain in params.candidates),
         frozenset(Cell(*cell) for cell in params.cells),
-        params.tasks, params.off_the_shelf, params.adapted, params.n_resamples, params.level, params.margin, params.min_groups,
-        {task: Measure(*primary) for task, primary in params.primary.items()}, params.chance,
+        params.tasks, params.off_the_shelf, params.adapted, params.level, params.min_groups,
+        {task: Measure(*primary) for task, primary in params.primary.items()}, params.margin, params.chance,
     )  # fmt: skip
 
 

@@ -52,7 +52,7 @@ class Scored(Protocol):
 
 
 class Plan(NamedTuple):
-    """How many resamples for intervals, and for the primary measure's p value; whether BCa too; `min_groups`: effective ones."""
+    """How many resamples, and how many of the primary measure; whether BCa too; fewer effective groups than `min_groups` are few."""
 
     n_resamples: int
     n_test_resamples: int
@@ -72,6 +72,7 @@ class Row(NamedTuple):
     n_groups: int
     effective_groups: float
     few_groups: bool
+    n_resamples: int
     replicates: Floats | None  # percentile rows only
 
 
@@ -105,22 +106,21 @@ def rows(cell: Scored, primary: Measure, resamples: Resamples, plan: Plan) -> li
 def _rows(cell: Scored, measure: Measure, estimate: float, drawn: Floats, plan: Plan) -> list[Row]:
     used = cell.used(measure)
     n_groups, effective = len(np.unique(cell.groups.index[used])), cell.effective_groups(measure)
-    first = drawn[: plan.n_resamples]
-    intervals = {"percentile": percentile(first, plan.level), "logit": logit(estimate, first, plan.level)}
+    intervals = {"percentile": percentile(drawn, plan.level), "logit": logit(estimate, drawn, plan.level, effective)}
     if plan.bca:
-        intervals["bca"] = bca(estimate, first, plan.level, lambda: _jackknife(cell, measure))
+        intervals["bca"] = bca(estimate, drawn, plan.level, lambda: _jackknife(cell, measure))
     undefined = ""
     if np.isnan(estimate):
         undefined = cell.why_undefined(measure)
     elif effective < MIN_GROUPS:
         undefined = f"{shortage(effective, MIN_GROUPS)}: no interval"
     if undefined:
-        missing = int(np.isnan(first).sum())
+        missing = int(np.isnan(drawn).sum())
         intervals = dict.fromkeys(intervals, Interval(None, None, None, missing, undefined))
     return [
         Row(
             measure, method, None if np.isnan(estimate) else estimate, interval, int(used.sum()), n_groups, effective,
-            effective < plan.min_groups, drawn if method == "percentile" else None,
+            effective < plan.min_groups, len(drawn), drawn if method == "percentile" else None,
         )
         for method, interval in intervals.items()
     ]  # fmt: skip

@@ -114,8 +114,9 @@ class Gaps(Table):
     p_generalist = Column(pl.Float64, null=True, low=0, high=1)  # set-wise: some generalist beats every specialist
     p_specialist = Column(pl.Float64, null=True, low=0, high=1)
     p_holm = Column(pl.Float64, null=True, low=0, high=1)  # set-wise, adjusted per question and adaptation; null: exploratory
+    p_equivalent = Column(pl.Float64, null=True, low=0, high=1)  # set-wise, within the margin (TOST), adjusted likewise
     verdict = Column(pl.Enum(["generalist", "specialist", "equivalent", "undecided"]), null=True)
-    minimum_detectable_difference = Column(pl.Float64, null=True)  # the minimum detectable difference this comparison could have shown
+    minimum_detectable_difference = Column(pl.Float64, null=True)  # by the verdict, adjusted like p_holm; exploratory: by the one pair
     n_pair = Column(pl.Int32, null=True)
     n_groups = Column(pl.Int32, null=True)
     effective_groups = Column(pl.Float64, null=True, low=0)  # as in intervals

@@ -59,7 +59,15 @@ def params(**labels: str) -> Params:
     cells += [Cell(dataset, "raw-pixels", "lp") for dataset in DIAGNOSIS]
     cells += [Cell("vqa", model, mode) for model in ("llava", "llavamed") for mode in ("ots", "lora")]
     cells += [Cell("vqa", "constant-answer", "lp"), Cell("vqa", "question-only", "lp")]
-    statistics = {"n_resamples": 1000, "n_test_resamples": 10_000, "level": 0.95, "bca": False, "margin": 0.02, "min_groups": 30}
+    statistics: dict[str, Any] = {
+        "n_resamples": 1000,
+        "n_test_resamples": 10_000,
+        "level": 0.95,
+        "bca": False,
+        "margin": 0.02,
+        "margins": {},
+        "min_groups": 30,
+    }
     return Params(tuple(cells), models, datasets, dict(MODES), statistics, 0, "0123456789abcdef")
 
 
@@ -134,9 +142,9 @@ def _cell(chosen: Params, cell: Cell, value: float) -> None:
     rows.append(interval_row(second, "percentile", value * 0.9))
     leak_free = Measure(*primary).leak_free
     if cell.dataset == "patho":
-        rows.append(interval_row(leak_free, "percentile", None, reason="21 leak-free samples, fewer than 30"))
+        rows += [interval_row(leak_free, method, None, reason="21 leak-free samples, fewer than 30") for method in ("percentile", "logit")]
     else:
-        rows.append(interval_row(leak_free, "percentile", value - 0.01 * (cell.dataset in TWINS)))
+        rows += [interval_row(leak_free, method, value - 0.01 * (cell.dataset in TWINS)) for method in ("percentile", "logit")]
     frame = pl.DataFrame(rows, schema=tables.columns(tables.Intervals))
     if cell.dataset == "fundus":
         frame = frame.with_columns(n_groups=pl.lit(18, pl.Int32), effective_groups=pl.lit(12.34), few_groups=pl.lit(True))
@@ -296,6 +304,7 @@ def _gap(chosen: Params, question: str, adaptation: str, general: Cell, special:
         "p_generalist": 0.2,
         "p_specialist": 0.2,
         "p_holm": None if few else 0.0004 if abs(gap) > 0.05 else 0.41,
+        "p_equivalent": None if few else 1.0,
         "verdict": None if few else verdict,
         "minimum_detectable_difference": 0.061,
         "n_pair": 240,

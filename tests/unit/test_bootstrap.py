@@ -163,7 +163,8 @@ cells = tuple((dataset, model, "ots") for dataset in tasks for model in "gs")
 for cell in cells:
     score.run(score.Params(tasks[cell[0]]), *cell)
     interval.run(interval.Params(tasks[cell[0]], primary[tasks[cell[0]]], 0, 300, 1200, 0.95, True, 30), *cell)
-gaps.run(gaps.Params(people, cells, tasks, primary, dict.fromkeys(primary), "ots", (), 0, 300, 1200, 0.95, 0.02, 30), "run")
+margin, chance = dict.fromkeys(primary, 0.02), dict.fromkeys(primary)
+gaps.run(gaps.Params(people, cells, tasks, primary, margin, chance, "ots", (), 0, 300, 1200, 0.95, 30), "run")
 for path in sorted(Path("results").rglob("*.parquet")):
     if path.parts[1] in ("scores", "intervals", "gaps"):
         sys.stdout.buffer.write(path.read_bytes())

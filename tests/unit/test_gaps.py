@@ -17,9 +17,10 @@ from medbench.tasks.vqa import PredictionsVqa
 from tests.unit import written
 
 PRIMARY = {name: tasks.get(name).primary for name in tasks.names()}
+MARGIN = dict.fromkeys(PRIMARY, 0.02)
 CHANCE = {name: tasks.get(name).chance for name in tasks.names()}
 AUROC, ACCURACY = PRIMARY["diagnosis"], Measure("accuracy", "standard", "all")
-B = 999
+B = 9999
 
 
 class Numbers:
@@ -50,7 +51,7 @@ class Numbers:
 def study(
     candidates: tuple[Candidate, ...], cells: list[Cell], datasets: tuple[str, ...] = ("xray",), adapted: tuple[str, ...] = ("lp",)
 ) -> Study:
-    return Study(candidates, frozenset(cells), dict.fromkeys(datasets, "diagnosis"), "ots", adapted, 500, 0.95, 0.02, 30, PRIMARY, CHANCE)
+    return Study(candidates, frozenset(cells), dict.fromkeys(datasets, "diagnosis"), "ots", adapted, 0.95, 30, PRIMARY, MARGIN, CHANCE)
 
 
 def candidate(model: str, role: str, *in_domain: str, family: str = "clip") -> Candidate:
@@ -111,8 +112,38 @@ def test_holm_runs_over_a_questions_rows_and_adaptations_apart() -> None:
 
 def test_a_tie_does_not_exceed_and_is_equivalent() -> None:
     values = {**XRAY, Cell("xray", "g1", "lp"): 0.88}
-    (row,) = primary(rq_table("rq3", study(PEOPLE, list(values)), Numbers(values)))
+    who = study(PEOPLE, list(values))._replace(margin={"diagnosis": 0.03})
+    (row,) = primary(rq_table("rq3", who, Numbers(values)))
     assert (row["gap"], row["exceeds"], row["verdict"]) == (0.0, False, "equivalent")
+    assert row["p_equivalent"] < 0.01
+    (row,) = primary(rq_table("rq3", who._replace(margin={"diagnosis": 0.01}), Numbers(values)))
+    assert row["verdict"] == "undecided"
+
+
+def test_ahead_and_yet_within_the_margin_keeps_both_p_values() -> None:
+    values = {**XRAY, Cell("xray", "g2", "lp"): 0.90, Cell("xray", "g1", "lp"): 0.92}
+    (row,) = primary(rq_table("rq3", study(PEOPLE, list(values))._replace(margin={"diagnosis": 0.1}), Numbers(values)))
+    assert row["verdict"] == "generalist" and row["p_holm"] < 0.05 and row["p_equivalent"] < 0.05
+
+
+def test_no_verdict_where_other_resamples_could_say_otherwise() -> None:
+    """A p of about 0.05: there was a verdict for `generalist` although the interval beside it had zero inside."""
+    people = (candidate("g", "generalist"), candidate("s", "specialist", "xray"))
+    values = {Cell("xray", "g", "ots"): 0.8196, Cell("xray", "s", "ots"): 0.80}
+    (row,) = primary(rq_table("rq1", study(people, list(values)), Numbers(values)))
+    assert row["p_holm"] == pytest.approx(0.05, abs=0.006) and row["verdict"] is None
+    assert row["reason"] == "p is within two Monte Carlo standard errors of 0.05, raise `n_test_resamples`: no verdict"
+
+
+def test_the_minimum_detectable_difference_counts_candidates_and_comparisons() -> None:
+    """One generalist against one specialist, alone and as one of three comparisons of the question."""
+    found = []
+    for datasets in (("a",), ("a", "b", "c")):
+        people = (candidate("g", "generalist"), candidate("s", "specialist", *datasets))
+        values = {Cell(d, m, "ots"): 0.8 if m == "g" else 0.7 for d in datasets for m in "gs"}
+        row = primary(rq_table("rq1", study(people, list(values), datasets), Numbers(values)))[0]
+        found.append(row["minimum_detectable_difference"] / row["sd"])
+    assert found == [pytest.approx(2.80, abs=0.005), pytest.approx(3.24, abs=0.005)]
 
 
 def test_of_calibration_errors_the_lower_is_better() -> None:
@@ -241,7 +272,7 @@ def run(cells: list[Cell], task: str = "diagnosis") -> dict[str, pl.DataFrame]:
     """The gaps stage over a generalist `g` and a specialist `s`."""
     people = (("g", "clip", "generalist", ()), ("s", "clip", "specialist", ("xray",)))
     params = gaps.Params(
-        people, tuple(tuple(cell) for cell in cells), {"xray": task}, PRIMARY, CHANCE, "ots", ("lp",), 0, 200, 400, 0.95, 0.02, 30
+        people, tuple(tuple(cell) for cell in cells), {"xray": task}, PRIMARY, MARGIN, CHANCE, "ots", ("lp",), 0, 200, 400, 0.95, 30
     )
     gaps.run(params, "demo")
     return {path.stem: tables.read(tables.PooledGaps if path.stem == "pooled" else tables.Gaps, path) for path in paths.gaps("demo")}
@@ -277,7 +308,7 @@ def test_stage_on_a_whole_grid() -> None:
     differences = np.array(stored[0]["replicates"]) - np.array(stored[1]["replicates"])
     assert row["gap"] == stored[0]["estimate"] - stored[1]["estimate"]
     assert row["p"] == 2 * (1 + min((differences <= 0).sum(), (differences >= 0).sum())) / 401
-    assert (row["low"], row["high"]) == tuple(np.quantile(differences[:200], [0.025, 0.975]))
+    assert (row["low"], row["high"]) == pytest.approx(tuple(np.quantile(differences, [0.025, 0.975])))
     assert (row["n_pair"], row["n_groups"]) == (N, 40)
     assert made["rq3"].is_empty()  # the only specialist is in its domain
     everyone = {
@@ -433,6 +464,10 @@ def test_params_are_of_the_configured_run_alone() -> None:
     chosen = config.from_files([Path(__file__).parents[2] / "config" / "config.yaml"], Path(__file__).parents[2])
     params = gaps.params(chosen, chosen.run.run)
     assert params.off_the_shelf == "ots"
+    assert params.margin == {"diagnosis": 0.02, "vqa": 0.02}
+    wider = chosen.run.statistics.model_copy(update={"margins": {"closed_accuracy": 0.05}})
+    other = gaps.params(chosen._replace(run=chosen.run.model_copy(update={"statistics": wider})), chosen.run.run)
+    assert other.margin == {"diagnosis": 0.02, "vqa": 0.05}
     assert set(params.adapted) == set(chosen.run.modes) - {"ots", "ots-blank", "ots-shuffled"}
     assert {model for model, *_ in params.candidates} == set(chosen.run.models)
     with pytest.raises(MedbenchError, match="the configuration is of run"):

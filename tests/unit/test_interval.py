@@ -88,7 +88,8 @@ def test_every_metric_has_both_intervals_and_its_replicates() -> None:
     assert inside.to_series().all()
     auroc = percentile.row(0, named=True)
     assert (auroc["metric"], auroc["unit"], auroc["n"], auroc["n_groups"], auroc["few_groups"]) == ("auroc", "sample", 100, 100, False)
-    assert (auroc["low"], auroc["high"]) == tuple(np.quantile(auroc["replicates"][:200], [0.025, 0.975]))
+    assert auroc["n_resamples"] == 400 and percentile["n_resamples"][1] == 200
+    assert (auroc["low"], auroc["high"]) == tuple(np.quantile(auroc["replicates"], [0.025, 0.975]))
 
 
 def test_groups_widen_the_interval_and_are_named() -> None:
@@ -107,14 +108,14 @@ def test_an_absent_class_is_null_with_a_reason() -> None:
     undefined = made.filter(pl.col("metric") == "auroc")
     assert undefined["estimate"].null_count() == 2
     assert set(undefined["reason"]) == {"no sample of class 2 among 60"}
-    assert undefined["n_undefined"].to_list() == [200, 200]
+    assert undefined["n_undefined"].to_list() == [400, 400]
     assert made.filter(pl.col("metric").is_in(["accuracy", "ece"]))["low"].null_count() == 0
 
 
 def test_a_rare_class_leaves_undefined_resamples_counted() -> None:
     made = make(predictions(40, labels=(np.arange(40) < 2).astype(int))).row(0, named=True)
-    expected = sum(value is None for value in made["replicates"][:200])
-    assert 5 < made["n_undefined"] == expected < 100
+    expected = sum(value is None for value in made["replicates"])
+    assert 10 < made["n_undefined"] == expected < 200
 
 
 def test_few_groups_and_one_group() -> None:
@@ -217,7 +218,9 @@ def make_without_duplicates(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def test_without_a_duplicate_leak_free_is_all() -> None:
-    for made in (make(predictions()), tables.read(tables.Intervals, paths.intervals(*CELL))):
+    """But for the number of resamples: the primary measure has more."""
+    first = make(predictions(), PARAMS._replace(n_test_resamples=200))
+    for made in (first, tables.read(tables.Intervals, paths.intervals(*CELL))):
         numbers = [name for name in made.columns if name not in ("subset", "replicates")]
         leak_free, everything = (made.filter(pl.col("subset") == name).select(numbers) for name in ("leak-free", "all"))
         assert leak_free.equals(everything)

@@ -132,6 +132,36 @@ def test_the_answer_says_why_there_is_no_verdict(folder: Path) -> None:
     assert "without a verdict (12 effective groups, fewer than 30)" in (folder / "answer.txt").read_text()
 
 
+def test_near_alpha_the_third_digit_of_p_is_shown() -> None:
+    """There stood 0.050 beside a verdict."""
+    assert [words.p_value(p) for p in (0.04984, 0.0312, 0.41, 1.0, 0.0004, None)] == [
+        "0.0498", "0.0312", "0.410", "1.00", "<0.001", words.NOTHING,
+    ]  # fmt: skip
+
+
+def test_a_row_says_what_is_corrected_and_what_is_within_the_margin(folder: Path, found: results.Material) -> None:
+    shown = section(folder, "answer")
+    for expected in ("95% interval (of the two, not corrected)", "p (of all, Holm)", "Minimum detectable difference (of the verdict)"):
+        assert expected in shown
+    ahead = (
+        found.gaps.filter(pl.col("question") == "rq1")
+        .head(1)
+        .with_columns(verdict=pl.lit("specialist", dtype=found.gaps.schema["verdict"]), p_holm=0.001, p_equivalent=0.01)
+    )
+    (part,) = answer.parts(found._replace(gaps=ahead))
+    assert part.lines[0].note == "ahead, within the margin"
+    assert part.summary == "Of 1 comparison, the specialist leads in 1 (clip on Chest X-ray phantom; 1 within the margin)."
+
+
+def test_logit_intervals_are_shown_and_percentiles_kept(found: results.Material) -> None:
+    """An AUROC of 1.000 had [1.000, 1.000] on the page."""
+    is_logit = pl.col("method") == "logit"
+    high = [pl.when(is_logit).then(value).otherwise(1.0).alias(name) for name, value in (("estimate", 1.0), ("low", 0.912), ("high", 1.0))]
+    material = found._replace(metrics=found.metrics.with_columns(high))
+    assert cautions.solved(material).places[0].endswith("AUROC 1.000 [0.912, 1.000]")
+    assert "percentile" in set(export.frames(found, [])["metrics"]["method"])
+
+
 def test_a_comparison_without_sides_shows_its_reason(found: results.Material) -> None:
     none = {name: pl.lit(None, dtype=found.gaps.schema[name]) for name in ("specialist", "gap", "low", "high", "verdict", "p_holm")}
     row = found.gaps.head(1).with_columns(**none, generalist=pl.lit("absent"), reason=pl.lit("radio/clip/ots: no intervals"))
