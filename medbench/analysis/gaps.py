@@ -1,5 +1,7 @@
 """Gaps between generalists and specialists (PROTOCOL.md section 2): RQ1-RQ3 per family, the global view, and pooled over data sets.
 
+RQ4 is not the study's: in the specialists' domain, both sides adapted.
+
 A gap is descriptive for the published pair, the best of either side by point estimate; its verdict tests the whole sets
 (DESIGN.md, "Statistics"). What is missing is named in the row's `reason`, and the other rows still come out.
 """
@@ -122,7 +124,7 @@ class _Made(NamedTuple):
 
 
 def rq_table(question: str, study: Study, results: Results) -> pl.DataFrame:
-    """Table `gaps` of one of rq1, rq2, rq3; Holm over its primary rows, each adaptation apart."""
+    """Table `gaps` of one of rq1, rq2, rq3, rq4; Holm over its primary rows, each adaptation apart."""
     adaptations = study.adapted if question != "rq1" else [mode for mode in [study.off_the_shelf] if mode]
     rows = []
     for adaptation in adaptations:
@@ -168,7 +170,7 @@ def pooled_table(gaps: pl.DataFrame, level: float, primary: Collection[Measure])
 def family_sides(question: str, adaptation: str, study: Study) -> list[Sides]:
     """Comparisons of one question: every family with cells on both sides, on every data set that qualifies for one of its specialists."""
     in_domain = question != "rq3"
-    specialist_mode = study.off_the_shelf if in_domain else adaptation
+    specialist_mode = study.off_the_shelf if question in ("rq1", "rq2") else adaptation
     comparisons = []
     for family in dict.fromkeys(candidate.family for candidate in study.candidates):
         members = [candidate for candidate in study.candidates if candidate.family == family]

@@ -57,6 +57,7 @@ def render(material: Material, parts: Parts) -> str:
         parts=answers,
         overview=answer.overview(answers),
         no_verdict=answer.NO_VERDICT,
+        unasked=answer.unasked(material.params),
         reading=_reading(material),
         level=f"{statistics['level']:.0%}",
         margin=_margins(material),
@@ -127,6 +128,7 @@ def _reading(material: Material) -> str:
         "then the data cannot tell, which is not the same as no difference. "
         "Verdict, p and minimum detectable difference are of all models of either side and corrected; gap and interval are of the two "
         "best, not corrected, and favour the side with more models. "
+        "RQ2 sets an adapted generalist against a specialist as it is, so its gap holds what adaptation gives too; RQ4 adapts both. "
         "Intervals resample patients or groups, not single images, where groups are known."
     )
 

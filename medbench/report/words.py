@@ -2,8 +2,9 @@
 
 QUESTIONS = {
     "rq1": "Off the shelf: is the best generalist as good as the best in-domain specialist?",
-    "rq2": "Does a generalist, adapted, reach the best in-domain specialist off the shelf?",
+    "rq2": "Does a generalist, adapted, reach the best in-domain specialist off the shelf? Only one side is adapted.",
     "rq3": "Outside the specialists' domain, both adapted: is the generalist as good?",
+    "rq4": "In the specialists' domain, both adapted: is the generalist as good?",
 }
 NOTHING = "\N{EN DASH}"
 

@@ -1,4 +1,4 @@
-"""Gaps of a run: RQ1-RQ3 per family, the global view, and pooled over data sets, from the intervals of its cells."""
+"""Gaps of a run: RQ1-RQ4 per family, the global view, and pooled over data sets, from the intervals of its cells."""
 
 import sys
 from pathlib import Path
@@ -65,10 +65,10 @@ def params(config: "Config", run: str) -> Params:
 
 
 def run(params: Params, run: str) -> None:
-    """Write `gaps/{run}/{rq1,rq2,rq3,global,pooled}.parquet`."""
+    """Write `gaps/{run}/{rq1,rq2,rq3,rq4,global,pooled}.parquet`."""
     study = study_of(params)
     results = Stored(params)
-    families = {question: rq_table(question, study, results) for question in ("rq1", "rq2", "rq3")}
+    families = {question: rq_table(question, study, results) for question in ("rq1", "rq2", "rq3", "rq4")}
     made = {
         **families,
         "global": global_table(study, results),

@@ -89,9 +89,9 @@ class Intervals(Table):
 
 
 class Gaps(Table):
-    """gaps/{run}/{rq1,rq2,rq3,global}.parquet: one row a question, adaptation, family and data set (global: a generalist)."""
+    """gaps/{run}/{rq1,rq2,rq3,rq4,global}.parquet: one row a question, adaptation, family and data set (global: a generalist)."""
 
-    question = Column(pl.Enum(["rq1", "rq2", "rq3", "global-rq2", "global-rq3"]), key=True)
+    question = Column(pl.Enum(["rq1", "rq2", "rq3", "rq4", "global-rq2", "global-rq3"]), key=True)
     adaptation = Column(pl.String, key=True)  # mode of the adapted side: lp, lora, ...; `ots` for RQ1
     family = Column(pl.String, key=True)  # `all` in the global view
     dataset = Column(pl.String, key=True)
@@ -126,7 +126,7 @@ class Gaps(Table):
 class PooledGaps(Table):
     """gaps/{run}/pooled.parquet: a family's gap over its data sets (random effects, Hartung-Knapp); null below three data sets."""
 
-    question = Column(pl.Enum(["rq1", "rq2", "rq3"]), key=True)
+    question = Column(pl.Enum(["rq1", "rq2", "rq3", "rq4"]), key=True)
     adaptation = Column(pl.String, key=True)
     family = Column(pl.String, key=True)
     metric = Column(pl.String, key=True)

@@ -244,7 +244,7 @@ def _data(name: str, facts: DatasetFacts, rng: np.random.Generator) -> None:
 
 
 def _gaps(chosen: Params, values: dict[Cell, float]) -> None:
-    rows: dict[str, list[dict[str, Any]]] = {"rq1": [], "rq2": [], "rq3": []}
+    rows: dict[str, list[dict[str, Any]]] = {"rq1": [], "rq2": [], "rq3": [], "rq4": []}
     for general, special in (("clip", "medclip"), ("siglip", "medsiglip"), ("llava", "llavamed")):
         for dataset, facts in chosen.datasets.items():
             if (facts.task == "vqa") != (general == "llava"):
@@ -255,11 +255,14 @@ def _gaps(chosen: Params, values: dict[Cell, float]) -> None:
                 rows["rq2"] += [
                     _gap(chosen, "rq2", mode, Cell(dataset, general, mode), Cell(dataset, special, "ots"), values) for mode in modes
                 ]
+                rows["rq4"] += [
+                    _gap(chosen, "rq4", mode, Cell(dataset, general, mode), Cell(dataset, special, mode), values) for mode in modes
+                ]
             else:
                 rows["rq3"] += [
                     _gap(chosen, "rq3", mode, Cell(dataset, general, mode), Cell(dataset, special, mode), values) for mode in modes
                 ]
-    for path in paths.gaps(RUN)[:4]:
+    for path in paths.gaps(RUN)[:5]:
         tables.write(tables.Gaps, pl.DataFrame(rows.get(path.stem, []), schema=tables.columns(tables.Gaps)), path)
     pooled = {
         "question": "rq2",
@@ -273,7 +276,7 @@ def _gaps(chosen: Params, values: dict[Cell, float]) -> None:
         "high": 0.08,
     }
     types = tables.columns(tables.PooledGaps)
-    tables.write(tables.PooledGaps, pl.DataFrame([{name: pooled.get(name) for name in types}], schema=types), paths.gaps(RUN)[4])
+    tables.write(tables.PooledGaps, pl.DataFrame([{name: pooled.get(name) for name in types}], schema=types), paths.gaps(RUN)[5])
 
 
 def _gap(chosen: Params, question: str, adaptation: str, general: Cell, special: Cell, values: dict[Cell, float]) -> dict[str, Any]:

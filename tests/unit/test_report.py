@@ -116,7 +116,8 @@ def test_answer_comes_first_and_names_verdicts(folder: Path, found: results.Mate
     order = ["answer", "gaps", "reached", "cautions", "images", "overlap", "absent", "facts"]
     assert re.findall(r'<h2 id="([a-z]+)"', page) == order
     parts = answer.parts(found)
-    assert [part.title for part in parts] == ["RQ1, off the shelf", "RQ2, linear probe", "RQ2, LoRA", "RQ3, linear probe", "RQ3, LoRA"]
+    titles = ["RQ1, off the shelf", *(f"{question}, {mode}" for question in ("RQ2", "RQ3", "RQ4") for mode in ("linear probe", "LoRA"))]
+    assert [part.title for part in parts] == titles
     shown = section(folder, "answer")
     for line in (line for part in parts for line in part.lines):
         assert f"{line.family} {line.dataset} {line.verdict} {line.gap} {line.interval}" in shown
@@ -130,6 +131,21 @@ def test_fundus_has_no_verdict_but_a_reason(found: results.Material) -> None:
 
 def test_the_answer_says_why_there_is_no_verdict(folder: Path) -> None:
     assert "without a verdict (12 effective groups, fewer than 30)" in (folder / "answer.txt").read_text()
+
+
+def test_a_question_that_is_not_asked_has_its_reason(folder: Path) -> None:
+    params = report_run.params()
+    assert answer.unasked(params) == []
+    stranger = params._replace(models={name: model._replace(in_domain=()) for name, model in params.models.items()})
+    sets = "Chest X-ray phantom, Histology phantom, Dermoscopy phantom and Fundus phantom"
+    nobody = f"no clip specialist knows {sets}, no siglip specialist knows {sets} and no llava specialist knows Chest questions."
+    assert answer.unasked(stranger) == [f"{question} is not asked: {nobody}" for question in ("RQ1", "RQ2", "RQ4")]
+    alone = params._replace(models={name: model for name, model in params.models.items() if name in ("clip", "siglip", "medsiglip")})
+    assert answer.unasked(alone) == []  # siglip has both
+    off = params._replace(cells=tuple(cell for cell in params.cells if cell.mode == "ots"))
+    assert answer.unasked(off) == [f"{question} is not asked: no model is adapted." for question in ("RQ2", "RQ3", "RQ4")]
+    assert "RQ2 sets an adapted generalist against a specialist as it is" in section(folder, "answer")
+    assert answer.text([], off).startswith("RQ2 is not asked")
 
 
 def test_near_alpha_the_third_digit_of_p_is_shown() -> None:
