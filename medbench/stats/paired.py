@@ -17,7 +17,7 @@ POWER = 0.8  # of the minimum detectable difference that a comparison could have
 
 
 class PairedGap(NamedTuple):
-    """A difference of two cells on the same resamples, in the metric's unit. All None where it is not defined often enough."""
+    """A difference of two cells on the same resamples, in the metric's unit. All None where it is seldom defined or never varies."""
 
     sd: float | None
     low: float | None
