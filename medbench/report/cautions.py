@@ -26,7 +26,7 @@ class Caution(NamedTuple):
 
 
 class Worth(NamedTuple):
-    """What a data set is worth without a model: its best baseline. Of `models` cells, `above` have an interval above its value."""
+    """What a data set is worth without a model: its best baseline. Of `models` cells with an interval, `above` have it above its value."""
 
     label: str
     metric: str
@@ -52,7 +52,8 @@ def worths(material: Material) -> list[Worth]:
                 f"{number(top[0]['estimate'])} ({top[0]['model_label']}, {material.params.mode_label(top[0]['mode'])})" if top else "none"
             )
             reading = _reading(base, chosen.chance)
-            found.append(Worth(base["dataset_label"], chosen.title, base["model_label"], _value(base), reading, said, above, rows.height))
+            judged = rows.drop_nulls("low").height
+            found.append(Worth(base["dataset_label"], chosen.title, base["model_label"], _value(base), reading, said, above, judged))
     return found
 
 
@@ -126,8 +127,10 @@ def at_chance(material: Material) -> Caution:
     """Data sets at which the interval of every model, in every mode, contains chance, where that is known."""
     places = []
     for name, task in TASKS.items():
-        for (label,), rows in _models(material, name).group_by("dataset_label", maintain_order=True) if task.chance is not None else ():
-            if rows.select((pl.col("low") <= task.chance) & (pl.col("high") >= task.chance)).to_series().fill_null(True).all():
+        for (label,), rows in (
+            _models(material, name).drop_nulls("low").group_by("dataset_label", maintain_order=True) if task.chance is not None else ()
+        ):
+            if rows.select((pl.col("low") <= task.chance) & (pl.col("high") >= task.chance)).to_series().all():
                 best = max(rows["estimate"].to_list())
                 places.append(f"{label}: {counted(rows.height, 'cell')}, the highest {task.title} {number(best)}")
     meaning = "Every interval contains 0.5. Gaps between models that all guess are noise: look at the data set, its labels and its prompts."

@@ -274,6 +274,15 @@ def test_what_lies_below_chance_is_cautioned(found: results.Material) -> None:
     assert "prompts or labels swapped?" in caution.meaning
 
 
+def test_without_intervals_nothing_is_said_of_them(found: results.Material) -> None:
+    """As under 10 effective groups."""
+    none = [pl.lit(None, dtype=pl.Float64).alias(name) for name in ("sd", "low", "high")]
+    material = found._replace(metrics=found.metrics.with_columns(none))
+    for check in (cautions.at_chance, cautions.not_above_baseline, cautions.equal_scores, cautions.below_chance):
+        assert check(material).places == []
+    assert {worth.models for worth in cautions.worths(material)} == {0}
+
+
 def test_undefined_resamples_are_cautioned(found: results.Material) -> None:
     assert cautions.unstable(found).places == []
     many = pl.when((pl.col("dataset") == "radio") & (pl.col("mode") == "ots")).then(51).otherwise(50).alias("n_undefined")
