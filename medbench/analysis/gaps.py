@@ -332,9 +332,7 @@ def _judged(made: list[_Made], study: Study) -> list[dict[str, Any]]:
             }  # fmt: skip
             decided = verdict(test, p_holm, p_equivalent, study.level)
             if decided is None:
-                row["reason"] = (
-                    f"p is within two Monte Carlo standard errors of {1 - study.level:.3g}, raise `n_test_resamples`: no verdict"
-                )
+                row["reason"] = f"p is too near {1 - study.level:.3g} for {test.n_resamples:,} resamples (`n_test_resamples`): no verdict"
             elif decided in barred:
                 row["reason"] = barred[decided]
             else:

@@ -174,7 +174,7 @@ def _summary(lines: list[Line]) -> str:
     said += [f"{len(places['undecided'])} undecided"] if places["undecided"] else []
     if places[NO_VERDICT]:
         notes = dict.fromkeys(line.note.removesuffix(f": {NO_VERDICT}") for line in lines if line.verdict == NO_VERDICT)
-        said.append(f"{len(places[NO_VERDICT])} without a verdict ({listed([*notes], 2)})")
+        said.append(f"{len(places[NO_VERDICT])} without a verdict ({'; '.join([*notes][:2])}{'; ...' if len(notes) > 2 else ''})")
     return f"Of {counted(len(lines), 'comparison')}, {'; '.join(said)}."
 
 

@@ -133,7 +133,7 @@ def test_no_verdict_where_other_resamples_could_say_otherwise() -> None:
     values = {Cell("xray", "g", "ots"): 0.8196, Cell("xray", "s", "ots"): 0.80}
     (row,) = primary(rq_table("rq1", study(people, list(values)), Numbers(values)))
     assert row["p_holm"] == pytest.approx(0.05, abs=0.006) and row["verdict"] is None
-    assert row["reason"] == "p is within two Monte Carlo standard errors of 0.05, raise `n_test_resamples`: no verdict"
+    assert row["reason"] == "p is too near 0.05 for 9,999 resamples (`n_test_resamples`): no verdict"
 
 
 def test_the_minimum_detectable_difference_counts_candidates_and_comparisons() -> None:
