@@ -135,8 +135,10 @@ def whole_study() -> None:
         candidates=tuple((one.model, one.family, one.role, tuple(sorted(one.in_domain))) for one in who.candidates),
         cells=tuple((cell.dataset, cell.model, cell.mode) for cell in sorted(who.cells)),
         tasks=who.tasks, primary={name: tasks.get(name).primary for name in tasks.names()},
+        margin=dict.fromkeys(tasks.names(), 0.02),
+        chance={name: tasks.get(name).chance for name in tasks.names()},
         off_the_shelf="ots", adapted=("lp", "lora"), seed=0,
-        n_resamples=N_RESAMPLES, n_test_resamples=N_TEST_RESAMPLES, level=0.95, margin=0.02, min_groups=30,
+        n_resamples=N_RESAMPLES, n_test_resamples=N_TEST_RESAMPLES, level=0.95, min_groups=30,
     )  # fmt: skip
     started, cpu = time.time(), time.process_time()
     gaps.run(params, "study")

@@ -31,8 +31,8 @@ SIZES = (30, 50, 100, 200, 500)  # groups
 LEVEL = 0.95
 ENOUGH, WITHIN = 200, (0.93, 0.97)  # groups from which the coverage of a 95% interval is asked to lie in a range
 LEGEND = (
-    "Columns named percentile are the interval that the study publishes and that reports show; logit is the other method of every "
-    "intervals table, for bounded metrics; gaps are paired percentile intervals."
+    "Columns named percentile are the interval that the study publishes; logit is the one that reports show, for bounded metrics; "
+    "gaps are paired percentile intervals."
 )
 PATIENT, SHARED = 0.5, 0.6  # share of the variance that a patient's images have in common; of the noise that models have in common
 AUROC, ACCURACY = PRIMARY["diagnosis"], Measure("accuracy", "standard", "all")
@@ -103,7 +103,7 @@ def intervals(number: int, n_groups: int, n_resamples: int) -> list[tuple[str, f
     made = []
     for title, key in ((f"AUROC {STRONG}", (STRONG, AUROC)), (f"AUROC {NEAR_ONE}", (NEAR_ONE, AUROC)), ("accuracy", (STRONG, ACCURACY))):
         made.append((f"{title}, percentile", truths[key], percentile(drawn[key], LEVEL)))
-        made.append((f"{title}, logit", truths[key], logit(points[key], drawn[key], LEVEL)))
+        made.append((f"{title}, logit", truths[key], logit(points[key], drawn[key], LEVEL, n_groups)))
     for title, measure in (("AUROC gap", AUROC), ("accuracy gap", ACCURACY)):
         truth = truths[STRONG, measure] - truths[WEAK, measure]
         made.append((title, truth, percentile(drawn[STRONG, measure] - drawn[WEAK, measure], LEVEL)))
@@ -127,7 +127,7 @@ class Drawn:
     def pair(self, first: Cell, second: Cell, measure: Measure) -> Pair | Unpaired:
         """Of two generated cells."""
         (a, drawn_a), (b, drawn_b) = self._cells[first], self._cells[second]
-        return Pair(a, b, drawn_a - drawn_b, self._n, self._n_groups)
+        return Pair(a, b, drawn_a - drawn_b, self._n, self._n_groups, float(self._n_groups))
 
 
 def false_verdicts(n_draws: int, n_groups: int, n_resamples: int) -> float:
@@ -138,7 +138,9 @@ def false_verdicts(n_draws: int, n_groups: int, n_resamples: int) -> float:
         Candidate(f"{role}-{number}", "family", role, frozenset(names)) for role, count in sides.items() for number in range(count)
     )
     keys = [Cell(dataset, candidate.model, "ots") for dataset in names for candidate in candidates]
-    study = Study(candidates, frozenset(keys), dict.fromkeys(names, "diagnosis"), "ots", (), 1000, LEVEL, 0.02, 30, PRIMARY)
+    study = Study(
+        candidates, frozenset(keys), dict.fromkeys(names, "diagnosis"), "ots", (), LEVEL, 30, PRIMARY, dict.fromkeys(PRIMARY, 0.02), {}
+    )
     wrong = 0
     for number in range(n_draws):
         generator = np.random.default_rng([n_groups, number, 1])

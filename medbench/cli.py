@@ -123,7 +123,8 @@ def unpinned(config: "configuration.Config") -> list[str]:
 
 
 def warnings(config: "configuration.Config", cells: Sequence[tuple[str, str, str]], now: bool, look: Look) -> list[str]:
-    """What the start of a run should say: cells made with other library versions; not for `now`, what cannot run yet or is not pinned.
+    """What the start of a run should say: cells made with other library versions; not for `now`, what gets no
+    verdict, cannot run yet, or is not pinned.
 
     `look`: `stages.look` at a job of this configuration.
     """
@@ -133,6 +134,9 @@ def warnings(config: "configuration.Config", cells: Sequence[tuple[str, str, str
         found.append(f"STALE: {which}; with `rerun_on_versions: true` they run again")
     if now:
         return found
+    from medbench.stages import interval
+
+    found += [f"NO VERDICT: {line}" for line in interval.no_verdicts(config)]
     return [*found, *(f"NOT READY: {line}" for line in unready(config)), *(f"UNPINNED: {line}" for line in unpinned(config))]
 
 

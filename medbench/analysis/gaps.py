@@ -1,11 +1,13 @@
 """Gaps between generalists and specialists (PROTOCOL.md section 2): RQ1-RQ3 per family, the global view, and pooled over data sets.
 
+RQ4 is not the study's: in the specialists' domain, both sides adapted.
+
 A gap is descriptive for the published pair, the best of either side by point estimate; its verdict tests the whole sets
 (DESIGN.md, "Statistics"). What is missing is named in the row's `reason`, and the other rows still come out.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, get_args
 
 import numpy as np
 import polars as pl
@@ -14,8 +16,20 @@ from numpy.typing import NDArray
 from medbench import tables
 from medbench.cells import Candidate, Cell
 from medbench.metrics.measure import LOWER_IS_BETTER, Measure
-from medbench.stats.paired import PairedGap, SetTest, holm, paired_gap, set_test, verdict
+from medbench.stats.intervals import MIN_GROUPS
+from medbench.stats.paired import (
+    PairedGap,
+    SetTest,
+    Verdict,
+    ahead,
+    holm,
+    minimum_detectable_difference,
+    paired_gap,
+    set_test,
+    verdict,
+)
 from medbench.stats.pooling import hartung_knapp
+from medbench.stats.table import shortage
 
 Floats = NDArray[np.float64]
 NOBODY = "absent"  # stands for a generalist of which no cell can be used: the column is part of the key
@@ -28,22 +42,23 @@ class Study(NamedTuple):
     """Who is compared with whom. `cells`: all that the run should have; `adapted`: modes that are not off the shelf, each on its own."""
 
     candidates: tuple[Candidate, ...]
-    cells: frozenset[Cell]
+    cells: frozenset[Cell]  # of baselines too, which are no candidates
     tasks: dict[str, str]  # data set -> task, in the run's order
     off_the_shelf: str | None
     adapted: tuple[str, ...]
-    n_resamples: int
     level: float
-    margin: float
     min_groups: int
     primary: Mapping[str, Measure]  # task -> the measure that decides
+    margin: Mapping[str, float]  # task -> equivalence margin, in the measure's unit
+    chance: Mapping[str, float | None]  # task -> the measure's value when guessing
 
 
 class Estimate(NamedTuple):
-    """One measure of one cell; `value` is None with a reason."""
+    """One measure of one cell; `value` is None with a reason. `low`: of its interval, where there is one."""
 
     value: float | None
     reason: str | None
+    low: float | None = None
 
 
 class Pair(NamedTuple):
@@ -57,6 +72,7 @@ class Pair(NamedTuple):
     differences: Floats | None
     n: int | None
     n_groups: int | None
+    effective_groups: float | None
 
 
 class Unpaired(NamedTuple):
@@ -104,10 +120,11 @@ class _Made(NamedTuple):
     row: dict[str, Any]
     gap: PairedGap | None
     test: SetTest | None  # of the sets, where the row may get a verdict
+    barred: Mapping[str, str]  # verdict -> why the row cannot have it
 
 
 def rq_table(question: str, study: Study, results: Results) -> pl.DataFrame:
-    """Table `gaps` of one of rq1, rq2, rq3; Holm over its primary rows, each adaptation apart."""
+    """Table `gaps` of one of rq1, rq2, rq3, rq4; Holm over its primary rows, each adaptation apart."""
     adaptations = study.adapted if question != "rq1" else [mode for mode in [study.off_the_shelf] if mode]
     rows = []
     for adaptation in adaptations:
@@ -153,7 +170,7 @@ def pooled_table(gaps: pl.DataFrame, level: float, primary: Collection[Measure])
 def family_sides(question: str, adaptation: str, study: Study) -> list[Sides]:
     """Comparisons of one question: every family with cells on both sides, on every data set that qualifies for one of its specialists."""
     in_domain = question != "rq3"
-    specialist_mode = study.off_the_shelf if in_domain else adaptation
+    specialist_mode = study.off_the_shelf if question in ("rq1", "rq2") else adaptation
     comparisons = []
     for family in dict.fromkeys(candidate.family for candidate in study.candidates):
         members = [candidate for candidate in study.candidates if candidate.family == family]
@@ -198,7 +215,7 @@ def _measures(sides: Sides, study: Study, results: Results) -> list[Measure]:
 
 def _side(cells: list[Cell], measure: Measure, results: Results) -> Side:
     estimates = {cell: results.estimate(cell, measure) for cell in cells}
-    have = [(value, cell) for cell, (value, _) in estimates.items() if value is not None]
+    have = [(estimate.value, cell) for cell, estimate in estimates.items() if estimate.value is not None]
     ranked = [cell for _, cell in sorted(have, key=lambda item: item[0] if measure.metric in LOWER_IS_BETTER else -item[0])]
     return Side(ranked, [f"{cell}: {estimate.reason}" for cell, estimate in estimates.items() if estimate.value is None])
 
@@ -212,7 +229,7 @@ def _make(sides: Sides, measure: Measure, rank: int, study: Study, results: Resu
         "generalist": sides.generalists[0].model if sides.alone else generalists.cells[0].model if generalists.cells else NOBODY,
         "rank": rank, **measure._asdict(), "generalist_mode": sides.generalists[0].mode, "specialist_mode": sides.specialists[0].mode,
     }  # fmt: skip
-    gap, test = None, None
+    gap, test, barred = None, None, dict[str, str]()
     if generalists.cells and specialists.cells:
         own, other = generalists.cells[0], specialists.cells[min(rank, len(specialists.cells)) - 1]
         row["specialist"] = other.model
@@ -229,17 +246,18 @@ def _make(sides: Sides, measure: Measure, rank: int, study: Study, results: Resu
                 row |= {"sd": gap.sd, "low": gap.low, "high": gap.high, "p": gap.p, "minimum_detectable_difference": gap.detectable}
                 if not sides.alone and measure == study.primary[study.tasks[sides.dataset]]:
                     test = _test(generalists, specialists, measure, pair, study, results, notes)
+                    barred = _barred(generalists, specialists, measure, study, results) if test else {}
     row["reason"] = "; ".join(notes) or None
-    return _Made(row, gap, test)
+    return _Made(row, gap, test, barred)
 
 
 def _uncertainty(pair: Pair, study: Study) -> tuple[PairedGap | None, str]:
     """Interval and p value of a gap, or None and why there is none."""
     if pair.differences is None:
         return None, NO_PAIRING
-    if pair.n_groups == 1:  # every resample is the test set itself, which would look like certainty
-        return None, "one group: nothing to resample"
-    gap = paired_gap(pair.differences, study.n_resamples, study.level)
+    if pair.effective_groups is not None and pair.effective_groups < MIN_GROUPS:
+        return None, f"{shortage(pair.effective_groups, MIN_GROUPS)}: no interval, no verdict"
+    gap = paired_gap(pair.differences, study.level)
     return (None, gap.reason) if gap.reason else (gap, "")
 
 
@@ -247,7 +265,7 @@ def _gap(pair: Pair, measure: Measure) -> dict[str, Any]:
     better = pair.first < pair.second if measure.metric in LOWER_IS_BETTER else pair.first > pair.second
     return {
         "generalist_estimate": pair.first, "specialist_estimate": pair.second, "gap": pair.first - pair.second,
-        "exceeds": better, "n_pair": pair.n, "n_groups": pair.n_groups,
+        "exceeds": better, "n_pair": pair.n, "n_groups": pair.n_groups, "effective_groups": pair.effective_groups,
     }  # fmt: skip
 
 
@@ -255,34 +273,71 @@ def _test(
     generalists: Side, specialists: Side, measure: Measure, best: Pair, study: Study, results: Results, notes: list[str]
 ) -> SetTest | None:
     """Test of the whole sets; None, with a note, where groups are few or a cell cannot take part."""
-    if best.n_groups is None or best.n_groups < study.min_groups:
-        notes.append(f"{best.n_groups} groups, under {study.min_groups}: no verdict")
+    if best.effective_groups is not None and best.effective_groups < study.min_groups:
+        notes.append(f"{shortage(best.effective_groups, study.min_groups)}: no verdict")
         return None
     if generalists.missing or specialists.missing:
         notes.append("no verdict on incomplete sets")
         return None
+    differences = _differences(generalists.cells, specialists.cells, measure, results)
+    if isinstance(differences, Unpaired):
+        notes.append(f"{differences.reason}: no verdict")
+        return None
+    return set_test(differences, study.margin[study.tasks[generalists.cells[0].dataset]])
+
+
+def _differences(
+    firsts: Sequence[Cell], seconds: Sequence[Cell], measure: Measure, results: Results
+) -> dict[tuple[Cell, Cell], Floats] | Unpaired:
+    """Of every pair [B]; Unpaired where one of them has none."""
     differences = {}
-    for first in generalists.cells:
-        for second in specialists.cells:
+    for first in firsts:
+        for second in seconds:
             pair = results.pair(first, second, measure)
             if isinstance(pair, Unpaired) or pair.differences is None:
-                notes.append(f"{pair.reason if isinstance(pair, Unpaired) else NO_PAIRING}: no verdict")
-                return None
-            differences[first.model, second.model] = pair.differences
-    return set_test(differences)
+                return pair if isinstance(pair, Unpaired) else Unpaired(NO_PAIRING)
+            differences[first, second] = pair.differences
+    return differences
+
+
+def _barred(generalists: Side, specialists: Side, measure: Measure, study: Study, results: Results) -> dict[str, str]:
+    """Verdict -> why the row cannot have it: no side is above the baseline, or the side that would win is itself at chance."""
+    models, dataset = [*generalists.cells, *specialists.cells], generalists.cells[0].dataset
+    compared = {candidate.model for candidate in study.candidates}
+    others = [cell for cell in sorted(study.cells) if cell.dataset == dataset and cell.model not in compared]
+    baselines = _side(others, measure, results).cells
+    above = _differences(models, baselines, measure, results)
+    if baselines and not isinstance(above, Unpaired) and ahead(above).p > (1 - study.level) / 2:
+        return dict.fromkeys(get_args(Verdict), "neither side is above the baseline: no verdict")
+    chance, barred = study.chance.get(study.tasks[dataset]), {}
+    for name, side in (("generalist", generalists), ("specialist", specialists)):
+        low = results.estimate(side.cells[0], measure).low
+        if chance is not None and low is not None and low <= chance:
+            barred[name] = f"the {name} is ahead but itself at chance: no verdict"
+    return barred
 
 
 def _judged(made: list[_Made], study: Study) -> list[dict[str, Any]]:
     """Rows of one question and adaptation with set-wise p values, Holm's adjustment over the tested ones, and verdicts."""
-    adjusted = iter(holm([one.test.p for one in made if one.test]))
-    rows = []
-    for row, gap, test in made:
-        if test and gap:
-            p_holm = next(adjusted)
-            decided = verdict(test, p_holm, gap, study.level, study.margin)
-            row |= {"p_generalist": test.p_generalist, "p_specialist": test.p_specialist, "p_holm": p_holm, "verdict": decided}
-        rows.append(row)
-    return rows
+    tests = [one.test for one in made if one.test]
+    adjusted = iter(zip(holm([test.p for test in tests]), holm([test.equivalent.p for test in tests]), strict=True))
+    for row, gap, test, barred in made:
+        if test and gap and gap.sd is not None:
+            p_holm, p_equivalent = next(adjusted)
+            row |= {
+                "p_generalist": test.generalist.p, "p_specialist": test.specialist.p, "p_holm": p_holm, "p_equivalent": p_equivalent,
+                "minimum_detectable_difference": minimum_detectable_difference(
+                    gap.sd, study.level, test.generalist.n_candidates, test.specialist.n_candidates, len(tests)
+                ),
+            }  # fmt: skip
+            decided = verdict(test, p_holm, p_equivalent, study.level)
+            if decided is None:
+                row["reason"] = f"p is too near {1 - study.level:.3g} for {test.n_resamples:,} resamples (`n_test_resamples`): no verdict"
+            elif decided in barred:
+                row["reason"] = barred[decided]
+            else:
+                row["verdict"] = decided
+    return [one.row for one in made]
 
 
 def _frame(rows: list[dict[str, Any]]) -> pl.DataFrame:

@@ -83,7 +83,7 @@ class Figures:
 
     def pair(self, first: Cell, second: Cell, measure: Measure) -> Pair | Unpaired:
         """Two estimates without a pairing."""
-        return Pair(self._values[first][1], self._values[second][1], None, None, None)
+        return Pair(self._values[first][1], self._values[second][1], None, None, None, None)
 
 
 def study(figures: pl.DataFrame) -> Study:
@@ -93,7 +93,7 @@ def study(figures: pl.DataFrame) -> Study:
     cells = frozenset(Cell(*row) for row in figures.select("dataset", "model", "mode").iter_rows())
     task_of = {dataset: str(task) for dataset, task in figures.select("dataset", "task").unique(maintain_order=True).iter_rows()}
     # resamples, level, margin and group count stay unused: nothing is tested without pairing
-    return Study(tuple(candidates), cells, task_of, "ots", ("lp", "lora"), 0, 0.95, 0.02, 0, MEASURES)
+    return Study(tuple(candidates), cells, task_of, "ots", ("lp", "lora"), 0.95, 0, MEASURES, {}, {})
 
 
 def rq_tables() -> dict[str, pl.DataFrame]:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from medbench import paths, tasks
 from medbench.errors import MedbenchError
@@ -346,12 +346,25 @@ def layouts() -> tuple[str, ...]:
 class Statistics(Strict):
     """Bootstrap and tests (DESIGN.md, "Statistics")."""
 
-    n_resamples: int = Field(1000, ge=100, le=limits.RESAMPLES)  # intervals
-    n_test_resamples: int = Field(10_000, ge=100, le=limits.RESAMPLES)  # p values, primary metric only
+    n_resamples: int = Field(1000, ge=100, le=limits.RESAMPLES)
+    n_test_resamples: int = Field(10_000, ge=100, le=limits.RESAMPLES)  # of the primary metric: interval and p value
     level: float = Field(0.95, gt=0.5, lt=1)
     bca: bool = False
     margin: float = Field(0.02, gt=0)  # equivalence margin, in the metric's unit
-    min_groups: int = Field(30, ge=2)  # under this: `few_groups`, no verdict
+    margins: dict[str, Annotated[float, Field(gt=0)]] = {}  # primary metric -> its own: auroc, closed_accuracy
+    min_groups: int = Field(30, ge=2)  # effective groups (of the rarest class); under this: `few_groups`, no verdict
+
+    @field_validator("margins")
+    @classmethod
+    def _are_primary(cls, value: dict[str, float]) -> dict[str, float]:
+        known = sorted({tasks.get(name).primary.metric for name in tasks.names()})
+        if unknown := sorted(set(value) - set(known)):
+            raise ValueError(f"no verdict is given on {', '.join(unknown)}: choose from {', '.join(known)}")
+        return value
+
+    def margin_of(self, metric: str) -> float:
+        """The margin of a primary metric."""
+        return self.margins.get(metric, self.margin)
 
 
 class NearDuplicates(Strict):

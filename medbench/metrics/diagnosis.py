@@ -18,6 +18,7 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 SPECIFICITY_TENTHS = 9  # sensitivity is read at 9/10 specificity, compared in whole numbers
+OVER_SAMPLES = frozenset({"accuracy", "ece"})  # means over samples; every other metric needs each class
 N_BINS = 15  # of the expected calibration error, of equal width
 STEP = 2.0**32  # confidences are rounded to 1 / STEP
 

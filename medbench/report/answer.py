@@ -1,18 +1,23 @@
 """The answer first: per question and adaptation the verdict of every family and data set, and one sentence that sums them up."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import polars as pl
 
+from medbench.cells import Cell
+from medbench.report.params import ModelFacts, Params
 from medbench.report.results import TASKS, Material
 from medbench.report.words import QUESTIONS, counted, interval, listed, number, p_value, question_title, signed
 
-VERDICTS = ("generalist", "specialist", "equivalent", "undecided")
+SIDES = ("generalist", "specialist")
+VERDICTS = (*SIDES, "equivalent", "undecided")
 NO_VERDICT = "no verdict"
+WITHIN = "ahead, within the margin"
 
 
 class Line(NamedTuple):
-    """One comparison as the page shows it; all texts. `pair`: the two sides with their values; `note`: why something is missing."""
+    """One comparison as the page shows it; all texts. `pair`: the two sides with their values; `note`: what to know of the verdict."""
 
     family: str
     dataset: str
@@ -68,6 +73,41 @@ def parts(material: Material) -> list[Part]:
     ]
 
 
+def unasked(params: Params) -> list[str]:
+    """A sentence for every question that the run has no cells for, with the reason: `RQ1 is not asked: no clip specialist knows ...`."""
+    models = {name: model for name, model in params.models.items() if model.role != "baseline"}
+    cells = [cell for cell in params.cells if cell.model in models]
+    off_the_shelf = {cell for cell in cells if params.modes[cell.mode].kind == "zero-shot"}
+    reasons = {}
+    for question in QUESTIONS:
+        if question in ("rq1", "rq2") and not off_the_shelf:
+            reasons[question] = ["no model stands off the shelf"]
+        elif question != "rq1" and len(off_the_shelf) == len(cells):
+            reasons[question] = ["no model is adapted"]
+        else:
+            families = dict.fromkeys(model.family for model in models.values())
+            found = [_lacks(question, family, models, cells, params) for family in families]
+            if all(found):
+                reasons[question] = found
+    return [f"{question.upper()} is not asked: {listed(found, 4)}." for question, found in reasons.items()]
+
+
+def _lacks(question: str, family: str, models: Mapping[str, ModelFacts], cells: Sequence[Cell], params: Params) -> str:
+    """Why a family has no comparison of a question; empty where it has one."""
+    roles = {role: {name for name, model in models.items() if (model.family, model.role) == (family, role)} for role in SIDES}
+    if lacking := [role for role in SIDES if not roles[role]]:
+        return f"{family} has no {lacking[0]}"
+    common = set.intersection(*({cell.dataset for cell in cells if cell.model in roles[role]} for role in SIDES))
+    known = {name for name in common if any(name in models[one].in_domain for one in roles["specialist"])}
+    new = {name for name in common if any(name not in models[one].in_domain for one in roles["specialist"])}
+    if new if question == "rq3" else known:
+        return ""
+    names = listed([facts.label for name, facts in params.datasets.items() if name in common], 4)
+    if not names:
+        return f"{family} has no data set for both sides"
+    return f"every {family} specialist knows {names}" if question == "rq3" else f"no {family} specialist knows {names}"
+
+
 def overview(found: list[Part]) -> Overview:
     """Verdict counts of every family and part."""
     families = dict.fromkeys(line.family for part in found for line in part.lines)
@@ -77,9 +117,9 @@ def overview(found: list[Part]) -> Overview:
     )
 
 
-def text(found: list[Part]) -> str:
-    """What a start ends with: a line a question and adaptation."""
-    return "".join(f"{part.title}: {part.summary}\n" for part in found)
+def text(found: list[Part], params: Params) -> str:
+    """What a start ends with: a line a question and adaptation, and why others are not asked."""
+    return "".join(f"{line}\n" for line in [*(f"{part.title}: {part.summary}" for part in found), *unasked(params)])
 
 
 def _part(material: Material, question: str, adaptation: str, rows: pl.DataFrame) -> Part:
@@ -112,18 +152,29 @@ def _line(material: Material, row: dict[str, Any]) -> Line:
         " against ".join(sides),
         p_value(row["p_holm"]),
         number(row["minimum_detectable_difference"]),
-        row["reason"] or "",
+        row["reason"] or (WITHIN if _is_within(material, row) else ""),
     )
+
+
+def _is_within(material: Material, row: dict[str, Any]) -> bool:
+    """Whether a side is ahead by less than matters."""
+    return row["verdict"] in SIDES and row["p_equivalent"] is not None and row["p_equivalent"] <= 1 - material.params.statistics["level"]
 
 
 def _summary(lines: list[Line]) -> str:
     """`Of 4 comparisons, the specialist leads in 2 (CLIP on Radiology and CLIP on Pathology); 2 undecided.`"""
     places = {name: [f"{line.family} on {line.dataset}" for line in lines if line.verdict == name] for name in (*VERDICTS, NO_VERDICT)}
     leads = {"specialist": "the specialist leads in", "generalist": "the generalist leads in", "equivalent": "both are equivalent in"}
-    said = [f"{words} {len(places[name])} ({listed(places[name], 4)})" for name, words in leads.items() if places[name]]
-    said += [
-        f"{len(places[name])} {words}" for name, words in (("undecided", "undecided"), (NO_VERDICT, "without a verdict")) if places[name]
+    within = {name: sum(line.verdict == name and line.note == WITHIN for line in lines) for name in leads}
+    said = [
+        f"{words} {len(places[name])} ({listed(places[name], 4)}{f'; {within[name]} within the margin' if within[name] else ''})"
+        for name, words in leads.items()
+        if places[name]
     ]
+    said += [f"{len(places['undecided'])} undecided"] if places["undecided"] else []
+    if places[NO_VERDICT]:
+        notes = dict.fromkeys(line.note.removesuffix(f": {NO_VERDICT}") for line in lines if line.verdict == NO_VERDICT)
+        said.append(f"{len(places[NO_VERDICT])} without a verdict ({'; '.join([*notes][:2])}{'; ...' if len(notes) > 2 else ''})")
     return f"Of {counted(len(lines), 'comparison')}, {'; '.join(said)}."
 
 

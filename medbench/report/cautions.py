@@ -10,8 +10,9 @@ from medbench.datasets.sharing import NEAR
 from medbench.jobs import integrity, records
 from medbench.report.results import TASKS, Material, primary
 from medbench.report.words import counted, interval, listed, number
+from medbench.stats.intervals import MIN_GROUPS
 
-NOTABLE = 0.05  # share of a cell's answers
+NOTABLE = 0.05  # share of a cell's answers, or of its resamples
 SOLVED = 0.9  # a baseline that reaches this leaves a model nothing to show
 
 
@@ -25,7 +26,7 @@ class Caution(NamedTuple):
 
 
 class Worth(NamedTuple):
-    """What a data set is worth without a model: its best baseline. Of `models` cells, `above` have an interval above its value."""
+    """What a data set is worth without a model: its best baseline. Of `models` cells with an interval, `above` have it above its value."""
 
     label: str
     metric: str
@@ -51,7 +52,8 @@ def worths(material: Material) -> list[Worth]:
                 f"{number(top[0]['estimate'])} ({top[0]['model_label']}, {material.params.mode_label(top[0]['mode'])})" if top else "none"
             )
             reading = _reading(base, chosen.chance)
-            found.append(Worth(base["dataset_label"], chosen.title, base["model_label"], _value(base), reading, said, above, rows.height))
+            judged = rows.drop_nulls("low").height
+            found.append(Worth(base["dataset_label"], chosen.title, base["model_label"], _value(base), reading, said, above, judged))
     return found
 
 
@@ -67,8 +69,8 @@ def collect(material: Material) -> list[Caution]:
     """All cautions of a run that concern at least one place, gravest first."""
     checks: tuple[Callable[[Material], Caution], ...] = (
         altered, other_seed,
-        equal_scores, solved, at_chance, not_above_baseline, shared_test, alike, untrained, unreadable, cut_off, rounded, few_groups,
-        drops, undefined, uncalibrated, stale, versions,
+        equal_scores, below_chance, solved, at_chance, not_above_baseline, shared_test, alike, untrained, unreadable, cut_off, rounded,
+        few_groups, unstable, drops, undefined, uncalibrated, stale, versions,
     )  # fmt: skip
     return [caution for caution in (check(material) for check in checks) if caution.places]
 
@@ -125,12 +127,26 @@ def at_chance(material: Material) -> Caution:
     """Data sets at which the interval of every model, in every mode, contains chance, where that is known."""
     places = []
     for name, task in TASKS.items():
-        for (label,), rows in _models(material, name).group_by("dataset_label", maintain_order=True) if task.chance is not None else ():
-            if rows.select((pl.col("low") <= task.chance) & (pl.col("high") >= task.chance)).to_series().fill_null(True).all():
+        for (label,), rows in (
+            _models(material, name).drop_nulls("low").group_by("dataset_label", maintain_order=True) if task.chance is not None else ()
+        ):
+            if rows.select((pl.col("low") <= task.chance) & (pl.col("high") >= task.chance)).to_series().all():
                 best = max(rows["estimate"].to_list())
                 places.append(f"{label}: {counted(rows.height, 'cell')}, the highest {task.title} {number(best)}")
     meaning = "Every interval contains 0.5. Gaps between models that all guess are noise: look at the data set, its labels and its prompts."
     return Caution("all-at-chance", "Every model is near chance", meaning, places)
+
+
+def below_chance(material: Material) -> Caution:
+    """Cells whose whole interval lies below chance: a ranking that is right, the wrong way round."""
+    places = [
+        f"{_cell(material, row)}: {task.title} {_value(row)}"
+        for name, task in TASKS.items()
+        if task.chance is not None
+        for row in _models(material, name).filter(pl.col("high") < task.chance).to_dicts()
+    ]
+    meaning = "Were prompts or labels swapped? Such a model ranks the images, but the wrong way round; being ahead of it means nothing."
+    return Caution("below-chance", "Clearly below 0.5", meaning, places)
 
 
 def equal_scores(material: Material) -> Caution:
@@ -256,13 +272,28 @@ def few_groups(material: Material) -> Caution:
         pl.concat([primary(material, task) for task in TASKS])
         .filter("few_groups")
         .group_by("dataset_label", maintain_order=True)
-        .agg(pl.col("n_groups").min(), pl.col("unit").first())
+        .agg(pl.col("n_groups", "effective_groups").min(), pl.col("unit").first())
     )
-    places = [f"{row['dataset_label']}: {counted(row['n_groups'], 'group')} (unit: {row['unit']})" for row in rows.to_dicts()]
+    places = [
+        f"{row['dataset_label']}: {row['effective_groups']:.1f} effective of {counted(row['n_groups'], 'group')} (unit: {row['unit']})"
+        for row in rows.to_dicts()
+    ]
     least = f"{material.params.statistics['min_groups']:.0f}"
-    return Caution(
-        "few-groups", f"Fewer than {least} independent groups", "Intervals are too narrow there, so no verdict is given.", places
+    meaning = (
+        "Effective groups are those of the rarest class, large ones counted for what they add. Intervals are too narrow there, so no "
+        f"verdict is given; under {MIN_GROUPS} there is no interval either."
     )
+    return Caution("few-groups", f"Fewer than {least} effective groups", meaning, places)
+
+
+def unstable(material: Material) -> Caution:
+    """Cells whose primary metric is undefined in many resamples."""
+    rows = pl.concat([primary(material, task) for task in TASKS]).filter(
+        pl.col("estimate").is_not_null(), pl.col("n_undefined") > NOTABLE * pl.col("n_resamples")
+    )
+    places = [f"{_cell(material, row)}: {row['n_undefined']:,} of {counted(row['n_resamples'], 'resample')}" for row in rows.to_dicts()]
+    meaning = "A class was not drawn in these resamples. They are left out, which makes the interval too narrow."
+    return Caution("undefined-resamples", f"More than {NOTABLE:.0%} of the resamples are undefined", meaning, places)
 
 
 def drops(material: Material) -> Caution:

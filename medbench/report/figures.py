@@ -16,7 +16,7 @@ from medbench.errors import visible
 from medbench.report.words import number, question_title, signed
 
 INK, FAINT, PAPER = "#1b1c1e", "#c9cbcf", "#fefefe"  # replaced by the page's own colours when a figure stands in the page
-QUESTION_COLOURS = {"rq1": "#0072b2", "rq2": "#d55e00", "rq3": "#009e73"}
+QUESTION_COLOURS = {"rq1": "#0072b2", "rq2": "#d55e00", "rq3": "#009e73", "rq4": "#cc79a7"}
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"  # the first comes with vl-convert, so text is measured alike everywhere
 MAX_PANEL_CELLS = 600  # more squares than this are unreadable and make the page slow
 MAX_GAPS = 150  # lines of one gap figure

@@ -57,9 +57,10 @@ def render(material: Material, parts: Parts) -> str:
         parts=answers,
         overview=answer.overview(answers),
         no_verdict=answer.NO_VERDICT,
+        unasked=answer.unasked(material.params),
         reading=_reading(material),
         level=f"{statistics['level']:.0%}",
-        margin=number(statistics["margin"]),
+        margin=_margins(material),
         gap_figures=parts.gap_figures,
         panels=parts.panels,
         worths=worths(material),
@@ -122,9 +123,12 @@ def _reading(material: Material) -> str:
     return (
         "How to read it: a gap is the generalist's value minus the specialist's, each the best of its side. "
         f"The verdict is generalist or specialist where one side is better beyond chance "
-        f"(p below {1 - statistics['level']:.2f} after Holm's correction within the question), "
-        f"equivalent where the gap's 90% interval lies within {number(statistics['margin'])} of zero, and undecided otherwise: "
+        f"(p below {1 - statistics['level']:.2g} after Holm's correction over the comparisons of one question and adaptation), "
+        f"equivalent where both are shown to lie within the margin ({_margins(material)}, corrected likewise), and undecided otherwise: "
         "then the data cannot tell, which is not the same as no difference. "
+        "Verdict, p and minimum detectable difference are of all models of either side and corrected; gap and interval are of the two "
+        "best, not corrected, and favour the side with more models. "
+        "RQ2 sets an adapted generalist against a specialist as it is, so its gap holds what adaptation gives too; RQ4 adapts both. "
         "Intervals resample patients or groups, not single images, where groups are known."
     )
 
@@ -177,13 +181,26 @@ def _facts(material: Material) -> list[tuple[str, str]]:
         ("Seed", str(material.params.seed)),
         (
             "Intervals",
-            f"{statistics['level']:.0%} percentile bootstrap, {statistics['n_resamples']:,} resamples; others in tables/metrics.csv",
+            f"{statistics['level']:.0%} bootstrap on the logit scale, of gaps by percentiles, {statistics['n_resamples']:,} resamples; "
+            "percentile intervals of all metrics, as the study publishes them, in tables/metrics.csv",
         ),
-        ("Tests", f"{statistics['n_test_resamples']:,} resamples; a verdict needs at least {statistics['min_groups']} groups"),
-        ("Equivalence margin", number(statistics["margin"])),
+        (
+            "Primary metrics",
+            f"{statistics['n_test_resamples']:,} resamples for interval and p; "
+            f"a verdict needs at least {statistics['min_groups']} effective groups",
+        ),
+        ("Equivalence margin", _margins(material)),
         ("medbench", medbench.__version__),
         ("Libraries of the predictions", versions or "not recorded"),
     ]
+
+
+def _margins(material: Material) -> str:
+    """`0.020`, or where the run's tasks differ `AUROC 0.020, closed accuracy 0.050`."""
+    used = dict.fromkeys(facts.task for facts in material.params.datasets.values())
+    margins = {tasks.get(name).title: number(material.params.margin(tasks.get(name).primary.metric)) for name in used}
+    alike = len(set(margins.values())) == 1
+    return next(iter(margins.values())) if alike else ", ".join(f"{title} {margin}" for title, margin in margins.items())
 
 
 def _in_domain(material: Material, names: tuple[str, ...]) -> str:

@@ -51,7 +51,7 @@ def gap_figures(material: Material) -> list[Figure]:
                 "The tables above hold the same numbers."
             )
             title = f"Gap in {chosen.title}, generalist minus specialist"
-            figures.append(forest(f"gaps-{slug(task)}", title, lines, chosen.title, material.params.statistics["margin"], alt))
+            figures.append(forest(f"gaps-{slug(task)}", title, lines, chosen.title, material.params.margin(chosen.primary.metric), alt))
     return figures
 
 

@@ -48,7 +48,7 @@ class Params(NamedTuple):
     models: dict[str, ModelFacts]
     datasets: dict[str, DatasetFacts]
     modes: dict[str, ModeFacts]
-    statistics: dict[str, float]
+    statistics: dict[str, Any]
     seed: int
     templates: str
 
@@ -64,6 +64,11 @@ class Params(NamedTuple):
             "role": model.role,
             "in_domain": cell.dataset in model.in_domain,
         }
+
+    def margin(self, metric: str) -> float:
+        """Equivalence margin of a primary metric."""
+        margin: float = self.statistics["margins"].get(metric, self.statistics["margin"])
+        return margin
 
     def mode_label(self, mode: str) -> str:
         """A mode in words."""

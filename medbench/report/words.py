@@ -2,8 +2,9 @@
 
 QUESTIONS = {
     "rq1": "Off the shelf: is the best generalist as good as the best in-domain specialist?",
-    "rq2": "Does a generalist, adapted, reach the best in-domain specialist off the shelf?",
+    "rq2": "Does a generalist, adapted, reach the best in-domain specialist off the shelf? Only one side is adapted.",
     "rq3": "Outside the specialists' domain, both adapted: is the generalist as good?",
+    "rq4": "In the specialists' domain, both adapted: is the generalist as good?",
 }
 NOTHING = "\N{EN DASH}"
 
@@ -30,10 +31,10 @@ def interval(low: float | None, high: float | None, sign: bool = False) -> str:
 
 
 def p_value(value: float | None) -> str:
-    """0.0312 -> 0.031; below a thousandth -> <0.001."""
+    """0.04984 -> 0.0498: three digits, since near 0.05 the third decides; below a thousandth -> <0.001."""
     if value is None:
         return NOTHING
-    return "<0.001" if value < 0.001 else number(value)
+    return "<0.001" if value < 0.001 else f"{value:#.3g}"
 
 
 def question_title(question: str, mode: str) -> str:

@@ -1,4 +1,4 @@
-"""Gaps of a run: RQ1-RQ3 per family, the global view, and pooled over data sets, from the intervals of its cells."""
+"""Gaps of a run: RQ1-RQ4 per family, the global view, and pooled over data sets, from the intervals of its cells."""
 
 import sys
 from pathlib import Path
@@ -29,13 +29,14 @@ class Params(NamedTuple):
     cells: tuple[tuple[str, str, str], ...]  # the run's grid; one without intervals is missing
     tasks: dict[str, str]  # data set -> task
     primary: dict[str, tuple[str, str, str]]  # task -> the measure that decides
+    margin: dict[str, float]  # task -> equivalence margin
+    chance: dict[str, float | None]  # task -> its value when guessing
     off_the_shelf: str | None  # the run's first zero-shot mode
     adapted: tuple[str, ...]  # its other modes
     seed: int
     n_resamples: int
     n_test_resamples: int
     level: float
-    margin: float
     min_groups: int
 
 
@@ -44,28 +45,30 @@ def params(config: "Config", run: str) -> Params:
     if run != config.run.run:
         raise MedbenchError(f"run {run}", f"the configuration is of run {config.run.run!r}", "give the run's own --configfile")
     chosen = config.run.statistics
+    used = sorted({config.datasets[dataset].task for dataset in config.run.datasets})
     zero_shot = [mode for mode in config.run.modes if config.modes[mode].kind == "zero-shot"]
     return Params(
         candidates=tuple((one.model, one.family, one.role, tuple(sorted(one.in_domain))) for one in candidates(config)),
         cells=tuple((cell.dataset, cell.model, cell.mode) for cell in grid(config)),
         tasks={dataset: config.datasets[dataset].task for dataset in config.run.datasets},
-        primary={name: tasks.get(name).primary for name in {config.datasets[dataset].task for dataset in config.run.datasets}},
+        primary={name: tasks.get(name).primary for name in used},
+        margin={name: chosen.margin_of(tasks.get(name).primary.metric) for name in used},
+        chance={name: tasks.get(name).chance for name in used},
         off_the_shelf=next((mode for mode in zero_shot if getattr(config.modes[mode], "image", "own") == "own"), None),
         adapted=tuple(mode for mode in config.run.modes if mode not in zero_shot),
         seed=config.run.seed,
         n_resamples=chosen.n_resamples,
         n_test_resamples=chosen.n_test_resamples,
         level=chosen.level,
-        margin=chosen.margin,
         min_groups=chosen.min_groups,
     )
 
 
 def run(params: Params, run: str) -> None:
-    """Write `gaps/{run}/{rq1,rq2,rq3,global,pooled}.parquet`."""
+    """Write `gaps/{run}/{rq1,rq2,rq3,rq4,global,pooled}.parquet`."""
     study = study_of(params)
     results = Stored(params)
-    families = {question: rq_table(question, study, results) for question in ("rq1", "rq2", "rq3")}
+    families = {question: rq_table(question, study, results) for question in ("rq1", "rq2", "rq3", "rq4")}
     made = {
         **families,
         "global": global_table(study, results),
@@ -85,8 +88,8 @@ def study_of(params: Params) -> Study:
     return Study(
         tuple(Candidate(model, family, role, frozenset(in_domain)) for model, family, role, in_domain in params.candidates),
         frozenset(Cell(*cell) for cell in params.cells),
-        params.tasks, params.off_the_shelf, params.adapted, params.n_resamples, params.level, params.margin, params.min_groups,
-        {task: Measure(*primary) for task, primary in params.primary.items()},
+        params.tasks, params.off_the_shelf, params.adapted, params.level, params.min_groups,
+        {task: Measure(*primary) for task, primary in params.primary.items()}, params.margin, params.chance,
     )  # fmt: skip
 
 
@@ -99,10 +102,12 @@ def inputs(params: Params, run: str) -> list[Path]:
 
 class _Row(NamedTuple):
     estimate: float | None
+    low: float | None
     reason: str | None
     sample_digest: str
     n: int
     n_groups: int
+    effective_groups: float
     replicates: NDArray[np.float64]  # NaN where undefined
 
 
@@ -127,7 +132,7 @@ class Stored:
         rows = self._rows(cell)
         if measure not in rows:
             return Estimate(None, "no intervals" if cell in self.missing else f"no {measure.metric} ({measure.scoring}, {measure.subset})")
-        return Estimate(rows[measure].estimate, rows[measure].reason)
+        return Estimate(rows[measure].estimate, rows[measure].reason, rows[measure].low)
 
     def pair(self, first: Cell, second: Cell, measure: Measure) -> Pair | Unpaired:
         """As `analysis.gaps.Results`; cells that were scored on other samples are computed again on the samples of both."""
@@ -160,7 +165,7 @@ class Stored:
             return Unpaired(f"{first}: {a.reason}" if a.estimate is None else f"{second}: {b.reason}")
         if len(a.replicates) != len(b.replicates):
             return Unpaired(f"{first} has {len(a.replicates)} resamples, {second} {len(b.replicates)}")
-        return Pair(a.estimate, b.estimate, a.replicates - b.replicates, a.n, a.n_groups)
+        return Pair(a.estimate, b.estimate, a.replicates - b.replicates, a.n, a.n_groups, a.effective_groups)
 
     def _pair_again(self, first: Cell, second: Cell, measure: Measure) -> Pair | Unpaired:
         """Drop from both what is null in one; the resamples stay those of the whole test set."""
@@ -177,7 +182,8 @@ class Stored:
         if np.isnan(values).any():
             return Unpaired(f"{first} and {second}: {sides[int(np.isnan(values[1]))].why_undefined(measure)} that both have")
         drawn = [replicates(cell, [measure], resamples, max(size, self.params.n_resamples))[measure] for cell in sides]
-        return Pair(values[0], values[1], drawn[0] - drawn[1], len(shared), len(np.unique(a.groups.index[both])))
+        n_groups, effective = len(np.unique(a.groups.index[both])), sides[0].effective_groups(measure)
+        return Pair(values[0], values[1], drawn[0] - drawn[1], len(shared), n_groups, effective)
 
     def _read(self, cell: Cell) -> Scored:
         if cell not in self._scored:

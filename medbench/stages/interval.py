@@ -13,7 +13,7 @@ from medbench.jobs.digests import digest
 from medbench.jobs.stage import Needs, Stage
 from medbench.metrics.measure import Measure
 from medbench.stats.resamples import Resamples
-from medbench.stats.table import Plan, Row, Scored, rows
+from medbench.stats.table import Plan, Row, Scored, rows, shortage
 from medbench.tasks.reading import require_test
 
 if TYPE_CHECKING:
@@ -75,6 +75,18 @@ def code(name: str) -> tuple[str, ...]:
     return tasks.get(name).code("scored", "predictions", "scores")
 
 
+def no_verdicts(config: "Config") -> list[str]:
+    """Prepared data sets of a run whose test split is too small for a verdict, a line each: known before any model is asked."""
+    least, found = config.run.statistics.min_groups, []
+    for dataset in config.run.datasets:
+        entry, path = config.datasets[dataset], paths.samples(dataset, "test")
+        if path.exists():
+            task = tasks.get(entry.task)
+            if (effective := task.effective_groups(tables.read(task.samples, path), entry.classes)) < least:
+                found.append(f"{dataset}: {shortage(effective, least)}, behind its {task.title}")
+    return found
+
+
 def sample_digest(cell: Scored, used: NDArray[np.bool_]) -> str:
     """Of the test set's ids and groups, and which of them were used: cells with equal digests may be paired replicate by replicate."""
     names = cell.groups.names
@@ -92,7 +104,8 @@ def table(cell: Scored, made: list[Row], plan: Plan) -> pl.DataFrame:
             "metric": row.measure.metric, "scoring": row.measure.scoring, "subset": row.measure.subset, "method": row.method,
             "unit": cell.groups.unit, "level": plan.level, "estimate": row.estimate,
             "sd": row.interval.sd, "low": row.interval.low, "high": row.interval.high, "n": row.n, "n_groups": row.n_groups,
-            "n_resamples": plan.n_resamples, "n_undefined": row.interval.n_undefined, "few_groups": row.few_groups,
+            "effective_groups": row.effective_groups, "n_resamples": row.n_resamples, "n_undefined": row.interval.n_undefined,
+            "few_groups": row.few_groups,
             "reason": row.interval.reason, "sample_digest": digests[masks[row.measure].tobytes()],
         }
         for row in made

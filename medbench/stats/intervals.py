@@ -1,7 +1,7 @@
 """Intervals of one statistic from its bootstrap replicates. A null comes with a reason, never with a number that stands for it."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+MIN_GROUPS = 10  # effective groups; from fewer, no interval: its coverage falls to a third
 DECIMALS = 12  # of what goes through log and tanh, whose last bit is the machine's own
 
 
@@ -24,30 +25,28 @@ class Interval(NamedTuple):
 
 def percentile(replicates: Floats, level: float) -> Interval:
     """Central interval of the replicates [B] (NaN: undefined), as the study publishes it. Null where under half are defined."""
-    return percentiles(replicates, [level])[0]
-
-
-def percentiles(replicates: Floats, levels: Sequence[float]) -> list[Interval]:
-    """The same at several levels, from one look at the replicates."""
     defined, n_undefined, reason = _defined(replicates)
     if reason:
-        return [Interval(None, None, None, n_undefined, reason)] * len(levels)
-    limits = np.quantile(defined, [(1 + side * level) / 2 for level in levels for side in (-1, 1)]).tolist()
-    sd = standard_deviation(defined)
-    return [Interval(sd, low, high, n_undefined) for low, high in zip(limits[::2], limits[1::2], strict=True)]
+        return Interval(None, None, None, n_undefined, reason)
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    return Interval(standard_deviation(defined), low, high, n_undefined)
 
 
-def logit(estimate: float, replicates: Floats, level: float) -> Interval:
+def logit(estimate: float, replicates: Floats, level: float, effective_groups: float) -> Interval:
     """estimate +- z sd on the logit scale, for statistics within 0 and 1: stays inside, and covers better near 1 and with few groups.
 
-    The sd is carried to the logit scale by the slope 1 / (e (1 - e)), since single replicates may lie on a bound.
+    The sd is carried to the logit scale by the slope 1 / (e (1 - e)), since single replicates may lie on a bound. An estimate of
+    0 or 1 has no variance and no finite logit: its other limit is the exact binomial one (Clopper-Pearson) of `effective_groups`.
     """
     defined, n_undefined, reason = _defined(replicates)
-    if not reason and not 0 < estimate < 1:
-        reason = f"the estimate is {estimate:g}, where the logit is not finite"
+    if not reason and not 0 <= estimate <= 1:
+        reason = f"the estimate is {estimate:g}, outside 0 and 1"
     if reason:
         return Interval(None, None, None, n_undefined, reason)
     sd = standard_deviation(defined)
+    if estimate in (0, 1):
+        bound = round(((1 - level) / 2) ** (1 / max(effective_groups, 1.0)), DECIMALS)
+        return Interval(sd, bound, 1.0, n_undefined) if estimate == 1 else Interval(sd, 0.0, 1 - bound, n_undefined)
     centre = math.log(estimate / (1 - estimate))
     reach = NormalDist().inv_cdf((1 + level) / 2) * sd / (estimate * (1 - estimate))
     low, high = (round(0.5 + math.tanh((centre + side * reach) / 2) / 2, DECIMALS) for side in (-1, 1))

@@ -1,52 +1,72 @@
 """Tests on paired replicates: a gap's p value, the verdict over two sets of models, Holm's adjustment, what could have been shown."""
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import NormalDist
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medbench.stats.intervals import percentiles
+from medbench.stats.intervals import percentile
 
 Floats = NDArray[np.float64]
+T = TypeVar("T")
 Verdict = Literal["generalist", "specialist", "equivalent", "undecided"]
 POWER = 0.8  # of the minimum detectable difference that a comparison could have shown
 
 
 class PairedGap(NamedTuple):
-    """A difference of two cells on the same resamples, in the metric's unit. All None where it is not defined often enough."""
+    """A difference of two cells on the same resamples, in the metric's unit. All None where it is seldom defined or never varies."""
 
     sd: float | None
     low: float | None
     high: float | None
-    inner_low: float | None  # interval of the equivalence test: 90% for a 95% interval
-    inner_high: float | None
     p: float | None  # two-sided
-    detectable: float | None
+    detectable: float | None  # by this one pair
     reason: str | None
 
 
-class SetTest(NamedTuple):
-    """One-sided p values of two sets: some generalist beats every specialist, and the other way round."""
+class Ahead(NamedTuple):
+    """One-sided test that some of `n_candidates` beats every rival: `share` of the hardest pair, times the candidates (Bonferroni)."""
 
-    p_generalist: float
-    p_specialist: float
+    share: float
+    n_candidates: int
 
     @property
     def p(self) -> float:
-        """Two-sided."""
-        return min(1.0, 2 * min(self))
+        """At most 1."""
+        return min(1.0, self.n_candidates * self.share)
 
 
-def paired_gap(differences: Floats, n_resamples: int, level: float) -> PairedGap:
-    """Interval and sd of a gap from the first `n_resamples` differences [B], p from all of them (NaN: undefined in one cell)."""
-    interval, inner = percentiles(differences[:n_resamples], [level, 2 * level - 1])
+class SetTest(NamedTuple):
+    """Two sets: some generalist beats every specialist, the other way round, and neither is worse by the margin."""
+
+    generalist: Ahead
+    specialist: Ahead
+    equivalent: Ahead
+    n_resamples: int
+
+    @property
+    def ahead(self) -> Ahead:
+        """The side with the smaller p."""
+        return min(self.generalist, self.specialist, key=lambda side: side.p)
+
+    @property
+    def p(self) -> float:
+        """Two-sided, that one side is ahead."""
+        return min(1.0, 2 * self.ahead.p)
+
+
+def paired_gap(differences: Floats, level: float) -> PairedGap:
+    """Interval, sd and p of a gap from the same differences [B] (NaN: undefined in one cell)."""
+    interval = percentile(differences, level)
     if interval.sd is None:
-        return PairedGap(None, None, None, None, None, None, None, interval.reason)
+        return PairedGap(None, None, None, None, None, interval.reason)
+    if np.nanmin(differences) == np.nanmax(differences):
+        return PairedGap(None, None, None, None, None, "every resample gives the same gap, which is no certainty: no verdict")
     p = min(1.0, 2 * min(p_above(differences), p_above(-differences)))
-    detectable = minimum_detectable_difference(interval.sd, level)
-    return PairedGap(interval.sd, interval.low, interval.high, inner.low, inner.high, p, detectable, None)
+    return PairedGap(interval.sd, interval.low, interval.high, p, minimum_detectable_difference(interval.sd, level), None)
 
 
 def p_above(differences: Floats) -> float:
@@ -55,24 +75,38 @@ def p_above(differences: Floats) -> float:
     return (1 + int(np.count_nonzero(defined <= 0))) / (len(defined) + 1)
 
 
-def minimum_detectable_difference(sd: float, level: float) -> float:
-    """Gap that a two-sided test at `level` would have shown with a power of 80%."""
-    return (NormalDist().inv_cdf((1 + level) / 2) + NormalDist().inv_cdf(POWER)) * sd
+def minimum_detectable_difference(sd: float, level: float, n_generalists: int = 1, n_specialists: int = 1, n_rows: int = 1) -> float:
+    """Gap at which either side's verdict, adjusted for its candidates and Holm's `n_rows`, comes with a power of 80%.
+
+    A candidate must beat every rival: with a power of 0.8^(1/rivals) against each it does so in 80% at least (Sidak's inequality,
+    rivals being positively correlated), so this is an upper bound where there are several.
+    """
+    normal, sides = NormalDist(), ((n_generalists, n_specialists), (n_specialists, n_generalists))
+    return sd * max(normal.inv_cdf(1 - (1 - level) / (2 * n_rows * own)) + normal.inv_cdf(POWER ** (1 / rivals)) for own, rivals in sides)
 
 
-def set_test(differences: Mapping[tuple[str, str], Floats]) -> SetTest:
+def set_test(differences: Mapping[tuple[T, T], Floats], margin: float) -> SetTest:
     """Test the sets instead of the best by point estimate, which were picked on the same data.
 
-    `differences`: generalist - specialist [B] for every pair. That g beats every specialist is an intersection, so its p is
-    the largest over s; that some g does is a union over |G| candidates, so Bonferroni: p_G = |G| min_g max_s p(g > s).
+    `differences`: generalist - specialist [B] for every pair. Equivalent: two one-sided tests (TOST), that some generalist is less
+    than the margin below every specialist, and the other way round; the larger p counts.
     """
-    generalists = list(dict.fromkeys(g for g, _ in differences))
-    specialists = list(dict.fromkeys(s for _, s in differences))
-    above = {pair: p_above(d) for pair, d in differences.items()}
-    below = {pair: p_above(-d) for pair, d in differences.items()}
-    p_generalist = len(generalists) * min(max(above[g, s] for s in specialists) for g in generalists)
-    p_specialist = len(specialists) * min(max(below[g, s] for g in generalists) for s in specialists)
-    return SetTest(min(1.0, p_generalist), min(1.0, p_specialist))
+    below = {(s, g): -d for (g, s), d in differences.items()}
+    both = ahead(differences, margin), ahead(below, margin)
+    n_resamples = min(len(d) for d in differences.values())
+    return SetTest(ahead(differences), ahead(below), max(both, key=lambda side: side.p), n_resamples)
+
+
+def ahead(differences: Mapping[tuple[T, T], Floats], margin: float = 0.0) -> Ahead:
+    """That some of the first is ahead of every one of the second, or less than `margin` behind; `differences`: first - second [B].
+
+    That one beats all is an intersection, so its p is the largest over the second; that some does is a union over the
+    first, so Bonferroni: p = |F| min_f max_s p(f - s > -margin).
+    """
+    hardest: dict[T, float] = {}
+    for (first, _), values in differences.items():
+        hardest[first] = max(hardest.get(first, 0.0), p_above(values + margin))
+    return Ahead(min(hardest.values()), len(hardest))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -85,10 +119,22 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def verdict(sets: SetTest, p_adjusted: float, gap: PairedGap, level: float, margin: float) -> Verdict:
-    """The side shown to be ahead, else `equivalent` where the published pair's inner interval lies within the margin, else `undecided`."""
-    if p_adjusted <= 1 - level:
-        return "generalist" if sets.p_generalist < sets.p_specialist else "specialist"
-    if gap.inner_low is not None and gap.inner_high is not None and -margin <= gap.inner_low and gap.inner_high <= margin:
-        return "equivalent"
-    return "undecided"
+def verdict(sets: SetTest, p_ahead: float, p_equivalent: float, level: float) -> Verdict | None:
+    """The side shown to be ahead, else `equivalent`, else `undecided`, by p values that Holm adjusted.
+
+    None where the p value that decides lies so near to 1 - level that other resamples could say otherwise.
+    """
+    alpha = 1 - level
+    if is_near(p_ahead, sets.ahead, sets.n_resamples, alpha):
+        return None
+    if p_ahead <= alpha:
+        return "generalist" if sets.generalist.p < sets.specialist.p else "specialist"
+    if is_near(p_equivalent, sets.equivalent, sets.n_resamples, alpha):
+        return None
+    return "equivalent" if p_equivalent <= alpha else "undecided"
+
+
+def is_near(p_adjusted: float, test: Ahead, n_resamples: int, alpha: float) -> bool:
+    """Whether a p value is within two Monte Carlo standard errors of alpha: of the binomial share behind it, times its adjustment."""
+    error = p_adjusted / test.share * math.sqrt(test.share * (1 - test.share) / n_resamples)
+    return abs(p_adjusted - alpha) <= 2 * error

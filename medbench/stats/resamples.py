@@ -24,6 +24,11 @@ class Groups:
     def __len__(self) -> int:
         return len(self.names)
 
+    def effective(self, used: NDArray[np.bool_]) -> float:
+        """Effective groups of the samples `used` [n]: (sum of sizes)^2 / sum of squared sizes; 0 where there is none."""
+        sizes = np.bincount(self.index[used])
+        return float(sizes.sum() ** 2 / max((sizes**2).sum(), 1))
+
 
 class Resamples:
     """How often each of `n_groups` groups is drawn in each resample, in blocks of `BLOCK` resamples.

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medbench.metrics.measure import Bools, Measure
-from medbench.stats.intervals import Interval, bca, logit, percentile
+from medbench.stats.intervals import MIN_GROUPS, Interval, bca, logit, percentile
 from medbench.stats.resamples import Groups, Resamples
 
 Floats = NDArray[np.float64]
@@ -34,6 +34,10 @@ class Scored(Protocol):
         """The samples [n] that are not null for a measure: a score that is not finite, another answer type."""
         ...
 
+    def effective_groups(self, measure: Measure) -> float:
+        """Effective groups behind a measure: of the rarest class where it needs every class, else of the samples used."""
+        ...
+
     def evaluate(self, measures: Sequence[Measure], weights: Floats) -> dict[Measure, Floats]:
         """Values [B] for weights [groups, B]; NaN where undefined."""
         ...
@@ -48,7 +52,7 @@ class Scored(Protocol):
 
 
 class Plan(NamedTuple):
-    """How many resamples for intervals, and for the primary measure's p value; whether BCa too; fewer than `min_groups` are few."""
+    """How many resamples, and how many of the primary measure; whether BCa too; fewer effective groups than `min_groups` are few."""
 
     n_resamples: int
     n_test_resamples: int
@@ -66,8 +70,15 @@ class Row(NamedTuple):
     interval: Interval
     n: int
     n_groups: int
+    effective_groups: float
     few_groups: bool
+    n_resamples: int
     replicates: Floats | None  # percentile rows only
+
+
+def shortage(effective: float, least: int) -> str:
+    """`9 effective groups, fewer than 10`."""
+    return f"{int(effective)} effective group{'' if int(effective) == 1 else 's'}, fewer than {least}"
 
 
 def estimates(cell: Scored, measures: Sequence[Measure]) -> dict[Measure, float]:
@@ -94,23 +105,22 @@ def rows(cell: Scored, primary: Measure, resamples: Resamples, plan: Plan) -> li
 
 def _rows(cell: Scored, measure: Measure, estimate: float, drawn: Floats, plan: Plan) -> list[Row]:
     used = cell.used(measure)
-    n_groups = len(np.unique(cell.groups.index[used]))
-    first = drawn[: plan.n_resamples]
-    intervals = {"percentile": percentile(first, plan.level), "logit": logit(estimate, first, plan.level)}
+    n_groups, effective = len(np.unique(cell.groups.index[used])), cell.effective_groups(measure)
+    intervals = {"percentile": percentile(drawn, plan.level), "logit": logit(estimate, drawn, plan.level, effective)}
     if plan.bca:
-        intervals["bca"] = bca(estimate, first, plan.level, lambda: _jackknife(cell, measure))
+        intervals["bca"] = bca(estimate, drawn, plan.level, lambda: _jackknife(cell, measure))
     undefined = ""
     if np.isnan(estimate):
         undefined = cell.why_undefined(measure)
-    elif n_groups == 1:
-        undefined = "one group: nothing to resample"
+    elif effective < MIN_GROUPS:
+        undefined = f"{shortage(effective, MIN_GROUPS)}: no interval"
     if undefined:
-        missing = int(np.isnan(first).sum())
+        missing = int(np.isnan(drawn).sum())
         intervals = dict.fromkeys(intervals, Interval(None, None, None, missing, undefined))
     return [
         Row(
-            measure, method, None if np.isnan(estimate) else estimate, interval, int(used.sum()), n_groups, n_groups < plan.min_groups,
-            drawn if method == "percentile" else None,
+            measure, method, None if np.isnan(estimate) else estimate, interval, int(used.sum()), n_groups, effective,
+            effective < plan.min_groups, len(drawn), drawn if method == "percentile" else None,
         )
         for method, interval in intervals.items()
     ]  # fmt: skip

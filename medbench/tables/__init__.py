@@ -81,16 +81,17 @@ class Intervals(Table):
     n_groups = Column(pl.Int32, low=0)
     n_resamples = Column(pl.Int32, low=0)
     n_undefined = Column(pl.Int32, low=0)  # resamples in which the metric is undefined
-    few_groups = Column(pl.Boolean)  # under 30 groups: no verdict
+    effective_groups = Column(pl.Float64, low=0)  # (sum n)^2 / sum n^2 over groups: of the rarest class where each is needed
+    few_groups = Column(pl.Boolean)  # under 30 effective groups: no verdict; under 10 no interval either
     reason = Column(pl.String, null=True)  # why the estimate or the interval is null
     sample_digest = Column(pl.String)  # of the ids of the samples used: equal digests may be paired
     replicates = Column(pl.List(pl.Float64), null=True, null_items=True)  # in resample order, on the percentile row only
 
 
 class Gaps(Table):
-    """gaps/{run}/{rq1,rq2,rq3,global}.parquet: one row a question, adaptation, family and data set (global: a generalist)."""
+    """gaps/{run}/{rq1,rq2,rq3,rq4,global}.parquet: one row a question, adaptation, family and data set (global: a generalist)."""
 
-    question = Column(pl.Enum(["rq1", "rq2", "rq3", "global-rq2", "global-rq3"]), key=True)
+    question = Column(pl.Enum(["rq1", "rq2", "rq3", "rq4", "global-rq2", "global-rq3"]), key=True)
     adaptation = Column(pl.String, key=True)  # mode of the adapted side: lp, lora, ...; `ots` for RQ1
     family = Column(pl.String, key=True)  # `all` in the global view
     dataset = Column(pl.String, key=True)
@@ -113,17 +114,19 @@ class Gaps(Table):
     p_generalist = Column(pl.Float64, null=True, low=0, high=1)  # set-wise: some generalist beats every specialist
     p_specialist = Column(pl.Float64, null=True, low=0, high=1)
     p_holm = Column(pl.Float64, null=True, low=0, high=1)  # set-wise, adjusted per question and adaptation; null: exploratory
+    p_equivalent = Column(pl.Float64, null=True, low=0, high=1)  # set-wise, within the margin (TOST), adjusted likewise
     verdict = Column(pl.Enum(["generalist", "specialist", "equivalent", "undecided"]), null=True)
-    minimum_detectable_difference = Column(pl.Float64, null=True)  # the minimum detectable difference this comparison could have shown
+    minimum_detectable_difference = Column(pl.Float64, null=True)  # by the verdict, adjusted like p_holm; exploratory: by the one pair
     n_pair = Column(pl.Int32, null=True)
     n_groups = Column(pl.Int32, null=True)
+    effective_groups = Column(pl.Float64, null=True, low=0)  # as in intervals
     reason = Column(pl.String, null=True)  # why there is no gap or no verdict
 
 
 class PooledGaps(Table):
     """gaps/{run}/pooled.parquet: a family's gap over its data sets (random effects, Hartung-Knapp); null below three data sets."""
 
-    question = Column(pl.Enum(["rq1", "rq2", "rq3"]), key=True)
+    question = Column(pl.Enum(["rq1", "rq2", "rq3", "rq4"]), key=True)
     adaptation = Column(pl.String, key=True)
     family = Column(pl.String, key=True)
     metric = Column(pl.String, key=True)

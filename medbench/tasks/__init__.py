@@ -72,6 +72,8 @@ class Task:
     """(entry of the registry): raises ValueError for what the task cannot do without."""
     counts: Callable[..., dict[str, Any]]
     """(table of samples, classes) -> what the data card counts of a split."""
+    effective_groups: Callable[..., float]
+    """(table of samples, classes) -> effective groups behind the primary measure, before any model is asked."""
     score: Callable[..., Scores]
     """(predictions, where) -> their scores, a row a sample."""
     scored: Callable[..., Any]

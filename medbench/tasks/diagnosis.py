@@ -77,6 +77,12 @@ def counts(frame: pl.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
     return {"classes": {name: of_label[index] for index, name in enumerate(classes)}}
 
 
+def effective_groups(frame: pl.DataFrame, classes: Sequence[str]) -> float:
+    """Of a table of samples: those of the rarest class."""
+    groups, labels = Groups(frame["group_id"].to_list()), frame["label"].to_numpy()
+    return min(groups.effective(labels == label) for label in range(len(classes)))
+
+
 def strata(classes: Sequence[str]) -> list[tuple[Any, str]]:
     """Values of column `label`, and what a reader calls them."""
     return list(enumerate(classes))
@@ -176,6 +182,12 @@ class ScoredDiagnosis:
     def used(self, measure: Measure) -> Bools:
         return self.subsets[measure.subset] & np.isfinite(self.scores).all(axis=1)
 
+    def effective_groups(self, measure: Measure) -> float:
+        use = self.used(measure)
+        if measure.metric in diagnosis.OVER_SAMPLES:
+            return self.groups.effective(use)
+        return min(self.groups.effective(use & (self.labels == label)) for label in range(self.scores.shape[1]))
+
     def evaluate(self, measures: Sequence[Measure], weights: Floats) -> dict[Measure, Floats]:
         if self.draws is not None:
             each = [replace(self, scores=scores, draws=None).evaluate(measures, weights) for scores in self.draws]
@@ -265,6 +277,7 @@ TASK = Task(
     strata=strata,
     check_entry=check_entry,
     counts=counts,
+    effective_groups=effective_groups,
     score=score,
     read_samples=samples,
     scored=scored,

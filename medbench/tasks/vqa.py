@@ -94,6 +94,11 @@ def counts(frame: pl.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
     return {"answer_types": dict(sorted(Counter(frame["answer_type"]).items())), "yes_no": int(frame["is_yes_no"].sum())}
 
 
+def effective_groups(frame: pl.DataFrame, classes: Sequence[str]) -> float:
+    """Of a table of samples: those of the closed questions."""
+    return Groups(frame["group_id"].to_list()).effective((frame["answer_type"] == "closed").to_numpy())
+
+
 def strata(classes: Sequence[str]) -> list[tuple[Any, str]]:
     """Values of column `answer_type`, and what a reader calls them."""
     return [("closed", "closed questions"), ("open", "open questions")]
@@ -154,6 +159,9 @@ class ScoredVqa:
 
     def used(self, measure: Measure) -> Bools:
         return self.subsets[measure.subset] & np.isfinite(self.values[measure.metric, measure.scoring])
+
+    def effective_groups(self, measure: Measure) -> float:
+        return self.groups.effective(self.used(measure))
 
     def evaluate(self, measures: Sequence[Measure], weights: Floats) -> dict[Measure, Floats]:
         masks = {measure: self.used(measure) for measure in measures}
@@ -225,6 +233,7 @@ TASK = Task(
     strata=strata,
     check_entry=check_entry,
     counts=counts,
+    effective_groups=effective_groups,
     score=score,
     scored=scored,
     is_scored_first=True,

@@ -59,7 +59,15 @@ def params(**labels: str) -> Params:
     cells += [Cell(dataset, "raw-pixels", "lp") for dataset in DIAGNOSIS]
     cells += [Cell("vqa", model, mode) for model in ("llava", "llavamed") for mode in ("ots", "lora")]
     cells += [Cell("vqa", "constant-answer", "lp"), Cell("vqa", "question-only", "lp")]
-    statistics = {"n_resamples": 1000, "n_test_resamples": 10_000, "level": 0.95, "bca": False, "margin": 0.02, "min_groups": 30}
+    statistics: dict[str, Any] = {
+        "n_resamples": 1000,
+        "n_test_resamples": 10_000,
+        "level": 0.95,
+        "bca": False,
+        "margin": 0.02,
+        "margins": {},
+        "min_groups": 30,
+    }
     return Params(tuple(cells), models, datasets, dict(MODES), statistics, 0, "0123456789abcdef")
 
 
@@ -106,6 +114,7 @@ def interval_row(
         "high": min(estimate + half, 1.0) if known else None,
         "n": 240,
         "n_groups": 120,
+        "effective_groups": 96.5,
         "n_resamples": 1000,
         "n_undefined": 0,
         "few_groups": False,
@@ -133,12 +142,12 @@ def _cell(chosen: Params, cell: Cell, value: float) -> None:
     rows.append(interval_row(second, "percentile", value * 0.9))
     leak_free = Measure(*primary).leak_free
     if cell.dataset == "patho":
-        rows.append(interval_row(leak_free, "percentile", None, reason="21 leak-free samples, fewer than 30"))
+        rows += [interval_row(leak_free, method, None, reason="21 leak-free samples, fewer than 30") for method in ("percentile", "logit")]
     else:
-        rows.append(interval_row(leak_free, "percentile", value - 0.01 * (cell.dataset in TWINS)))
+        rows += [interval_row(leak_free, method, value - 0.01 * (cell.dataset in TWINS)) for method in ("percentile", "logit")]
     frame = pl.DataFrame(rows, schema=tables.columns(tables.Intervals))
     if cell.dataset == "fundus":
-        frame = frame.with_columns(n_groups=pl.lit(18, pl.Int32), few_groups=pl.lit(True))
+        frame = frame.with_columns(n_groups=pl.lit(18, pl.Int32), effective_groups=pl.lit(12.34), few_groups=pl.lit(True))
     tables.write(tables.Intervals, frame, paths.intervals(*cell))
     for path in (paths.predictions(*cell), paths.scores(*cell)):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -235,7 +244,7 @@ def _data(name: str, facts: DatasetFacts, rng: np.random.Generator) -> None:
 
 
 def _gaps(chosen: Params, values: dict[Cell, float]) -> None:
-    rows: dict[str, list[dict[str, Any]]] = {"rq1": [], "rq2": [], "rq3": []}
+    rows: dict[str, list[dict[str, Any]]] = {"rq1": [], "rq2": [], "rq3": [], "rq4": []}
     for general, special in (("clip", "medclip"), ("siglip", "medsiglip"), ("llava", "llavamed")):
         for dataset, facts in chosen.datasets.items():
             if (facts.task == "vqa") != (general == "llava"):
@@ -246,11 +255,14 @@ def _gaps(chosen: Params, values: dict[Cell, float]) -> None:
                 rows["rq2"] += [
                     _gap(chosen, "rq2", mode, Cell(dataset, general, mode), Cell(dataset, special, "ots"), values) for mode in modes
                 ]
+                rows["rq4"] += [
+                    _gap(chosen, "rq4", mode, Cell(dataset, general, mode), Cell(dataset, special, mode), values) for mode in modes
+                ]
             else:
                 rows["rq3"] += [
                     _gap(chosen, "rq3", mode, Cell(dataset, general, mode), Cell(dataset, special, mode), values) for mode in modes
                 ]
-    for path in paths.gaps(RUN)[:4]:
+    for path in paths.gaps(RUN)[:5]:
         tables.write(tables.Gaps, pl.DataFrame(rows.get(path.stem, []), schema=tables.columns(tables.Gaps)), path)
     pooled = {
         "question": "rq2",
@@ -264,7 +276,7 @@ def _gaps(chosen: Params, values: dict[Cell, float]) -> None:
         "high": 0.08,
     }
     types = tables.columns(tables.PooledGaps)
-    tables.write(tables.PooledGaps, pl.DataFrame([{name: pooled.get(name) for name in types}], schema=types), paths.gaps(RUN)[4])
+    tables.write(tables.PooledGaps, pl.DataFrame([{name: pooled.get(name) for name in types}], schema=types), paths.gaps(RUN)[5])
 
 
 def _gap(chosen: Params, question: str, adaptation: str, general: Cell, special: Cell, values: dict[Cell, float]) -> dict[str, Any]:
@@ -295,9 +307,11 @@ def _gap(chosen: Params, question: str, adaptation: str, general: Cell, special:
         "p_generalist": 0.2,
         "p_specialist": 0.2,
         "p_holm": None if few else 0.0004 if abs(gap) > 0.05 else 0.41,
+        "p_equivalent": None if few else 1.0,
         "verdict": None if few else verdict,
         "minimum_detectable_difference": 0.061,
         "n_pair": 240,
         "n_groups": 120,
-        "reason": "18 groups, fewer than 30: no verdict" if few else None,
+        "effective_groups": 96.5,
+        "reason": "12 effective groups, fewer than 30: no verdict" if few else None,
     }

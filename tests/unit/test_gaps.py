@@ -17,22 +17,27 @@ from medbench.tasks.vqa import PredictionsVqa
 from tests.unit import written
 
 PRIMARY = {name: tasks.get(name).primary for name in tasks.names()}
+MARGIN = dict.fromkeys(PRIMARY, 0.02)
+CHANCE = {name: tasks.get(name).chance for name in tasks.names()}
 AUROC, ACCURACY = PRIMARY["diagnosis"], Measure("accuracy", "standard", "all")
-B = 999
+B = 9999
 
 
 class Numbers:
     """Estimates by cell; replicates are the estimate plus noise that all cells of a data set have in common, plus a little of their own."""
 
-    def __init__(self, values: dict[Cell, float | None], n_groups: int = 100, unpaired: tuple[Cell, ...] = ()) -> None:
+    def __init__(
+        self, values: dict[Cell, float | None], n_groups: int = 100, unpaired: tuple[Cell, ...] = (), effective: float | None = None
+    ) -> None:
         self.values, self.n_groups, self.unpaired = values, n_groups, unpaired
+        self.effective = n_groups if effective is None else effective
 
     def measures(self, cell: Cell) -> list[Measure]:
         return [AUROC, ACCURACY] if self.values.get(cell) is not None else []
 
     def estimate(self, cell: Cell, measure: Measure) -> Estimate:
         value = self.values.get(cell)
-        return Estimate(value, None if value is not None else "no intervals")
+        return Estimate(value, None if value is not None else "no intervals", None if value is None else value - 0.05)
 
     def pair(self, first: Cell, second: Cell, measure: Measure) -> Pair | Unpaired:
         if {first, second} & set(self.unpaired):
@@ -40,13 +45,13 @@ class Numbers:
         a, b = self.values[first], self.values[second]
         assert a is not None and b is not None
         noise = np.random.default_rng(list(f"{first}{second}".encode())).normal(0, 0.01, B)
-        return Pair(a, b, a - b + noise, 100, self.n_groups)
+        return Pair(a, b, a - b + noise, 100, self.n_groups, self.effective)
 
 
 def study(
     candidates: tuple[Candidate, ...], cells: list[Cell], datasets: tuple[str, ...] = ("xray",), adapted: tuple[str, ...] = ("lp",)
 ) -> Study:
-    return Study(candidates, frozenset(cells), dict.fromkeys(datasets, "diagnosis"), "ots", adapted, 500, 0.95, 0.02, 30, PRIMARY)
+    return Study(candidates, frozenset(cells), dict.fromkeys(datasets, "diagnosis"), "ots", adapted, 0.95, 30, PRIMARY, MARGIN, CHANCE)
 
 
 def candidate(model: str, role: str, *in_domain: str, family: str = "clip") -> Candidate:
@@ -69,13 +74,14 @@ def primary(frame: pl.DataFrame) -> list[dict[str, object]]:
     return list(frame.filter(pl.col("metric") == "auroc").iter_rows(named=True))
 
 
-def test_the_three_questions_pick_their_sides() -> None:
-    """s1 is in its domain on xray, s2 is not: RQ1 and RQ2 face s1 off the shelf, RQ3 faces s2 adapted, however good the others."""
+def test_the_questions_pick_their_sides() -> None:
+    """s1 is in its domain on xray, s2 is not: RQ1 and RQ2 face s1 off the shelf, RQ3 s2 and RQ4 s1 adapted, whoever is better."""
     who, numbers = study(PEOPLE, list(XRAY)), Numbers(dict(XRAY))
     expected = {
         "rq1": ("ots", "g2", "ots", "s1", "ots", 0.65 - 0.80, "specialist"),
         "rq2": ("lp", "g1", "lp", "s1", "ots", 0.90 - 0.80, "generalist"),
         "rq3": ("lp", "g1", "lp", "s2", "lp", 0.90 - 0.88, "undecided"),
+        "rq4": ("lp", "g1", "lp", "s1", "lp", 0.90 - 0.99, "specialist"),
     }
     for question, (adaptation, generalist, mode, specialist, other_mode, gap, verdict) in expected.items():
         (row,) = primary(rq_table(question, who, numbers))
@@ -107,8 +113,38 @@ def test_holm_runs_over_a_questions_rows_and_adaptations_apart() -> None:
 
 def test_a_tie_does_not_exceed_and_is_equivalent() -> None:
     values = {**XRAY, Cell("xray", "g1", "lp"): 0.88}
-    (row,) = primary(rq_table("rq3", study(PEOPLE, list(values)), Numbers(values)))
+    who = study(PEOPLE, list(values))._replace(margin={"diagnosis": 0.03})
+    (row,) = primary(rq_table("rq3", who, Numbers(values)))
     assert (row["gap"], row["exceeds"], row["verdict"]) == (0.0, False, "equivalent")
+    assert row["p_equivalent"] < 0.01
+    (row,) = primary(rq_table("rq3", who._replace(margin={"diagnosis": 0.01}), Numbers(values)))
+    assert row["verdict"] == "undecided"
+
+
+def test_ahead_and_yet_within_the_margin_keeps_both_p_values() -> None:
+    values = {**XRAY, Cell("xray", "g2", "lp"): 0.90, Cell("xray", "g1", "lp"): 0.92}
+    (row,) = primary(rq_table("rq3", study(PEOPLE, list(values))._replace(margin={"diagnosis": 0.1}), Numbers(values)))
+    assert row["verdict"] == "generalist" and row["p_holm"] < 0.05 and row["p_equivalent"] < 0.05
+
+
+def test_no_verdict_where_other_resamples_could_say_otherwise() -> None:
+    """A p of about 0.05: there was a verdict for `generalist` although the interval beside it had zero inside."""
+    people = (candidate("g", "generalist"), candidate("s", "specialist", "xray"))
+    values = {Cell("xray", "g", "ots"): 0.8196, Cell("xray", "s", "ots"): 0.80}
+    (row,) = primary(rq_table("rq1", study(people, list(values)), Numbers(values)))
+    assert row["p_holm"] == pytest.approx(0.05, abs=0.006) and row["verdict"] is None
+    assert row["reason"] == "p is too near 0.05 for 9,999 resamples (`n_test_resamples`): no verdict"
+
+
+def test_the_minimum_detectable_difference_counts_candidates_and_comparisons() -> None:
+    """One generalist against one specialist, alone and as one of three comparisons of the question."""
+    found = []
+    for datasets in (("a",), ("a", "b", "c")):
+        people = (candidate("g", "generalist"), candidate("s", "specialist", *datasets))
+        values = {Cell(d, m, "ots"): 0.8 if m == "g" else 0.7 for d in datasets for m in "gs"}
+        row = primary(rq_table("rq1", study(people, list(values), datasets), Numbers(values)))[0]
+        found.append(row["minimum_detectable_difference"] / row["sd"])
+    assert found == [pytest.approx(2.80, abs=0.005), pytest.approx(3.24, abs=0.005)]
 
 
 def test_of_calibration_errors_the_lower_is_better() -> None:
@@ -139,10 +175,31 @@ def test_a_side_without_any_cell_is_a_row_with_a_reason() -> None:
 
 
 def test_few_groups_give_a_gap_but_no_verdict() -> None:
-    (row,) = primary(rq_table("rq1", study(PEOPLE, list(XRAY)), Numbers(dict(XRAY), n_groups=29)))
+    (row,) = primary(rq_table("rq1", study(PEOPLE, list(XRAY)), Numbers(dict(XRAY), effective=29.9)))
     assert row["gap"] is not None and row["p"] is not None
     assert row["verdict"] is None and row["p_holm"] is None
-    assert row["reason"] == "29 groups, under 30: no verdict"
+    assert row["reason"] == "29 effective groups, fewer than 30: no verdict"
+    (row,) = primary(rq_table("rq1", study(PEOPLE, list(XRAY)), Numbers(dict(XRAY), effective=9.9)))
+    assert row["gap"] is not None and row["low"] is None and row["p"] is None and row["verdict"] is None
+    assert row["reason"] == "9 effective groups, fewer than 10: no interval, no verdict"
+
+
+@pytest.mark.parametrize(("baseline", "verdict"), [(0.79, None), (0.70, "specialist")])
+def test_no_verdict_where_neither_side_is_above_the_baseline(baseline: float, verdict: str | None) -> None:
+    values = {**XRAY, Cell("xray", "raw-pixels", "lp"): baseline, Cell("other", "raw-pixels", "lp"): 0.99}
+    (row,) = primary(rq_table("rq1", study(PEOPLE, list(values)), Numbers(values)))
+    assert (row["gap"], row["verdict"]) == (pytest.approx(-0.15), verdict)
+    assert row["p_holm"] < 0.05  # it stays in Holm's family: what is left out depends on the data
+    assert row["reason"] == (None if verdict else "neither side is above the baseline: no verdict")
+
+
+def test_no_winner_that_is_itself_at_chance() -> None:
+    """Swapped prompts: 0.519 against 0.032."""
+    values = {Cell("xray", "g1", "ots"): 0.519, Cell("xray", "g2", "ots"): 0.51, Cell("xray", "s1", "ots"): 0.032}
+    (row,) = primary(rq_table("rq1", study(PEOPLE, list(values)), Numbers(values)))
+    assert (row["verdict"], row["reason"]) == (None, "the generalist is ahead but itself at chance: no verdict")
+    values |= {Cell("xray", "g1", "ots"): 0.6}
+    assert primary(rq_table("rq1", study(PEOPLE, list(values)), Numbers(values)))[0]["verdict"] == "generalist"
 
 
 def test_cells_that_cannot_be_paired_have_estimates_and_a_reason() -> None:
@@ -215,7 +272,9 @@ def predict(cell: Cell, quality: float, spoil: dict[int, float] | None = None, i
 def run(cells: list[Cell], task: str = "diagnosis") -> dict[str, pl.DataFrame]:
     """The gaps stage over a generalist `g` and a specialist `s`."""
     people = (("g", "clip", "generalist", ()), ("s", "clip", "specialist", ("xray",)))
-    params = gaps.Params(people, tuple(tuple(cell) for cell in cells), {"xray": task}, PRIMARY, "ots", ("lp",), 0, 200, 400, 0.95, 0.02, 30)
+    params = gaps.Params(
+        people, tuple(tuple(cell) for cell in cells), {"xray": task}, PRIMARY, MARGIN, CHANCE, "ots", ("lp",), 0, 200, 400, 0.95, 30
+    )
     gaps.run(params, "demo")
     return {path.stem: tables.read(tables.PooledGaps if path.stem == "pooled" else tables.Gaps, path) for path in paths.gaps("demo")}
 
@@ -242,7 +301,7 @@ def auroc(frame: pl.DataFrame) -> dict[str, object]:
 def test_stage_on_a_whole_grid() -> None:
     for cell in ALL:
         predict(cell, {"g": 0.05, "s": 0.3}[cell.model] + 0.2 * (cell.mode == "lp"))
-    predict(Cell("xray", "raw-pixels", "lp"), 0.9)
+    predict(Cell("xray", "raw-pixels", "lp"), 0.0)
     made = run([*ALL, Cell("xray", "raw-pixels", "lp")])
     row = auroc(made["rq1"])
     assert row["verdict"] == "specialist"
@@ -250,7 +309,7 @@ def test_stage_on_a_whole_grid() -> None:
     differences = np.array(stored[0]["replicates"]) - np.array(stored[1]["replicates"])
     assert row["gap"] == stored[0]["estimate"] - stored[1]["estimate"]
     assert row["p"] == 2 * (1 + min((differences <= 0).sum(), (differences >= 0).sum())) / 401
-    assert (row["low"], row["high"]) == tuple(np.quantile(differences[:200], [0.025, 0.975]))
+    assert (row["low"], row["high"]) == pytest.approx(tuple(np.quantile(differences, [0.025, 0.975])))
     assert (row["n_pair"], row["n_groups"]) == (N, 40)
     assert made["rq3"].is_empty()  # the only specialist is in its domain
     everyone = {
@@ -273,7 +332,7 @@ def test_leak_free_rows_are_exploratory() -> None:
     primary = auroc(made["rq1"])
     assert (primary["subset"], primary["verdict"], primary["n_pair"]) == ("all", "specialist", N)
     assert primary["p_holm"] == 2 * primary["p_specialist"]  # of one row: the leak-free ones are not counted
-    assert len(made["pooled"]) == 2  # rq1 and rq2, the primary measure alone
+    assert made["pooled"]["question"].to_list() == ["rq1", "rq2", "rq4"]  # the primary measure alone
 
 
 def test_under_30_leak_free_samples_a_gap_is_null_with_its_reason() -> None:
@@ -375,7 +434,7 @@ def test_one_group_gives_a_gap_without_interval_and_p() -> None:
         assert frame["gap"].null_count() == 0
         for name in ("sd", "low", "high", "p", "minimum_detectable_difference", "verdict"):
             assert frame[name].null_count() == len(frame)
-        assert set(frame["reason"]) == {"one group: nothing to resample"}
+        assert set(frame["reason"]) <= {f"{n} effective group{'' if n else 's'}, fewer than 10: no interval, no verdict" for n in (0, 1)}
 
 
 def test_no_open_question_leaves_the_closed_ones() -> None:
@@ -406,6 +465,10 @@ def test_params_are_of_the_configured_run_alone() -> None:
     chosen = config.from_files([Path(__file__).parents[2] / "config" / "config.yaml"], Path(__file__).parents[2])
     params = gaps.params(chosen, chosen.run.run)
     assert params.off_the_shelf == "ots"
+    assert params.margin == {"diagnosis": 0.02, "vqa": 0.02}
+    wider = chosen.run.statistics.model_copy(update={"margins": {"closed_accuracy": 0.05}})
+    other = gaps.params(chosen._replace(run=chosen.run.model_copy(update={"statistics": wider})), chosen.run.run)
+    assert other.margin == {"diagnosis": 0.02, "vqa": 0.05}
     assert set(params.adapted) == set(chosen.run.modes) - {"ots", "ots-blank", "ots-shuffled"}
     assert {model for model, *_ in params.candidates} == set(chosen.run.models)
     with pytest.raises(MedbenchError, match="the configuration is of run"):

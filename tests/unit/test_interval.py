@@ -88,7 +88,8 @@ def test_every_metric_has_both_intervals_and_its_replicates() -> None:
     assert inside.to_series().all()
     auroc = percentile.row(0, named=True)
     assert (auroc["metric"], auroc["unit"], auroc["n"], auroc["n_groups"], auroc["few_groups"]) == ("auroc", "sample", 100, 100, False)
-    assert (auroc["low"], auroc["high"]) == tuple(np.quantile(auroc["replicates"][:200], [0.025, 0.975]))
+    assert auroc["n_resamples"] == 400 and percentile["n_resamples"][1] == 200
+    assert (auroc["low"], auroc["high"]) == tuple(np.quantile(auroc["replicates"], [0.025, 0.975]))
 
 
 def test_groups_widen_the_interval_and_are_named() -> None:
@@ -107,23 +108,56 @@ def test_an_absent_class_is_null_with_a_reason() -> None:
     undefined = made.filter(pl.col("metric") == "auroc")
     assert undefined["estimate"].null_count() == 2
     assert set(undefined["reason"]) == {"no sample of class 2 among 60"}
-    assert undefined["n_undefined"].to_list() == [200, 200]
+    assert undefined["n_undefined"].to_list() == [400, 400]
     assert made.filter(pl.col("metric").is_in(["accuracy", "ece"]))["low"].null_count() == 0
 
 
 def test_a_rare_class_leaves_undefined_resamples_counted() -> None:
     made = make(predictions(40, labels=(np.arange(40) < 2).astype(int))).row(0, named=True)
-    expected = sum(value is None for value in made["replicates"][:200])
-    assert 5 < made["n_undefined"] == expected < 100
+    expected = sum(value is None for value in made["replicates"])
+    assert 10 < made["n_undefined"] == expected < 200
 
 
 def test_few_groups_and_one_group() -> None:
-    assert make(predictions(100, n_groups=29))["few_groups"].all()
-    assert not make(predictions(100, n_groups=30))["few_groups"].any()
+    def paired(n_groups: int) -> pl.DataFrame:  # both classes in every group
+        return predictions(n_groups * 2).with_columns(group_id=pl.format("g{}", pl.int_range(n_groups * 2) // 2))
+
+    assert make(paired(29))["few_groups"].all() and make(paired(29))["low"].null_count() < 10
+    assert not make(paired(30))["few_groups"].any()
+    nine = make(paired(9))
+    assert nine["low"].null_count() == len(nine) and "9 effective groups, fewer than 10: no interval" in set(nine["reason"])
     one = make(predictions(100, n_groups=1))
     assert one["low"].null_count() == one["sd"].null_count() == len(one)
     assert one["estimate"].null_count() == 0
-    assert set(one["reason"]) == {"one group: nothing to resample"}
+    assert set(one["reason"]) == {"1 effective group, fewer than 10: no interval"}
+
+
+def test_the_guard_counts_effective_groups_of_the_rarest_class() -> None:
+    """100 patients, of whom few have the disease: what needs both classes is few, what is a mean over samples is not."""
+    labels = np.arange(100) % 100 < 12
+    made = make(predictions(100, labels=labels.astype(int))).filter(pl.col("subset") == "all", pl.col("method") == "percentile")
+    rows = {row["metric"]: row for row in made.iter_rows(named=True)}
+    assert (rows["auroc"]["n_groups"], rows["auroc"]["effective_groups"], rows["auroc"]["few_groups"]) == (100, 12, True)
+    assert (rows["accuracy"]["effective_groups"], rows["accuracy"]["few_groups"]) == (100, False)
+    uneven = predictions(100, labels=labels.astype(int)).with_columns(
+        group_id=pl.when(pl.col("sample_id") < "s009").then(pl.lit("g")).otherwise("group_id")
+    )
+    row = make(uneven).row(0, named=True)  # 9 samples of one patient and 3 of one each
+    assert row["effective_groups"] == pytest.approx(12**2 / (81 + 3))
+    assert row["estimate"] is not None and row["low"] is None
+    assert row["reason"] == "1 effective group, fewer than 10: no interval"
+
+
+def test_a_start_names_prepared_data_sets_without_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = config.from_files([ROOT / "config" / "config.yaml"], ROOT)
+    name = next(one for one in chosen.run.datasets if len(chosen.datasets[one].classes) == 2)
+    assert interval.no_verdicts(chosen) == []
+    for labels, expected in (
+        (np.arange(80) < 9, [f"{name}: 9 effective groups, fewer than 30, behind its AUROC"]),
+        (np.arange(80) < 30, []),
+    ):
+        written.predictions("diagnosis", predictions(80, labels=labels.astype(int)), name, "model", "lp")
+        assert interval.no_verdicts(chosen) == expected
 
 
 def test_scores_that_are_not_finite_are_left_out() -> None:
@@ -184,7 +218,9 @@ def make_without_duplicates(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def test_without_a_duplicate_leak_free_is_all() -> None:
-    for made in (make(predictions()), tables.read(tables.Intervals, paths.intervals(*CELL))):
+    """But for the number of resamples: the primary measure has more."""
+    first = make(predictions(), PARAMS._replace(n_test_resamples=200))
+    for made in (first, tables.read(tables.Intervals, paths.intervals(*CELL))):
         numbers = [name for name in made.columns if name not in ("subset", "replicates")]
         leak_free, everything = (made.filter(pl.col("subset") == name).select(numbers) for name in ("leak-free", "all"))
         assert leak_free.equals(everything)

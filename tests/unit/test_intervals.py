@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from medbench.stats.intervals import bca, logit, percentile, standard_deviation
-from medbench.stats.paired import PairedGap, SetTest, holm, minimum_detectable_difference, p_above, paired_gap, set_test, verdict
+from medbench.stats.paired import Ahead, SetTest, holm, is_near, minimum_detectable_difference, p_above, paired_gap, set_test, verdict
 from medbench.stats.pooling import hartung_knapp
 
 NAN = float("nan")
@@ -26,13 +26,13 @@ def test_percentile_drops_and_counts_undefined_replicates() -> None:
 def test_an_interval_mostly_undefined_is_null_with_its_reason() -> None:
     made = percentile(np.array([0.1, 0.2, NAN, NAN, NAN]), 0.95)
     assert made == (None, None, None, 3, "undefined in 3 of 5 resamples")
-    assert logit(0.5, np.full(4, NAN), 0.95).reason == "undefined in 4 of 4 resamples"
+    assert logit(0.5, np.full(4, NAN), 0.95, 30.0).reason == "undefined in 4 of 4 resamples"
 
 
 def test_logit_interval_by_hand() -> None:
     drawn = np.array([0.88, 0.92, 0.9, 0.86, 0.94])
     sd = np.std(drawn, ddof=1)
-    made = logit(0.9, drawn, 0.95)
+    made = logit(0.9, drawn, 0.95, 30.0)
     reach = 1.959963984540054 * sd / 0.09
     assert made.low == pytest.approx(1 / (1 + math.exp(-(math.log(9) - reach))))
     assert made.high == pytest.approx(1 / (1 + math.exp(-(math.log(9) + reach))))
@@ -40,16 +40,18 @@ def test_logit_interval_by_hand() -> None:
 
 @given(st.floats(0.001, 0.999), st.lists(st.floats(0, 1), min_size=2, max_size=20))
 def test_logit_interval_stays_inside_and_around_the_estimate(estimate: float, drawn: list[float]) -> None:
-    made = logit(estimate, np.array(drawn), 0.95)
+    made = logit(estimate, np.array(drawn), 0.95, 30.0)
     assert made.low is not None and made.high is not None
     assert 0 <= made.low <= estimate + 1e-9 and estimate - 1e-9 <= made.high <= 1
 
 
-@pytest.mark.parametrize("estimate", [0.0, 1.0])
-def test_logit_interval_on_a_bound_is_null(estimate: float) -> None:
-    made = logit(estimate, np.array([0.9, 1.0, 1.0]), 0.95)
-    assert (made.low, made.high) == (None, None)
-    assert "logit is not finite" in str(made.reason)
+def test_on_a_bound_the_other_limit_is_exact() -> None:
+    """AUROC 1.000 [1.000, 1.000] is no certainty: of 40 effective groups, Clopper and Pearson's limit for 40 of 40."""
+    made = logit(1.0, np.ones(100), 0.95, 40.0)
+    assert made.low == pytest.approx(stats.beta.ppf(0.025, 40, 1)) and made.high == 1
+    made = logit(0.0, np.zeros(100), 0.95, 40.0)
+    assert made.low == 0 and made.high == pytest.approx(stats.beta.ppf(0.975, 1, 40))
+    assert "outside" in str(logit(1.2, np.ones(10), 0.95, 40.0).reason)
 
 
 def test_bca_agrees_with_scipy() -> None:
@@ -70,30 +72,40 @@ def test_p_values_by_hand() -> None:
     assert p_above(np.array([1.0, 2.0, 3.0])) == 1 / 4
     assert p_above(np.array([1.0, 0.0, -1.0])) == 3 / 4  # 0 counts against
     assert p_above(np.array([1.0, NAN, 2.0])) == 1 / 3  # over the defined ones
-    made = paired_gap(np.array([0.1, 0.2, 0.3, -0.1]), 4, 0.95)
+    made = paired_gap(np.array([0.1, 0.2, 0.3, -0.1]), 0.95)
     assert made.p == 2 * 2 / 5
 
 
-def test_equal_models_have_p_1_and_no_minimum_detectable_difference() -> None:
-    made = paired_gap(np.zeros(100), 100, 0.95)
-    assert (made.sd, made.low, made.high, made.p, made.detectable) == (0, 0, 0, 1, 0)
+def test_a_gap_without_variance_is_no_certainty() -> None:
+    """Two models with equal answers, or both at 1.000: there was `equivalent`, with an interval of no width."""
+    for differences in (np.zeros(100), np.full(100, 0.1), np.array([0.1, NAN, 0.1])):
+        made = paired_gap(differences, 0.95)
+        assert made[:-1] == (None,) * 5 and "the same gap, which is no certainty" in str(made.reason)
 
 
-def test_the_interval_is_of_the_first_resamples_and_p_of_all() -> None:
-    differences = np.concatenate([np.linspace(0.1, 0.2, 100), np.full(900, -0.5)])
-    made = paired_gap(differences, 100, 0.95)
-    assert made.low is not None and made.low > 0.1
-    assert made.p == 2 * 101 / 1001
+@pytest.mark.parametrize("n_below", [245, 255])
+def test_interval_and_p_are_of_the_same_resamples_and_agree(n_below: int) -> None:
+    differences = np.concatenate([np.full(9_000, 0.5), np.linspace(0.1, 0.2, 1000 - n_below), np.full(n_below, -0.1)])
+    made = paired_gap(differences, 0.95)
+    assert made.low is not None and made.p is not None
+    assert (made.low > 0) == (made.p <= 0.05) == (n_below < 250)
 
 
 def test_an_undefined_gap_is_null() -> None:
-    made = paired_gap(np.full(10, NAN), 10, 0.95)
+    made = paired_gap(np.full(10, NAN), 0.95)
     assert made.p is None and made.sd is None and made.reason == "undefined in 10 of 10 resamples"
 
 
 def test_minimum_detectable_difference_has_80_percent_power() -> None:
     gap = minimum_detectable_difference(1.0, 0.95)
     assert stats.norm.sf(stats.norm.ppf(0.975) - gap) == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(("generalists", "specialists", "simulated"), [(1, 1, 3.48), (1, 4, 4.09), (2, 4, 4.32)])
+def test_the_minimum_detectable_difference_is_the_verdicts(generalists: int, specialists: int, simulated: float) -> None:
+    """In sd, with Holm over 6 rows; `simulated` with candidates that share half of their variance, of which ours is an upper bound."""
+    made = minimum_detectable_difference(1.0, 0.95, generalists, specialists, 6)
+    assert simulated - 0.005 < made < 1.04 * simulated
 
 
 def test_holm_by_hand() -> None:
@@ -113,33 +125,55 @@ def test_holm_keeps_the_order_and_never_lowers(p_values: list[float]) -> None:
 def test_set_test_by_hand() -> None:
     """9 resamples: g1 beats s1 always and s2 in 8 of 9; g2 loses to both always."""
     always, mostly = np.ones(9), np.array([1.0] * 8 + [-1.0])
-    made = set_test({("g1", "s1"): always, ("g1", "s2"): mostly, ("g2", "s1"): -always, ("g2", "s2"): -always})
-    assert made.p_generalist == pytest.approx(2 * 0.2)  # |G| times the harder of g1's two
-    assert made.p_specialist == 1.0  # s2 beats g1 in 1 of 9: |S| 9 / 10, at most 1
+    made = set_test({("g1", "s1"): always, ("g1", "s2"): mostly, ("g2", "s1"): -always, ("g2", "s2"): -always}, 2.0)
+    assert made.generalist == (pytest.approx(0.2), 2) and made.generalist.p == pytest.approx(0.4)  # |G| times the harder of g1's two
+    assert made.specialist.p == 1.0  # s2 beats g1 in 1 of 9: |S| 9 / 10, at most 1
     assert made.p == pytest.approx(0.8)
+    assert made.equivalent == (pytest.approx(0.1), 2)  # all 9 lie within 2
 
 
 def test_set_test_of_a_single_pair_is_the_paired_test() -> None:
     differences = np.random.default_rng(0).normal(0.5, 1, 999)
-    assert set_test({("g", "s"): differences}).p == paired_gap(differences, 999, 0.95).p
+    assert set_test({("g", "s"): differences}, 0.1).p == paired_gap(differences, 0.95).p
 
 
-def gap(inner_low: float, inner_high: float) -> PairedGap:
-    return PairedGap(0.01, -0.1, 0.1, inner_low, inner_high, 0.5, 0.03, None)
+@pytest.mark.parametrize("candidates", [1, 4])
+def test_equivalence_of_sets_errs_in_5_percent(candidates: int) -> None:
+    """All specialists are worse by exactly the margin; the one that chance favours looks nearer, which had 14.5% of errors with four."""
+    generator, wrong, n_draws = np.random.default_rng(0), 0, 600
+    for _ in range(n_draws):
+        estimates = 0.02 + generator.normal(0, 0.004, candidates)
+        drawn = {("g", s): estimate + generator.normal(0, 0.004, 400) for s, estimate in enumerate(map(float, estimates))}
+        wrong += set_test(drawn, 0.02).equivalent.p <= 0.05  # type: ignore[type-var]
+    assert wrong / n_draws < 0.05 + 2 * math.sqrt(0.05 * 0.95 / n_draws)
+
+
+def sets(generalist: float, specialist: float, equivalent: float = 1.0) -> SetTest:
+    return SetTest(Ahead(generalist, 1), Ahead(specialist, 1), Ahead(equivalent, 1), 10_000)
 
 
 @pytest.mark.parametrize(
-    ("sets", "adjusted", "inner", "expected"),
+    ("test", "adjusted", "equivalent", "expected"),
     [
-        (SetTest(0.001, 1.0), 0.01, (0.1, 0.2), "generalist"),
-        (SetTest(1.0, 0.001), 0.05, (-0.2, -0.1), "specialist"),
-        (SetTest(0.02, 1.0), 0.06, (0.001, 0.2), "undecided"),
-        (SetTest(0.5, 0.5), 1.0, (-0.02, 0.02), "equivalent"),
-        (SetTest(0.5, 0.5), 1.0, (-0.021, 0.01), "undecided"),
+        (sets(0.001, 1.0), 0.01, 1.0, "generalist"),
+        (sets(1.0, 0.001), 0.01, 1.0, "specialist"),
+        (sets(0.001, 1.0, 0.001), 0.01, 0.01, "generalist"),  # ahead, within the margin
+        (sets(0.03, 1.0), 0.06, 1.0, "undecided"),
+        (sets(0.5, 0.5, 0.001), 1.0, 0.01, "equivalent"),
+        (sets(0.5, 0.5, 0.03), 1.0, 0.06, "undecided"),
+        (sets(0.0249, 1.0), 0.0498, 1.0, None),  # over 12 seeds of the resamples such a p ran from 0.042 to 0.052
+        (sets(0.0252, 1.0), 0.0504, 1.0, None),
+        (sets(0.5, 0.5, 0.0498), 1.0, 0.0498, None),
     ],
 )
-def test_verdicts(sets: SetTest, adjusted: float, inner: tuple[float, float], expected: str) -> None:
-    assert verdict(sets, adjusted, gap(*inner), 0.95, 0.02) == expected
+def test_verdicts(test: SetTest, adjusted: float, equivalent: float, expected: str | None) -> None:
+    assert verdict(test, adjusted, equivalent, 0.95) == expected
+
+
+def test_two_monte_carlo_standard_errors_by_hand() -> None:
+    """Of a share of 0.025 in 10,000 resamples 0.00156, twice that for a two-sided p: near is within about 0.006 of 0.05."""
+    assert is_near(0.0445, Ahead(0.02225, 1), 10_000, 0.05) and not is_near(0.0435, Ahead(0.02175, 1), 10_000, 0.05)
+    assert not is_near(0.0445, Ahead(0.02225, 1), 40_000, 0.05)
 
 
 def test_pooling_needs_three_data_sets_and_variance() -> None:

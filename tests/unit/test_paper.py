@@ -8,6 +8,7 @@ import pytest
 
 from medbench import cells, config, paths, tables
 from medbench.analysis import paper
+from medbench.analysis.gaps import rq_table
 from medbench.config import Config
 
 ROOT = Path(__file__).parents[2]
@@ -117,6 +118,18 @@ def test_docs_hold_what_the_figures_say() -> None:
         assert paper.markdown(table) in page, f"docs/study.md lacks this table of `compare-paper`:\n{paper.markdown(table)}"
 
 
+def test_both_adapted_in_domain_turns_most_gaps_of_rq2() -> None:
+    """Linear probe, in points: six of seven gaps are positive against a specialist off the shelf, two once it is adapted too."""
+    figures = paper.published()
+    who, numbers = paper.study(figures), paper.Figures(figures)
+    gaps = {
+        question: {round(100 * gap, 2) for gap in rq_table(question, who, numbers).filter(adaptation="lp")["gap"].drop_nulls()}
+        for question in ("rq2", "rq4")
+    }
+    assert gaps["rq2"] == {20.96, 30.80, 55.07, 23.08, 34.64, 14.19, -4.58}
+    assert gaps["rq4"] == {-0.44, 1.05, -1.39, -3.54, 1.14, -16.78, -2.50}
+
+
 def test_counts_stand_side_by_side() -> None:
     """12 = 4 data sets with an in-domain specialist x 3 generalists; CLIP's own family has PAPILA out of its domain: 3 x 2 + 4."""
     rows = {tuple(row[:3]): row[3:] for row in paper.counts(paper.rq_tables()).iter_rows()}
@@ -128,8 +141,8 @@ def intervals(estimate: float | None, low: float | None, high: float | None, met
     """A table of one percentile row."""
     row = {
         "metric": metric, "scoring": scoring, "subset": subset, "method": "percentile", "unit": "group", "level": 0.95,
-        "estimate": estimate, "sd": None, "low": low, "high": high, "n": 10, "n_groups": 10, "n_resamples": 100, "n_undefined": 0,
-        "few_groups": True, "reason": None, "sample_digest": "x", "replicates": [estimate],
+        "estimate": estimate, "sd": None, "low": low, "high": high, "n": 10, "n_groups": 10, "effective_groups": 10.0,
+        "n_resamples": 100, "n_undefined": 0, "few_groups": True, "reason": None, "sample_digest": "x", "replicates": [estimate],
     }  # fmt: skip
     return pl.DataFrame([row], schema=tables.columns(tables.Intervals))
 

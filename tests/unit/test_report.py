@@ -116,7 +116,8 @@ def test_answer_comes_first_and_names_verdicts(folder: Path, found: results.Mate
     order = ["answer", "gaps", "reached", "cautions", "images", "overlap", "absent", "facts"]
     assert re.findall(r'<h2 id="([a-z]+)"', page) == order
     parts = answer.parts(found)
-    assert [part.title for part in parts] == ["RQ1, off the shelf", "RQ2, linear probe", "RQ2, LoRA", "RQ3, linear probe", "RQ3, LoRA"]
+    titles = ["RQ1, off the shelf", *(f"{question}, {mode}" for question in ("RQ2", "RQ3", "RQ4") for mode in ("linear probe", "LoRA"))]
+    assert [part.title for part in parts] == titles
     shown = section(folder, "answer")
     for line in (line for part in parts for line in part.lines):
         assert f"{line.family} {line.dataset} {line.verdict} {line.gap} {line.interval}" in shown
@@ -126,6 +127,55 @@ def test_answer_comes_first_and_names_verdicts(folder: Path, found: results.Mate
 def test_fundus_has_no_verdict_but_a_reason(found: results.Material) -> None:
     lines = [line for part in answer.parts(found) for line in part.lines if line.dataset == "Fundus phantom"]
     assert lines and all(line.verdict == "no verdict" and line.p == words.NOTHING and "fewer than 30" in line.note for line in lines)
+
+
+def test_the_answer_says_why_there_is_no_verdict(folder: Path) -> None:
+    assert "without a verdict (12 effective groups, fewer than 30)" in (folder / "answer.txt").read_text()
+
+
+def test_a_question_that_is_not_asked_has_its_reason(folder: Path) -> None:
+    params = report_run.params()
+    assert answer.unasked(params) == []
+    stranger = params._replace(models={name: model._replace(in_domain=()) for name, model in params.models.items()})
+    sets = "Chest X-ray phantom, Histology phantom, Dermoscopy phantom and Fundus phantom"
+    nobody = f"no clip specialist knows {sets}, no siglip specialist knows {sets} and no llava specialist knows Chest questions."
+    assert answer.unasked(stranger) == [f"{question} is not asked: {nobody}" for question in ("RQ1", "RQ2", "RQ4")]
+    alone = params._replace(models={name: model for name, model in params.models.items() if name in ("clip", "siglip", "medsiglip")})
+    assert answer.unasked(alone) == []  # siglip has both
+    off = params._replace(cells=tuple(cell for cell in params.cells if cell.mode == "ots"))
+    assert answer.unasked(off) == [f"{question} is not asked: no model is adapted." for question in ("RQ2", "RQ3", "RQ4")]
+    assert "RQ2 sets an adapted generalist against a specialist as it is" in section(folder, "answer")
+    assert answer.text([], off).startswith("RQ2 is not asked")
+
+
+def test_near_alpha_the_third_digit_of_p_is_shown() -> None:
+    """There stood 0.050 beside a verdict."""
+    assert [words.p_value(p) for p in (0.04984, 0.0312, 0.41, 1.0, 0.0004, None)] == [
+        "0.0498", "0.0312", "0.410", "1.00", "<0.001", words.NOTHING,
+    ]  # fmt: skip
+
+
+def test_a_row_says_what_is_corrected_and_what_is_within_the_margin(folder: Path, found: results.Material) -> None:
+    shown = section(folder, "answer")
+    for expected in ("95% interval (of the two, not corrected)", "p (of all, Holm)", "Minimum detectable difference (of the verdict)"):
+        assert expected in shown
+    ahead = (
+        found.gaps.filter(pl.col("question") == "rq1")
+        .head(1)
+        .with_columns(verdict=pl.lit("specialist", dtype=found.gaps.schema["verdict"]), p_holm=0.001, p_equivalent=0.01)
+    )
+    (part,) = answer.parts(found._replace(gaps=ahead))
+    assert part.lines[0].note == "ahead, within the margin"
+    assert part.summary == "Of 1 comparison, the specialist leads in 1 (clip on Chest X-ray phantom; 1 within the margin)."
+
+
+def test_logit_intervals_are_shown_and_percentiles_kept(found: results.Material) -> None:
+    """An AUROC of 1.000 had [1.000, 1.000] on the page."""
+    is_logit = pl.col("method") == "logit"
+    high = [pl.when(is_logit).then(value).otherwise(1.0).alias(name) for name, value in (("estimate", 1.0), ("low", 0.912), ("high", 1.0))]
+    material = found._replace(metrics=found.metrics.with_columns(high))
+    assert cautions.solved(material).places[0].endswith("AUROC 1.000 [0.912, 1.000]")
+    assert "percentile" in set(export.frames(found, [])["metrics"]["method"])
 
 
 def test_a_comparison_without_sides_shows_its_reason(found: results.Material) -> None:
@@ -175,7 +225,7 @@ def test_cautions_name_untrustworthy_tasks(folder: Path) -> None:
         "Every model is near chance Every interval contains 0.5.",
         "Dermoscopy phantom: 12 cells",
         "Chest X-ray phantom: 4 of 120 images of test (exact-pixels) also in train of Chest X-ray phantom",
-        "Fundus phantom: 18 groups",
+        "Fundus phantom: 12.3 effective of 18 groups (unit: group)",
         "Histology phantom: 2 rows dropped, broken image (first: labels.csv row 17: does not decode)",
         "Histology phantom, leak-free samples: 21 leak-free samples, fewer than 30 (auroc;",
         "off the shelf: accuracy, balanced accuracy and F1",
@@ -211,6 +261,33 @@ def test_equal_scores_are_cautioned(found: results.Material) -> None:
     half = [pl.when(place).then(0.5).otherwise(pl.col(name)).alias(name) for name in ("estimate", "low", "high")]
     (said,) = cautions.equal_scores(found._replace(metrics=found.metrics.with_columns(half))).places
     assert said == "Chest X-ray phantom: Mini clip, off the shelf"
+
+
+def test_what_lies_below_chance_is_cautioned(found: results.Material) -> None:
+    assert cautions.below_chance(found).places == []
+    place = (pl.col("dataset") == "radio") & (pl.col("model") == "clip") & (pl.col("mode") == "ots")
+    low = [
+        pl.when(place).then(value).otherwise(pl.col(name)).alias(name) for name, value in (("estimate", 0.03), ("low", 0.0), ("high", 0.1))
+    ]
+    caution = cautions.below_chance(found._replace(metrics=found.metrics.with_columns(low)))
+    assert caution.places == ["Chest X-ray phantom, Mini clip, off the shelf: AUROC 0.030 [0.000, 0.100]"]
+    assert "prompts or labels swapped?" in caution.meaning
+
+
+def test_without_intervals_nothing_is_said_of_them(found: results.Material) -> None:
+    """As under 10 effective groups."""
+    none = [pl.lit(None, dtype=pl.Float64).alias(name) for name in ("sd", "low", "high")]
+    material = found._replace(metrics=found.metrics.with_columns(none))
+    for check in (cautions.at_chance, cautions.not_above_baseline, cautions.equal_scores, cautions.below_chance):
+        assert check(material).places == []
+    assert {worth.models for worth in cautions.worths(material)} == {0}
+
+
+def test_undefined_resamples_are_cautioned(found: results.Material) -> None:
+    assert cautions.unstable(found).places == []
+    many = pl.when((pl.col("dataset") == "radio") & (pl.col("mode") == "ots")).then(51).otherwise(50).alias("n_undefined")
+    places = cautions.unstable(found._replace(metrics=found.metrics.with_columns(many))).places
+    assert places[0] == "Chest X-ray phantom, Mini clip, off the shelf: 51 of 1,000 resamples" and len(places) == 4
 
 
 def test_a_sound_data_set_is_not_cautioned(found: results.Material) -> None:
