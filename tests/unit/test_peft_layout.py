@@ -1,5 +1,6 @@
 """LoRA cells in PEFT's layout: peft alone loads their folder into the checkpoint's own model, and what does not belong is refused."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -249,20 +250,26 @@ def test_every_mode_writes_the_same_two_outputs(data: Path) -> None:
         assert {certificate, weights} == set(certificate.parent.iterdir()), "nothing else"
 
 
-@pytest.mark.parametrize("step", ["rename", "replace"])
-def test_a_kill_while_a_result_is_replaced_leaves_none_that_looks_finished(data: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_a_kill_while_a_result_is_replaced_leaves_no_half(data: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """At each of its renames: while the new is brought beside the old one, the old one stays whole; then there is no certificate."""
     vectors("m")
     adapt.STAGE.execute(probe_params(), "tiny", "m", "lp")
     certificate, weights = paths.adapter_files("tiny", "m", "lp")
     before = certificate.read_bytes(), (weights / linear.FILE).read_bytes()
+    rename, made = Path.rename, itertools.count(1)
 
     def killed(self: Path, target: Path) -> Path:
-        raise KeyboardInterrupt
+        if next(made) == number:
+            raise KeyboardInterrupt
+        return rename(self, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, step, killed)
+        patch.setattr(Path, "rename", killed)
         with pytest.raises(KeyboardInterrupt):
             adapt.STAGE.execute(probe_params(), "tiny", "m", "lp")
-    assert not certificate.exists()
+    assert certificate.exists() == (number <= 2)
+    if certificate.exists():
+        assert (certificate.read_bytes(), (weights / linear.FILE).read_bytes()) == before
     adapt.STAGE.execute(probe_params(), "tiny", "m", "lp")
     assert (certificate.read_bytes(), (weights / linear.FILE).read_bytes()) == before
