@@ -126,6 +126,15 @@ class _Archive:
                 if not member.isdir():
                     is_link = member.issym() or member.islnk()
                     yield _Member(member.name, member.size, OUT if is_link else "" if member.isfile() else "is no file", member)
+            self._drain(self._file.fileobj)
+
+    @staticmethod
+    def _drain(stream: Any) -> None:
+        """Read what follows the last member: the checksum of a compressed stream stands at its end."""
+        for _ in range(SMALL // CHUNK + 1):
+            if not stream.read(CHUNK):
+                return
+        raise tarfile.ReadError("it goes on behind its end")
 
     def open(self, member: _Member) -> IO[bytes]:
         """Its bytes. Raises NotImplementedError for what Python cannot unpack."""

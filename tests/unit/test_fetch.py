@@ -379,6 +379,18 @@ def damaged(data: bytes, place: int) -> bytes:
     return data[:place] + bytes(50) + data[place + 50 :]
 
 
+def flipped(data: bytes, place: int) -> bytes:
+    changed = bytearray(data)
+    changed[place] ^= 1
+    return bytes(changed)
+
+
+def stored() -> bytes:
+    """A compressed tar whose bytes are not compressed, so that damaged ones are still a stream: only the checksum at its end tells."""
+    data = gzip.compress(entries(*FILES), compresslevel=0)
+    return flipped(data, data.index(FILES[1][1][100:120]))
+
+
 def sparse() -> bytes:
     """A tar whose only member says that it has holes, and not where."""
     info, stream = tarfile.TarInfo("a"), io.BytesIO()
@@ -396,6 +408,8 @@ BROKEN = {
     "tar header": damaged(entries(*FILES), 2 * 2560 + 100),
     "gz cut": entries(*FILES, mode="w:gz")[:-3000],
     "gz damaged": damaged(entries(*FILES, mode="w:gz"), 5000),
+    "gz with another checksum": flipped(entries(*FILES, mode="w:gz"), -8),
+    "gz with other bytes under its checksum": stored(),
     "bz2 cut": entries(*FILES, mode="w:bz2")[:-3000],
     "bz2 damaged": damaged(entries(*FILES, mode="w:bz2"), 5000),
     "xz cut": entries(*FILES, mode="w:xz")[:-3000],
