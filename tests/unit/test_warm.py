@@ -103,8 +103,9 @@ def test_a_job_is_asked_nothing(warmed: bool, server: psutil.Process, tmp_path: 
 
 def test_a_killed_job_fails(server: psutil.Process, tmp_path: Path) -> None:
     job = start(tmp_path, *LONG)
-    until(lambda: bool(server.children()))
-    server.children()[0].kill()
+    until(lambda: bool(server.children()) and (tmp_path / "results").exists())
+    for child in server.children():
+        child.kill()
     _, error = job.communicate(timeout=20)
     assert job.returncode == 137 and error.count("ERROR: ") == 1 and "was killed" in error
 
