@@ -9,6 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from medbench import paths, tables, tasks
+from medbench.errors import MedbenchError
 from medbench.jobs.digests import digest
 from medbench.jobs.stage import Needs, Stage
 from medbench.metrics.measure import Measure
@@ -80,10 +81,13 @@ def no_verdicts(config: "Config") -> list[str]:
     least, found = config.run.statistics.min_groups, []
     for dataset in config.run.datasets:
         entry, path = config.datasets[dataset], paths.samples(dataset, "test")
-        if path.exists():
-            task = tasks.get(entry.task)
-            if (effective := task.effective_groups(tables.read(task.samples, path), entry.classes)) < least:
-                found.append(f"{dataset}: {shortage(effective, least)}, behind its {task.title}")
+        task = tasks.get(entry.task)
+        try:
+            test = tables.read(task.samples, path, ["group_id", task.stratum])
+        except MedbenchError:  # not prepared, or broken: who reads it says so
+            continue
+        if (effective := task.effective_groups(test, entry.classes)) < least:
+            found.append(f"{dataset}: {shortage(effective, least)}, behind its {task.title}")
     return found
 
 
