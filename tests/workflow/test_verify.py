@@ -195,6 +195,14 @@ def test_a_lost_run_record_is_said_and_nothing_is_thrown_away(clone: Clone) -> N
         assert line in outcome.output and line in verify(clone).stdout
 
 
+def test_what_a_failed_job_left_is_made_again(clone: Clone) -> None:
+    """On a disk that became read-only, neither its output could be removed nor its run record written."""
+    (clone.folder / f"{RADIOLOGY}/nano-clip/lora.run.json").unlink()
+    (clone.folder / f"logs/predict/{LORA}.log").write_text("ERROR: results: Read-only file system; make room and run again\n")
+    planned = clone.plan()
+    assert f"predict {LORA}" in planned and f"adapt {LORA}" not in planned
+
+
 def test_now_says_what_it_cannot_make_again_and_comes_to_an_end(clone: Clone) -> None:
     """An edited prediction and another seed: no model job may run, so the start and the page say it."""
     rewrite(f"{RADIOLOGY}/nano-clip/lora.parquet", SCORES)(clone.folder)

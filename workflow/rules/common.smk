@@ -148,20 +148,24 @@ def examine(stage, names):
     """Once a job: what is wrong with what it made before is said, and made again."""
     seen = look(stage, names)
     if workflow.is_main_process and not workflow.touch:
-        forced = [one for one in seen.findings if is_forced(one)]
+        forced = [one for one in seen.findings if is_forced(one, stage, names)]
         if forced:
             outputs = [str(file) for file in stages.get(stage).outputs(*names)]
             workflow.dag.forcefiles.update(outputs)
             console.REASONS[outputs[0]] = "; ".join(map(str, forced))
         for finding in seen.findings:
-            if finding.kind == "altered" or not is_forced(finding):  # what is stale and made again has its reason said
+            if finding.kind == "altered" or not is_forced(finding, stage, names):  # what is stale and made again has its reason said
                 say_finding(finding)
 
 
-def is_forced(finding):
-    """Whether what was found reruns the job: not where nobody knows how it was made, nor where `--rerun-triggers` says otherwise."""
-    triggers = {trigger.name for trigger in workflow.rerun_triggers}
-    return finding.kind == "altered" or (finding.kind == "stale" and "PARAMS" in triggers)
+def is_forced(finding, stage, names):
+    """Whether what was found reruns the job: what is only stale not where `--rerun-triggers` says otherwise.
+
+    A result without a run record is kept, unless its log says that its job failed, on a disk say that became read-only.
+    """
+    if finding.kind == "stale":
+        return "PARAMS" in {trigger.name for trigger in workflow.rerun_triggers}
+    return finding.kind == "altered" or console.error_of(paths.log(stage, *names), "")[0].startswith("ERROR: ")
 
 
 SAID_FINDINGS = []
