@@ -6,7 +6,6 @@ import importlib
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 TRACKED = False  # what is decided here reaches a job by its parameters
 Look: TypeAlias = Callable[[str, tuple[str, ...]], stages.Look]
-KEPT_SECONDS = 90 * 24 * 3600.0  # resolved configurations: a queue may hold a job for weeks
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -241,8 +239,5 @@ def write_resolved(config: "configuration.Config", reads_only: bool = False) -> 
         else:  # none yet, or one that a power cut or an editor left
             with files.atomic(path) as aside:
                 aside.write_text(text, encoding="utf-8")
-        for left in path.parent.glob("*.json"):
-            with contextlib.suppress(FileNotFoundError):  # another start was faster
-                if time.time() - left.stat().st_mtime > KEPT_SECONDS:
-                    left.unlink()
+        files.forget_unused(path.parent)
     return path

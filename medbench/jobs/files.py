@@ -1,11 +1,14 @@
 """Files that appear whole or not at all and stay through a power cut, what a disk refuses in one line, and where downloads lie."""
 
+import contextlib
 import errno
+import glob
 import os
 import re
 import shutil
 import socket
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +16,7 @@ from pathlib import Path
 from medbench.errors import Interrupted, MedbenchError
 
 TRACKED = False  # how a file reaches the disk decides no result
+KEPT_SECONDS = 90 * 24 * 3600.0
 NAME_BYTES, PATH_CHARACTERS = 255, 1000  # of one part; of all of them, below the 4,096 bytes of a whole path
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
@@ -153,17 +157,13 @@ def _aside(path: Path) -> Path:
     """A free name beside `path`, in a folder that is there. What processes of this host that were killed left at such a place goes."""
     make_folder(path.parent)
     begin = f".{path.name}.{socket.gethostname()}."
-    for left in path.parent.glob(f"{_quoted(begin)}*.partial"):
+    for left in path.parent.glob(f"{glob.escape(begin)}*.partial"):
         process = left.name.removeprefix(begin).removesuffix(".partial")
         if process.isdigit() and not _lives(int(process)):
             _remove(left)
     aside = path.with_name(f"{begin}{os.getpid()}.partial")
     _remove(aside)
     return aside
-
-
-def _quoted(name: str) -> str:
-    return re.sub(r"([*?[])", r"[\1]", name)
 
 
 def _remove(path: Path) -> None:
@@ -190,6 +190,14 @@ def is_name(path: str) -> bool:
         return "\0" not in path and longest <= NAME_BYTES and len(path) <= PATH_CHARACTERS
     except UnicodeEncodeError:  # half of a surrogate pair, as JSON can hold it
         return False
+
+
+def forget_unused(folder: Path) -> None:
+    """Remove the JSON files of a folder that nothing has written or touched for a quarter of a year: a queue may hold a job for weeks."""
+    for left in folder.glob("*.json"):
+        with contextlib.suppress(FileNotFoundError):  # another start was faster
+            if time.time() - left.stat().st_mtime > KEPT_SECONDS:
+                left.unlink()
 
 
 def cache() -> Path:

@@ -16,7 +16,6 @@ import ast
 import atexit
 import json
 import sys
-import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -41,7 +40,6 @@ LIBRARIES = {
     "transformers": ("transformers", "tokenizers", "torchvision"),
     "vl_convert": ("vl-convert-python",),
 }
-KEPT_SECONDS = 90 * 24 * 3600.0
 
 EFFECTS = ""
 """Name for the statements of a module that define nothing, but act when it is imported: they belong to each of its definitions."""
@@ -103,9 +101,7 @@ def _answers() -> dict[str, Any]:
         try:
             with files.atomic(place) as aside:
                 aside.write_text(json.dumps(answers), encoding="utf-8")
-            for left in place.parent.glob("*.json"):
-                if time.time() - left.stat().st_mtime > KEPT_SECONDS:
-                    left.unlink(missing_ok=True)
+            files.forget_unused(place.parent)
         except OSError:  # a cache that cannot be written costs time, nothing else
             pass
 

@@ -77,10 +77,12 @@ def run(params: Params, dataset: str, model: str, mode: str, work: partial.Work)
     adapted = importlib.import_module(params.method).adapt(job)
     certificate.require(adapted.certificate)
     weights = adapted.base or records.recorded_weights(paths.embeddings(dataset, model))
-    certificate.write(adapted.certificate, work.folder / "certificate.json", weights, integrity.of_folder(adapted.weights))
+    digests = integrity.of_folder(adapted.weights)
+    certificate.write(adapted.certificate, work.folder / "certificate.json", weights, digests)
     files.publish(work.folder, [*reversed(paths.adapter_files(*names))])  # the certificate last: without it the cell is not finished
     trained = sum(tensor.size for tensor in adapted.certificate.evidence.tensors)
-    facts = {**work.facts(), "parameters_trained": trained, "weights": weights}
+    computed = {str(paths.adapter_weights(*names) / name): sha256 for name, sha256 in digests.items()}
+    facts = {**work.facts(), "parameters_trained": trained, "weights": weights, integrity.COMPUTED: computed}
     return {**facts, **({"left_out": len(left_out)} if params.leak_free else {})}
 
 

@@ -174,16 +174,15 @@ class Stored:
         except MedbenchError as error:
             return Unpaired(str(error))
         both = a.used(measure) & b.used(measure)  # both are of the test split, in its order
-        shared = {id_ for id_, use in zip(a.ids, both.tolist(), strict=True) if use}
         size = self.params.n_test_resamples if measure in self.primary else self.params.n_resamples
         resamples = self._resamples.setdefault(first.dataset, Resamples(self.params.seed, first.dataset, len(a.groups)))
-        sides = [cell.without(np.array([id_ not in shared for id_ in cell.ids])) for cell in (a, b)]
+        sides = [cell.without(~both) for cell in (a, b)]
         values = [estimates(cell, [measure])[measure] for cell in sides]
         if np.isnan(values).any():
             return Unpaired(f"{first} and {second}: {sides[int(np.isnan(values[1]))].why_undefined(measure)} that both have")
         drawn = [replicates(cell, [measure], resamples, max(size, self.params.n_resamples))[measure] for cell in sides]
         n_groups, effective = len(np.unique(a.groups.index[both])), sides[0].effective_groups(measure)
-        return Pair(values[0], values[1], drawn[0] - drawn[1], len(shared), n_groups, effective)
+        return Pair(values[0], values[1], drawn[0] - drawn[1], int(both.sum()), n_groups, effective)
 
     def _read(self, cell: Cell) -> Scored:
         if cell not in self._scored:

@@ -171,15 +171,19 @@ def no_index(folder: Path) -> str:
     return "holds 1 of 2 shards"
 
 
-def index_outside(folder: Path) -> str:
+def rename_shard(folder: Path, name: str) -> None:
+    """In the index, as JSON has it."""
     index = sharded(folder)
-    index.write_text(index.read_text().replace("model-00002-of-00002", "../model-00002-of-00002"))
+    index.write_text(index.read_text().replace("model-00002-of-00002.safetensors", name))
+
+
+def index_outside(folder: Path) -> str:
+    rename_shard(folder, "../model-00002-of-00002.safetensors")
     return "names '../model-00002-of-00002.safetensors', which is not in its folder"
 
 
 def index_of_root(folder: Path) -> str:
-    index = sharded(folder)
-    index.write_text(index.read_text().replace("model-00002-of-00002.safetensors", "/etc/passwd"))
+    rename_shard(folder, "/etc/passwd")
     return "names '/etc/passwd', which is not in its folder"
 
 
@@ -201,14 +205,12 @@ def index_of_a_circle(folder: Path) -> str:
 
 
 def index_of_a_long_name(folder: Path) -> str:
-    index = sharded(folder)
-    index.write_text(index.read_text().replace("model-00002-of-00002", "x" * 5000))
+    rename_shard(folder, f"{'x' * 5000}.safetensors")
     return "which is not in its folder|is absent"
 
 
 def index_with_a_null(folder: Path) -> str:
-    index = sharded(folder)
-    index.write_text(index.read_text().replace("model-00002-of-00002", "a\\u0000b"))
+    rename_shard(folder, "a\\u0000b.safetensors")
     return "which is not in its folder"
 
 

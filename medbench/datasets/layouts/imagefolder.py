@@ -1,6 +1,6 @@
 """Layout `imagefolder`: `{split}/{class}/...` or `{class}/...`; the latter is split by a seeded choice of groups.
 
-All but folders in a class folder, at any depth, is an image; names that begin with a dot are none. Without `group` each file is a group.
+In a class folder all but folders, at any depth, are images, names that begin with a dot apart. Without `group` each file is a group.
 """
 
 import re
