@@ -344,7 +344,9 @@ def test_accumulated_gradients_keep_the_batch(data: Path, monkeypatch: pytest.Mo
         tensors.append(trained_tensors(paths.adapter_weights("tiny", "m", "lora")))
     trained = [value for name, value in tensors[0].items() if name not in ("head.mean", "head.deviation")]
     weights = {"checkpoint": f"sha256 {digests.tree(Path(source['checkpoint']))}"}
-    assert facts == {"samples_at_once": 2, "parameters_trained": sum(value.numel() for value in trained), "weights": weights}
+    written = {str(file): digests.sha256(file) for file in paths.adapter_weights("tiny", "m", "lora").iterdir()}
+    n_trained = sum(value.numel() for value in trained)
+    assert facts == {"samples_at_once": 2, "parameters_trained": n_trained, "weights": weights, "sha256": written}
     for name, value in tensors[0].items():
         torch.testing.assert_close(tensors[1][name], value, atol=1e-4, rtol=1e-3)
 
