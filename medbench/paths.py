@@ -13,7 +13,7 @@ TRACKED = False  # where a file lies is no result
 RESULTS = Path("results")
 SPLITS = ("train", "val", "test")
 WEIGHTS = "weights"  # folder of an adaptation, in its own and in the job's
-GAP_TABLES = ("rq1", "rq2", "rq3", "rq4", "global", "pooled")
+GAP_TABLES = ("rq1", "rq2", "rq3", "rq4", "global", "confirmatory", "pooled")
 ENDINGS = (".json", ".parquet", ".run", ".safetensors")  # of files: a record `x.run.json` is of one job
 SLUG = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
@@ -103,6 +103,11 @@ def scores(dataset: str, model: str, mode: str) -> Path:
 def intervals(dataset: str, model: str, mode: str) -> Path:
     """Table `intervals`: every metric of a cell with its replicates."""
     return RESULTS / "intervals" / dataset / model / f"{mode}.parquet"
+
+
+def validation(dataset: str, model: str, mode: str) -> Path:
+    """As `predictions`, of the validation split."""
+    return RESULTS / "validation" / dataset / model / f"{mode}.parquet"
 
 
 def gaps(run: str) -> list[Path]:

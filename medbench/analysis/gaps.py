@@ -6,8 +6,9 @@ A gap is descriptive for the published pair, the best of either side by point es
 (DESIGN.md, "Statistics"). What is missing is named in the row's `reason`, and the other rows still come out.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, get_args
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias, get_args
 
 import numpy as np
 import polars as pl
@@ -25,13 +26,16 @@ from medbench.stats.paired import (
     holm,
     minimum_detectable_difference,
     paired_gap,
+    selection_bias,
     set_test,
     verdict,
 )
 from medbench.stats.pooling import hartung_knapp
 from medbench.stats.table import shortage
+from medbench.tables.contract import Table
 
 Floats = NDArray[np.float64]
+QUESTIONS = ("rq1", "rq2", "rq3", "rq4")
 NOBODY = "absent"  # stands for a generalist of which no cell can be used: the column is part of the key
 
 
@@ -97,6 +101,10 @@ class Results(Protocol):
         ...
 
 
+Validation: TypeAlias = Callable[[Cell], Estimate]
+"""What a cell reaches on validation data, by the measure that decides."""
+
+
 class Side(NamedTuple):
     """Cells of one side with their estimates, best first (a tie: in the run's order), and what is missing."""
 
@@ -125,9 +133,8 @@ class _Made(NamedTuple):
 
 def rq_table(question: str, study: Study, results: Results) -> pl.DataFrame:
     """Table `gaps` of one of rq1, rq2, rq3, rq4; Holm over its primary rows, each adaptation apart."""
-    adaptations = study.adapted if question != "rq1" else [mode for mode in [study.off_the_shelf] if mode]
     rows = []
-    for adaptation in adaptations:
+    for adaptation in adaptations(question, study):
         made = [
             _make(sides, measure, 1, study, results)
             for sides in family_sides(question, adaptation, study)
@@ -135,6 +142,11 @@ def rq_table(question: str, study: Study, results: Results) -> pl.DataFrame:
         ]
         rows += _judged(made, study)
     return _frame(rows)
+
+
+def adaptations(question: str, study: Study) -> list[str]:
+    """Modes of the adapted side; RQ1 is asked off the shelf."""
+    return list(study.adapted) if question != "rq1" else [mode for mode in [study.off_the_shelf] if mode]
 
 
 def global_table(study: Study, results: Results, within_family: bool = False) -> pl.DataFrame:
@@ -148,6 +160,25 @@ def global_table(study: Study, results: Results, within_family: bool = False) ->
         for rank in (1, 2)
     ]
     return _frame(rows)
+
+
+def confirmatory_table(study: Study, results: Results, validation: Validation) -> pl.DataFrame:
+    """Table `confirmatory`: the family's questions with one model a side, chosen on validation data and tested once on test.
+
+    Nothing was chosen on test, so gap and p value are without selection bias. Holm over the rows of one question and adaptation.
+    """
+    rows = []
+    for question in QUESTIONS:
+        for adaptation in adaptations(question, study):
+            rows += _judged([_confirmed(sides, study, results, validation) for sides in family_sides(question, adaptation, study)], study)
+    return _frame(rows, tables.Confirmatory)
+
+
+def with_a_choice(study: Study) -> list[Cell]:
+    """Cells of sides with several models: those of which the validation value is needed."""
+    sides = [one for question in QUESTIONS for mode in adaptations(question, study) for one in family_sides(question, mode, study)]
+    several = [cell for one in sides for cells in (one.generalists, one.specialists) if len(cells) > 1 for cell in cells]
+    return list(dict.fromkeys(several))
 
 
 def pooled_table(gaps: pl.DataFrame, level: float, primary: Collection[Measure]) -> pl.DataFrame:
@@ -224,11 +255,7 @@ def _make(sides: Sides, measure: Measure, rank: int, study: Study, results: Resu
     """One row; `rank` 1 sets the best generalist against the best specialist, 2 against the second best."""
     generalists, specialists = _side(sides.generalists, measure, results), _side(sides.specialists, measure, results)
     notes = [*generalists.missing, *specialists.missing]
-    row: dict[str, Any] = {
-        "question": sides.question, "adaptation": sides.adaptation, "family": sides.family, "dataset": sides.dataset,
-        "generalist": sides.generalists[0].model if sides.alone else generalists.cells[0].model if generalists.cells else NOBODY,
-        "rank": rank, **measure._asdict(), "generalist_mode": sides.generalists[0].mode, "specialist_mode": sides.specialists[0].mode,
-    }  # fmt: skip
+    row = _key(sides, generalists, measure, rank)
     gap, test, barred = None, None, dict[str, str]()
     if generalists.cells and specialists.cells:
         own, other = generalists.cells[0], specialists.cells[min(rank, len(specialists.cells)) - 1]
@@ -245,10 +272,46 @@ def _make(sides: Sides, measure: Measure, rank: int, study: Study, results: Resu
             else:
                 row |= {"sd": gap.sd, "low": gap.low, "high": gap.high, "p": gap.p, "minimum_detectable_difference": gap.detectable}
                 if not sides.alone and measure == study.primary[study.tasks[sides.dataset]]:
+                    row["selection_bias"] = _selection_bias(generalists.cells, specialists.cells, measure, results)
                     test = _test(generalists, specialists, measure, pair, study, results, notes)
                     barred = _barred(generalists, specialists, measure, study, results) if test else {}
     row["reason"] = "; ".join(notes) or None
     return _Made(row, gap, test, barred)
+
+
+def _key(sides: Sides, generalists: Side, measure: Measure, rank: int) -> dict[str, Any]:
+    return {
+        "question": sides.question, "adaptation": sides.adaptation, "family": sides.family, "dataset": sides.dataset,
+        "generalist": sides.generalists[0].model if sides.alone else generalists.cells[0].model if generalists.cells else NOBODY,
+        "rank": rank, **measure._asdict(), "generalist_mode": sides.generalists[0].mode, "specialist_mode": sides.specialists[0].mode,
+        "n_generalists": len(sides.generalists), "n_specialists": len(sides.specialists),
+    }  # fmt: skip
+
+
+def _confirmed(sides: Sides, study: Study, results: Results, validation: Validation) -> _Made:
+    """One row of the models that validation data choose, the first of equals; a model alone on its side needs no choice."""
+    measure, values, missing = study.primary[study.tasks[sides.dataset]], dict[str, float | None](), list[str]()
+    chosen = []
+    for name, cells in (("generalist", sides.generalists), ("specialist", sides.specialists)):
+        reached = {cell: validation(cell) for cell in cells} if len(cells) > 1 else {cells[0]: Estimate(None, None)}
+        missing += [f"{cell}: {one.reason}" for cell, one in reached.items() if one.reason]
+        best = max(reached, key=lambda cell: -math.inf if (value := reached[cell].value) is None else value)
+        chosen.append([best])
+        values[f"{name}_validation"] = reached[best].value
+    if missing:
+        row = _key(sides, Side([], []), measure, 1) | {"reason": f"no choice on validation data: {'; '.join(missing)}"}
+        return _Made(row, None, None, {})
+    made = _make(sides._replace(generalists=chosen[0], specialists=chosen[1]), measure, 1, study, results)
+    return made._replace(row=made.row | values)
+
+
+def _selection_bias(generalists: list[Cell], specialists: list[Cell], measure: Measure, results: Results) -> float | None:
+    """Of best minus best; 0 where each side is one model, None where a pair is missing."""
+    if len(generalists) == len(specialists) == 1:
+        return 0.0
+    sides = [_differences(cells, specialists[:1], measure, results) for cells in (generalists, specialists)]
+    one, other = ([] if isinstance(side, Unpaired) else list(side.values()) for side in sides)
+    return selection_bias(one, other) if one and other else None
 
 
 def _uncertainty(pair: Pair, study: Study) -> tuple[PairedGap | None, str]:
@@ -340,6 +403,6 @@ def _judged(made: list[_Made], study: Study) -> list[dict[str, Any]]:
     return [one.row for one in made]
 
 
-def _frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    columns = tables.columns(tables.Gaps)
+def _frame(rows: list[dict[str, Any]], table: type[Table] = tables.Gaps) -> pl.DataFrame:
+    columns = tables.columns(table)
     return pl.DataFrame([{name: row.get(name) for name in columns} for row in rows], schema=columns)

@@ -19,7 +19,7 @@ UNKNOWN_MB = 20_000  # of a checkpoint whose size nobody stated: that of a 7B mo
 PROBE_MB = 3000  # features of a data set, and scikit-learn
 UNKNOWN_ROWS = 20_000
 LONGEST = 7 * 24 * 60  # min
-_LEAST = {"pretrain": 30, "prompts": 30, "embed": 60, "adapt": 60, "predict": 60}  # min: start, loading, a slow disk
+_LEAST = {"pretrain": 30, "prompts": 30, "embed": 60, "adapt": 60, "predict": 60, "validate": 60}  # min: start, loading, a slow disk
 # Seconds of a GPU for one sample: a constant, and one for each 10^9 parameters.
 _ENCODED, _TRAINED = (0.01, 0.03), (0.03, 0.15)
 _ANSWERED, _TAUGHT = (0.1, 0.15), (0.1, 0.3)
@@ -47,7 +47,7 @@ def weights_mb(config: Config, model: str) -> float:
 
 def _seconds(config: Config, stage: str, names: dict[str, str], loads: bool) -> float:
     """Expected seconds of computing on a GPU."""
-    if stage not in ("embed", "adapt", "predict"):
+    if stage not in ("embed", "adapt", "predict", "validate"):
         return 0
     model, data = config.models[names["model"]], config.datasets[names["dataset"]]
     train, test = (
@@ -58,7 +58,7 @@ def _seconds(config: Config, stage: str, names: dict[str, str], loads: bool) -> 
     if not loads:
         published = isinstance(mode := config.modes[names["mode"]], Probe) and mode.solver == "published"
         return train * (0.1 if published else 0.01) if stage == "adapt" else 0
-    if stage == "predict":
+    if stage in ("predict", "validate"):
         return test * _each(_ANSWERED if model.kind == "generative" else _ENCODED, model)
     recipe = configuration.recipe(config, names["model"], names["mode"])
     taught = isinstance(recipe, GenerativeLora)

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import glob
+import json
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from medbench.errors import Interrupted, MedbenchError
 
@@ -211,3 +213,14 @@ def irregular(path: Path) -> str | None:
         return _KINDS.get(stat.S_IFMT(path.stat().st_mode))
     except (OSError, ValueError):
         return None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """An object that a job wrote. Raises MedbenchError where it cannot be read."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise MedbenchError(path, f"not readable as JSON ({error})", "delete it and run again") from None
+    if not isinstance(value, dict):
+        raise MedbenchError(path, f"holds {type(value).__name__}, not an object", "delete it and run again")
+    return value

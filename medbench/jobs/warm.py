@@ -29,7 +29,7 @@ from medbench.jobs import process
 TRACKED = False  # decides no result
 
 VERB = "warm"
-STAGES = frozenset(("pretrain", "embed", "prompts", "adapt", "predict"))
+STAGES = frozenset(("pretrain", "embed", "prompts", "adapt", "predict", "validate"))
 """Those that mostly import these libraries."""
 VARIABLE = "MEDBENCH_WARM"  # the address, for jobs
 _IMPORTS = ("torch", "peft", "transformers.image_processing_utils", "transformers.generation", "transformers.models.auto")

@@ -1,6 +1,6 @@
 """Questions in, answers out, as the task reads and keeps them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import polars as pl
@@ -17,17 +17,19 @@ class Answered(NamedTuple):
     n_tokens: int
 
 
-def asked(task: str, dataset: str, split: str = "test") -> Asked:
-    """One split of a data set whose task asks questions."""
+def asked(task: str, dataset: str, split: str = "test", left_out: Collection[str] = ()) -> Asked:
+    """One split of a data set whose task asks questions, without the samples `left_out`."""
     read = tasks.get(task).asked
     assert read is not None, "the task names a method that asks"
-    found: Asked = read(dataset, split)
+    found: Asked = read(dataset, split, left_out)
     return found
 
 
-def table(task: str, dataset: str, answers: Sequence[tuple[str, str, int]]) -> pl.DataFrame:
-    """Table of predictions of answers (text, finish reason, tokens) in the order of the test split."""
+def table(
+    task: str, dataset: str, answers: Sequence[tuple[str, str, int]], split: str = "test", left_out: Collection[str] = ()
+) -> pl.DataFrame:
+    """Table of predictions of answers (text, finish reason, tokens) in the order of a split without the samples `left_out`."""
     keep = tasks.get(task).answered
     assert keep is not None, "the task names a method that asks"
-    frame: pl.DataFrame = keep(dataset, answers)
+    frame: pl.DataFrame = keep(dataset, answers, split, left_out)
     return frame

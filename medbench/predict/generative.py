@@ -23,11 +23,16 @@ from medbench.predict.job import Params
 
 def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> pl.DataFrame:
     """Table of predictions of the test split: the raw text of every answer."""
-    assert params.source is not None and params.asking is not None, "this method asks a model"
-    source, test = Source(**params.source), asked(params.task, dataset)
+    test = asked(params.task, dataset)
     if params.image == "shuffled":
         test = test._replace(image_ids=shuffled(dataset, test, params.seed or 0))
-    questions = questions_of(dataset, test, params)
+    return table(params.task, dataset, answers(params, dataset, model, mode, test, work, "predict"))
+
+
+def answers(params: Params, dataset: str, model: str, mode: str, put: Asked, work: Work, stage: str) -> list[Answer]:
+    """One an asked question, in their order. Groups of answers that lie in `work` are kept; `stage` is what the progress is called."""
+    assert params.source is not None and params.asking is not None, "this method asks a model"
+    source, questions = Source(**params.source), questions_of(dataset, put, params)
     change = None
     if params.adapted:
         from medbench.adapt import tuned  # with peft, which takes as long to import as all the rest
@@ -39,13 +44,13 @@ def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> 
     work.found["weights"] = answerer.weights
     with work.journal() as journal:
         done = {place for kept in journal for place in kept["place"].to_pylist()}
-        answers, what = answerer.answers(questions, done, work.microbatching), f"predict {dataset}/{model}/{mode}, questions"
-        for group in track(answers, what, len(questions.texts), len(done), len):
+        groups, what = answerer.answers(questions, done, work.microbatching), f"{stage} {dataset}/{model}/{mode}, questions"
+        for group in track(groups, what, len(questions.texts), len(done), len):
             columns = dict(zip(Answer._fields, map(list, zip(*group.values(), strict=True)), strict=True))
             journal.append(pl.DataFrame({"place": list(group), **columns}).to_arrow())  # pyarrow, handed lists, imports pandas
         found = {row.pop("place"): Answer(**row) for kept in journal for row in kept.to_pylist()}
     work.found |= answerer.facts(questions, found)
-    return table(params.task, dataset, [found[place] for place in range(len(questions.texts))])
+    return [found[place] for place in range(len(questions.texts))]
 
 
 def questions_of(dataset: str, test: Asked, params: Params) -> Questions:

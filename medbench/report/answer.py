@@ -17,7 +17,10 @@ WITHIN = "ahead, within the margin"
 
 
 class Line(NamedTuple):
-    """One comparison as the page shows it; all texts. `pair`: the two sides with their values; `note`: what to know of the verdict."""
+    """One comparison as the page shows it; all texts. `pair`: the two sides with their values; `note`: what to know of the verdict.
+
+    `bias`: what choosing the best on test adds to the gap.
+    """
 
     family: str
     dataset: str
@@ -28,10 +31,14 @@ class Line(NamedTuple):
     p: str
     detectable: str
     note: str
+    bias: str
 
 
 class Part(NamedTuple):
-    """One question under one adaptation. `pooled`: one sentence a family that could be pooled."""
+    """One question under one adaptation.
+
+    `pooled`: one sentence a family that could be pooled. `confirmatory`: of all comparisons, where any side had a choice; else empty.
+    """
 
     key: str
     title: str
@@ -40,6 +47,8 @@ class Part(NamedTuple):
     summary: str
     lines: list[Line]
     pooled: list[str]
+    confirmed: str
+    confirmatory: list[Line]
 
 
 class Overview(NamedTuple):
@@ -50,17 +59,20 @@ class Overview(NamedTuple):
 
 
 def deciding(material: Material) -> pl.DataFrame:
-    """The gaps on the primary metric of each data set's task, family-wise, in the order of questions, modes, families, data sets."""
+    """The gaps on the primary metric of each data set's task, family-wise, as `ordered`."""
     chosen = [
         pl.all_horizontal(
             pl.col("dataset") == name, *(pl.col(key) == getattr(TASKS[facts.task].primary, key) for key in ("metric", "scoring", "subset"))
         )
         for name, facts in material.params.datasets.items()
     ]
-    datasets = list(material.params.datasets)
-    modes = list(material.params.modes)
+    return ordered(material, material.gaps.filter(pl.col("question").is_in(list(QUESTIONS)), pl.any_horizontal(*chosen)))
+
+
+def ordered(material: Material, rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows of gaps by question, mode, family and data set, in the order of the run."""
+    datasets, modes = list(material.params.datasets), list(material.params.modes)
     families = list(dict.fromkeys(model.family for model in material.params.models.values()))
-    rows = material.gaps.filter(pl.col("question").is_in(list(QUESTIONS)), pl.any_horizontal(*chosen))
     order = {"question": list(QUESTIONS), "adaptation": modes, "family": families, "dataset": datasets}
     return rows.sort(*(_position(column, values) for column, values in order.items()))
 
@@ -119,11 +131,14 @@ def overview(found: list[Part]) -> Overview:
 
 def text(found: list[Part], params: Params) -> str:
     """What a start ends with: a line a question and adaptation, and why others are not asked."""
-    return "".join(f"{line}\n" for line in [*(f"{part.title}: {part.summary}" for part in found), *unasked(params)])
+    said = [line for part in found for line in (f"{part.title}: {part.summary}", part.confirmed) if line]
+    return "".join(f"{line}\n" for line in [*said, *unasked(params)])
 
 
 def _part(material: Material, question: str, adaptation: str, rows: pl.DataFrame) -> Part:
     lines = [_line(material, row) for row in rows.to_dicts()]
+    chosen = material.confirmatory.filter(pl.col("question") == question, pl.col("adaptation") == adaptation)
+    confirmatory = [_line(material, row) for row in ordered(material, chosen).to_dicts()] if _had_a_choice(rows) else []
     key = f"{question}-{adaptation}"
     return Part(
         key,
@@ -133,13 +148,21 @@ def _part(material: Material, question: str, adaptation: str, rows: pl.DataFrame
         _summary(lines),
         lines,
         _pooled(material, question, adaptation),
+        f"Chosen on validation data and tested once: {(said := _summary(confirmatory))[0].lower()}{said[1:]}" if confirmatory else "",
+        confirmatory,
     )
+
+
+def _had_a_choice(rows: pl.DataFrame) -> bool:
+    """Whether a side of any comparison has several models."""
+    return bool(rows.select(pl.max_horizontal("n_generalists", "n_specialists").max() > 1).item())
 
 
 def _line(material: Material, row: dict[str, Any]) -> Line:
     models = material.params.models
     sides = [
         f"{models[row[side]].label}, {material.params.mode_label(row[f'{side}_mode'])}: {number(row[f'{side}_estimate'])}"
+        + _on_validation(row.get(f"{side}_validation"))
         for side in ("generalist", "specialist")
         if row[side] in models  # where nobody can be compared, the side names no model, and `reason` says why
     ]
@@ -153,7 +176,16 @@ def _line(material: Material, row: dict[str, Any]) -> Line:
         p_value(row["p_holm"]),
         number(row["minimum_detectable_difference"]),
         row["reason"] or (WITHIN if _is_within(material, row) else ""),
+        _bias(row["selection_bias"]),
     )
+
+
+def _on_validation(value: float | None) -> str:
+    return f" ({number(value)} on validation)" if value is not None else ""
+
+
+def _bias(value: float | None) -> str:
+    return f"selection bias {signed(value)}" if value else ""
 
 
 def _is_within(material: Material, row: dict[str, Any]) -> bool:

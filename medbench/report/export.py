@@ -24,6 +24,7 @@ def frames(material: Material, cautions: list[Caution]) -> dict[str, pl.DataFram
         "metrics": material.metrics,
         "verdicts": deciding(material),
         "gaps": material.gaps,
+        "confirmatory": material.confirmatory,
         "pooled": material.pooled,
         "baselines": pl.concat([primary(material, task) for task in TASKS]).filter(pl.col("role") == "baseline"),
         "cells": cells(material),

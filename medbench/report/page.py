@@ -127,7 +127,9 @@ def _reading(material: Material) -> str:
         f"equivalent where both are shown to lie within the margin ({_margins(material)}, corrected likewise), and undecided otherwise: "
         "then the data cannot tell, which is not the same as no difference. "
         "Verdict, p and minimum detectable difference are of all models of either side and corrected; gap and interval are of the two "
-        "best, not corrected, and favour the side with more models. "
+        "best, not corrected, and favour the side with more models: selection bias is what the gap would be on average if all models "
+        "were equal. Where a side has several models, the confirmatory analysis has no such bias: validation data choose one model a side, "
+        "which is tested once. "
         "RQ2 sets an adapted generalist against a specialist as it is, so its gap holds what adaptation gives too; RQ4 adapts both. "
         "Intervals resample patients or groups, not single images, where groups are known."
     )

@@ -4,7 +4,6 @@ A cell counts as present when its predictions, scores and intervals all exist; a
 with the last line that the failing stage logged.
 """
 
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -13,7 +12,7 @@ import polars as pl
 
 from medbench import paths, tables, tasks
 from medbench.cells import Cell
-from medbench.errors import MedbenchError
+from medbench.jobs import files
 from medbench.metrics.measure import PROMPTS, Measure
 from medbench.report.params import Params
 
@@ -52,6 +51,7 @@ class Material(NamedTuple):
     absent: tuple[Absent, ...]
     metrics: pl.DataFrame
     gaps: pl.DataFrame
+    confirmatory: pl.DataFrame  # on each side the one model that validation data chose
     pooled: pl.DataFrame
     overlap: pl.DataFrame
     leak_free: dict[str, LeakFree]
@@ -69,7 +69,7 @@ def read(params: Params, run: str, way: Way) -> Material:
     """
     missing = {cell: absent for cell in params.cells if (absent := _absent(cell, params.datasets[cell.dataset].task, way))}
     present = tuple(cell for cell in params.cells if cell not in missing)
-    *questions, pooled = paths.gaps(run)
+    *questions, confirmatory, pooled = paths.gaps(run)
     metrics = _metrics(params, present)
     return Material(
         run,
@@ -78,12 +78,13 @@ def read(params: Params, run: str, way: Way) -> Material:
         tuple(missing.values()),
         metrics,
         pl.concat([tables.read(tables.Gaps, path) for path in questions]),
+        tables.read(tables.Confirmatory, confirmatory),
         tables.read(tables.PooledGaps, pooled),
         tables.read(tables.Overlap, paths.overlap(run)),
         {name: _leak_free(name) for name in params.datasets if paths.duplicates(name).exists()},
-        {name: _json(paths.card(name)) for name in params.datasets if paths.card(name).exists()},
-        {cell: _json(path) for cell in present if (path := paths.adapter(*cell) / "certificate.json").exists()},
-        {cell: _json(path) for cell in present if (path := paths.run_record(paths.predictions(*cell))).exists()},
+        {name: files.read_json(paths.card(name)) for name in params.datasets if paths.card(name).exists()},
+        {cell: files.read_json(path) for cell in present if (path := paths.adapter(*cell) / "certificate.json").exists()},
+        {cell: files.read_json(path) for cell in present if (path := paths.run_record(paths.predictions(*cell))).exists()},
         _answers(params, present),
         _wording(metrics),
     )
@@ -178,13 +179,3 @@ def last_error(log: Path) -> str:
     errors = [line for line in lines if line.startswith("ERROR")]
     line = (errors or lines or ["the log is empty: the job was ended from outside"])[-1]
     return line if len(line) <= 300 else line[:299] + "…"
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise MedbenchError(path, f"not readable as JSON ({error})", "delete it and run again") from None
-    if not isinstance(value, dict):
-        raise MedbenchError(path, f"holds {type(value).__name__}, not an object", "delete it and run again")
-    return value

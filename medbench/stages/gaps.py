@@ -9,14 +9,29 @@ import polars as pl
 from numpy.typing import NDArray
 
 from medbench import paths, tables, tasks
-from medbench.analysis.gaps import Estimate, Pair, Study, Unpaired, global_table, pooled_table, rq_table
+from medbench.analysis import validation
+from medbench.analysis.gaps import (
+    QUESTIONS,
+    Estimate,
+    Pair,
+    Study,
+    Unpaired,
+    confirmatory_table,
+    global_table,
+    pooled_table,
+    rq_table,
+    with_a_choice,
+)
 from medbench.cells import Candidate, Cell, candidates, grid
 from medbench.errors import MedbenchError
+from medbench.jobs import files
 from medbench.jobs.stage import Needs, Stage
 from medbench.metrics.measure import Measure
-from medbench.stages import interval
+from medbench.stages import interval, validate
 from medbench.stats.resamples import Resamples
 from medbench.stats.table import Scored, estimates, replicates
+
+SCHEMAS = {"confirmatory": tables.Confirmatory, "pooled": tables.PooledGaps}
 
 if TYPE_CHECKING:
     from medbench.config import Config
@@ -38,6 +53,8 @@ class Params(NamedTuple):
     n_test_resamples: int
     level: float
     min_groups: int
+    validated: tuple[tuple[str, str, str], ...] = ()  # of cells whose side has several models, those with predictions of validation data
+    certified: tuple[tuple[str, str, str], ...] = ()  # and those whose certificate says what they reach on validation data
 
 
 def params(config: "Config", run: str) -> Params:
@@ -47,7 +64,7 @@ def params(config: "Config", run: str) -> Params:
     chosen = config.run.statistics
     used = sorted({config.datasets[dataset].task for dataset in config.run.datasets})
     zero_shot = [mode for mode in config.run.modes if config.modes[mode].kind == "zero-shot"]
-    return Params(
+    made = Params(
         candidates=tuple((one.model, one.family, one.role, tuple(sorted(one.in_domain))) for one in candidates(config)),
         cells=tuple((cell.dataset, cell.model, cell.mode) for cell in grid(config)),
         tasks={dataset: config.datasets[dataset].task for dataset in config.run.datasets},
@@ -62,20 +79,26 @@ def params(config: "Config", run: str) -> Params:
         level=chosen.level,
         min_groups=chosen.min_groups,
     )
+    choice = with_a_choice(study_of(made))
+    return made._replace(
+        validated=tuple(cell for cell in choice if validate.method(config, *cell)),
+        certified=tuple(cell for cell in choice if validate.is_certified(config, *cell)),
+    )
 
 
 def run(params: Params, run: str) -> None:
-    """Write `gaps/{run}/{rq1,rq2,rq3,rq4,global,pooled}.parquet`."""
+    """Write `gaps/{run}/{rq1,rq2,rq3,rq4,global,confirmatory,pooled}.parquet`."""
     study = study_of(params)
     results = Stored(params)
-    families = {question: rq_table(question, study, results) for question in ("rq1", "rq2", "rq3", "rq4")}
+    families = {question: rq_table(question, study, results) for question in QUESTIONS}
     made = {
         **families,
         "global": global_table(study, results),
+        "confirmatory": confirmatory_table(study, results, results.validation),
         "pooled": pooled_table(pl.concat(families.values()), params.level, study.primary.values()),
     }
     for path in paths.gaps(run):
-        tables.write(tables.PooledGaps if path.stem == "pooled" else tables.Gaps, made[path.stem], path)
+        tables.write(SCHEMAS.get(path.stem, tables.Gaps), made[path.stem], path)
     for cell in sorted(results.missing):
         print(f"{cell}: no intervals", file=sys.stderr)
     for name, frame in made.items():
@@ -94,10 +117,19 @@ def study_of(params: Params) -> Study:
 
 
 def inputs(params: Params, run: str) -> list[Path]:
-    """Intervals of all cells, and what pairs are computed again from where two cells were scored on other samples."""
+    """Intervals of all cells, what pairs are computed again from where two cells were scored on other samples, and validation values."""
     files = [file for cell in params.cells for file in (paths.intervals(*cell), *tasks.read_by_interval(params.tasks[cell[0]], *cell))]
     datasets = dict.fromkeys(cell[0] for cell in params.cells)
-    return [*files, *(file for name in datasets for file in (paths.samples(name, "test"), paths.duplicates(name)))]
+    files += [file for name in datasets for file in (paths.samples(name, "test"), paths.duplicates(name))]
+    files += [paths.validation(*cell) for cell in params.validated if cell in params.cells]
+    return [*files, *(paths.adapter_files(*cell)[0] for cell in params.certified if cell in params.cells)]
+
+
+def code(params: Params) -> tuple[str, ...]:
+    """What is used of the tasks: how intervals are read, and how validation answers are scored."""
+    of_tests = [use for name in sorted(set(params.tasks.values())) for use in interval.code(name)]
+    scored = sorted({params.tasks[dataset] for dataset, _, _ in params.validated})
+    return (*of_tests, *(use for name in scored for use in tasks.get(name).code("score")))
 
 
 class _Row(NamedTuple):
@@ -133,6 +165,19 @@ class Stored:
         if measure not in rows:
             return Estimate(None, "no intervals" if cell in self.missing else f"no {measure.metric} ({measure.scoring}, {measure.subset})")
         return Estimate(rows[measure].estimate, rows[measure].reason, rows[measure].low)
+
+    def validation(self, cell: Cell) -> Estimate:
+        """What a cell reaches on validation data; a missing table is a reason."""
+        if not {tuple(cell)} & {*self.params.validated, *self.params.certified}:
+            return Estimate(None, f"mode {cell.mode} says nothing of validation data")
+        is_certified = tuple(cell) in self.params.certified
+        path = paths.adapter_files(*cell)[0] if is_certified else paths.validation(*cell)
+        if not path.exists():
+            return Estimate(None, f"{path} does not exist")
+        if is_certified:
+            return validation.of_certificate(files.read_json(path))
+        task = self.params.tasks[cell.dataset]
+        return validation.of_predictions(task, tables.read(tasks.get(task).predictions, path), path)
 
     def pair(self, first: Cell, second: Cell, measure: Measure) -> Pair | Unpaired:
         """As `analysis.gaps.Results`; cells that were scored on other samples are computed again on the samples of both."""
@@ -197,7 +242,7 @@ STAGE = Stage(
     inputs=inputs,
     outputs=paths.gaps,
     run=run,
-    uses=lambda params: tuple(use for name in sorted(set(params.tasks.values())) for use in interval.code(name)),
+    uses=code,
     needs=lambda config, *names: Needs(memory_mb=2000, minutes=60),
     is_handed=True,
 )

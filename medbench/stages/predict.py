@@ -41,8 +41,8 @@ def _computes(entry: Model, source: dict[str, Any] | None) -> bool:
     return source is not None and entry.kind not in ("baseline", "remote")
 
 
-def inputs(params: Params, dataset: str, model: str, mode: str) -> list[Path]:
-    """What a cell's answers follow from: test samples, an adapter, and what its method reads."""
+def inputs(params: Params, dataset: str, model: str, mode: str, split: str = "test") -> list[Path]:
+    """What a cell's answers follow from: samples, an adapter, and what its method reads."""
     read = {
         "embeddings": [paths.embeddings(dataset, model)],
         "prompts": [paths.prompts(dataset, model)],
@@ -51,7 +51,7 @@ def inputs(params: Params, dataset: str, model: str, mode: str) -> list[Path]:
         "model": sources.made_here(params.source, model) if params.source else [],
     }
     adapter = paths.adapter_files(dataset, model, mode) if params.adapted else []
-    return [paths.samples(dataset, "test"), *adapter, *(file for name in params.reads for file in read[name])]
+    return [paths.samples(dataset, split), *adapter, *(file for name in params.reads for file in read[name])]
 
 
 def uses(params: Params) -> tuple[str, ...]:
@@ -62,7 +62,12 @@ def uses(params: Params) -> tuple[str, ...]:
 
 
 def run(params: Params, dataset: str, model: str, mode: str, work: partial.Work) -> dict[str, Any]:
-    """Write `predictions/{dataset}/{model}/{mode}.parquet`. Returns facts for the run record.
+    """Write `predictions/{dataset}/{model}/{mode}.parquet`. Returns facts for the run record."""
+    return into(paths.predictions(dataset, model, mode), params, dataset, model, mode, work)
+
+
+def into(path: Path, params: Params, dataset: str, model: str, mode: str, work: partial.Work) -> dict[str, Any]:
+    """Write a table of predictions.
 
     A method module offers `predict(params, dataset, model, mode, work)` -> the table; what takes long it keeps in `work`.
     """
@@ -71,7 +76,7 @@ def run(params: Params, dataset: str, model: str, mode: str, work: partial.Work)
     cell = (dataset, model, mode)
     adapter = {"adapter": integrity.require_adapter("/".join(cell), *paths.adapter_files(*cell))} if params.adapted else {}
     frame = importlib.import_module(params.method).predict(params, dataset, model, mode, work)
-    tables.write(tasks.get(params.task).predictions, frame, paths.predictions(dataset, model, mode))
+    tables.write(tasks.get(params.task).predictions, frame, path)
     weights = work.found.get("weights") or records.recorded_weights(paths.embeddings(dataset, model))
     return {**work.facts(), "weights": weights, **adapter, **_ended(frame)}
 
@@ -83,9 +88,10 @@ def _ended(frame: Any) -> dict[str, Any]:
     return {"finish_reasons": dict(frame["finish_reason"].value_counts().sort("finish_reason").iter_rows())}
 
 
-def _needs(config: Config, dataset: str, model: str, mode: str) -> Needs:
-    chosen, entry = params(config, dataset, model, mode), config.models[model]
-    asked = needs.model_job(config, "predict", {"dataset": dataset, "model": model, "mode": mode}, _computes(entry, chosen.source))
+def needs_of(stage: str, source: dict[str, Any] | None, config: Config, dataset: str, model: str, mode: str) -> Needs:
+    """What a job asks of a scheduler that loads a model (`source`), or none."""
+    entry = config.models[model]
+    asked = needs.model_job(config, stage, {"dataset": dataset, "model": model, "mode": mode}, _computes(entry, source))
     return asked._replace(network=entry.kind == "remote")
 
 
@@ -97,6 +103,6 @@ STAGE = Stage(
     outputs=lambda *cell: [paths.predictions(*cell)],
     run=run,
     uses=uses,
-    needs=_needs,
+    needs=lambda config, *cell: needs_of("predict", params(config, *cell).source, config, *cell),
     resumes=True,
 )

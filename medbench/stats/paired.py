@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from medbench.stats.intervals import percentile
+from medbench.stats.intervals import DECIMALS, percentile
 
 Floats = NDArray[np.float64]
 T = TypeVar("T")
@@ -107,6 +107,19 @@ def ahead(differences: Mapping[tuple[T, T], Floats], margin: float = 0.0) -> Ahe
     for (first, _), values in differences.items():
         hardest[first] = max(hardest.get(first, 0.0), p_above(values + margin))
     return Ahead(min(hardest.values()), len(hardest))
+
+
+def selection_bias(firsts: Sequence[Floats], seconds: Sequence[Floats]) -> float:
+    """Best of `firsts` minus best of `seconds` as it would be on average if all were equal, in the metric's unit.
+
+    Each is the replicates [B] of one candidate, all less those of the same one. The replicates are centred, so that nobody is better;
+    the best of the more candidates still is above the best of the fewer.
+    """
+    best = []
+    for side in (firsts, seconds):
+        values = np.array(side)
+        best.append((values - np.nanmean(values, axis=1, keepdims=True)).max(axis=0))
+    return round(float(np.nanmean(best[0] - best[1])), DECIMALS)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

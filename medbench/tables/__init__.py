@@ -103,6 +103,8 @@ class Gaps(Table):
     generalist_mode = Column(pl.String)
     specialist = Column(pl.String, null=True)
     specialist_mode = Column(pl.String, null=True)
+    n_generalists = Column(pl.Int16, low=1)  # models of the side
+    n_specialists = Column(pl.Int16, low=1)
     generalist_estimate = Column(pl.Float64, null=True)
     specialist_estimate = Column(pl.Float64, null=True)
     gap = Column(pl.Float64, null=True)  # generalist - specialist, in the metric's own unit
@@ -120,7 +122,15 @@ class Gaps(Table):
     n_pair = Column(pl.Int32, null=True)
     n_groups = Column(pl.Int32, null=True)
     effective_groups = Column(pl.Float64, null=True, low=0)  # as in intervals
+    selection_bias = Column(pl.Float64, null=True)  # of best minus best: what the gap would be on average if all models were equal
     reason = Column(pl.String, null=True)  # why there is no gap or no verdict
+
+
+class Confirmatory(Gaps):
+    """gaps/{run}/confirmatory.parquet: as gaps; on each side the one model that validation data chose, tested once on test."""
+
+    generalist_validation = Column(pl.Float64, null=True)  # what it reaches on validation data; null where its side has one model
+    specialist_validation = Column(pl.Float64, null=True)
 
 
 class PooledGaps(Table):
@@ -159,6 +169,7 @@ TABLES: dict[str, type[Table]] = {
     "prompts": Prompts,
     "intervals": Intervals,
     "gaps": Gaps,
+    "confirmatory": Confirmatory,
     "pooled-gaps": PooledGaps,
     "overlap": Overlap,
 }

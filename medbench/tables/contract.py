@@ -25,7 +25,7 @@ class Table:
     @classmethod
     def columns(cls) -> dict[str, Column]:
         """Name -> column, in order."""
-        return {name: column for name, column in vars(cls).items() if isinstance(column, Column)}
+        return {name: column for kind in reversed(cls.__mro__) for name, column in vars(kind).items() if isinstance(column, Column)}
 
     @classmethod
     def primary_key(cls) -> list[str]:

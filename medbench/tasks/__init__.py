@@ -58,6 +58,8 @@ class Task:
     """(kind of model, kind of recipe) -> what predicts."""
     adapted_by: Mapping[tuple[str, str], Method]
     """(kind of model, kind of recipe) -> what adapts."""
+    validated_by: Mapping[tuple[str, str], Method]
+    """(kind of model, kind of recipe) -> what predicts the validation split."""
     primary: Measure
     """The measure that decides, in strict scoring."""
     title: str
@@ -79,6 +81,8 @@ class Task:
     scored: Callable[..., Any]
     """(predictions, or scores where `is_scored_first`; ids of test samples that another split holds too; where; prompt sets)
     -> `medbench.stats.table.Scored`."""
+    certified: tuple[tuple[str, str], ...] = ()
+    """(kind of model, kind of recipe) of adaptations whose certificate says what they reach on validation data by the primary measure."""
     is_scored_first: bool = False
     """Whether intervals follow from the table of scores instead of the predictions."""
     read_samples: Callable[..., Any] | None = None

@@ -270,6 +270,8 @@ TASK = Task(
         ("contrastive", "few-shot"): Method("medbench.adapt.few_shot", ("embeddings",)),
         ("contrastive", "lora"): Method("medbench.adapt.contrastive_lora", ("images", "model")),
     },
+    validated_by={("contrastive", "zero-shot"): Method("medbench.predict.validation.zero_shot", ("embeddings", "prompts"))},
+    certified=(("contrastive", "probe"), ("contrastive", "lora")),
     primary=Measure("auroc", "standard", "all"),
     title="AUROC",
     chance=0.5,

@@ -111,13 +111,14 @@ def asked(dataset: str, split: str, left_out: Collection[str] = ()) -> Asked:
     return Asked(*(frame[column].to_list() for column in ("sample_id", "question", "answer", "image_id")))
 
 
-def answered(dataset: str, answers: Sequence[tuple[str, str, int]]) -> pl.DataFrame:
-    """Table `predictions-vqa` of answers (text, finish reason, tokens) in the order of the test split."""
-    test = tables.read(SamplesVqa, paths.samples(dataset, "test"))
+def answered(dataset: str, answers: Sequence[tuple[str, str, int]], split: str = "test", left_out: Collection[str] = ()) -> pl.DataFrame:
+    """Table `predictions-vqa` of answers (text, finish reason, tokens) in the order of a split without the samples `left_out`."""
+    path = paths.samples(dataset, split)
+    samples = kept(tables.read(SamplesVqa, path), path, left_out)
     texts, reasons, counts = (list(column) for column in zip(*answers, strict=True))
     schema = tables.columns(PredictionsVqa)
-    kept = test.select("sample_id", "group_id", "answer_type", "is_yes_no", "question", pl.col("answer").alias("reference"))
-    return kept.with_columns(
+    columns = ("sample_id", "group_id", "answer_type", "is_yes_no", "question")
+    return samples.select(*columns, pl.col("answer").alias("reference")).with_columns(
         pl.Series("answer", texts, schema["answer"]),
         pl.Series("finish_reason", reasons, schema["finish_reason"]),
         pl.Series("n_tokens", counts, schema["n_tokens"]),
@@ -226,6 +227,10 @@ TASK = Task(
         ("generative", "lora"): Method("medbench.predict.generative", ("images", "model")),
     },
     adapted_by={("generative", "lora"): Method("medbench.adapt.generative_lora", ("images", "model"))},
+    validated_by=dict.fromkeys(
+        (("generative", "zero-shot"), ("remote", "zero-shot"), ("generative", "lora")),
+        Method("medbench.predict.validation.questions", ("images", "model")),
+    ),
     primary=Measure("closed_accuracy", "strict", "closed"),
     title="closed accuracy",
     chance=None,  # depends on the questions

@@ -18,6 +18,7 @@ from medbench.cells import Cell
 from medbench.jobs import integrity
 from medbench.metrics.measure import Measure
 from medbench.report.params import DatasetFacts, ModeFacts, ModelFacts, Params
+from medbench.stages import gaps
 from medbench.tasks.diagnosis import SamplesDiagnosis
 from medbench.tasks.vqa import PredictionsVqa, SamplesVqa, ScoresVqa
 
@@ -262,8 +263,10 @@ def _gaps(chosen: Params, values: dict[Cell, float]) -> None:
                 rows["rq3"] += [
                     _gap(chosen, "rq3", mode, Cell(dataset, general, mode), Cell(dataset, special, mode), values) for mode in modes
                 ]
-    for path in paths.gaps(RUN)[:5]:
-        tables.write(tables.Gaps, pl.DataFrame(rows.get(path.stem, []), schema=tables.columns(tables.Gaps)), path)
+    rows["confirmatory"] = [row for name in ("rq1", "rq2", "rq3", "rq4") for row in rows.get(name, [])]
+    for path in paths.gaps(RUN)[:-1]:
+        schema = gaps.SCHEMAS.get(path.stem, tables.Gaps)
+        tables.write(schema, pl.DataFrame(rows.get(path.stem, []), schema=tables.columns(schema)), path)
     pooled = {
         "question": "rq2",
         "adaptation": "lp",
@@ -276,7 +279,7 @@ def _gaps(chosen: Params, values: dict[Cell, float]) -> None:
         "high": 0.08,
     }
     types = tables.columns(tables.PooledGaps)
-    tables.write(tables.PooledGaps, pl.DataFrame([{name: pooled.get(name) for name in types}], schema=types), paths.gaps(RUN)[5])
+    tables.write(tables.PooledGaps, pl.DataFrame([{name: pooled.get(name) for name in types}], schema=types), paths.gaps(RUN)[-1])
 
 
 def _gap(chosen: Params, question: str, adaptation: str, general: Cell, special: Cell, values: dict[Cell, float]) -> dict[str, Any]:
@@ -296,6 +299,8 @@ def _gap(chosen: Params, question: str, adaptation: str, general: Cell, special:
         "generalist_mode": general.mode,
         "specialist": special.model,
         "specialist_mode": special.mode,
+        "n_generalists": 1,
+        "n_specialists": 1,
         "generalist_estimate": values[general],
         "specialist_estimate": values[special],
         "gap": gap,

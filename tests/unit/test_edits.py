@@ -139,15 +139,18 @@ EDITS: dict[str, tuple[Callable[[Path], None], set[str]]] = {
     "the seeding function": (replace("jobs/seeding.py", "random.seed(seed)", "random.seed(seed + 1)"), {"adapt lora"}),
     "kernels that sum in a fixed order": (
         replace("jobs/seeding.py", "benchmark = False", "benchmark = True"),
-        {"embed", "adapt", "predict"},
+        {"embed", "adapt", "predict", "validate"},
     ),
     "an architecture": (replace("models/contrastive/clip.py", "class Clip(", "SIDE = 1\n\n\nclass Clip("), CLIP),
-    "a shared module of models": (replace("models/similarity.py", "scale * cosine + bias", "bias + scale * cosine"), {"predict ots"}),
-    "how hub models answer": (replace("models/hub_answerer.py", "WINDOW = 256", "WINDOW = 128"), {"predict llava"}),
+    "a shared module of models": (
+        replace("models/similarity.py", "scale * cosine + bias", "bias + scale * cosine"),
+        {"predict ots", "validate radiology"},
+    ),
+    "how hub models answer": (replace("models/hub_answerer.py", "WINDOW = 256", "WINDOW = 128"), {"predict llava", "validate llava"}),
     "a metric": (replace("metrics/diagnosis.py", "N_BINS = ", "N_BINS = 1 + "), {"interval radiology", "gaps", "report"}),
     "a table contract": (
         replace("tables/__init__.py", "class Embeddings(Table):", "class Embeddings(Table):\n    more = Column(pl.Int8, null=True)"),
-        {"adapt", "predict"},
+        {"adapt", "predict", "validate radiology"},
     ),
     "the verdict": (replace("stats/paired.py", "POWER = 0.8", "POWER = 0.9"), {"gaps"}),
     "scoring of answers": (replace("tasks/vqa.py", "def score(predictions", "def score(predictions, *more"), {"score vqa", "report"}),

@@ -7,7 +7,18 @@ import polars as pl
 import pytest
 
 from medbench import paths, tables, tasks
-from medbench.analysis.gaps import NOBODY, Estimate, Pair, Study, Unpaired, global_table, pooled_table, rq_table
+from medbench.analysis.gaps import (
+    NOBODY,
+    Estimate,
+    Pair,
+    Study,
+    Unpaired,
+    confirmatory_table,
+    global_table,
+    pooled_table,
+    rq_table,
+    with_a_choice,
+)
 from medbench.cells import Candidate, Cell
 from medbench.errors import MedbenchError
 from medbench.metrics.measure import Measure
@@ -231,6 +242,57 @@ def test_global_view_has_best_and_second_best_over_all_families() -> None:
     assert {row["specialist"] for row in within if row["question"] == "global-rq2"} == {"s1"}
 
 
+def test_the_confirmatory_analysis_tests_what_validation_chose() -> None:
+    """g1 is the best adapted on test, g2 on validation: g2 is tested, once, and on the same resamples."""
+    reached = {Cell("xray", "g1", "ots"): 0.7, Cell("xray", "g2", "ots"): 0.7, Cell("xray", "g1", "lp"): 0.8, Cell("xray", "g2", "lp"): 0.9}
+    who, numbers = study(PEOPLE, list(XRAY)), Numbers(dict(XRAY))
+    assert with_a_choice(who) == list(reached), "a specialist is alone on its side, in its domain and out of it"
+    rows = confirmatory_table(who, numbers, lambda cell: Estimate(reached[cell], None)).to_dicts()
+    found = {
+        row["question"]: (row["generalist"], row["specialist"], row["generalist_validation"], row["specialist_validation"]) for row in rows
+    }
+    assert found == {
+        "rq1": ("g1", "s1", 0.7, None), "rq2": ("g2", "s1", 0.9, None), "rq3": ("g2", "s2", 0.9, None), "rq4": ("g2", "s1", 0.9, None)
+    }  # fmt: skip
+    assert {row["metric"] for row in rows} == {"auroc"} and {row["n_generalists"] for row in rows} == {1}
+    assert {row["selection_bias"] for row in rows} == {0.0} and [row["verdict"] for row in rows][:2] == ["specialist", "generalist"]
+    assert rows[1]["gap"] == pytest.approx(0.85 - 0.80) and rows[1]["p_holm"] == pytest.approx(rows[1]["p"])  # one pair, one row
+
+
+def test_without_a_value_of_every_model_of_a_side_nothing_is_chosen() -> None:
+    def validation(cell: Cell) -> Estimate:
+        return Estimate(None, "mode lp keeps no value") if cell.model == "g1" and cell.mode == "lp" else Estimate(0.7, None)
+
+    rows = confirmatory_table(study(PEOPLE, list(XRAY)), Numbers(dict(XRAY)), validation).to_dicts()
+    assert [row["generalist"] for row in rows] == ["g1", NOBODY, NOBODY, NOBODY]
+    assert [row["verdict"] for row in rows][1:] == [None] * 3
+    assert {row["reason"] for row in rows[1:]} == {"no choice on validation data: xray/g1/lp: mode lp keeps no value"}
+
+
+def test_a_model_that_validation_chose_and_test_lacks_leaves_no_gap() -> None:
+    values: dict[Cell, float | None] = {**XRAY, Cell("xray", "g2", "lp"): None}
+    rows = confirmatory_table(
+        study(PEOPLE, list(values)), Numbers(values), lambda cell: Estimate(ord(cell.model[1]) / 100, None)
+    ).to_dicts()
+    assert (rows[1]["gap"], rows[1]["reason"]) == (None, "xray/g2/lp: no intervals")
+
+
+def test_selection_bias_is_what_equal_models_show() -> None:
+    """Two against four, equal in truth and as good as independent: expected maxima of 2 and 4 normals are 0.564 and 1.029 sd."""
+    people = (*(candidate(f"g{i}", "generalist") for i in range(2)), *(candidate(f"s{i}", "specialist", "xray") for i in range(4)))
+    values = {Cell("xray", one.model, "ots"): 0.8 + 0.001 * place for place, one in enumerate(people)}
+
+    class Independent(Numbers):
+        def pair(self, first: Cell, second: Cell, measure: Measure) -> Pair | Unpaired:
+            noise = {cell: np.random.default_rng(list(str(cell).encode())).normal(0, 0.01, B) for cell in (first, second)}
+            gap = values[first] - values[second]
+            return Pair(values[first], values[second], gap + noise[first] - noise[second], 100, 100, 100)
+
+    (row,) = primary(rq_table("rq1", study(people, list(values)), Independent(dict(values))))
+    assert row["selection_bias"] == pytest.approx(0.01 * (0.564 - 1.029), abs=0.0003)
+    assert (row["n_generalists"], row["n_specialists"]) == (2, 4)
+
+
 def test_pooling_over_data_sets() -> None:
     datasets = ("a", "b", "c")
     people = (candidate("g", "generalist"), candidate("s", "specialist", *datasets))
@@ -276,7 +338,7 @@ def run(cells: list[Cell], task: str = "diagnosis") -> dict[str, pl.DataFrame]:
         people, tuple(tuple(cell) for cell in cells), {"xray": task}, PRIMARY, MARGIN, CHANCE, "ots", ("lp",), 0, 200, 400, 0.95, 30
     )
     gaps.run(params, "demo")
-    return {path.stem: tables.read(tables.PooledGaps if path.stem == "pooled" else tables.Gaps, path) for path in paths.gaps("demo")}
+    return {path.stem: tables.read(gaps.SCHEMAS.get(path.stem, tables.Gaps), path) for path in paths.gaps("demo")}
 
 
 ALL = [Cell("xray", model, mode) for model in "gs" for mode in ("ots", "lp")]

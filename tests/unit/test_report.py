@@ -19,7 +19,7 @@ from medbench import config, paths, stages, tables
 from medbench.cells import Cell
 from medbench.errors import MedbenchError
 from medbench.report import answer, cautions, export, figures, leak_free, results, words
-from medbench.stages import report
+from medbench.stages import gaps, report
 from tests.unit import report_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,7 +74,19 @@ def test_writes_every_file(folder: Path) -> None:
     names = set(digests(folder))
     plots = ["gaps-auroc", "gaps-closed-accuracy", *(f"heatmap-auroc-{mode}" for mode in ("ots", "lp", "lora"))]
     plots += [f"heatmap-closed-accuracy-{mode}" for mode in ("ots", "lora")]
-    listed = ["metrics", "verdicts", "gaps", "pooled", "baselines", "cells", "absent", "cautions", "overlap", "prompt-sensitivity"]
+    listed = [
+        "metrics",
+        "verdicts",
+        "gaps",
+        "confirmatory",
+        "pooled",
+        "baselines",
+        "cells",
+        "absent",
+        "cautions",
+        "overlap",
+        "prompt-sensitivity",
+    ]
     expected = {f"figures/{name}.{kind}" for name in plots for kind in ("svg", "png")}
     expected |= {f"tables/{name}.{kind}" for name in listed for kind in ("parquet", "csv")}
     expected |= {f"contact/{name}.png" for name in (*report_run.DIAGNOSIS, "vqa")} | {"index.html", "answer.txt", "facts.json", "cost.csv"}
@@ -351,7 +363,7 @@ def test_a_run_without_a_cell_still_gets_its_report(tmp_path: Path, monkeypatch:
     chosen = report_run.params()
     report_run.build(chosen, chosen.cells)
     for path in paths.gaps(report_run.RUN):
-        schema = tables.PooledGaps if path.stem == "pooled" else tables.Gaps
+        schema = gaps.SCHEMAS.get(path.stem, tables.Gaps)
         tables.write(schema, tables.empty(schema), path)
     report.run(chosen, report_run.RUN)
     shown = text(paths.report(report_run.RUN))
@@ -360,6 +372,24 @@ def test_a_run_without_a_cell_still_gets_its_report(tmp_path: Path, monkeypatch:
         and "This run has no comparison yet" in shown
         and "there is no gap yet" in shown
     )
+
+
+def test_a_side_with_several_models_gets_its_confirmatory_analysis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Selection bias beside the best pair, and below it what validation data chose; where each side is one model, neither."""
+    monkeypatch.chdir(tmp_path)
+    chosen = report_run.params()
+    report_run.build(chosen)
+    report.run(chosen, report_run.RUN)
+    assert "Chosen on validation" not in text(paths.report(report_run.RUN))
+    rq1, confirmatory = (path for path in paths.gaps(report_run.RUN) if path.stem in ("rq1", "confirmatory"))
+    several = {"n_specialists": pl.lit(2, pl.Int16), "selection_bias": pl.lit(-0.0123)}
+    tables.write(tables.Gaps, tables.read(tables.Gaps, rq1).with_columns(**several), rq1)
+    values = tables.read(tables.Confirmatory, confirmatory).with_columns(specialist_validation=pl.lit(0.8765))
+    tables.write(tables.Confirmatory, values, confirmatory)
+    report.run(chosen, report_run.RUN)
+    shown, said = text(paths.report(report_run.RUN)), paths.answer(report_run.RUN).read_text()
+    assert "selection bias \N{MINUS SIGN}0.012" in shown and "(0.876 on validation)" in shown
+    assert said.count("Chosen on validation data and tested once: of") == 1 == shown.count("The confirmatory analysis: one model a side")
 
 
 def test_equal_inputs_give_equal_bytes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -249,7 +249,8 @@ def test_tracked_code_covers_what_is_really_executed(tmp_path: Path, monkeypatch
     from medbench import config
 
     clone, file = make_clone(tmp_path / "clone"), tmp_path / "executed.json"
-    clone.compute(executed=file)
+    validated = [f"results/validation/{cell}.parquet" for cell in ("nano-radiology/nano-clip/ots", "nano-vqa-radiology/nano-llava/lora")]
+    clone.compute("all", *validated, executed=file)
     monkeypatch.chdir(clone.folder)
     nano = config.from_files([ROOT / "config/config.yaml", ROOT / "config/nano.yaml"], clone.folder)
     seen = set()

@@ -1,6 +1,6 @@
-# predict: the cell itself.
+# predict: the cell itself. validate: the same of the validation split, where several models of a side are to be chosen from.
 # REQUIRED INPUTS: results/data/, results/embeddings/ and results/prompts/ or the model, results/adapters/
-# OUTPUTS: results/predictions/{dataset}/{model}/{mode}.parquet
+# OUTPUTS: results/predictions/{dataset}/{model}/{mode}.parquet, results/validation/{dataset}/{model}/{mode}.parquet
 
 
 rule predict:
@@ -20,3 +20,22 @@ rule predict:
         rerun_key=get_rerun_key("predict"),
     shell:
         "python -m medbench predict {wildcards.dataset} {wildcards.model} {wildcards.mode} > {log} 2>&1"
+
+
+rule validate:
+    input:
+        get_inputs("validate"),
+    output:
+        get_outputs("validate"),
+    log:
+        get_log("validate"),
+    conda:
+        "../envs/model.yaml"
+    resources:
+        mem_mb=get_memory("validate"),
+        runtime=get_runtime("validate"),
+        gpu=get_gpus("validate"),
+    params:
+        rerun_key=get_rerun_key("validate"),
+    shell:
+        "python -m medbench validate {wildcards.dataset} {wildcards.model} {wildcards.mode} > {log} 2>&1"
