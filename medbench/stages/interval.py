@@ -106,7 +106,7 @@ def table(cell: Scored, made: list[Row], plan: Plan) -> pl.DataFrame:
     records = [
         {
             "metric": row.measure.metric, "scoring": row.measure.scoring, "subset": row.measure.subset, "method": row.method,
-            "unit": cell.groups.unit, "level": plan.level, "estimate": row.estimate,
+            "unit": "sample" if row.method == "published" else cell.groups.unit, "level": plan.level, "estimate": row.estimate,
             "sd": row.interval.sd, "low": row.interval.low, "high": row.interval.high, "n": row.n, "n_groups": row.n_groups,
             "effective_groups": row.effective_groups, "n_resamples": row.n_resamples, "n_undefined": row.interval.n_undefined,
             "few_groups": row.few_groups,

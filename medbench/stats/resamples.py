@@ -4,6 +4,7 @@ So resample b is the same in every cell of a data set, and every difference of t
 """
 
 import hashlib
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,26 +39,30 @@ class Resamples:
     """
 
     def __init__(self, seed: int, dataset: str, n_groups: int) -> None:
+        self.source = seed, dataset
         self.entropy = (seed, int.from_bytes(hashlib.sha256(dataset.encode()).digest()[:8], "big"))
         self.n_groups = n_groups
         self._blocks: dict[int, NDArray[np.uint8]] = {}
 
+    def of(self, n_groups: int) -> "Resamples":
+        """Of another number of groups, by the same seed and data set."""
+        return self if n_groups == self.n_groups else Resamples(*self.source, n_groups)
+
     def block(self, number: int) -> NDArray[np.uint8]:
         """Counts [BLOCK, n_groups] of one block; every row sums to `n_groups`. Kept, since a data set has many cells.
 
-        It lies in memory group by group, as `columns` hands it on.
+        It lies in memory group by group, as `weights` hands it on.
         """
         if number not in self._blocks:
             self._blocks[number] = self._draw(number)
         return self._blocks[number]
 
-    def numbers(self, n_resamples: int) -> range:
-        """Numbers of the blocks that hold the first `n_resamples`."""
-        return range(-(-n_resamples // BLOCK))
-
-    def columns(self, number: int, n_resamples: int) -> NDArray[np.float64]:
-        """One block as weights [n_groups, b], rows contiguous: b is BLOCK, less in the last block of `n_resamples`."""
-        return self.block(number)[: n_resamples - number * BLOCK].T.astype(np.float64, order="C")
+    def weights(self, n_resamples: int, at_once: int = BLOCK) -> Iterator[NDArray[np.float64]]:
+        """The first `n_resamples` as weights [n_groups, b], rows contiguous: b is `at_once`, less at the end of a block."""
+        for number in range(-(-n_resamples // BLOCK)):
+            counts = self.block(number)[: n_resamples - number * BLOCK]
+            for start in range(0, len(counts), at_once):
+                yield counts[start : start + at_once].T.astype(np.float64, order="C")
 
     def _draw(self, number: int) -> NDArray[np.uint8]:
         generator = np.random.PCG64(np.random.SeedSequence(self.entropy, spawn_key=(number,)))

@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 
 from medbench.metrics.measure import Bools, Measure
 from medbench.stats.intervals import MIN_GROUPS, Interval, bca, logit, percentile
-from medbench.stats.resamples import Groups, Resamples
+from medbench.stats.resamples import BLOCK, Groups, Resamples
 
 Floats = NDArray[np.float64]
+PUBLISHED_RESAMPLES = 1000  # of the study
+NUMBERS = 1 << 24  # of weights at a time [128 MB]
 
 
 class Scored(Protocol):
@@ -44,6 +46,10 @@ class Scored(Protocol):
 
     def why_undefined(self, measure: Measure) -> str:
         """In words."""
+        ...
+
+    def by_sample(self) -> "Scored":
+        """The cell with every sample as a group of its own."""
         ...
 
     def without(self, dropped: Bools) -> "Scored":
@@ -89,8 +95,18 @@ def estimates(cell: Scored, measures: Sequence[Measure]) -> dict[Measure, float]
 
 def replicates(cell: Scored, measures: Sequence[Measure], resamples: Resamples, n_resamples: int) -> dict[Measure, Floats]:
     """Every measure on the first `n_resamples` resamples, in their order."""
-    parts = [cell.evaluate(measures, resamples.columns(number, n_resamples)) for number in resamples.numbers(n_resamples)]
+    at_once = min(max(1, NUMBERS // len(cell.ids)), BLOCK)  # a measure spreads them over the samples
+    parts = [cell.evaluate(measures, weights) for weights in resamples.weights(n_resamples, at_once)]
     return {measure: np.concatenate([part[measure] for part in parts]) for measure in measures}
+
+
+def published(cell: Scored, measures: Sequence[Measure], resamples: Resamples, drawn: dict[Measure, Floats]) -> dict[Measure, Floats]:
+    """Every measure on resamples of samples instead of groups, as the study publishes it. `drawn`: on resamples of groups."""
+    if cell.groups.unit == "group":
+        return replicates(cell.by_sample(), measures, resamples.of(len(cell.ids)), PUBLISHED_RESAMPLES)
+    if min(map(len, drawn.values())) < PUBLISHED_RESAMPLES:
+        return replicates(cell, measures, resamples, PUBLISHED_RESAMPLES)
+    return {measure: values[:PUBLISHED_RESAMPLES] for measure, values in drawn.items()}
 
 
 def rows(cell: Scored, primary: Measure, resamples: Resamples, plan: Plan) -> list[Row]:
@@ -98,12 +114,13 @@ def rows(cell: Scored, primary: Measure, resamples: Resamples, plan: Plan) -> li
     measures = cell.measures()
     points = estimates(cell, measures)
     drawn = replicates(cell, measures, resamples, plan.n_resamples)
+    by_sample = published(cell, measures, resamples, drawn)
     if plan.n_test_resamples > plan.n_resamples:
         drawn[primary] = replicates(cell, [primary], resamples, plan.n_test_resamples)[primary]
-    return [row for measure in measures for row in _rows(cell, measure, points[measure], drawn[measure], plan)]
+    return [row for measure in measures for row in _rows(cell, measure, points[measure], drawn[measure], by_sample[measure], plan)]
 
 
-def _rows(cell: Scored, measure: Measure, estimate: float, drawn: Floats, plan: Plan) -> list[Row]:
+def _rows(cell: Scored, measure: Measure, estimate: float, drawn: Floats, by_sample: Floats, plan: Plan) -> list[Row]:
     used = cell.used(measure)
     n_groups, effective = len(np.unique(cell.groups.index[used])), cell.effective_groups(measure)
     intervals = {"percentile": percentile(drawn, plan.level), "logit": logit(estimate, drawn, plan.level, effective)}
@@ -117,10 +134,13 @@ def _rows(cell: Scored, measure: Measure, estimate: float, drawn: Floats, plan: 
     if undefined:
         missing = int(np.isnan(drawn).sum())
         intervals = dict.fromkeys(intervals, Interval(None, None, None, missing, undefined))
+    intervals["published"] = percentile(by_sample, plan.level)  # without a guard, and in no verdict
+    if np.isnan(estimate):
+        intervals["published"] = Interval(None, None, None, int(np.isnan(by_sample).sum()), undefined)
     return [
         Row(
             measure, method, None if np.isnan(estimate) else estimate, interval, int(used.sum()), n_groups, effective,
-            effective < plan.min_groups, len(drawn), drawn if method == "percentile" else None,
+            effective < plan.min_groups, len(by_sample if method == "published" else drawn), drawn if method == "percentile" else None,
         )
         for method, interval in intervals.items()
     ]  # fmt: skip

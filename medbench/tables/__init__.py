@@ -70,7 +70,9 @@ class Intervals(Table):
     metric = Column(pl.String, key=True)
     scoring = Column(pl.String, key=True)  # `standard` for diagnosis, `prompts-{set}` by that wording; answers: `strict` | `published`
     subset = Column(pl.String, key=True)  # all | open | closed, and of each the samples without a duplicate in train or val: leak-free, ...
-    method = Column(pl.String, key=True)  # percentile | logit | bca
+    method = Column(
+        pl.String, key=True
+    )  # percentile | logit | bca | published: percentile of 1,000 resamples of samples, never in a verdict
     unit = Column(pl.String)  # what is resampled: group or sample
     level = Column(pl.Float64, low=0, high=1)
     estimate = Column(pl.Float64, null=True)

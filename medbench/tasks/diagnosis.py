@@ -221,6 +221,9 @@ class ScoredDiagnosis:
             return "no sample with a finite score"
         return f"no sample of class {', '.join(map(str, absent))} among {int(use.sum())}"
 
+    def by_sample(self) -> "ScoredDiagnosis":
+        return replace(self, groups=Groups(self.ids))
+
     def without(self, dropped: Bools) -> "ScoredDiagnosis":
         return replace(self, subsets={name: mask & ~dropped for name, mask in self.subsets.items()})
 

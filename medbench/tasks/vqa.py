@@ -187,6 +187,9 @@ class ScoredVqa:
             return "no question" if measure.subset == "all" else f"no {measure.subset} question"
         return f"no {measure.subset} question has a value"
 
+    def by_sample(self) -> "ScoredVqa":
+        return replace(self, groups=Groups(self.ids))
+
     def without(self, dropped: Bools) -> "ScoredVqa":
         return replace(self, subsets={name: mask & ~dropped for name, mask in self.subsets.items()})
 

@@ -106,7 +106,8 @@ def test_a_subset_is_a_mask_on_the_same_resamples() -> None:
     masked = ScoredDiagnosis(scored.ids, scored.groups, {"all": np.ones(120, dtype=bool), "leak-free": half}, scored.labels, scored.scores)
     resamples = Resamples(0, "data", 40)
     leak_free = Measure("auroc", "standard", "leak-free")
-    weights = resamples.columns(0, 20)[scored.groups.index[half]]
+    [drawn] = resamples.weights(20)
+    weights = drawn[scored.groups.index[half]]
     expected = diagnosis.auroc(scored.labels[half], scored.scores[half], weights)
     assert replicates(masked, [leak_free], resamples, 20)[leak_free].tolist() == expected.tolist()
 
@@ -135,18 +136,44 @@ def test_rows_flag_few_groups_and_name_what_is_undefined() -> None:
     plan = Plan(200, 400, 0.95, False, 30)
     few = rows(cell(40, 20), PRIMARY["diagnosis"], Resamples(0, "data", 20), plan)
     assert all(row.few_groups for row in few)
-    assert {row.method for row in few} == {"percentile", "logit"}
+    assert {row.method for row in few} == {"percentile", "logit", "published"}
     lengths = {row.measure.metric: len(row.replicates) for row in few if row.replicates is not None}
     assert lengths["auroc"] == 400 and lengths["accuracy"] == 200
 
     one_group = rows(cell(40, 1), PRIMARY["diagnosis"], Resamples(0, "data", 1), plan)
-    assert all(row.estimate is not None and row.interval.low is None and "fewer than 10" in str(row.interval.reason) for row in one_group)
+    guarded = [row for row in one_group if row.method != "published"]
+    assert all(row.estimate is not None and row.interval.low is None and "fewer than 10" in str(row.interval.reason) for row in guarded)
+
+
+def test_published_rows_resample_samples_whatever_the_groups() -> None:
+    """Ten slides have no interval by groups; the study's is that of 1,000 resamples of samples, as a plain loop has it."""
+    scored, plan = cell(400, 9), Plan(200, 400, 0.95, False, 30)
+    made = {
+        row.measure.metric: row for row in rows(scored, PRIMARY["diagnosis"], Resamples(0, "data", 9), plan) if row.method == "published"
+    }
+    counts = Resamples(0, "data", 400).block(0)[:, Groups(scored.ids).index]
+    drawn = np.array([roc_auc_score(scored.labels, scored.scores[:, 1], sample_weight=row) for row in counts])
+    auroc = made["auroc"].interval
+    assert made["auroc"].n_resamples == 1000 and made["auroc"].few_groups and made["auroc"].replicates is None
+    assert (auroc.low, auroc.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
+    assert auroc.sd == pytest.approx(drawn.std(ddof=1))
+    right = scored.scores.argmax(axis=1) == scored.labels
+    assert made["accuracy"].interval.sd == pytest.approx(np.std(counts @ right / 400, ddof=1))
+
+
+def test_published_rows_are_those_of_the_groups_where_each_sample_is_one() -> None:
+    scored = cell(120, 120)
+    made = rows(scored, PRIMARY["diagnosis"], Resamples(0, "data", 120), Plan(1000, 2000, 0.95, False, 30))
+    by_method = {row.method: row.interval for row in made if row.measure.metric == "accuracy"}
+    assert by_method["published"] == by_method["percentile"]
+    few = rows(scored, PRIMARY["diagnosis"], Resamples(0, "data", 120), Plan(300, 400, 0.95, False, 30))
+    assert [row.interval for row in few if row.method == "published"] == [row.interval for row in made if row.method == "published"]
 
 
 def test_bca_needs_a_jackknife_of_every_group() -> None:
     made = rows(cell(), PRIMARY["diagnosis"], Resamples(0, "data", 40), Plan(1000, 1000, 0.95, True, 30))
     by_method = {row.method: row.interval for row in made if row.measure == PRIMARY["diagnosis"]}
-    assert set(by_method) == {"percentile", "logit", "bca"}
+    assert set(by_method) == {"percentile", "logit", "bca", "published"}
     assert by_method["bca"].low == pytest.approx(by_method["percentile"].low, abs=0.03)
     assert by_method["bca"].low != by_method["percentile"].low
 

@@ -114,7 +114,7 @@ def test_counts_another_way(mode: str, rank: int) -> None:
 
 def test_docs_hold_what_the_figures_say() -> None:
     made, page = paper.rq_tables(), (ROOT / "docs/study.md").read_text(encoding="utf-8")
-    for table in (paper.gaps_side_by_side(made), paper.counts(made)):
+    for table in (paper.gaps_side_by_side(made), paper.including_zero(made), paper.counts(made)):
         assert paper.markdown(table) in page, f"docs/study.md lacks this table of `compare-paper`:\n{paper.markdown(table)}"
 
 
@@ -130,6 +130,20 @@ def test_both_adapted_in_domain_turns_most_gaps_of_rq2() -> None:
     assert gaps["rq4"] == {-0.44, 1.05, -1.39, -3.54, 1.14, -16.78, -2.50}
 
 
+def test_unpaired_bounds_by_hand_and_counted() -> None:
+    """By the published sd; for questions, whose tables have none, by the widths of the two intervals."""
+    figures = paper.published()
+    rows = paper.unpaired(paper.rq_tables()["rq1"].filter(pl.col("gap").is_not_null()), figures)
+    for dataset, family, sd in (("slake", "gemma", None), ("camelyon17", "clip", "sd")):
+        row = rows.filter(dataset=dataset, family=family).row(0, named=True)
+        of = [figures.filter(dataset=dataset, mode="ots", model=row[side]).row(0, named=True) for side in ("generalist", "specialist")]
+        sds = [one["sd"] if sd else (one["high"] - one["low"]) / 3.92 for one in of]
+        assert (row["unpaired_high"] - row["gap"]) == pytest.approx(1.96 * (sds[0] ** 2 + sds[1] ** 2) ** 0.5, rel=1e-4)
+        assert row["gap"] - row["unpaired_low"] == pytest.approx(row["unpaired_high"] - row["gap"])
+    counted = paper.including_zero(paper.rq_tables())
+    assert counted.to_series(2).to_list() == ["7 of 16", "2 of 7", "5 of 16", "6 of 8", "6 of 11"]
+
+
 def test_counts_stand_side_by_side() -> None:
     """12 = 4 data sets with an in-domain specialist x 3 generalists; CLIP's own family has PAPILA out of its domain: 3 x 2 + 4."""
     rows = {tuple(row[:3]): row[3:] for row in paper.counts(paper.rq_tables()).iter_rows()}
@@ -138,10 +152,10 @@ def test_counts_stand_side_by_side() -> None:
 
 
 def intervals(estimate: float | None, low: float | None, high: float | None, metric: str, scoring: str, subset: str) -> pl.DataFrame:
-    """A table of one percentile row."""
+    """A table of one row as published."""
     row = {
-        "metric": metric, "scoring": scoring, "subset": subset, "method": "percentile", "unit": "group", "level": 0.95,
-        "estimate": estimate, "sd": None, "low": low, "high": high, "n": 10, "n_groups": 10, "effective_groups": 10.0,
+        "metric": metric, "scoring": scoring, "subset": subset, "method": "published", "unit": "sample", "level": 0.95,
+        "estimate": estimate, "sd": 0.0123, "low": low, "high": high, "n": 10, "n_groups": 10, "effective_groups": 10.0,
         "n_resamples": 100, "n_undefined": 0, "few_groups": True, "reason": None, "sample_digest": "x", "replicates": [estimate],
     }  # fmt: skip
     return pl.DataFrame([row], schema=tables.columns(tables.Intervals))
@@ -169,3 +183,6 @@ def test_a_run_beside_the_paper_worst_first(tmp_path: Path, monkeypatch: pytest.
     printed = capsys.readouterr().out
     assert "4 cells beside the published figures, worst first; the intervals of 1 do not meet" in printed
     assert "-24.21" in printed  # RQ1, CLIP family on Camelyon17
+    beside = printed[printed.index("4 cells beside") :]
+    assert beside.count("1.23") == 4 and "| 1.98" in beside and "own_sd" in beside  # own sd, and the published one of CLIP on Camelyon17
+    assert "10 of 15, is of judge scores" in printed
