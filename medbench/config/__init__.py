@@ -255,6 +255,7 @@ class AboutDataset(Strict):
     access: Literal["open", "gated", "manual", "generated"] = "open"
     citation: str | None = None
     published: Counts | None = None  # the study's own figures, which for questions count train and test together
+    test_groups: int | None = Field(None, ge=1)  # patients, slides, ... of the test split, where they are too few for a verdict
     note: str | None = None
 
 

@@ -77,7 +77,10 @@ def code(name: str) -> tuple[str, ...]:
 
 
 def no_verdicts(config: "Config") -> list[str]:
-    """Prepared data sets of a run whose test split is too small for a verdict, a line each: known before any model is asked."""
+    """Data sets of a run whose test split is too small for a verdict, a line each: known before any model is asked.
+
+    Of a data set that is not prepared the number of groups is known where its entry says so; its effective groups are no more.
+    """
     least, found = config.run.statistics.min_groups, []
     for dataset in config.run.datasets:
         entry, path = config.datasets[dataset], paths.samples(dataset, "test")
@@ -85,6 +88,8 @@ def no_verdicts(config: "Config") -> list[str]:
         try:
             test = tables.read(task.samples, path, ["group_id", task.stratum])
         except MedbenchError:  # not prepared, or broken: who reads it says so
+            if (most := entry.about.test_groups) is not None and most < least:
+                found.append(f"{dataset}: {most} groups at most, fewer than {least} effective ones, behind its {task.title}")
             continue
         if (effective := task.effective_groups(test, entry.classes)) < least:
             found.append(f"{dataset}: {shortage(effective, least)}, behind its {task.title}")

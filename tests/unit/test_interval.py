@@ -167,6 +167,14 @@ def test_a_start_names_prepared_data_sets_without_a_verdict(monkeypatch: pytest.
         assert interval.no_verdicts(chosen) == expected
 
 
+def test_a_start_names_the_studys_small_test_sets_before_they_are_prepared() -> None:
+    chosen = config.from_files([ROOT / "config/config.yaml", ROOT / "config/paper.yaml"], ROOT)
+    assert interval.no_verdicts(chosen) == [
+        "camelyon17: 10 groups at most, fewer than 30 effective ones, behind its AUROC",
+        "papila: 28 groups at most, fewer than 30 effective ones, behind its AUROC",
+    ]
+
+
 def test_scores_that_are_not_finite_are_left_out() -> None:
     whole = predictions()
     spoilt = whole.with_columns(scores=pl.when(pl.col("sample_id") < "s010").then([float("nan")] * 2).otherwise("scores"))
