@@ -7,6 +7,7 @@ the recorded ones counts as the recorded one, of any other the digest decides. `
 import json
 import os
 import platform
+import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -21,6 +22,7 @@ TRACKED = False  # compares results, and is no part of one
 COMPUTED = "sha256"
 """Key of a job's facts: the digests of outputs that it has computed anyway."""
 _SHOWN = 3  # changes in a line
+_PROMPT = re.compile(r"prompts\.([^.]+)\.(.+)")
 _LONG = ("modules",)  # of a record, for people: thousands of records may be in memory
 
 
@@ -162,6 +164,8 @@ def _change(name: str, old: Any, new: Any) -> str:
     if name == "code":
         return "its code changed"
     name = name.removeprefix("params.")
+    if prompt := _PROMPT.fullmatch(name):
+        name = f"prompt of class {prompt[2]} (set {prompt[1]})"
     both = [text if len(text := json.dumps(value, ensure_ascii=False)) <= 40 else "..." for value in (old, new)]
     return f"{name}: {both[0]} -> {both[1]}" if both != ["...", "..."] else f"{name} changed"
 

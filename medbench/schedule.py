@@ -1,0 +1,186 @@
+"""All jobs of a run in the order of execution, and how each stands: what `status` and `why` say, beside a running start and on a cluster.
+
+What a job does is read from what it leaves: its outputs and their run record, its log, and who holds its unfinished work.
+"""
+
+import time
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from medbench import cells, paths, stages
+from medbench.cells import Cell
+from medbench.config import Config
+from medbench.errors import MedbenchError
+from medbench.jobs import console, exclusive, integrity, locks
+
+TRACKED = False  # how jobs stand is no part of a result
+
+STATES = ("finished", "running", "waiting", "failed", "stale", "deleted")
+"""`stale`: runs again, with the reason; `deleted`: its output is gone and nothing needs it."""
+
+
+_BEHIND = "behind a failed job: "
+
+
+class Job(NamedTuple):
+    """One job of a run, and the jobs whose outputs it reads, as places in the list."""
+
+    stage: str
+    names: tuple[str, ...]
+    outputs: tuple[Path, ...]
+    after: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.stage} {'/'.join(self.names)}"
+
+    @property
+    def log(self) -> Path:
+        """Where its standard output and error go."""
+        return paths.log(self.stage, *self.names)
+
+
+class Standing(NamedTuple):
+    """How a job stands: one of `STATES`, why in words, and seconds that it took or, where it runs, has taken."""
+
+    job: Job
+    state: str
+    why: str = ""
+    seconds: float | None = None
+
+
+def jobs(config: Config) -> list[Job]:
+    """Every job that leads to the run's cells and its report, each after those that it needs."""
+    run, grid = config.run.run, cells.grid(config)
+    makers: dict[Path, tuple[str, tuple[str, ...]]] = {}
+    for stage, names in stages.jobs(run, [cell._asdict() for cell in grid]):
+        makers |= dict.fromkeys(stages.get(stage).outputs(*names), (stage, names))
+    ordered: list[Job] = []
+    places: dict[tuple[str, tuple[str, ...]], int] = {}
+
+    def add(key: tuple[str, tuple[str, ...]]) -> int:
+        if key not in places:
+            declared = stages.get(key[0])
+            read = declared.inputs(declared.params(config, *key[1]), *key[1])
+            after = dict.fromkeys(add(makers[file]) for file in read if file in makers)
+            places[key] = len(ordered)
+            ordered.append(Job(*key, tuple(declared.outputs(*key[1])), tuple(after)))
+        return places[key]
+
+    for target in (*(paths.predictions(*cell) for cell in grid), paths.report_files(run)[0]):
+        add(makers[target])
+    return ordered
+
+
+def of_cell(ordered: list[Job], cell: Cell) -> list[int]:
+    """Places of the jobs that lead to a cell and its intervals."""
+    wanted = [place for place, job in enumerate(ordered) if job.stage in ("predict", "interval") and job.names == tuple(cell)]
+    found: set[int] = set()
+    while wanted:
+        place = wanted.pop()
+        if place not in found:
+            found.add(place)
+            wanted += ordered[place].after
+    return sorted(found)
+
+
+def standings(config: Config, ordered: list[Job]) -> list[Standing]:
+    """How every job stands now."""
+    begun, held = _begun(), dict(_held())
+    found: list[Standing] = []
+    for job in ordered:
+        found.append(_standing(config, job, [found[place] for place in job.after], begun, held))
+    needed = {place for one in found if one.state in ("waiting", "running", "failed", "stale") for place in one.job.after}
+    return [
+        one._replace(state="waiting", why="its output is gone, and a job needs it") if one.state == "deleted" and place in needed else one
+        for place, one in enumerate(found)
+    ]
+
+
+def _standing(config: Config, job: Job, before: list[Standing], begun: float | None, held: Mapping[str, locks.Owner]) -> Standing:
+    record = integrity.read(paths.run_record(job.outputs[0]))
+    if (owner := held.get(str(job))) is not None:
+        return Standing(job, "running", ", ".join(filter(None, (console.far(job.log), _where(owner)))), _age(job.log))
+    try:
+        is_live = begun is not None and job.log.stat().st_mtime >= begun
+    except OSError:
+        is_live = False
+    if not job.outputs[0].exists():
+        error = console.error_of(job.log, "")[0]
+        if is_live and not error.startswith("ERROR: "):
+            return Standing(job, "running", console.far(job.log), _age(job.log))
+        if job.log.exists() and not record:
+            return Standing(job, "failed", error.removeprefix("ERROR: ") or "it ended without a word: it was killed")
+        if record:
+            return Standing(job, "deleted", f"{job.outputs[0]} is gone; `snakemake --cores all {job.outputs[0]}` makes it again")
+        return Standing(job, "waiting", _waits(before))
+    seconds = float(record["seconds"]) if record and isinstance(record.get("seconds"), int | float) else None
+    try:
+        findings = stages.look(config, job.stage, job.names).findings
+    except MedbenchError as error:
+        return Standing(job, "failed", str(error), seconds)
+    if again := [f"{one.path.name} {one.found}" for one in findings if one.kind in ("altered", "stale")]:
+        return Standing(job, "stale", "; ".join(again), seconds)
+    if remade := [str(one.job) for one in before if one.state in ("stale", "running", "waiting", "failed")]:
+        return Standing(job, "stale", f"follows {remade[0]}{f' and {len(remade) - 1} more' if len(remade) > 1 else ''}", seconds)
+    return Standing(job, "finished", "", seconds)
+
+
+def _waits(before: list[Standing]) -> str:
+    """For what a job waits; empty where it could begin."""
+    for one in before:
+        if one.state == "failed":
+            return f"{_BEHIND}{one.job}"
+        if one.why.startswith(_BEHIND):
+            return one.why
+    return next((f"after {one.job}" for one in before if one.state != "finished"), "")
+
+
+def _begun() -> float | None:
+    """When the start began that works in this folder [s since the epoch]; None where there is none."""
+    owner = locks.read(exclusive.FOLDER / "medbench.owner")
+    if owner is None or owner.lives() is False:
+        return None
+    return time.mktime(time.strptime(owner.since, "%Y-%m-%d %H:%M:%S"))
+
+
+def _held() -> Iterator[tuple[str, locks.Owner]]:
+    """Job -> who works on it, here or on another host, by the notes beside unfinished work."""
+    for note in paths.partial("").glob("*.owner"):
+        owner = locks.read(note)
+        if owner is not None and owner.lives() is not False:
+            yield owner.job, owner
+
+
+def _where(owner: locks.Owner) -> str:
+    return f"on host {owner.host} since {owner.since}" if owner.lives() is None else ""
+
+
+def _age(log: Path) -> float | None:
+    """Seconds since a job began to write its log."""
+    try:
+        found = log.stat()
+    except OSError:
+        return None
+    return time.time() - getattr(found, "st_birthtime", found.st_ctime if found.st_size == 0 else found.st_mtime)
+
+
+def seconds_left(found: Collection[Standing]) -> float | None:
+    """Of jobs that are not done, one after another, by those of the same stage and model that are [s]; None where nothing is known."""
+    known: dict[tuple[str, ...], list[float]] = {}
+    for one in found:
+        if one.state == "finished" and one.seconds is not None:
+            for key in _kin(one.job):
+                known.setdefault(key, []).append(one.seconds)
+    total, is_known = 0.0, True
+    for one in found:
+        if one.state in ("waiting", "running", "failed", "stale"):
+            like = next((known[key] for key in _kin(one.job) if key in known), None)
+            is_known &= like is not None
+            total += sum(like) / len(like) if like else 0.0
+    return total if is_known or total else None
+
+
+def _kin(job: Job) -> list[tuple[str, ...]]:
+    """Which jobs take as long, the most alike first: of its model and mode, of its mode, of its stage."""
+    return [(job.stage, *job.names[1:]), (job.stage, *job.names[2:]), (job.stage,)]
