@@ -4,28 +4,35 @@ import io
 import warnings
 
 from PIL import Image, UnidentifiedImageError
-from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import PREFIXES, TILELENGTH, TILEWIDTH
 
 from medbench.jobs import limits
 
 FORMATS = {"PNG": "PNG", "JPEG": "JPEG", "TIFF": "TIFF", "BMP": "BMP", "GIF": "GIF", "WEBP": "WebP", "JPEG2000": "JPEG 2000", "PPM": "PPM"}
 """Pillow's name -> what people say. Pillow has 43 formats: some hand the file to another program (EPS: Ghostscript), few are in use."""
 _OTHERS = {b"%PDF": "PDF", b"<svg": "SVG", b"<?xml": "XML", b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip"}  # what Pillow does not know
+_PNG = b"\x89PNG\r\n\x1a\n"
+_SHOWN = (b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT")  # chunks beside the pixels that decide what is seen,
+_TURNS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")  # and texts that may hold an orientation
+_REDUCED = {254: 1 | 4, 255: 2}  # tags of a TIFF's page -> bits of a thumbnail or mask
+_OTHER_ORDER = {"B": "L", "L": "B", "N": "B"}  # of bytes; N is the machine's own, which is L on all that run medbench
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `opened` refuses what Pillow warns of
 
 
-def opened(data: bytes) -> Image.Image:
-    """An image of which only the header is read; DICOM has its own reader.
+def opened(data: bytes) -> ImageFile:
+    """An image of which only the header is read; DICOM has its own reader. Comments and colour profiles are skipped, whatever their size.
 
     Raises UnidentifiedImageError, naming what was found, for what is in none of `FORMATS`, DecompressionBombError for more than
     `limits.MAX_PIXELS` pixels, and whatever a decoder raises.
     """
     try:
-        image = Image.open(io.BytesIO(data), formats=tuple(FORMATS))
+        image = Image.open(io.BytesIO(_without_comments(data)), formats=tuple(FORMATS))
     except UnidentifiedImageError:
         *names, last = FORMATS.values()
         found = f"{found}, not {', '.join(names)}, {last} or DICOM" if (found := _found(data)) else f"no image ({len(data)} bytes)"
+        found = "a TIFF with pixels of a kind that is not read: save it as PNG" if data.startswith(tuple(PREFIXES)) else found
         raise UnidentifiedImageError(f"the file is {found}") from None
     tags = getattr(image, "tag_v2", {})  # a small TIFF may lie in one huge tile
     for width, height in (image.size, (tags.get(TILEWIDTH, 0), tags.get(TILELENGTH, 0))):
@@ -37,6 +44,62 @@ def opened(data: bytes) -> Image.Image:
 def too_large(width: int, height: int) -> Image.DecompressionBombError:
     """The error of an image of so many pixels."""
     return Image.DecompressionBombError(f"{width} x {height} = {width * height} pixels, at most {limits.MAX_PIXELS} are read")
+
+
+def pictures(data: bytes) -> tuple[int, str]:
+    """How many an encoded image holds, and what they are called. Thumbnails are none of their own; of a camera's MPO the first is meant."""
+    image = opened(data)
+    if image.format == "MPO" or not getattr(image, "is_animated", False):
+        return 1, "picture"
+    if image.format != "TIFF":
+        return getattr(image, "n_frames", 2), "frames"
+    found = 1
+    try:
+        for page in range(1, limits.PAGES):
+            image.seek(page)
+            found += not any(image.tag_v2.get(tag, 0) & bits for tag, bits in _REDUCED.items())  # type: ignore[attr-defined]
+    except EOFError:
+        return found, "pages"
+    return max(found, 2), "pages"
+
+
+def layout(image: Image.Image) -> str:
+    """How a decoder takes pixels from the file, in Pillow's words: `RGB;16B` are colours of 16 bits, the high byte first."""
+    args = tile[0].args if (tile := getattr(image, "tile", None)) else ""
+    return str(args[0] if isinstance(args, tuple) else args)
+
+
+def low_bytes(data: bytes) -> Image.Image:
+    """An image of 16 bits a channel with the low byte of each, where Pillow itself keeps the high one.
+
+    Of grey and alpha, which Pillow makes RGBA, the four bytes as they are: high and low of each.
+    """
+    image = opened(data)
+    name = layout(image)
+    name = "RGBA" if name.startswith("LA") else name[:-1] + _OTHER_ORDER[name[-1]]
+    image.tile = [tile._replace(args=(name, *tile.args[1:]) if isinstance(tile.args, tuple) else name) for tile in image.tile]
+    return image
+
+
+def significant_bits(data: bytes) -> int:
+    """Of a PNG, what its chunk sBIT says; 0 where it has none."""
+    place = data.find(b"sBIT", len(_PNG), data.find(b"IDAT")) if data.startswith(_PNG) else -1
+    return max(data[place + 4 : place + 4 + min(int.from_bytes(data[place - 4 : place]), 3)], default=0) if place > 0 else 0
+
+
+def _without_comments(data: bytes) -> bytes:
+    """A PNG without the chunks that change no pixel: Pillow refuses a file for a large or broken one of them."""
+    if not data.startswith(_PNG):
+        return data
+    kept, begin, place, view = [], 0, len(_PNG), memoryview(data)
+    while place + 12 <= len(data):
+        kind, end = data[place + 4 : place + 8], place + 12 + int.from_bytes(data[place : place + 4])
+        ancillary = kind[0] & 0x20 and kind not in _SHOWN
+        if ancillary and not data.startswith(_TURNS, place + 8):
+            kept.append(view[begin:place])
+            begin = end
+        place = end
+    return b"".join([*kept, view[begin:]]) if kept else data
 
 
 def _found(data: bytes) -> str | None:
