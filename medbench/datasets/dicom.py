@@ -142,7 +142,7 @@ def _grey(pixels: Values, found: Any) -> tuple[NDArray[np.uint8], list[str]]:
         notes = [NO_WINDOW] if high > low else []
 
         def to_bytes(values: Values) -> Values:
-            return (values - low) * (255 / max(high - low, 1e-30))
+            return display.stretched(values, low, high)
 
     is_inverse = found.PhotometricInterpretation == "MONOCHROME1" or found.get("PresentationLUTShape") == "INVERSE"
     shown = display.in_strips(pixels, lambda values: np.clip(np.rint(to_bytes(modality(values))), 0, 255))

@@ -80,6 +80,8 @@ def deep(image: Image.Image, data: bytes, layout: str, wanted: Wanted) -> Deep |
     Raises ValueError for values that are not finite or need more bits than wanted.
     """
     tags, is_scaled = getattr(image, "tag_v2", {}), image.format in SCALED
+    if tags.get(PLANAR_CONFIGURATION, 1) != 1 and max(tags.get(BITSPERSAMPLE, (1,))) > 8:  # Pillow takes their bytes for pixels
+        raise ValueError("more than 8 bits a channel in separate planes: save it as PNG")
     if layout.startswith(DEEP_COLOURS):
         values, alpha = _colours(image, data, layout)
     elif image.mode.startswith(("I", "F")):
@@ -108,8 +110,6 @@ def deep(image: Image.Image, data: bytes, layout: str, wanted: Wanted) -> Deep |
 
 def _colours(image: Image.Image, data: bytes, layout: str) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
     """16-bit values of the colours, and alpha in 8 bits."""
-    if getattr(image, "tag_v2", {}).get(PLANAR_CONFIGURATION, 1) != 1:
-        raise ValueError("16-bit colours in separate planes: save it as PNG")
     hidden = image.info.get("transparency")
     high, low = np.asarray(image), np.asarray(imagefile.low_bytes(data))
     alpha = high[..., 3] if high.shape[2] == 4 else None
@@ -132,11 +132,16 @@ def eight_bit(found: Deep, levels: Levels, wanted: Wanted) -> Image.Image:
         shown = in_strips(found.values, lambda values: values >> shift)
     else:
         low, high = integers or levels.floats or (0, 0)
-        shown = in_strips(found.values, lambda values: np.rint((values.astype(np.float64) - low) * (255 / max(high - low, 1e-30))))
+        shown = in_strips(found.values, lambda values: stretched(values.astype(np.float64), low, high))
     image = Image.fromarray(255 - shown if found.is_inverted else shown)
     if found.alpha is not None:
         image.putalpha(Image.fromarray(np.ascontiguousarray(found.alpha)))
     return opaque(image, "", wanted.background) or image
+
+
+def stretched(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
+    """Values from `low` to `high` as 0..255."""
+    return np.rint(np.clip((values - low) * 255 / max(high - low, 1e-30), 0, 255))
 
 
 def in_strips(values: NDArray[Any], convert: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[np.uint8]:
