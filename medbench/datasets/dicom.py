@@ -20,7 +20,12 @@ Values: TypeAlias = NDArray[Any]
 GREYS, COLOURS = ("MONOCHROME1", "MONOCHROME2"), ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 FRAME_TAGS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")  # where enhanced images have rescaling and window
-PLUGINS = {"JPEG 2000": "pylibjpeg pylibjpeg-openjpeg", "JPEG": "pylibjpeg pylibjpeg-libjpeg"}  # begin of a syntax -> what reads it
+PLUGINS = {  # begin of a transfer syntax's name -> what reads it
+    "JPEG-LS": "pyjpegls",
+    "JPEG 2000": "pylibjpeg pylibjpeg-openjpeg",
+    "High-Throughput": "pylibjpeg pylibjpeg-openjpeg",
+    "JPEG": "pylibjpeg pylibjpeg-libjpeg",
+}
 NO_WINDOW = "no window: stretched from its own minimum to its maximum"
 
 
@@ -33,7 +38,7 @@ def opened(data: bytes) -> Any:
     try:
         from pydicom import dcmread
         from pydicom.filereader import read_dataset
-        from pydicom.uid import DeflatedExplicitVRLittleEndian
+        from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
     except ImportError:
         raise Extra("DICOM images need pydicom", "pip install 'medbench[dicom]'") from None
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # it writes a traceback for each broken frame, which is an error of ours
@@ -44,7 +49,7 @@ def opened(data: bytes) -> Any:
         raise ValueError("the whole file is deflated: save it in another transfer syntax")
     found: Any = dcmread(io.BytesIO(data))
     if not any(name in found for name in PIXELS) or not found.get("Rows") or not found.get("Columns"):
-        raise ValueError(f"a DICOM file without an image ({meta.get('MediaStorageSOPClassUID', 'of no class').name})")
+        raise ValueError(f"a DICOM file without an image ({UID(meta.get('MediaStorageSOPClassUID', 'no class')).name})")
     if (frames := int(found.get("NumberOfFrames") or 1)) != 1:
         raise ValueError(f"{frames} frames: export the one that is meant")
     if found.PhotometricInterpretation not in (*GREYS, *COLOURS, "PALETTE COLOR"):
@@ -69,7 +74,7 @@ def _check_frame(found: Any) -> None:
         syntax == JPEGExtended12Bit or (syntax in JPEG2000TransferSyntaxes and found.SamplesPerPixel > 1)
     )
     if not decoder.is_available or (beyond_pillow and decoder.available_plugins == ("pillow",)):
-        plugins = next((names for begin, names in PLUGINS.items() if syntax.name.startswith(begin)), "pylibjpeg pylibjpeg-openjpeg")
+        plugins = next((names for begin, names in PLUGINS.items() if syntax.name.startswith(begin)), "pylibjpeg")
         raise Extra(f"DICOM images in {syntax.name}, {found.BitsStored} bits, need a decoder of pydicom's", f"pip install {plugins}")
     frame = next(generate_frames(found.PixelData, number_of_frames=1))
     if syntax == RLELossless:
@@ -185,14 +190,12 @@ def _first(found: Any, name: str) -> float | None:
 
 def _extremes(pixels: Values, modality: Callable[[Values], Values], found: Any) -> tuple[float, float]:
     """Smallest and largest value of the modality without padding; with it, where there is nothing else."""
-    ranges = []
-    for rows in display.strips(*pixels.shape):
-        strip = pixels[rows]
-        kept = strip[~_padding(strip, found)]
-        if kept.size:
-            values = modality(kept)
-            ranges.append((float(values.min()), float(values.max())))
-    low, high = zip(*ranges or [(0.0, 0.0)], strict=True)
+    for is_kept in (lambda values: ~_padding(values, found), lambda values: np.ones(values.shape, bool)):
+        kept = (pixels[rows][is_kept(pixels[rows])] for rows in display.strips(*pixels.shape))
+        ranges = [(float(values.min()), float(values.max())) for strip in kept if strip.size for values in [modality(strip)]]
+        if ranges:
+            break
+    low, high = zip(*ranges, strict=True)
     if not np.isfinite([*low, *high]).all():
         raise ValueError("pixels are not finite")
     return min(low), max(high)
