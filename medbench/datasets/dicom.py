@@ -49,7 +49,8 @@ def opened(data: bytes) -> Any:
         raise ValueError("the whole file is deflated: save it in another transfer syntax")
     found: Any = dcmread(io.BytesIO(data))
     if not any(name in found for name in PIXELS) or not found.get("Rows") or not found.get("Columns"):
-        raise ValueError(f"a DICOM file without an image ({UID(meta.get('MediaStorageSOPClassUID', 'no class')).name})")
+        name = UID(uid).name if (uid := meta.get("MediaStorageSOPClassUID")) else "of no class"
+        raise ValueError(f"a DICOM file without an image ({name})")
     if (frames := int(found.get("NumberOfFrames") or 1)) != 1:
         raise ValueError(f"{frames} frames: export the one that is meant")
     if found.PhotometricInterpretation not in (*GREYS, *COLOURS, "PALETTE COLOR"):

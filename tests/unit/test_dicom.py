@@ -245,9 +245,7 @@ def test_other_colours_are_refused_by_name() -> None:
 # --- what cannot be read ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("syntax", "packages"), [(JPEGLosslessSV1, "pylibjpeg pylibjpeg-libjpeg"), (JPEGLSLossless, "pyjpegls")]
-)
+@pytest.mark.parametrize(("syntax", "packages"), [(JPEGLosslessSV1, "pylibjpeg pylibjpeg-libjpeg"), (JPEGLSLossless, "pyjpegls")])
 def test_a_decoder_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, syntax: UID, packages: str) -> None:
     from pydicom.pixels.decoders.base import get_decoder
 
