@@ -3,7 +3,6 @@
 import io
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -83,8 +82,10 @@ def _check_frame(found: Any) -> None:
     elif (size := _get_jpg_parameters(frame)) and size["width"] * size["height"] > limits.MAX_PIXELS:
         raise imagefile.too_large(size["width"], size["height"])
     elif not size:
-        with suppress(UnidentifiedImageError):  # neither JPEG nor JPEG 2000: it is decoded by the size above
+        try:
             imagefile.opened(frame)
+        except UnidentifiedImageError:  # a decoder might make it as large as it likes
+            raise ValueError(f"its frame is no {syntax.name}: export it again") from None
 
 
 def _check_runs(frame: bytes, found: Any) -> None:

@@ -194,8 +194,8 @@ def _opened(data: bytes) -> Iterator[tuple[Image.Image, list[str]]]:
         with _ROOM.taken(found.Columns * found.Rows):
             yield dicom.decoded(found)
         return
-    if (several := imagefile.pictures(data))[0] > 1:
-        raise ValueError(f"{several[0]} {several[1]}: export the one that is meant")
+    if several := imagefile.several(data):
+        raise ValueError(f"{several}: export the one that is meant")
     with imagefile.opened(data) as image, _ROOM.taken(image.width * image.height):
         yield image, []
 

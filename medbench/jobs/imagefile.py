@@ -46,21 +46,24 @@ def too_large(width: int, height: int) -> Image.DecompressionBombError:
     return Image.DecompressionBombError(f"{width} x {height} = {width * height} pixels, at most {limits.MAX_PIXELS} are read")
 
 
-def pictures(data: bytes) -> tuple[int, str]:
-    """How many an encoded image holds, and what they are called. Thumbnails are none of their own; of a camera's MPO the first is meant."""
+def several(data: bytes) -> str | None:
+    """What an encoded image holds where that is more than one picture: `2 pages`.
+
+    Thumbnails and masks of a TIFF are no pictures of their own, and of a camera's MPO the first is meant.
+    """
     image = opened(data)
     if image.format == "MPO" or not getattr(image, "is_animated", False):
-        return 1, "picture"
+        return None
     if image.format != "TIFF":
-        return getattr(image, "n_frames", 2), "frames"
+        return "several frames" if image.format == "GIF" else f"{getattr(image, 'n_frames', 'several')} frames"  # a GIF counts for long
     found = 1
     try:
         for page in range(1, limits.PAGES):
             image.seek(page)
             found += not any(image.tag_v2.get(tag, 0) & bits for tag, bits in _REDUCED.items())  # type: ignore[attr-defined]
     except EOFError:
-        return found, "pages"
-    return max(found, 2), "pages"
+        return f"{found} pages" if found > 1 else None
+    return f"{max(found, 2)} pages or more"
 
 
 def layout(image: Image.Image) -> str:

@@ -1,7 +1,10 @@
 """Images as models see them: one scale for all that have more than 8 bits, no transparency, one picture, whatever else a file holds."""
 
 import io
+import json
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +20,8 @@ from medbench.datasets.images import decode, read_images
 from medbench.errors import MedbenchError
 from medbench.stages import prepare
 from tests.unit.test_data_helpers import card, entry, labelled, picture, samples
+
+ROOT = Path(__file__).parents[2]
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **save: Any) -> bytes:
@@ -287,7 +292,7 @@ def _with_thumbnail() -> bytes:
     return stream.getvalue()
 
 
-@pytest.mark.parametrize(("kind", "found"), [("TIFF", "2 pages"), ("GIF", "2 frames"), ("WEBP", "2 frames"), ("PNG", "2 frames")])
+@pytest.mark.parametrize(("kind", "found"), [("TIFF", "2 pages"), ("GIF", "several frames"), ("WEBP", "2 frames"), ("PNG", "2 frames")])
 def test_a_file_of_several_pictures_is_refused(raw: Path, kind: str, found: str) -> None:
     labelled(raw)
     (raw / "images/3.png").write_bytes(_several(kind))
@@ -323,6 +328,15 @@ def test_metadata_harms_no_pixel(kind: str) -> None:
     found = ingest.check(layouts.embed(png(values, 0, 8, COMMENTS[kind])))
     assert isinstance(found, ingest.Checked) and found.change is None
     assert np.asarray(decode(found.image))[:, :, 0].tolist() == values
+
+
+def test_what_claims_or_unpacks_to_much_costs_a_line_and_no_memory() -> None:
+    done = subprocess.run([sys.executable, "-m", "tests.unit.bombs"], cwd=ROOT, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert len(found) == 17
+    for name, (said, megabytes, _) in found.items():
+        assert said != "read" and "\n" not in said and "MemoryError" not in said, (name, said)
+        assert megabytes < 100, (name, megabytes)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP", "TIFF"])
