@@ -335,7 +335,7 @@ def test_what_claims_or_unpacks_to_much_costs_a_line_and_no_memory() -> None:
     found = json.loads(done.stdout)
     assert len(found) == 17
     for name, (said, megabytes, _) in found.items():
-        assert said != "read" and "\n" not in said and "MemoryError" not in said, (name, said)
+        assert (said == "read") == (name == "TIFF: Deflate") and "\n" not in said and "MemoryError" not in said, (name, said)
         assert megabytes < 100, (name, megabytes)
 
 
