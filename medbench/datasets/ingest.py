@@ -6,7 +6,7 @@ Threads do the work: hashing, JPEG and PNG decoding run outside Python's lock. O
 import hashlib
 import io
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain, islice
@@ -19,7 +19,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from medbench.datasets import display
 from medbench.datasets.layouts import Embedded
@@ -121,24 +121,34 @@ def check(
         (image_id, data), size = image, len(image.data)
     if size > limits.MAX_IMAGE_BYTES:
         return Fault("huge-image", f"the image has {size} bytes, at most {limits.MAX_IMAGE_BYTES} are read")
+    wanted = display.Wanted(max_side, background, bits)
     try:
-        return _standard(image_id, data, display.Wanted(max_side, background, bits), None, alone)
+        try:
+            return _standard(image_id, data, wanted, alone)
+        except Exception:
+            if (plain := imagefile.without_comments(data)) == data:
+                raise
+            return _standard(image_id, plain, wanted, alone, notes=["comments left out"])
     except Image.DecompressionBombError as error:
         return Fault("huge-image", f"the image is too large to be decoded safely ({' '.join(str(error).split())})")
     except Extra as error:
         return Fault("dicom-image", str(error))
     except UnidentifiedImageError as error:
+        if data.startswith(tuple(TiffImagePlugin.PREFIXES)):
+            return Fault("broken-image", "the file is a TIFF with pixels of a kind that is not read: save it as PNG")
         return Fault("broken-image", str(error))
     except Exception as error:  # decoders raise whatever they like: OSError, SyntaxError, ValueError, struct.error, zlib.error, ...
         return Fault("broken-image", f"the image does not decode ({type(error).__name__}: {' '.join(str(error).split())})")
 
 
-def _standard(image_id: str, data: bytes, wanted: display.Wanted, levels: display.Levels | None, alone: bool) -> Checked:
+def _standard(
+    image_id: str, data: bytes, wanted: display.Wanted, alone: bool, levels: display.Levels | None = None, notes: Sequence[str] = ()
+) -> Checked:
     """The image as it is stored: its own bytes wherever a decoder needs no change and it is not larger than asked for.
 
-    `levels`: of the data set, once they are known.
+    `levels`: of the data set, once they are known; `notes`: what became of it before.
     """
-    with _opened(data) as (image, notes):
+    with _opened(data) as (image, seen):
         layout, turned, side = imagefile.layout(image), _orientation(image), wanted.max_side
         deep = display.deep(image, data, layout, wanted)
         flat = None if deep else display.opaque(image, layout, wanted.background)
@@ -146,6 +156,7 @@ def _standard(image_id: str, data: bytes, wanted: display.Wanted, levels: displa
         changes = [
             *([f"format {image.format}"] if image.format not in KEPT_FORMATS else []),
             *notes,
+            *seen,
             *([f"mode {image.mode}"] if image.mode not in KEPT_MODES else ["more than 8 bits a channel"] if deep else []),
             *([f"transparency on {wanted.background}"] if is_clear else []),
             *(["EXIF rotation"] if turned != 1 else []),
@@ -163,7 +174,7 @@ def _standard(image_id: str, data: bytes, wanted: display.Wanted, levels: displa
         if side and max(shown.size) > side:
             shown.thumbnail((side, side), Image.Resampling.LANCZOS)
         stream = io.BytesIO()
-        shown.save(stream, format="PNG")
+        shown.save(stream, format="PNG", icc_profile=None)  # nobody applies it, and a large one keeps Pillow from reading the PNG
         return Checked(image_id, *_digests(shown), stream.getvalue(), change)
 
 
@@ -296,7 +307,7 @@ def settled(path: Path, levels: display.Levels, wanted: display.Wanted, threads:
 
     def converted(row: dict[str, Any]) -> tuple[Checked, bool]:
         image = Checked(row["image_id"], row["pixel_digest"], row["perceptual_hash"], row["image"], None)
-        return image if image.pixel_digest else _standard(image.image_id, image.image, wanted, levels, False), row["evaluated"]
+        return image if image.pixel_digest else _standard(image.image_id, image.image, wanted, False, levels), row["evaluated"]
 
     def rows() -> Iterator[tuple[Checked, bool]]:
         with pq.ParquetFile(old) as file, ThreadPoolExecutor(threads) as pool:

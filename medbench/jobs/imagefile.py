@@ -5,7 +5,7 @@ import warnings
 
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
-from PIL.TiffImagePlugin import PREFIXES, TILELENGTH, TILEWIDTH
+from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH
 
 from medbench.jobs import limits
 
@@ -22,17 +22,16 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `o
 
 
 def opened(data: bytes) -> ImageFile:
-    """An image of which only the header is read; DICOM has its own reader. Comments and colour profiles are skipped, whatever their size.
+    """An image of which only the header is read; DICOM has its own reader.
 
     Raises UnidentifiedImageError, naming what was found, for what is in none of `FORMATS`, DecompressionBombError for more than
     `limits.MAX_PIXELS` pixels, and whatever a decoder raises.
     """
     try:
-        image = Image.open(io.BytesIO(_without_comments(data)), formats=tuple(FORMATS))
+        image = Image.open(io.BytesIO(data), formats=tuple(FORMATS))
     except UnidentifiedImageError:
         *names, last = FORMATS.values()
         found = f"{found}, not {', '.join(names)}, {last} or DICOM" if (found := _found(data)) else f"no image ({len(data)} bytes)"
-        found = "a TIFF with pixels of a kind that is not read: save it as PNG" if data.startswith(tuple(PREFIXES)) else found
         raise UnidentifiedImageError(f"the file is {found}") from None
     tags = getattr(image, "tag_v2", {})  # a small TIFF may lie in one huge tile
     for width, height in (image.size, (tags.get(TILEWIDTH, 0), tags.get(TILELENGTH, 0))):
@@ -90,8 +89,8 @@ def significant_bits(data: bytes) -> int:
     return max(data[place + 4 : place + 4 + min(int.from_bytes(data[place - 4 : place]), 3)], default=0) if place > 0 else 0
 
 
-def _without_comments(data: bytes) -> bytes:
-    """A PNG without the chunks that change no pixel: Pillow refuses a file for a large or broken one of them."""
+def without_comments(data: bytes) -> bytes:
+    """A PNG without the chunks that change no pixel: Pillow refuses a file for a large or broken one of them. All others as they are."""
     if not data.startswith(_PNG):
         return data
     kept, begin, place, view = [], 0, len(_PNG), memoryview(data)
