@@ -2,6 +2,7 @@
 
 import io
 import logging
+import warnings
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -15,6 +16,9 @@ from medbench.errors import Extra
 from medbench.jobs import imagefile, limits
 
 Values: TypeAlias = NDArray[Any]
+
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # a traceback for each broken frame: it becomes an error of ours
+warnings.filterwarnings("ignore", module=r"pydicom\.")  # a line for each odd tag of each file
 
 GREYS, COLOURS = ("MONOCHROME1", "MONOCHROME2"), ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -40,7 +44,6 @@ def opened(data: bytes) -> Any:
         from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
     except ImportError:
         raise Extra("DICOM images need pydicom", "pip install 'medbench[dicom]'") from None
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # it writes a traceback for each broken frame, which is an error of ours
     stream = io.BytesIO(data)
     stream.seek(132)
     meta = read_dataset(stream, False, True, stop_when=lambda tag, representation, length: tag.group != 2)

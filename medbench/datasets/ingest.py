@@ -207,7 +207,7 @@ def _opened(data: bytes) -> Iterator[tuple[Image.Image, list[str]]]:
         return
     if several := imagefile.several(data):
         raise ValueError(f"{several}: export the one that is meant")
-    with imagefile.opened(data) as image, _ROOM.taken(image.width * image.height):
+    with imagefile.corrected(data) as image, _ROOM.taken(image.width * image.height):
         yield image, []
 
 

@@ -3,9 +3,9 @@
 import io
 import warnings
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImagePalette, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
-from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH
+from PIL.TiffImagePlugin import COLORMAP, TILELENGTH, TILEWIDTH
 
 from medbench.jobs import limits
 
@@ -16,6 +16,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _SHOWN = (b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT")  # chunks beside the pixels that decide what is seen,
 _TURNS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")  # and texts that may hold an orientation
 _REDUCED = {254: 1 | 4, 255: 2}  # tags of a TIFF's page -> bits of a thumbnail or mask
+_NATIVE = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}  # layouts of big-endian files -> those of this machine
 _OTHER_ORDER = {"B": "L", "L": "B", "N": "B"}  # of bytes; N is the machine's own, which is L on all that run medbench
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `opened` refuses what Pillow warns of
@@ -43,6 +44,23 @@ def opened(data: bytes) -> ImageFile:
 def too_large(width: int, height: int) -> Image.DecompressionBombError:
     """The error of an image of so many pixels."""
     return Image.DecompressionBombError(f"{width} x {height} = {width * height} pixels, at most {limits.MAX_PIXELS} are read")
+
+
+def corrected(data: bytes) -> ImageFile:
+    """`opened`, with what Pillow takes wrongly in some TIFFs put right.
+
+    It swaps bytes of compressed pixels that libtiff has swapped already, and takes 8 bits in a colour map, as some write them, for 16.
+    """
+    image = opened(data)
+    image.tile = [
+        tile._replace(args=(_NATIVE.get(tile.args[0], tile.args[0]), *tile.args[1:]))
+        if tile.codec_name == "libtiff" and tile.args
+        else tile
+        for tile in image.tile
+    ]
+    if (colours := getattr(image, "tag_v2", {}).get(COLORMAP)) and image.mode in ("P", "PA") and max(colours) < 256:
+        image.palette = ImagePalette.raw("RGB;L", bytes(colours))
+    return image
 
 
 def several(data: bytes) -> str | None:

@@ -205,6 +205,34 @@ def test_scales_that_tiff_can_hold() -> None:
     assert fault(tiff([[0.0, 1.0]], 64, 1, 3)) == "the file is a TIFF with pixels of a kind that is not read: save it as PNG"
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("bits", "sample_format"), [(16, 1), (16, 2), (32, 2), (32, 3)])
+def test_compressed_tiff_of_either_byte_order(order: str, bits: int, sample_format: int) -> None:
+    values = np.array([[0, 100, 200, 255]])
+    kind = f"{order}{'?uif'[sample_format]}{bits // 8}"
+    data = tiff(values, bits, 1, sample_format, order, packed=zlib.compress(values.astype(kind).tobytes()), compression=8)
+    assert shown(data)[0, :, 0].tolist() == [0, 100, 200, 255]  # Pillow swaps bytes of signed integers and floats once too often
+
+
+def test_interlaced_colours_of_16_bits() -> None:
+    values = np.arange(7 * 5 * 3).reshape(5, 7, 3) * 40
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 7, 5, 16, 2, 0, 0, 1))
+    passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]  # x, y, steps
+    rows = [row for x, y, right, down in passes for row in values[y::down, x::right] if row.size]
+    pixels = zlib.compress(b"".join(b"\0" + row.astype(">u2").tobytes() for row in rows))
+    data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    assert (shown(data) == values >> 5).all()
+
+
+def test_a_colour_map_of_8_bits_is_taken_for_one() -> None:
+    image = Image.fromarray(np.array([[0, 1]], np.uint8))
+    image.putpalette([255, 0, 255, 10, 20, 30, *[0] * 762])
+    data = encoded(image.convert("P"), "TIFF")
+    colours = Image.open(io.BytesIO(data)).tag_v2[TiffImagePlugin.COLORMAP]  # type: ignore[attr-defined]
+    narrow = data.replace(struct.pack("<768H", *colours), struct.pack("<768H", *(colour >> 8 for colour in colours)))
+    assert narrow != data and shown(narrow).tolist() == shown(data).tolist() == [[[255, 0, 255], [10, 20, 30]]]
+
+
 def test_formats_that_name_their_range_are_scaled_by_it(raw: Path) -> None:
     half = np.array([[0, 2048, 2048, 100] * 8] * 32, ">u2")
     graymap = b"P5 32 32 4095\n" + half.tobytes()
