@@ -119,9 +119,7 @@ def decoded(found: Any) -> tuple[Image.Image, list[str]]:
     if found.PhotometricInterpretation == "PALETTE COLOR":
         shown, notes = _palette(pixels, found), ["palette"]
     elif pixels.ndim == 3:
-        shift = max(int(found.BitsStored) - 8, 0)
-        shown = display.in_strips(pixels, lambda values: values >> shift)
-        notes = ["more than 8 bits a channel"] if shift else []
+        shown, notes = _colours(pixels, int(found.BitsStored))
     else:
         shown, notes = _grey(pixels, found)
     image = Image.fromarray(shown)
@@ -131,8 +129,11 @@ def decoded(found: Any) -> tuple[Image.Image, list[str]]:
 
 def _pixels(found: Any) -> Values:
     """[rows, columns] or [rows, columns, 3] as stored, colours as RGB."""
-    low_bits, is_native = 0, not found.file_meta.TransferSyntaxUID.is_encapsulated
-    if "PixelData" in found and is_native and (low_bits := int(found.HighBit) + 1 - int(found.BitsStored)):
+    from pydicom.uid import RLELossless
+
+    low_bits, syntax = 0, found.file_meta.TransferSyntaxUID
+    if "PixelData" in found and (syntax == RLELossless or not syntax.is_encapsulated):
+        low_bits = max(int(found.get("HighBit", found.BitsStored - 1)) + 1 - int(found.BitsStored), 0)
         found.BitsStored += low_bits  # pydicom takes the lowest bits for the stored ones
     pixels: Values = found.pixel_array
     if low_bits:
@@ -143,8 +144,17 @@ def _pixels(found: Any) -> Values:
     return pixels
 
 
+def _colours(pixels: Values, bits: int) -> tuple[NDArray[np.uint8], list[str]]:
+    """The high byte of each, or less than a byte stretched to one."""
+    if bits < 8:
+        return display.in_strips(pixels, lambda values: display.stretched(values.astype(np.float64), 0, 2**bits - 1)), []
+    return display.in_strips(pixels, lambda values: values >> (bits - 8)), ["more than 8 bits a channel"] if bits > 8 else []
+
+
 def _grey(pixels: Values, found: Any) -> tuple[NDArray[np.uint8], list[str]]:
-    """Modality, then values of interest (VOI), in black to white over 0..255."""
+    """Modality, then values of interest (VOI), in black to white over 0..255. Padding that is no number is black."""
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels[~_padding(pixels, found)]).all():
+        raise ValueError("pixels are not finite")
     modality = _modality(found)
     to_bytes, notes = _voi(found), list[str]()
     if to_bytes is None:
@@ -155,7 +165,7 @@ def _grey(pixels: Values, found: Any) -> tuple[NDArray[np.uint8], list[str]]:
             return display.stretched(values, low, high)
 
     is_inverse = found.PhotometricInterpretation == "MONOCHROME1" or found.get("PresentationLUTShape") == "INVERSE"
-    shown = display.in_strips(pixels, lambda values: np.clip(np.rint(to_bytes(modality(values))), 0, 255))
+    shown = display.in_strips(pixels, lambda values: np.nan_to_num(np.clip(np.rint(to_bytes(modality(values))), 0, 255)))
     return 255 - shown if is_inverse else shown, notes
 
 
@@ -201,8 +211,6 @@ def _extremes(pixels: Values, modality: Callable[[Values], Values], found: Any) 
         if ranges:
             break
     low, high = zip(*ranges, strict=True)
-    if not np.isfinite([*low, *high]).all():
-        raise ValueError("pixels are not finite")
     return min(low), max(high)
 
 

@@ -79,7 +79,7 @@ def deep(image: Image.Image, data: bytes, layout: str, wanted: Wanted) -> Deep |
 
     Raises ValueError for values that are not finite or need more bits than wanted.
     """
-    tags, is_scaled = getattr(image, "tag_v2", {}), image.format in SCALED
+    tags, is_scaled = getattr(image, "tag_v2", {}), image.format in SCALED and image.mode != "F"
     if tags.get(PLANAR_CONFIGURATION, 1) != 1 and max(tags.get(BITSPERSAMPLE, (1,))) > 8:  # Pillow takes their bytes for pixels
         raise ValueError("more than 8 bits a channel in separate planes: save it as PNG")
     if layout.startswith(DEEP_COLOURS):

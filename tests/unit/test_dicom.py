@@ -28,6 +28,8 @@ def dicom(pixels: Any, **tags: Any) -> bytes:
     """A DICOM file of one frame; signed where the pixels are; `syntax`: another than explicit, little-endian."""
     syntax = tags.pop("syntax", None)
     file = pydicom.dcmread(io.BytesIO(written(np.asarray(pixels))))
+    if syntax == RLELossless:
+        file.compress(RLELossless)
     file.PixelRepresentation = int(pixels.dtype.kind == "i")
     for name, value in tags.items():
         if dictionary_VR(name) == "US or SS":
@@ -38,9 +40,7 @@ def dicom(pixels: Any, **tags: Any) -> bytes:
         del file.PixelData, file.BitsStored, file.HighBit, file.PixelRepresentation
         setattr(file, "FloatPixelData" if pixels.dtype.itemsize == 4 else "DoubleFloatPixelData", pixels.tobytes())
     stream = io.BytesIO()
-    if syntax == RLELossless:
-        file.compress(RLELossless)
-    elif syntax is not None:
+    if syntax not in (None, RLELossless):
         file.file_meta.TransferSyntaxUID = syntax
         if syntax == ExplicitVRBigEndian and pixels.dtype.itemsize > 1:
             file.PixelData = pixels.byteswap().tobytes()
@@ -184,7 +184,11 @@ def test_bits_words_and_floats() -> None:
         ) == [0, 128, 255]
     padded = np.array([[-1e30, -1.0, 0.0, 1.0]], np.float32)
     assert row(dicom(padded, BitsAllocated=32, FloatPixelPaddingValue=-1e30)) == [0, 0, 128, 255]
-    assert "not finite" in check(dicom(np.array([[np.inf, 0.0]], np.float32), BitsAllocated=32)).detail
+    missing = np.array([[np.nan, -1.0, 0.0, 1.0]], np.float32)
+    assert row(dicom(missing, BitsAllocated=32, FloatPixelPaddingValue=-1e30)) == [0, 0, 128, 255]
+    for window in ({}, {"WindowCenter": 0.5, "WindowWidth": 2}):
+        assert "not finite" in check(dicom(np.array([[np.inf, 0.0]], np.float32), BitsAllocated=32, **window)).detail
+        assert "not finite" in check(dicom(missing, BitsAllocated=32, **window)).detail
 
 
 # --- colours ---------------------------------------------------------------------------------------------------------
@@ -225,6 +229,7 @@ def test_colours_of_16_bits_keep_their_high_byte() -> None:
     planes = np.ascontiguousarray(np.moveaxis(pixels, 2, 0)).reshape(1, 2, 3)
     assert row(dicom(planes, PlanarConfiguration=1)) == [[127, 16, 255], [0, 0, 1]]
     assert check(dicom(pixels)).change == "format DICOM, more than 8 bits a channel"
+    assert row(dicom(np.array([[[0, 7, 15]]], np.uint8), BitsStored=4, HighBit=3)) == [[0, 119, 255]]
 
 
 def test_luminance_and_chrominance_become_colours() -> None:
@@ -333,7 +338,7 @@ def drawn(seed: int) -> bytes:
     stored, signed = int(rng.integers(9, 17)), bool(rng.integers(2))  # with fractions or 8 bits DCMTK rounds before the window
     low = -(2 ** (stored - 1)) if signed else 0
     values = rng.integers(low, low + 2**stored, size)
-    high = int(rng.integers(stored - 1, 16)) if syntax != RLELossless else stored - 1
+    high = int(rng.integers(stored - 1, 16))
     pixels = ((values % 2**stored) << (high + 1 - stored)).astype(np.uint16)
     tags = {"BitsStored": stored, "HighBit": high, "PhotometricInterpretation": f"MONOCHROME{rng.integers(1, 3)}"}
     slope, intercept = (float(rng.integers(1, 4)), int(rng.integers(-1024, 100))) if rng.integers(2) else (1, 0)

@@ -90,7 +90,7 @@ def tiff(
     return mark + struct.pack(f"{order}IH", 8, len(tags)) + entries + bytes(4) + extra.ljust(256, b"\0") + body
 
 
-def prepared(raw: Path, files: Mapping[str, bytes], **changes: Any) -> list[Any]:
+def prepared(raw: Path, files: Mapping[Any, bytes], **changes: Any) -> list[Any]:
     """Pixels of images of a whole data set, in the order of their names; the other images stay as they are."""
     labelled(raw)
     for number, data in enumerate(files.values()):
@@ -239,6 +239,8 @@ def test_formats_that_name_their_range_are_scaled_by_it(raw: Path) -> None:
     jpeg2000 = encoded(Image.fromarray((half << 4).astype("<u2")), "JPEG2000")  # of 16 bits, as Pillow writes it
     for image in prepared(raw, {"PGM": graymap, "JPEG 2000": jpeg2000, "full": deep("PNG", [0, 1, 511])}):
         assert image[0, 1, 0] in (128, 0)  # the PNG's 9 bits decide nothing about the others
+    floats = [b"Pf 2 1 -1.0\n" + np.array(values, "<f4").tobytes() for values in ([0, 1], [0, 4])]
+    assert [image[0, :, 0].tolist() for image in prepared(raw, dict(enumerate(floats)))] == [[0, 64], [0, 255]]  # these name none
     assert shown(graymap, bits=9)[0, :4, 0].tolist() == [0, 128, 128, 6]
 
 
