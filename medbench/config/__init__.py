@@ -318,6 +318,8 @@ class Dataset(Strict):
     options: dict[str, Any] = {}  # the layout's own, checked by its file
     sample: Sizes | None = None  # a seeded draw of the groups
     max_side: int | None = Field(None, ge=32)  # pixels: larger images are shrunk once, when they are read
+    background: Literal["white", "black"] = "white"  # behind what is transparent in an image
+    bits: int | None = Field(None, ge=8, le=32)  # of its PNG and TIFF beyond 8; else as many as the largest value of all images needs
     classes: tuple[str, ...] = ()  # diagnosis: index = label
     prompts: dict[Slug, dict[str, tuple[str, ...]]] = {}  # set -> class -> prompts; `main` decides
     validation: float = Field(0.2, gt=0, lt=1)  # share of train's groups cut off where there is no official validation split

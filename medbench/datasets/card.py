@@ -31,6 +31,7 @@ class Prepared(NamedTuple):
     drops: list[Drop]
     excluded: dict[str, list[str]]  # why the published protocol leaves rows out -> places
     changes: dict[str, list[str]]  # why an image was converted -> places
+    scale: dict[str, Any]  # of images of more than 8 bits
     validation: Validation
     published: dict[str, pl.DataFrame]  # split -> samples, before a validation split was cut
     splits: dict[str, pl.DataFrame]  # split -> samples, as written
@@ -56,6 +57,7 @@ def card(found: Prepared) -> dict[str, Any]:
         "images": {
             "distinct": found.digests.height,
             "converted": {why: {"images": len(places), "examples": places[:EXAMPLES]} for why, places in found.changes.items()},
+            **({"scale": found.scale} if found.scale else {}),
         },
         "repeats": {split: _repeats(frame, found.digests) for split, frame in found.splits.items()},
         "shared": _shared(found.dataset, found.splits, found.digests),

@@ -6,7 +6,7 @@ Threads do the work: hashing, JPEG and PNG decoding run outside Python's lock. O
 import hashlib
 import io
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain, islice
@@ -19,8 +19,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
+from medbench.datasets import display
 from medbench.datasets.layouts import Embedded
 from medbench.errors import Extra
 from medbench.jobs import files, imagefile, limits
@@ -33,6 +34,7 @@ _DCT = np.cos(np.pi / (2 * HASH_SIDE) * np.outer(np.arange(8), 2 * np.arange(HAS
 TASK = 8  # images that a thread takes at once
 STRIP = 2**20  # pixels of a large image that are copied at a time
 GROUP_IMAGES, GROUP_BYTES = 256, 32 * 2**20  # a row group ends at whichever comes first
+SHOWN = display.Wanted()
 DIGESTS = {"image_id": pl.String, "pixel_digest": pl.String, "perceptual_hash": pl.UInt64}
 TABLE = pa.schema(
     {
@@ -63,6 +65,7 @@ class Checked(NamedTuple):
     perceptual_hash: int
     image: bytes
     change: str | None
+    levels: display.Levels | None = None  # of an image that waits for the scale of its data set: `image` is the original, undigested
 
 
 def key_of(image: Path | Embedded) -> str:
@@ -71,15 +74,17 @@ def key_of(image: Path | Embedded) -> str:
 
 
 def check_all(
-    images: Iterable[tuple[str, Path | Embedded]], threads: int, max_side: int | None = None
+    images: Iterable[tuple[str, Path | Embedded]], threads: int, wanted: display.Wanted = SHOWN
 ) -> Iterator[tuple[str, Checked | Fault]]:
-    """`check` of each image under its key, in order, by `threads` threads; only a few images a thread are in memory at a time."""
+    """`check` of each image of a data set under its key, in order, by `threads` threads; only a few images a thread are in memory.
+
+    Those of more than 8 bits wait for `settled`, when all are known: they come with their `levels` and without digests.
+    """
     waiting: deque[tuple[tuple[str, ...], Future[list[Checked | Fault]]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for batch in batched(images, TASK):
-            waiting.append(
-                (tuple(key for key, _ in batch), pool.submit(lambda batch: [check(image, max_side) for _, image in batch], batch))
-            )
+            keys = tuple(key for key, _ in batch)
+            waiting.append((keys, pool.submit(lambda batch: [check(image, *wanted, alone=False) for _, image in batch], batch)))
             if len(waiting) > 2 * threads:
                 keys, done = waiting.popleft()
                 yield from zip(keys, done.result(), strict=True)
@@ -94,8 +99,13 @@ def batched(items: Iterable[A], size: int) -> Iterator[tuple[A, ...]]:
         yield batch
 
 
-def check(image: Path | Embedded, max_side: int | None = None) -> Checked | Fault:
-    """Read, digest and decode one image; what it takes to store it, or why it cannot be used."""
+def check(
+    image: Path | Embedded, max_side: int | None = None, background: str = "white", bits: int | None = None, alone: bool = True
+) -> Checked | Fault:
+    """Read, digest and decode one image; what it takes to store it, or why it cannot be used.
+
+    `max_side`, `background`, `bits`: `display.Wanted`. `alone`: it belongs to no data set whose scale it shares.
+    """
     if isinstance(image, Path):
         if kind := files.irregular(image):
             return Fault("unreadable-image", f"the image is {kind}, not a file")
@@ -111,41 +121,83 @@ def check(image: Path | Embedded, max_side: int | None = None) -> Checked | Faul
         (image_id, data), size = image, len(image.data)
     if size > limits.MAX_IMAGE_BYTES:
         return Fault("huge-image", f"the image has {size} bytes, at most {limits.MAX_IMAGE_BYTES} are read")
+    wanted = display.Wanted(max_side, background, bits)
     try:
-        return _standard(image_id, data, max_side)
+        try:
+            return _standard(image_id, data, wanted, alone)
+        except Exception:
+            if (plain := imagefile.without_comments(data)) == data:
+                raise
+            return _standard(image_id, plain, wanted, alone, notes=["comments left out"])
     except Image.DecompressionBombError as error:
         return Fault("huge-image", f"the image is too large to be decoded safely ({' '.join(str(error).split())})")
     except Extra as error:
         return Fault("dicom-image", str(error))
     except UnidentifiedImageError as error:
+        if data.startswith(tuple(TiffImagePlugin.PREFIXES)):
+            return Fault("broken-image", "the file is a TIFF with pixels of a kind that is not read: save it as PNG")
         return Fault("broken-image", str(error))
     except Exception as error:  # decoders raise whatever they like: OSError, SyntaxError, ValueError, struct.error, zlib.error, ...
         return Fault("broken-image", f"the image does not decode ({type(error).__name__}: {' '.join(str(error).split())})")
 
 
-def _standard(image_id: str, data: bytes, max_side: int | None) -> Checked:
-    """The image as it is stored: its own bytes wherever a decoder needs no change and it is not larger than asked for."""
-    with _opened(data) as image:
+def _standard(
+    image_id: str, data: bytes, wanted: display.Wanted, alone: bool, levels: display.Levels | None = None, notes: Sequence[str] = ()
+) -> Checked:
+    """The image as it is stored: its own bytes wherever a decoder needs no change and it is not larger than asked for.
+
+    `levels`: of the data set, once they are known; `notes`: what became of it before.
+    """
+    with _opened(data) as (image, seen):
+        layout, turned, side = imagefile.layout(image), _orientation(image), wanted.max_side
+        deep = display.deep(image, data, layout, wanted)
+        flat = None if deep else display.opaque(image, layout, wanted.background)
+        is_clear = flat is not None or (deep is not None and deep.is_clear)
         changes = [
             *([f"format {image.format}"] if image.format not in KEPT_FORMATS else []),
-            *([f"mode {image.mode}"] if image.mode not in KEPT_MODES else []),
-            *(["EXIF rotation"] if image.getexif().get(ORIENTATION, 1) not in (0, 1) else []),
-            *([f"larger than {max_side} pixels"] if max_side and max(image.size) > max_side else []),
+            *notes,
+            *seen,
+            *([f"mode {image.mode}"] if image.mode not in KEPT_MODES else ["more than 8 bits a channel"] if deep else []),
+            *([f"transparency on {wanted.background}"] if is_clear else []),
+            *(["EXIF rotation"] if turned != 1 else []),
+            *([f"larger than {side} pixels"] if side and max(image.size) > side else []),
         ]
         if not changes:
             return Checked(image_id, *_digests(image), data, None)
-        ImageOps.exif_transpose(image, in_place=True)
-        upright = _eight_bit(image)
-        if max_side and max(upright.size) > max_side:
-            upright.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+        change = ", ".join(changes)
+        if deep:
+            if not (alone or levels or deep.is_scaled):
+                return Checked(image_id, "", 0, data, change, deep.levels)
+            flat = display.eight_bit(deep, deep.levels if deep.is_scaled or levels is None else levels, wanted)
+        image.load()
+        shown = _upright(display.plain(flat or image), _orientation(image))
+        if side and max(shown.size) > side:
+            shown.thumbnail((side, side), Image.Resampling.LANCZOS)
         stream = io.BytesIO()
-        upright.save(stream, format="PNG")
-        return Checked(image_id, *_digests(upright), stream.getvalue(), ", ".join(changes))
+        shown.save(stream, format="PNG", icc_profile=None)  # nobody applies it, and a large one keeps Pillow from reading the PNG
+        return Checked(image_id, *_digests(shown), stream.getvalue(), change)
+
+
+def _orientation(image: Image.Image) -> int:
+    """What EXIF says, 1 where nothing is to be turned. EXIF that cannot be read harms no pixel."""
+    try:
+        found = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # as decoders raise: SyntaxError, struct.error, ...
+        return 1
+    return found if found in range(2, 9) else 1
+
+
+def _upright(image: Image.Image, turned: int) -> Image.Image:
+    """Turned as an orientation of EXIF says."""
+    if turned == 1:
+        return image
+    image.getexif()[ORIENTATION] = turned
+    return ImageOps.exif_transpose(image)
 
 
 @contextmanager
-def _opened(data: bytes) -> Iterator[Image.Image]:
-    """Any image, once there is room for its pixels; DICOM by way of its own reader."""
+def _opened(data: bytes) -> Iterator[tuple[Image.Image, list[str]]]:
+    """Any image of one picture, once there is room for its pixels, with what became of them; DICOM by way of its own reader."""
     if data[128:132] == b"DICM":
         from medbench.datasets import dicom
 
@@ -153,8 +205,10 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
         with _ROOM.taken(found.Columns * found.Rows):
             yield dicom.decoded(found)
         return
-    with imagefile.opened(data) as image, _ROOM.taken(image.width * image.height):
-        yield image
+    if several := imagefile.several(data):
+        raise ValueError(f"{several}: export the one that is meant")
+    with imagefile.corrected(data) as image, _ROOM.taken(image.width * image.height):
+        yield image, []
 
 
 class _Room:
@@ -211,9 +265,8 @@ def _pixels(image: Image.Image) -> Iterator[Any]:
             return
         except ValueError:  # in several pieces
             pass
-    rows = max(STRIP // image.width, 1)
-    for top in range(0, image.height, rows):
-        yield _rows(image, top, min(top + rows, image.height))
+    for rows in display.strips(image.height, image.width, STRIP):
+        yield _rows(image, rows.start, min(rows.stop, image.height))
 
 
 def _rows(image: Image.Image, top: int, bottom: int) -> bytes:
@@ -234,26 +287,6 @@ def perceptual_hash(image: Image.Image) -> int:
     return int.from_bytes(np.packbits(low > (ordered[31] + ordered[32]) / 2).tobytes())
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """L or RGB, 8 bits a channel.
-
-    Integers of more bits are shifted right by as many bits as their maximum exceeds 8 (12 bits in a 16-bit file: by 4); floats and
-    negative integers are stretched from their minimum and maximum to 0..255.
-    """
-    if image.mode in ("1", "L"):
-        return image.convert("L")
-    if not image.mode.startswith(("I", "F")):
-        return image if image.mode == "RGB" else image.convert("RGB")
-    values = np.asarray(image)
-    if values.dtype.kind == "f" or values.min() < 0:
-        low, high = float(values.min()), float(values.max())
-        if not np.isfinite([low, high]).all():
-            raise ValueError("pixels are not finite")
-        return Image.fromarray(np.rint((values - low) * (255 / max(high - low, 1e-30))).astype(np.uint8))
-    shift = max(int(values.max()).bit_length() - 8, 0)
-    return Image.fromarray((values >> shift).astype(np.uint8))
-
-
 class Written(NamedTuple):
     """The table `images` as it lies on the disk."""
 
@@ -267,6 +300,26 @@ def write_table(path: Path, images: Iterable[tuple[Checked, bool]]) -> Written:
     Equal images give equal bytes, which are digested as they are written. Images are compressed already. Memory holds two row groups.
     """
     return _write(path, (_group(rows) for rows in _row_groups(images)))
+
+
+def settled(path: Path, levels: display.Levels, wanted: display.Wanted, threads: int) -> Written:
+    """Write the table `images` once more, with the images that waited for the `levels` of their data set converted."""
+
+    def converted(row: dict[str, Any]) -> tuple[Checked, bool]:
+        image = Checked(row["image_id"], row["pixel_digest"], row["perceptual_hash"], row["image"], None)
+        return image if image.pixel_digest else _standard(image.image_id, image.image, wanted, False, levels), row["evaluated"]
+
+    def rows() -> Iterator[tuple[Checked, bool]]:
+        with pq.ParquetFile(old) as file, ThreadPoolExecutor(threads) as pool:
+            for number in range(file.num_row_groups):
+                for batch in file.read_row_group(number).to_batches(TASK):
+                    yield from pool.map(converted, batch.to_pylist())
+
+    old = path.with_suffix(".old")
+    path.replace(old)
+    written = write_table(path, rows())
+    old.unlink()
+    return written
 
 
 def mark_evaluated(path: Path, evaluated: list[bool]) -> Written:

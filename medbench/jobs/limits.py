@@ -20,6 +20,8 @@ MAX_PIXELS = 2**26
 million; JPEG 2000, the hungriest format, takes 24 bytes a pixel: 1.6 GB, so that the 2 GB that `prepare` asks of a scheduler suffice."""
 MAX_IMAGE_BYTES = 2**28
 """Of one encoded image [bytes]: what `MAX_PIXELS` take as RGBA without any compression."""
+PAGES = 256
+"""Of a TIFF that are looked at: two that are no thumbnails suffice to refuse it."""
 MAX_CELL_CHARACTERS = 2**24
 """Of one cell of a CSV [characters]: no report or base64 picture in a column that nobody reads comes near."""
 MAX_VALUE_CHARACTERS = 2**17

@@ -20,6 +20,7 @@ Bools = NDArray[np.bool_]
 SPECIFICITY_TENTHS = 9  # sensitivity is read at 9/10 specificity, compared in whole numbers
 OVER_SAMPLES = frozenset({"accuracy", "ece"})  # means over samples; every other metric needs each class
 N_BINS = 15  # of the expected calibration error, of equal width
+NEAR = 2.0**-20  # of 1: from here on a score is ranked by the others, too
 STEP = 2.0**32  # confidences are rounded to 1 / STEP
 
 
@@ -35,6 +36,23 @@ class Diagnosis(NamedTuple):
     ece: Floats  # of the predicted class's score
 
 
+def _ranking(scores: Floats, c: int) -> Floats:
+    """What orders samples by class c: its score [n]; where scores near 1 are equal, the rest of the probability decides.
+
+    A softmax in float64 rounds to 1 from a gap of 37 between logits on, while the score of the other class, exp(-gap), is exact to a gap of
+    708: the two together order samples as the log-odds do. Without such ties these are the scores themselves.
+    """
+    score, rest = scores[:, c], np.delete(scores, c, axis=1).sum(axis=1)
+    rest = np.where((score > 1 - NEAR) & (rest < NEAR), rest, 0.0)
+    if not rest.any():
+        return score
+    order = np.lexsort((-rest, score))
+    differs = (np.diff(score[order]) != 0) | (np.diff(rest[order]) != 0)
+    ranks = np.zeros(len(score))
+    ranks[order[1:]] = np.cumsum(differs)
+    return ranks
+
+
 class Curve(NamedTuple):
     """Threshold-free metrics of one class against the rest, each float64 [B]."""
 
@@ -45,7 +63,7 @@ class Curve(NamedTuple):
 
 def metrics(labels: Ints, scores: Floats, weights: Floats) -> Diagnosis:
     """All metrics. `labels` [n] in 0..k-1; `scores` [n, k], finite; `weights` [n, B]."""
-    curves = [curve(labels == c, scores[:, c], weights) for c in positive_classes(scores.shape[1])]
+    curves = [curve(labels == c, _ranking(scores, c), weights) for c in positive_classes(scores.shape[1])]
     thresholded = _thresholded(labels, scores, weights)
     return Diagnosis(
         auroc=_macro([one.auroc for one in curves]),
@@ -60,7 +78,7 @@ def metrics(labels: Ints, scores: Floats, weights: Floats) -> Diagnosis:
 
 def auroc(labels: Ints, scores: Floats, weights: Floats) -> Floats:
     """AUROC alone, float64 [B]: what the many resamples of a p value need. Arguments as in `metrics`."""
-    return _macro([_auroc(labels == c, scores[:, c], weights) for c in positive_classes(scores.shape[1])])
+    return _macro([_auroc(labels == c, _ranking(scores, c), weights) for c in positive_classes(scores.shape[1])])
 
 
 def positive_classes(n_classes: int) -> range:

@@ -157,7 +157,25 @@ def _sheet(material: Material, sheet: sample_sheet.Sheet) -> dict[str, Any]:
         for row in sheet.rows
         if row.tiles
     ]
-    return {"label": facts.label, "note": facts.note, "rows": rows, "left_out": sheet.left_out}
+    return {
+        "label": facts.label,
+        "note": facts.note,
+        "rows": rows,
+        "left_out": sheet.left_out,
+        "as_read": _as_read(material.cards.get(sheet.dataset, {})),
+    }
+
+
+def _as_read(card: dict[str, Any]) -> str:
+    """Which images are not shown as their files have them, by its card."""
+    images = card.get("images", {})
+    converted = [f"{counted(found['images'], 'image')}: {why}" for why, found in images.get("converted", {}).items()]
+    scales = images.get("scale", {})
+    parts = [f"Of {counted(images['distinct'], 'image')}, converted when they were read: {'; '.join(converted)}."] if converted else []
+    for kind, scale in scales.items():
+        ends = f"{scale['bits']} bits, the largest value is {scale['largest']}" if "bits" in scale else "from {black:.6g} to {white:.6g}"
+        parts.append(f"All {kind} of more than 8 bits have one scale: {ends.format(**scale)}.")
+    return " ".join(parts)
 
 
 def _shared(material: Material, row: dict[str, Any]) -> dict[str, str]:

@@ -9,7 +9,7 @@ import polars as pl
 
 from medbench import paths, tables, tasks
 from medbench.config import Config, Strict, expand_raw_dir, is_fetched
-from medbench.datasets import ingest, layouts
+from medbench.datasets import display, ingest, layouts
 from medbench.datasets.card import Prepared, Validation, card
 from medbench.datasets.rows import Drop, Reader, Row, check_splits, chosen_groups, drawn
 from medbench.errors import MedbenchError
@@ -33,6 +33,13 @@ class Params(NamedTuple):
     fetched: bool = False
     sample: dict[str, int | None] | None = None  # split -> samples to draw
     max_side: int | None = None  # pixels
+    background: str = "white"
+    bits: int | None = None
+
+    @property
+    def wanted(self) -> display.Wanted:
+        """How images are shown."""
+        return display.Wanted(self.max_side, self.background, self.bits)
 
 
 class Images(NamedTuple):
@@ -40,6 +47,7 @@ class Images(NamedTuple):
 
     outcome: dict[str, str | ingest.Fault]
     changes: dict[str, list[str]]
+    levels: display.Levels  # of all that have more than 8 bits
 
 
 def params(config: Config, dataset: str) -> Params:
@@ -65,6 +73,8 @@ def params(config: Config, dataset: str) -> Params:
         fetched,
         None if entry.sample is None else entry.sample.model_dump(),
         entry.max_side,
+        entry.background,
+        entry.bits,
     )
 
 
@@ -120,6 +130,7 @@ def run(params: Params, dataset: str) -> dict[str, Any]:
             drops,
             reader.excluded,
             changes,
+            display.scale(images.levels, params.wanted),
             validation,
             published,
             splits,
@@ -150,27 +161,32 @@ def _check_images(
 
     Raises MedbenchError as soon as a row is wrong or more of them than allowed have a faulty image.
     """
-    found = Images({}, {})
+    outcome, changes, levels = dict[str, str | ingest.Fault](), dict[str, list[str]](), display.Levels()
     faulty = list[Drop]()  # one for an image: how many rows it costs is counted at the end
 
     def good() -> Iterator[tuple[ingest.Checked, bool]]:
+        nonlocal levels
         seen: set[str] = set()
         evaluated: frozenset[str] | None = None
-        for key, image in ingest.check_all(reader.images(items), process.threads(), params.max_side):
+        for key, image in ingest.check_all(reader.images(items), process.threads(), params.wanted):
             if evaluated is None and reader.n_read is not None:
                 evaluated = _evaluated(reader.rows, params, dataset)
             if isinstance(image, ingest.Fault):
-                found.outcome[key] = image
+                outcome[key] = image
                 reader.drop(faulty, reader.first[key], *image)
                 continue
-            found.outcome[key] = image.image_id
+            outcome[key] = image.image_id
             if image.image_id not in seen:
                 seen.add(image.image_id)
+                levels = display.joined(levels, image.levels or levels)
                 if image.change:
-                    found.changes.setdefault(image.change, []).append(reader.first[key].place)
+                    changes.setdefault(image.change, []).append(reader.first[key].place)
                 yield image, reader.first[key].split != "train" if evaluated is None else key in evaluated
 
-    return found, ingest.write_table(table, good())
+    written = ingest.write_table(table, good())
+    if levels.integers or levels.floats:
+        written = ingest.settled(table, levels, params.wanted, process.threads())
+    return Images(outcome, changes, levels), written
 
 
 def _evaluated(rows: list[Row], params: Params, dataset: str) -> frozenset[str]:

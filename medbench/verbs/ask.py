@@ -1,15 +1,14 @@
-"""One question about one image, by the same code path as `predict`: for a first try of a model."""
+"""One question about one image, by the same code path as `prepare` and `predict`: for a first try of a model."""
 
 import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from medbench import command
 from medbench import config as configuration
 from medbench.config import Config, sources
+from medbench.datasets import ingest
 from medbench.datasets.images import ImageRow, decode
 from medbench.errors import MedbenchError, visible
 from medbench.jobs import devices, files
@@ -25,19 +24,17 @@ def ask(config: Config, model: str, image: Path, question: str, architecture: st
     source, fields, gpus = _chosen(config, model, architecture)
     if kind := files.irregular(image):
         raise MedbenchError(image, f"is {kind}, not a file", "give an image")
-    try:
-        decode(image.read_bytes())
-    except FileNotFoundError:
-        raise MedbenchError(image, "the file does not exist", "give an image") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise MedbenchError(image, f"is no readable image ({' '.join(str(error).split())[:120]})", "give a JPEG or PNG") from None
+    found = ingest.check(image)
+    if isinstance(found, ingest.Fault):
+        missing = found.reason == "missing-image"
+        raise MedbenchError(image, "the file does not exist" if missing else f"is no readable image ({found.detail})", "give a JPEG or PNG")
     if "torch" not in sys.modules:  # in a notebook it has seen the devices already
         devices.claim(gpus)
     from medbench.jobs.microbatching import Microbatching
     from medbench.models import answering
     from medbench.models.asking import Asking
 
-    put, row = Asking(**fields), ImageRow("image", image.read_bytes(), False)
+    put, row = Asking(**fields), ImageRow("image", found.image, False)
     questions = answering.Questions(
         [f"question {question!r}"], [put.text(question)], [row.image_id], lambda names, size: [[row]], decode, put.max_new_tokens
     )

@@ -241,7 +241,10 @@ def _data(name: str, facts: DatasetFacts, rng: np.random.Generator) -> None:
     drops = (
         {"broken-image": {"rows": 2, "splits": {"train": 2}, "examples": ["labels.csv row 17: does not decode"]}} if name == "patho" else {}
     )
-    paths.card(name).write_text(json.dumps({"dataset": name, "drops": drops}))
+    converted = {"format DICOM": {"images": 1, "examples": []}, "format DICOM, palette": {"images": 2, "examples": []}}
+    scale = {"integers": {"bits": 12, "largest": 3071}, "floats": {"black": -1.5, "white": 2.0}}
+    seen = {"distinct": 9, "converted": converted, "scale": scale} if name == "patho" else {"distinct": 9, "converted": {}}
+    paths.card(name).write_text(json.dumps({"dataset": name, "drops": drops, "images": seen}))
 
 
 def _gaps(chosen: Params, values: dict[Cell, float]) -> None:

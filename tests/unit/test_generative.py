@@ -30,6 +30,7 @@ from medbench.stages.predict import Params
 from medbench.tasks import vqa
 from medbench.tasks.vqa import PredictionsVqa
 from tests.unit import asked, tiny_generative
+from tests.unit.test_near import dicom
 
 REAL = os.environ.get("MEDBENCH_REAL_DATA")
 
@@ -400,6 +401,9 @@ def test_ask_answers_as_predict_does(tmp_path: Path, monkeypatch: pytest.MonkeyP
     images = dict(tables.read(tables.Images, Path("results/data/d/images.parquet"), ["image_id", "image"]).iter_rows())
     Path("one.png").write_bytes(images[test.image_ids[0]])
     assert cli.main(["ask", str(folder), "one.png", test.questions[0], "--architecture", "llava"]) == 0
+    assert capsys.readouterr().out.strip() == frame["answer"][0]
+    Path("one.dcm").write_bytes(dicom(np.asarray(Image.open("one.png").convert("RGB"))))  # read as `prepare` reads it
+    assert cli.main(["ask", str(folder), "one.dcm", test.questions[0], "--architecture", "llava"]) == 0
     assert capsys.readouterr().out.strip() == frame["answer"][0]
     for wrong, expected in (
         (["ask", str(folder), "none.png", "Is it?", "--architecture", "llava"], "none.png: the file does not exist"),

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from medbench.metrics import diagnosis
+from medbench.models.similarity import log_softmax
 
 
 def ones(n: int) -> np.ndarray:
@@ -146,3 +147,36 @@ def test_turned_scores_give_the_complement_and_monotone_scores_the_same(drawn_sa
 
 def test_constant_scores_are_chance() -> None:
     assert diagnosis.metrics(np.array([0, 1, 1]), binary([0.4] * 3), ones(3)).auroc[0] == 0.5
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_scores_that_round_to_1_keep_the_order_of_their_logits(n_classes: int) -> None:
+    rng = np.random.default_rng(n_classes)
+    labels = rng.integers(0, n_classes, 400)
+    logits = rng.normal(0, 3, (400, n_classes)).astype(np.float32)
+    logits[:, 1] += rng.uniform(20, 650, 400).astype(np.float32) + 60 * (labels == 1)
+    scores = np.exp(log_softmax(logits))
+    assert (scores[:, 1] == 1).sum() > 350
+    odds = np.stack([logits[:, c] - np.logaddexp.reduce(np.delete(logits.astype(float), c, 1), axis=1) for c in range(n_classes)], axis=1)
+    found = diagnosis.metrics(labels, scores, np.ones((400, 1)))
+    classes = diagnosis.positive_classes(n_classes)
+    expected = [np.mean([one(labels == c, odds[:, c]) for c in classes]) for one in (sk.roc_auc_score, sk.average_precision_score)]
+    assert [found.auroc[0], found.auprc[0]] == pytest.approx(expected, abs=1e-12)
+    assert diagnosis.auroc(labels, scores, np.ones((400, 1)))[0] == found.auroc[0]
+    tied = [np.mean([sk.roc_auc_score(labels == c, scores[:, c]) for c in classes])]
+    assert expected[0] > tied[0] + 0.01
+
+
+NUMBERS = st.sampled_from([0.0, 1e-9, 0.5, 1 - 1e-9, 1.0])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=2, max_size=20))
+def test_ranks_never_contradict_scores(rows: list[tuple[float, float]]) -> None:
+    scores = np.array(rows)
+    score, ranks = scores[:, 1], diagnosis._ranking(scores, 1)
+    assert (np.sign(np.subtract.outer(ranks, ranks)) * np.sign(np.subtract.outer(score, score)) >= 0).all()
+    assert (np.subtract.outer(ranks, ranks)[np.subtract.outer(score, score) != 0] != 0).all()
+    assert len(set(ranks[score <= 0.5])) == len(set(score[score <= 0.5]))
+    halves = np.minimum(scores, 0.5)
+    assert diagnosis._ranking(halves, 1).tolist() == halves[:, 1].tolist()
