@@ -651,13 +651,13 @@ def raw_dir(config: Config, dataset: str) -> Path | None:
     return expand_raw_dir(config.datasets[dataset].raw_dir, f"{config.run.registries.datasets}: data set {dataset}")
 
 
-def expand_raw_dir(value: str | None, where: str) -> Path | None:
-    """As `raw_dir`, from the entry's own text; `where` is for messages."""
+def expand_raw_dir(value: str | None, where: str, key: str = "raw_dir") -> Path | None:
+    """As `raw_dir`, from the entry's own text; `where` and `key` are for messages."""
     if value is None:
         return None
-    folder = Path(_expanded(value, "raw_dir", where))
+    folder = Path(_expanded(value, key, where))
     if not folder.is_dir():
-        raise MedbenchError(where, f"raw_dir {folder} does not exist", "put the files there or change raw_dir")
+        raise MedbenchError(where, f"{key} {folder} does not exist", f"put the files there or change {key}")
     return folder
 
 

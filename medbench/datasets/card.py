@@ -1,6 +1,7 @@
 """The data card: what `prepare` found in a data set and what it did with it. Holds no time and no folder: equal data, equal card."""
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -8,7 +9,7 @@ import polars as pl
 from medbench import tasks
 from medbench.datasets import sharing
 from medbench.datasets.layouts import SPLITS, Demographics
-from medbench.datasets.rows import Drop
+from medbench.datasets.rows import Drop, Reader
 
 EXAMPLES = 5
 
@@ -29,8 +30,9 @@ class Prepared(NamedTuple):
     classes: tuple[str, ...]
     rows_read: int
     drops: list[Drop]
-    excluded: dict[str, list[str]]  # why the published protocol leaves rows out -> places
+    reader: Reader  # what it left out, changed and noted
     changes: dict[str, list[str]]  # why an image was converted -> places
+    joined: list[str]  # places of rows that equal images brought into another group
     validation: Validation
     published: dict[str, pl.DataFrame]  # split -> samples, before a validation split was cut
     splits: dict[str, pl.DataFrame]  # split -> samples, as written
@@ -46,12 +48,15 @@ def card(found: Prepared) -> dict[str, Any]:
         "task": found.task,
         "classes": list(found.classes),
         "rows_read": found.rows_read,
+        "notes": list(found.reader.notes),
         "splits": splits,
         "classes_absent": {split: [name for name, n in counts["classes"].items() if not n] for split, counts in splits.items()}
         if found.classes
         else {},
         "validation": found.validation._asdict(),
-        "excluded": {reason: {"rows": len(places), "examples": places[:EXAMPLES]} for reason, places in sorted(found.excluded.items())},
+        "excluded": _counted(dict(sorted(found.reader.excluded.items()))),
+        "texts": _counted(found.reader.changed_texts),
+        "equal_images": _counted({"put into one group": found.joined} if found.joined else {}),
         "drops": _drops(found.drops),
         "images": {
             "distinct": found.digests.height,
@@ -62,6 +67,10 @@ def card(found: Prepared) -> dict[str, Any]:
         "shared_as_published": _shared(found.dataset, found.published, found.digests),
         "files": found.files,
     }
+
+
+def _counted(places_of: Mapping[str, list[str]]) -> dict[str, Any]:
+    return {what: {"rows": len(places), "examples": places[:EXAMPLES]} for what, places in places_of.items()}
 
 
 def _split(found: Prepared, split: str) -> dict[str, Any]:

@@ -9,10 +9,10 @@ import polars as pl
 
 from medbench import paths, tables, tasks
 from medbench.config import Config, Strict, expand_raw_dir, is_fetched
-from medbench.datasets import ingest, layouts
+from medbench.datasets import equals, ingest, layouts
 from medbench.datasets.card import Prepared, Validation, card
-from medbench.datasets.rows import Drop, Reader, Row, check_splits, chosen_groups, drawn
-from medbench.errors import MedbenchError
+from medbench.datasets.rows import Drop, Reader, Row, check_splits, chosen_groups, drawn, tidied
+from medbench.errors import MedbenchError, together
 from medbench.jobs import digests, files, integrity, partial, process
 from medbench.jobs.stage import Needs, Stage
 
@@ -94,12 +94,14 @@ def run(params: Params, dataset: str) -> dict[str, Any]:
     reader = Reader(source, params.max_drops, params.allow_group_overlap, params.expected)
     with partial.anew(f"prepare-{dataset}", f"prepare {dataset}") as folder:
         _index_files(params, dataset)  # before the first is opened
-        items = layout.items(options, source)
+        items = tidied(layout.items(options, source), source)
         if params.sample:
-            items = drawn(items, chosen_groups(layout.items(options, source), params.sample, f"{params.seed}/{dataset}"))
+            others = tidied(layout.items(options, source), source)
+            items = drawn(items, chosen_groups(others, params.sample, f"{params.seed}/{dataset}"))
         table = folder / "images.parquet"
         images, written = _check_images(reader, items, table, params, dataset)
-        rows, drops = _resolve(reader, images)
+        equal, drops = _resolve(reader, images, written.columns)
+        rows = equal.rows
         check_splits([row.item.split for row in rows], {row.item.split for row in reader.rows}, source)
         published = _frames(rows, params)
         splits, validation = _with_validation(published, rows, params, dataset)
@@ -118,8 +120,9 @@ def run(params: Params, dataset: str) -> dict[str, Any]:
             params.classes,
             n_read,
             drops,
-            reader.excluded,
+            reader,
             changes,
+            equal.places,
             validation,
             published,
             splits,
@@ -141,17 +144,16 @@ def _options(params: Params, dataset: str) -> Strict:
 
 
 def _check_images(
-    reader: Reader, items: Iterator[layouts.Item | layouts.Excluded], table: Path, params: Params, dataset: str
+    reader: Reader, items: Iterator[layouts.Entry], table: Path, params: Params, dataset: str
 ) -> tuple[Images, ingest.Written]:
     """Read all rows, check every image that they use once, and write those that are good to `table`.
 
     Which of them val or test use is known for certain after the last image alone, when it is known which rows are dropped and which
     files are equal; until then as if there were none such.
 
-    Raises MedbenchError as soon as a row is wrong or more of them than allowed have a faulty image.
+    Raises MedbenchError where rows are wrong.
     """
     found = Images({}, {})
-    faulty = list[Drop]()  # one for an image: how many rows it costs is counted at the end
 
     def good() -> Iterator[tuple[ingest.Checked, bool]]:
         seen: set[str] = set()
@@ -161,7 +163,6 @@ def _check_images(
                 evaluated = _evaluated(reader.rows, params, dataset)
             if isinstance(image, ingest.Fault):
                 found.outcome[key] = image
-                reader.drop(faulty, reader.first[key], *image)
                 continue
             found.outcome[key] = image.image_id
             if image.image_id not in seen:
@@ -179,17 +180,28 @@ def _evaluated(rows: list[Row], params: Params, dataset: str) -> frozenset[str]:
     return frozenset(row.image for row in rows if row.item.split != "train" or row.item.group_id in cut)
 
 
-def _resolve(reader: Reader, images: Images) -> tuple[list[Row], list[Drop]]:
-    """The rows with the id of their image, and all that are dropped."""
+def _resolve(reader: Reader, images: Images, digests: pl.DataFrame) -> tuple[equals.Joined, list[Drop]]:
+    """The rows with the id of their image, equal images in one group, and all that are dropped.
+
+    Raises MedbenchError that names all rows that cannot be used, where they are more than allowed, and for equal images in two splits.
+    """
     rows: list[Row] = []
     drops = list(reader.drops)
     for row in reader.rows:
         image = images.outcome[row.image]
         if isinstance(image, ingest.Fault):
-            reader.drop(drops, row.item, *image)
+            file = row.image if image.reason in ("missing-image", "unreadable-image") else ""
+            drops.append(Drop(image.reason, row.item.split, row.item.place, image.detail, file))
         else:
             rows.append(Row(row.item, image))
-    return rows, drops
+    pixels = dict(digests.select("image_id", "pixel_digest").iter_rows())
+    contradicted = equals.contradictions(rows, pixels)
+    reader.require_budget([*drops, *contradicted])
+    places = {drop.place for drop in contradicted}
+    found = equals.joined([row for row in rows if row.item.place not in places], pixels)
+    if not reader.allow_group_overlap and (errors := equals.crossings(found.rows, pixels, reader.source)):
+        raise together(reader.source.where, errors)
+    return found, [*drops, *contradicted]
 
 
 def _frames(rows: list[Row], params: Params) -> dict[str, pl.DataFrame]:
