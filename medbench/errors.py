@@ -1,7 +1,8 @@
 """Expected errors: one line that names the file or cell, the value found and the remedy."""
 
+import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 TRACKED = False  # how an error is worded is no result
 LONGEST = 2000
@@ -27,6 +28,13 @@ class MedbenchError(Exception):
         found = found if len(found) <= LONGEST else f"{found[: LONGEST // 2]} ... {found[-LONGEST // 2 :]}"
         super().__init__(visible(f"{where}: {found}; {remedy}").replace("\n", " "))
         self.where, self.found, self.remedy = str(where), found, remedy
+
+
+def choose(name: str, known: Iterable[str]) -> str:
+    """The remedy for a name that is not among those known: the nearest, then all."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, 1, 0.6)
+    return f"{f'did you mean {near[0]}? ' if near else ''}choose from {', '.join(names)}"
 
 
 def together(where: str, errors: Sequence[MedbenchError]) -> MedbenchError:

@@ -55,6 +55,11 @@ def card(dataset: str) -> Path:
     return RESULTS / "data" / dataset / "card.json"
 
 
+def sources(dataset: str) -> Path:
+    """The image files that the tables were made of, as they were: no output, since times stand in it."""
+    return RESULTS / "data" / dataset / "sources.json"
+
+
 def data(dataset: str) -> list[Path]:
     """All that `prepare` writes."""
     return [*(samples(dataset, split) for split in SPLITS), images(dataset), card(dataset)]

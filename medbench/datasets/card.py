@@ -8,6 +8,7 @@ import polars as pl
 
 from medbench import tasks
 from medbench.datasets import sharing
+from medbench.datasets.equals import Joined
 from medbench.datasets.layouts import SPLITS, Demographics
 from medbench.datasets.rows import Drop, Reader
 
@@ -28,14 +29,13 @@ class Prepared(NamedTuple):
     dataset: str
     task: str
     classes: tuple[str, ...]
-    rows_read: int
-    drops: list[Drop]
     reader: Reader  # what it left out, changed and noted
     changes: dict[str, list[str]]  # why an image was converted -> places
-    joined: list[str]  # places of rows that equal images brought into another group
-    validation: Validation
+    equal: Joined
+    drops: list[Drop]
     published: dict[str, pl.DataFrame]  # split -> samples, before a validation split was cut
     splits: dict[str, pl.DataFrame]  # split -> samples, as written
+    validation: Validation
     digests: pl.DataFrame  # image_id, pixel_digest
     files: dict[str, str]  # file name -> SHA-256
 
@@ -47,7 +47,7 @@ def card(found: Prepared) -> dict[str, Any]:
         "dataset": found.dataset,
         "task": found.task,
         "classes": list(found.classes),
-        "rows_read": found.rows_read,
+        "rows_read": len(found.equal.rows) + len(found.drops),
         "notes": list(found.reader.notes),
         "splits": splits,
         "classes_absent": {split: [name for name, n in counts["classes"].items() if not n] for split, counts in splits.items()}
@@ -56,7 +56,7 @@ def card(found: Prepared) -> dict[str, Any]:
         "validation": found.validation._asdict(),
         "excluded": _counted(dict(sorted(found.reader.excluded.items()))),
         "texts": _counted(found.reader.changed_texts),
-        "equal_images": _counted({"put into one group": found.joined} if found.joined else {}),
+        "equal_images": _counted({"put into one group": found.equal.places} if found.equal.places else {}),
         "drops": _drops(found.drops),
         "images": {
             "distinct": found.digests.height,
@@ -67,6 +67,24 @@ def card(found: Prepared) -> dict[str, Any]:
         "shared_as_published": _shared(found.dataset, found.published, found.digests),
         "files": found.files,
     }
+
+
+def remarks(card: Mapping[str, Any]) -> list[str]:
+    """What a person should know of how a set was read, beside the rows that were dropped, a line each."""
+    found = list(card.get("notes", ()))
+    for part, said in (("texts", "{}"), ("equal_images", "equal images of different groups were {}")):
+        found += [f"{said.format(what)}: {_examples(rows)}" for what, rows in card.get(part, {}).items()]
+    absent = {split: names for split, names in card.get("classes_absent", {}).items() if names and card["splits"][split]["samples"]}
+    return found + [f"{split} has no sample of {', '.join(names)}" for split, names in absent.items()]
+
+
+def losses(card: Mapping[str, Any]) -> list[str]:
+    """Why rows were dropped, a line each."""
+    return [f"left out, {what.replace('-', ' ')}: {_examples(rows)}" for what, rows in card["drops"].items()]
+
+
+def _examples(found: Mapping[str, Any]) -> str:
+    return f"{found['rows']} {'row' if found['rows'] == 1 else 'rows'} (first: {found['examples'][0]})"
 
 
 def _counted(places_of: Mapping[str, list[str]]) -> dict[str, Any]:

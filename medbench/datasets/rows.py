@@ -1,7 +1,7 @@
 """The rows of a data set, checked without opening an image, so that a mistake in the last row shows at once."""
 
+import contextlib
 import hashlib
-import os
 import re
 import unicodedata
 from collections import Counter
@@ -13,7 +13,7 @@ from medbench.datasets import texts
 from medbench.datasets.ingest import key_of
 from medbench.datasets.layouts import SPLIT_WORDS, SPLITS, DiagnosisItem, Embedded, Entry, Excluded, Item, Note, Source, VqaItem
 from medbench.errors import MedbenchError, together
-from medbench.jobs import limits
+from medbench.jobs import digests, limits
 
 ANSWER_TYPES = ("open", "closed")
 HALF = re.compile("[\ud800-\udfff]")  # JSON can hold it, no table can
@@ -49,6 +49,7 @@ class Reader:
         self.notes: dict[str, None] = {}  # texts, each once, in order
         self.changed_texts: dict[str, list[str]] = {}  # how a text was changed -> places
         self.first: dict[str, Item] = {}  # image key -> the first item that uses it
+        self.stamps: dict[str, list[int]] = {}  # of each image file, before it is read
         self.n_read: int | None = None  # known when all rows are read
         self._errors: list[MedbenchError] = []
         self._characters = 0
@@ -79,8 +80,10 @@ class Reader:
         self.n_read = len(self.rows) + len(self.drops)
         if self._errors:
             raise together(self.source.where, self._errors)
-        self.require_budget([*self.drops, *self._without_file(files)])
-        check_splits([row.item.split for row in self.rows], {"train", "test"}, self.source)
+        self.stamps = {key: stamp for key in files if (stamp := _stamp(key))}
+        gone = set(files) - set(self.stamps)
+        self.require_budget([*self.drops, *(missing(row) for row in self.rows if row.image in gone)])
+        check_splits([row.item.split for row in self.rows], needed_splits(row.item.split for row in self.rows) - {"val"}, self.source)
         self._check_counts()
         for key in files:
             yield key, Path(key)
@@ -114,11 +117,6 @@ class Reader:
             self.changed_texts.setdefault("a token for an image was removed", []).append(item.place)
         return cleaned
 
-    def _without_file(self, files: list[str]) -> list[Drop]:
-        """The rows whose image file is not there, found before the first image is decoded."""
-        gone = {key for key in files if not os.path.lexists(key)}
-        return [missing(row) for row in self.rows if row.image in gone]
-
     def _check_counts(self) -> None:
         found = Counter([*(row.item.split for row in self.rows), *(drop.split for drop in self.drops)])
         for split, n in self.expected.items():
@@ -147,6 +145,13 @@ class Reader:
         if split != item.split and not self.allow_group_overlap:
             found = f"group {item.group_id!r} is in {item.split} here and in {split} in {place}"
             raise self.source.error(item.place, found, "fix the splits, or set allow_group_overlap where the set is published so")
+
+
+def _stamp(path: str) -> list[int] | None:
+    """Of what is there, broken links apart."""
+    with contextlib.suppress(OSError, ValueError):
+        return digests.stamp(path)
+    return None
 
 
 def missing(row: Row) -> Drop:
@@ -179,12 +184,19 @@ def _folded(text: str) -> str:
     return unicodedata.normalize("NFKC", text).strip().casefold()
 
 
+def needed_splits(found: Iterable[str]) -> set[str]:
+    """Splits that must have rows: all, or test alone where nothing else has one, for models off the shelf."""
+    return {"test"} if set(found) == {"test"} else set(SPLITS)
+
+
 def check_splits(found: Collection[str], needed: Collection[str], source: Source) -> None:
     """Raise MedbenchError when a needed split has no row."""
     for split in SPLITS:
         if split in needed and split not in found:
             raise source.error(
-                f"split {split}", "is empty", "give it rows: train and test need some, val is cut from train where it has none"
+                f"split {split}",
+                "is empty",
+                "give it rows: test needs some, train too unless test is all, and val is cut from train where it has none",
             )
 
 

@@ -516,14 +516,29 @@ def test_a_missing_image_costs_every_row_that_uses_it(raw: Path) -> None:
     assert card()["drops"]["missing-image"]["rows"] == 2
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_empty_split(raw: Path, split: str) -> None:
-    kept = "train" if split == "test" else "test"
-    labelled(raw, [(f"{i}.png", CLASSES[i % 2], kept, f"p{i}") for i in range(4)])
-    assert (
-        refused(entry(raw))
-        == f"data set toy: split {split}: is empty; give it rows: train and test need some, val is cut from train where it has none"
-    )
+NEEDED = "is empty; give it rows: test needs some, train too unless test is all, and val is cut from train where it has none"
+
+
+@pytest.mark.parametrize(("kept", "empty"), [(("train",), "test"), (("val", "test"), "train"), (("train", "val"), "test")])
+def test_empty_split(raw: Path, kept: tuple[str, ...], empty: str) -> None:
+    labelled(raw, [(f"{i}.png", CLASSES[i // 4 % 2], kept[i % len(kept)], f"p{i}") for i in range(8)])
+    assert refused(entry(raw)) == f"data set toy: split {empty}: {NEEDED}"
+
+
+@pytest.mark.parametrize("task", ["diagnosis", "vqa"])
+def test_a_set_may_be_for_testing_alone(raw: Path, task: str) -> None:
+    if task == "vqa":
+        frame = pl.read_csv(asked(raw) / "labels.csv").with_columns(split=pl.lit("test"))
+        frame.write_csv(raw / "labels.csv")
+    else:
+        labelled(raw, [(f"{i}.png", CLASSES[i % 2], "test", f"p{i}") for i in range(8)])
+    prepare.run(entry(raw, task=task), "toy")
+    n = {"diagnosis": 8, "vqa": 18}[task]
+    assert [samples(split).height for split in paths.SPLITS] == [0, 0, n]
+    assert pl.read_parquet(paths.images("toy"))["evaluated"].all()
+    pl.read_csv(raw / "labels.csv").drop("split").write_csv(raw / "labels.csv")
+    prepare.run(entry(raw, task=task, options={"test": 1}), "toy")
+    assert [samples(split).height for split in paths.SPLITS] == [0, 0, n]
 
 
 def test_split_emptied_by_drops(raw: Path) -> None:

@@ -5,12 +5,14 @@ A layout is one file of this folder, `medbench/datasets/{layout}.py` (dashes bec
 - `items(options, source) -> Iterator[Entry]`: the data set's rows in a fixed order. It keeps no image, and gives an image that is
   a file as its path: rows are checked before files are opened. Rows that the published protocol leaves out come as `Excluded`. A mistake
   in one row is yielded, not raised, where those after it can be read: all of a file are then said at once. A `Note` goes onto the card;
-- `index_files(options, source) -> list[Path]`: the files and folders whose change must rerun `prepare`.
+- `index_files(options, source) -> list[Path]`: the files and folders whose change must rerun `prepare`;
+- where files may hold no row for training, `has_train(options, source) -> bool`, which opens no image.
 
 A layout checks what only it can see: that its files can be read and have their columns, that paths stay inside the
 folder. Rows as such (splits, labels, groups, texts, images) are checked by `prepare`, once for all layouts.
 """
 
+import contextlib
 import hashlib
 import importlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -20,8 +22,8 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 from pydantic import AfterValidator, ValidationError
 
 from medbench import tasks
-from medbench.config import Strict, layouts, one_line
-from medbench.errors import MedbenchError
+from medbench.config import Config, Strict, layouts, one_line, raw_dir
+from medbench.errors import MedbenchError, choose
 from medbench.jobs import files
 from medbench.paths import SPLITS
 
@@ -164,7 +166,8 @@ def drawn_splits(items: Iterable[Item], share: float, source: Source) -> Iterato
     """Items without a split, with one: a seeded `share` of the groups for test, of every class or kind of answer alike."""
     found = list(items)
     stratum = [(item.group_id, item.label if isinstance(item, DiagnosisItem) else item.answer_type) for item in found]
-    test = held_out(strata(stratum), share, f"{source.seed}/{source.dataset}/test")
+    of_group = strata(stratum)
+    test = set(of_group) if share == 1 else held_out(of_group, share, f"{source.seed}/{source.dataset}/test")
     yield Note(f"no file names splits: {share:g} of the groups were drawn for test by the seed {source.seed}")
     for item in found:
         yield item._replace(split="test" if item.group_id in test else "train", is_drawn=True)
@@ -190,9 +193,7 @@ def module_name(layout: str) -> str:
 def load_layout(layout: str) -> Layout:
     """The module of a layout by its name in the registry. Raises MedbenchError for one that has no file."""
     if layout not in layouts():
-        raise MedbenchError(
-            f"layout {layout}", "has no file in medbench/datasets/layouts", f"add it, or choose from {', '.join(layouts())}"
-        )
+        raise MedbenchError(f"layout {layout}", "has no file in medbench/datasets/layouts", f"add it, or {choose(layout, layouts())}")
     return cast(Layout, importlib.import_module(module_name(layout)))
 
 
@@ -202,6 +203,24 @@ def read_options(layout: str, options: Mapping[str, Any], dataset: str) -> Stric
         return load_layout(layout).Options.model_validate(dict(options))
     except ValidationError as error:
         raise one_line(f"data set {dataset}: options of layout {layout}", error) from None
+
+
+def with_test_only(config: Config) -> Config:
+    """The configuration with `test_only` set for data sets of the run whose files hold no row for training.
+
+    What is wrong with files is left to `prepare`.
+    """
+    found = dict(config.datasets)
+    for dataset in config.run.datasets:
+        entry = config.datasets[dataset]
+        layout = load_layout(entry.layout)
+        if entry.test_only or not hasattr(layout, "has_train"):
+            continue
+        with contextlib.suppress(MedbenchError, OSError):
+            source = Source(dataset, entry.task, raw_dir(config, dataset), entry.classes, config.run.seed)
+            if source.folder.is_dir() and not layout.has_train(read_options(entry.layout, entry.options, dataset), source):
+                found[dataset] = entry.model_copy(update={"test_only": True})
+    return config._replace(datasets=found)
 
 
 def age_band(age: str) -> str | None:

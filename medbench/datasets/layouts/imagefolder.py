@@ -42,10 +42,8 @@ def items(options: Options, source: Source) -> Iterator[Entry]:
         raise source.error("layout imagefolder", f"gives labels, the task is {source.task}", "use layout table or hub-vqa")
     if options.group is None:
         yield Note("every image counts as a patient of its own: where patients have several, set options.group")
-    entries = _entries(source.folder)
-    splits = [path for path in entries if path.name.strip().lower() in SPLIT_WORDS and path.is_dir()]
-    if splits and not {path.name for path in splits} <= set(source.classes):
-        for folder in entries:
+    if _splits(source):
+        for folder in _entries(source.folder):
             if folder.is_dir():
                 yield from _items(folder, folder.name, options, source)
             else:
@@ -58,6 +56,18 @@ def items(options: Options, source: Source) -> Iterator[Entry]:
         else:
             yield item
     yield from drawn_splits(found, options.test, source)
+
+
+def has_train(options: Options, source: Source) -> bool:
+    """Whether a folder is for training, or images will be drawn for it."""
+    splits = _splits(source)
+    return "train" in splits if splits else options.test < 1
+
+
+def _splits(source: Source) -> set[str]:
+    """The splits that the folders in `raw_dir` name; none where they are classes, of whatever name."""
+    names = {path.name for path in _entries(source.folder) if path.is_dir() and path.name not in source.classes}
+    return {SPLIT_WORDS[name.strip().lower()] for name in names if name.strip().lower() in SPLIT_WORDS}
 
 
 def _items(folder: Path, split: str, options: Options, source: Source) -> Iterator[DiagnosisItem | MedbenchError]:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from medbench.config import expand_raw_dir
-from medbench.datasets.layouts import DiagnosisItem, Entry, Item, Note, Source, Strict, VqaItem, drawn_splits, is_yes_no
+from medbench.datasets.layouts import SPLIT_WORDS, DiagnosisItem, Entry, Item, Note, Source, Strict, VqaItem, drawn_splits, is_yes_no
 from medbench.datasets.reading import Records, parquet_rows, records, sheet_cells
 from medbench.errors import MedbenchError
 from medbench.jobs import files
@@ -83,6 +83,18 @@ def items(options: Options, source: Source) -> Iterator[Entry]:
             without_split.append(item)
     if without_split:
         yield from drawn_splits(without_split, options.test, source)
+
+
+def has_train(options: Options, source: Source) -> bool:
+    """Whether any row is for training, or will be drawn for it: read up to the first."""
+    (path,) = index_files(options, source)
+    for line in _lines(path, options, source):
+        if isinstance(line, Line):
+            if "split" not in line.values:
+                return options.test < 1
+            if SPLIT_WORDS.get(line.values["split"].lower()) == "train":
+                return True
+    return False
 
 
 def _image_root(options: Options, source: Source) -> Path:
