@@ -100,6 +100,11 @@ def predictions(dataset: str, model: str, mode: str) -> Path:
     return RESULTS / "predictions" / dataset / model / f"{mode}.parquet"
 
 
+def answers(dataset: str, model: str, mode: str) -> Path:
+    """What the model of a cell answered, kept for when a label of a test sample is corrected; no output, and may be deleted."""
+    return RESULTS / ".answers" / dataset / model / f"{mode}.parquet"
+
+
 def scores(dataset: str, model: str, mode: str) -> Path:
     """Table `scores-diagnosis` or `scores-vqa`: one row a sample."""
     return RESULTS / "scores" / dataset / model / f"{mode}.parquet"

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -12,7 +13,7 @@ from typing import NamedTuple
 from medbench.datasets import texts
 from medbench.datasets.ingest import key_of
 from medbench.datasets.layouts import SPLIT_WORDS, SPLITS, DiagnosisItem, Embedded, Entry, Excluded, Item, Note, Source, VqaItem
-from medbench.errors import MedbenchError, together
+from medbench.errors import SHOWN, MedbenchError, together
 from medbench.jobs import digests, limits
 
 ANSWER_TYPES = ("open", "closed")
@@ -131,7 +132,11 @@ class Reader:
             return
         share = f"the share of rows that may be left out (now {self.max_drops:g}: {allowed} of {self.n_read})"
         remedy = f"fix the row or raise max_drops, {share}"
-        errors = [self.source.error(drop.place, drop.detail + (f": {drop.file}" if drop.file else ""), remedy) for drop in drops]
+        found = [
+            drop.detail + (f": {drop.file}{_alike(drop.file) if number < SHOWN else ''}" if drop.file else "")
+            for number, drop in enumerate(drops)
+        ]
+        errors = [self.source.error(drop.place, said, remedy) for drop, said in zip(drops, found, strict=True)]
         raise together(self.source.where, errors)
 
     def _check(self, item: Item) -> None:
@@ -152,6 +157,15 @@ def _stamp(path: str) -> list[int] | None:
     with contextlib.suppress(OSError, ValueError):
         return digests.stamp(path)
     return None
+
+
+def _alike(path: str) -> str:
+    """A file beside one that is not there, which differs in its ending or in case alone."""
+    with contextlib.suppress(OSError):
+        stem = Path(path).stem.casefold()
+        near = sorted(name for name in os.listdir(Path(path).parent) if Path(name).stem.casefold() == stem and name != Path(path).name)
+        return f" (there is {near[0]})" if near else ""
+    return ""
 
 
 def missing(row: Row) -> Drop:

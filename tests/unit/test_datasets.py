@@ -349,6 +349,20 @@ def test_all_mistakes_of_a_table_at_once(raw: Path) -> None:
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("name", ["images/3", "images/3.jpg", "images/3.PNG"])
+def test_an_image_of_another_ending_is_named(raw: Path, name: str) -> None:
+    edit(labelled(raw), 5, "image", name)
+    assert f"row 5: the image file does not exist: {raw}/{name} (there is 3.png); fix the row" in refused(entry(raw))
+
+
+def test_blank_rows_of_parquet_are_skipped(raw: Path) -> None:
+    frame = pl.read_csv(labelled(raw) / "labels.csv")
+    blank = pl.DataFrame({name: [None, " "] for name in frame.columns}, schema=frame.schema)
+    pl.concat([frame.head(5), blank, frame.tail(7), blank]).write_parquet(raw / "t.parquet")
+    prepare.run(entry(raw, options={"index": "t.parquet"}), "toy")
+    assert card()["rows_read"] == 12
+
+
 def test_all_missing_and_broken_images_at_once(raw: Path) -> None:
     for name in (3, 5):
         (labelled(raw) if name == 3 else raw).joinpath(f"images/{name}.png").unlink()

@@ -895,3 +895,110 @@ def test_an_error_is_one_short_line_that_acts_on_no_terminal(raw: Path) -> None:
     assert len(message) < 3000 and message.isprintable()
     error = MedbenchError("a\x1b]0;x\x07", "b\r\nc\x9b\u202etxt.exe", "d\0")
     assert str(error) == r"a\x1b]0;x\x07: b\x0d c\x9b\u202etxt.exe; d\x00"
+
+
+# --- what a start asks of a prepared set ---------------------------------------------------------------------------
+
+
+def names(found: list[Path]) -> set[str]:
+    return {path.stem if path.parent.name == "toy" else "duplicates" for path in found}
+
+
+ALL = {"train", "val", "test", "images", "duplicates"}
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "value", "kept"),
+    [
+        (12, "label", "malign", ALL - {"test"}),  # of test: nothing that is trained follows from it
+        (12, "group", "p99", ALL - {"test"}),
+        (10, "id", "other", ALL - {"test", "duplicates"}),
+        (2, "label", "malign", ALL - {"train"}),  # of train: an official val, and no image, follow from it
+        (9, "label", "benign", ALL - {"val"}),
+        (12, "split", "train", {"val"}),
+        (12, "image", "images/new.png", None),  # its pixels are not known before it is read
+    ],
+)
+def test_tables_that_a_change_leaves_as_they_are_are_known_before(
+    raw: Path, row: int, column: str, value: str, kept: set[str] | None
+) -> None:
+    """And they are: byte for byte, once the set is prepared again."""
+    split = {**dict.fromkeys(range(6), "train"), 6: "val", 7: "val"}
+    rows = [(f"images/{i}.png", CLASSES[i % 2], split.get(i, "test"), f"p{i}", f"s{i}") for i in range(12)]
+    write_csv(labelled(raw) / "labels.csv", (*LABELS, "id"), rows)
+    (raw / "images/new.png").write_bytes(picture(77))
+    prepare.run(entry(raw), "toy")
+    assert names(prepare.unchanged(entry(raw), "toy")) == ALL
+    before = {path.stem: path.read_bytes() for path in paths.data("toy")}
+    edit(raw, row, column, value)
+    known = names(prepare.unchanged(entry(raw), "toy"))
+    assert known == (kept if kept is not None else set())
+    prepare.run(entry(raw), "toy")
+    same = {path.stem for path in paths.data("toy") if path.read_bytes() == before[path.stem]}
+    assert known - {"duplicates"} <= same
+
+
+def test_a_cut_validation_split_follows_from_labels_of_train(raw: Path) -> None:
+    prepare.run(entry(labelled(raw)), "toy")
+    edit(raw, 12, "label", "malign")
+    assert names(prepare.unchanged(entry(raw), "toy")) == ALL - {"test"}
+    edit(raw, 2, "label", "malign")
+    assert "test" not in names(prepare.unchanged(entry(raw), "toy")) and "train" not in names(prepare.unchanged(entry(raw), "toy"))
+
+
+def test_a_contradiction_in_test_is_known_before(raw: Path) -> None:
+    """A corrected label may end or make a contradiction: rows come and go."""
+    again(labelled(raw), "images/10.png", "images/8.png", "bytes")
+    prepare.run(entry(raw, max_drops=0.5), "toy")
+    edit(raw, 12, "label", "malign")
+    assert names(prepare.unchanged(entry(raw, max_drops=0.5), "toy")) == {"train", "val"}
+    with pytest.raises(MedbenchError, match="its image has the label"):
+        prepare.unchanged(entry(raw), "toy")
+
+
+def test_of_shards_the_changed_rows_are_known_before(raw: Path) -> None:
+    prepare.run(entry(hub(raw), "hub-vqa", "vqa", allow_group_overlap=True), "toy")
+    shard(raw / "data/test-00000-of-00001.parquet", [(0, "0.png", "is it blue?", "Yes."), (9, "9.png", "what is it?", "yes, a cell")])
+    assert names(prepare.unchanged(entry(raw, "hub-vqa", "vqa", allow_group_overlap=True), "toy")) == ALL - {"test"}
+
+
+def test_replaced_images_are_known_by_their_bytes(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a table and of folders; not those that were touched, copied or moved with the folder."""
+    monkeypatch.setenv("MEDBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("RAW", str(raw))
+    params = entry(labelled(raw))._replace(raw_dir="${RAW}")
+    (raw / "images/3.png").write_bytes(b"broken")
+    prepare.run(params._replace(max_drops=0.1), "toy")
+    assert prepare.replaced(params, "toy") == []
+    for file in (raw / "images").iterdir():
+        os.utime(file)
+    shutil.copytree(raw, tmp_path / "moved")
+    monkeypatch.setenv("RAW", str(tmp_path / "moved"))
+    assert prepare.replaced(params, "toy") == ["1 of its images is replaced or gone (images/3.png)"], (
+        "of what could not be read no digest is kept"
+    )
+    monkeypatch.setenv("RAW", str(raw))
+    (raw / "images/3.png").write_bytes(picture(3))
+    (raw / "images/0.png").write_bytes(picture(50))
+    (raw / "images/1.png").unlink()
+    times = (raw / "images/2.png").stat()
+    data = bytearray((raw / "images/2.png").read_bytes())
+    data[-1] ^= 1
+    (raw / "images/2.png").write_bytes(data)
+    os.utime(raw / "images/2.png", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert prepare.replaced(params, "toy") == ["4 of its images are replaced or gone (images/0.png, images/1.png, images/2.png, ...)"]
+
+
+def test_what_a_person_should_know_is_said(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [(f"{i}.png", CLASSES[i % 2] if i < 8 else "benign", "train" if i < 8 else "test", f"p{i}") for i in range(12)]
+    labelled(raw, rows)
+    again(raw, "10.png", "8.png", "bytes")
+    (raw / "labels.csv").write_text((raw / "labels.csv").read_text().replace(",", ";"))
+    (raw / "3.png").unlink()
+    prepare.run(entry(raw, max_drops=0.1), "toy")
+    assert capsys.readouterr().err.splitlines() == [
+        "data set toy: labels.csv: its columns are parted by semicolons",
+        "data set toy: equal images of different groups were put into one group: 1 row (first: labels.csv row 12)",
+        "data set toy: test has no sample of malign",
+        "data set toy: left out, missing image: 1 row (first: labels.csv row 5: the image file does not exist)",
+    ]

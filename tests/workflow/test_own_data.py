@@ -1,5 +1,6 @@
 """Own images, by the example of docs/own-data.md: from the table to the report, then what a correction or a replaced image reruns."""
 
+import json
 import os
 import re
 import shutil
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from PIL import Image
 
@@ -84,8 +86,12 @@ def test_a_corrected_test_label_retrains_nothing(own: Clone) -> None:
     outcome = own.snakemake(configfile="my-run.yaml")
     assert outcome.code == 0, outcome.output
     assert outcome.executed == planned and "interval my-moles/mini-clip/lp" in planned
+    records = own.records()
+    assert not [job for job in outcome.executed if json.loads(records[job])["torch"]], "no model is loaded: answers are kept"
     assert weights and {file: file.read_bytes() for file in weights} == weights
     assert plan(own) == set()
+    table = pl.read_parquet(own.folder / "results/predictions/my-moles/mini-clip/lp.parquet")
+    assert table.filter(pl.col("sample_id") == "images/0006.png")["label"].to_list() == [1]
 
     own.edit("my-moles/labels.csv", "0000.png;benign", "0000.png;malignant")
     planned = plan(own)

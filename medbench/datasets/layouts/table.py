@@ -176,7 +176,8 @@ def _parquet(path: Path, name: str, options: Options, source: Source) -> Iterato
         return sorted(set(chosen.values()))
 
     for place, values in parquet_rows(path, name, source, choose):
-        yield Line(place, {ours: (values[theirs] or "").strip() for ours, theirs in chosen.items()})
+        if any((value or "").strip() for value in values.values()):
+            yield Line(place, {ours: (values[theirs] or "").strip() for ours, theirs in chosen.items()})
 
 
 # --- columns
