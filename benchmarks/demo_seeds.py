@@ -94,7 +94,8 @@ def run(seed: int, modes: list[str], folder: Path) -> float:
             (shutil.copytree if (ROOT / name).is_dir() else shutil.copy2)(ROOT / name, folder / name)
     (folder / "config/seed.yaml").write_text(f"seed: {seed}\nmodes: [{', '.join(modes)}]\n")
     started = time.perf_counter()
-    command = [str(Path(sys.executable).with_name("snakemake")), "--cores", "all", "--quiet", "all", "--configfile", "config/seed.yaml"]
+    snakemake, runs = str(Path(sys.executable).with_name("snakemake")), ["config/config.yaml", "config/seed.yaml"]
+    command = [snakemake, "--cores", "all", "--quiet", "all", "--configfile", *runs]
     if subprocess.run(command, cwd=folder, env=dict(os.environ)).returncode:
         sys.exit(f"seed {seed}: the demo failed; see {folder}/logs")
     return time.perf_counter() - started

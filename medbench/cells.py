@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from medbench.errors import MedbenchError
+from medbench.errors import MedbenchError, choose
 
 if TYPE_CHECKING:
     from medbench.config import Config, Model
@@ -38,7 +38,16 @@ def possible(config: "Config", cell: Cell) -> bool:
 
     model = config.models[cell.model]
     mode, task = config.modes[cell.mode], config.datasets[cell.dataset].task
-    return answers(model, task) and can_run(model, cell.mode, mode) and (model.kind, mode.kind) in tasks.get(task).predicted_by
+    fits = answers(model, task) and can_run(model, cell.mode, mode) and (model.kind, mode.kind) in tasks.get(task).predicted_by
+    return fits and not (config.datasets[cell.dataset].test_only and is_trained(config, cell))
+
+
+def is_trained(config: "Config", cell: Cell) -> bool:
+    """Whether a cell that fits needs rows for training: all but a model off the shelf."""
+    from medbench import tasks
+
+    model, mode = config.models[cell.model], config.modes[cell.mode]
+    return mode.kind != "zero-shot" or "train" in tasks.get(config.datasets[cell.dataset].task).predicted_by[model.kind, mode.kind].reads
 
 
 def answers(model: "Model", task: str) -> bool:
@@ -52,7 +61,7 @@ def known(config: "Config", where: str, names: Mapping[str, str]) -> None:
     """Raise MedbenchError, said of `where`, for a `dataset`, `model` or `mode` of `names` that is in no registry; other keys have none."""
     for key, word in (("dataset", "data set"), ("model", "model"), ("mode", "mode")):
         if key in names and names[key] not in (entries := getattr(config, f"{key}s")):
-            raise MedbenchError(where, f"{word} {names[key]!r} is in no registry", f"choose from {', '.join(sorted(entries))}")
+            raise MedbenchError(where, f"{word} {names[key]!r} is in no registry", choose(names[key], entries))
 
 
 def check(config: "Config", cell: Cell) -> None:
@@ -64,6 +73,8 @@ def check(config: "Config", cell: Cell) -> None:
     require_layout(config, cell.dataset, f"cell {cell}")
     if not possible(config, cell):
         model, dataset = config.models[cell.model], config.datasets[cell.dataset]
+        if dataset.test_only:
+            raise MedbenchError(f"cell {cell}", "the data set has no row for training", "choose a mode off the shelf, or give it such rows")
         raise MedbenchError(
             f"cell {cell}", f"a {model.kind} model cannot run {cell.mode!r} on a {dataset.task} data set", "choose another mode or model"
         )
@@ -76,8 +87,9 @@ def grid(config: "Config") -> list[Cell]:
         chosen = [Cell(dataset, model, mode) for model in run.models for mode in run.modes]
         own = [cell for cell in chosen if possible(config, cell)]
         if not own:
+            why = ", which has no row for training" if config.datasets[dataset].test_only else ""
             raise MedbenchError(
-                f"run {run.run}", f"no model of the run can answer data set {dataset!r}", "add a model or drop the data set"
+                f"run {run.run}", f"no model of the run can answer data set {dataset!r}{why}", "add a model or mode, or drop the data set"
             )
         cells += own + [cell for cell in baselines(config, dataset) if cell not in own]
     return cells

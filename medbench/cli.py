@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from medbench import paths, stages
-from medbench.command import add_config_options, read_config
-from medbench.errors import MedbenchError
+from medbench.command import RESOLVED, add_config_options, read_config
+from medbench.errors import MedbenchError, choose
 from medbench.jobs import devices, digests, files, process, records, rerun, warm
 from medbench.jobs.stage import Stage
 from medbench.stages import STAGES
@@ -33,6 +33,8 @@ def main(argv: list[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="stage")
     given = (sys.argv[1:] if argv is None else argv)[:1]
     own = [name for name in (*STAGES, *VERBS) if given == [name]]  # a job imports its own stage only
+    if given and not own and not given[0].startswith("-"):
+        return _refused(MedbenchError(f"medbench {given[0]}", "is no stage and no verb", choose(given[0], (*STAGES, *VERBS))))
     for name in own or (*STAGES, *VERBS):
         _add_stage(verbs, name) if name in STAGES else _add_verb(verbs, name)
     args = parser.parse_args(argv)
@@ -101,6 +103,36 @@ def unready(config: "configuration.Config") -> list[str]:
     return found + [f"{model}: architecture {config.models[model].architecture!r} has no file yet, its cells will fail" for model in absent]
 
 
+def data_notes(config: "configuration.Config") -> list[str]:
+    """How the prepared data sets of a run were read, where that is worth a line."""
+    from medbench.datasets.card import losses, remarks
+
+    found = []
+    for name in config.run.datasets:
+        with contextlib.suppress(
+            OSError, ValueError, KeyError, TypeError, AttributeError
+        ):  # not prepared, or damaged: who reads it says so
+            card = json.loads(paths.card(name).read_bytes())
+            found += [f"{name}: {line}" for line in (*remarks(card), *losses(card))]
+    return found
+
+
+def untrained(config: "configuration.Config") -> list[str]:
+    """Data sets of a run without a row for training, a line each."""
+    modes = [mode for mode in config.run.modes if config.modes[mode].kind != "zero-shot"]
+    left_out = f"{', '.join(modes)} and baselines are" if modes else "baselines are"
+    return [f"{name}: no row is for training: {left_out} left out" for name in config.run.datasets if config.datasets[name].test_only]
+
+
+def doubtful_modalities(config: "configuration.Config") -> list[str]:
+    """Data sets of a run whose modality no model knows, and one is spelt much like it, a line each."""
+    from medbench.config import nearest_modality
+
+    known = {name: config.datasets[name].modality for name in config.run.datasets}
+    near = {name: nearest_modality(config, modality) for name, modality in known.items()}
+    return [f"{name}: no model knows {known[name]!r}; did you mean {other!r}?" for name, other in near.items() if other]
+
+
 def unpinned(config: "configuration.Config") -> list[str]:
     """Models of a run whose weights may change from one day to the next, a line each: what is not pinned, and why."""
     from medbench import config as configuration
@@ -135,6 +167,8 @@ def warnings(config: "configuration.Config", cells: Sequence[tuple[str, str, str
     from medbench.stages import interval
 
     found += [f"NO VERDICT: {line}" for line in interval.no_verdicts(config)]
+    found += [f"DATA: {line}" for line in data_notes(config)]
+    found += [f"TEST ONLY: {line}" for line in untrained(config)] + [f"MODALITY: {line}" for line in doubtful_modalities(config)]
     return [*found, *(f"NOT READY: {line}" for line in unready(config)), *(f"UNPINNED: {line}" for line in unpinned(config))]
 
 
@@ -220,6 +254,8 @@ def _run_stage(declared: Stage, names: tuple[str, ...], args: argparse.Namespace
     found = {"device": device, **devices.gpu_facts(), **facts}
     outputs, inputs = declared.outputs(*names), declared.inputs(given.params, *names)
     records.write_run_record(declared.name, names, outputs, inputs, given.libraries, given.fingerprint, started, found)
+    if RESOLVED not in os.environ:  # by hand
+        print(f"wrote {outputs[0]}", file=sys.stderr)
 
 
 def write_resolved(config: "configuration.Config", reads_only: bool = False) -> Path:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medbench.errors import MedbenchError
+from medbench.errors import MedbenchError, choose
 
 if TYPE_CHECKING:
     from medbench import config as configuration
@@ -30,7 +30,10 @@ def read_config(args: argparse.Namespace) -> "configuration.Config":
     if resolved := os.environ.get(RESOLVED):
         return configuration.from_resolved(Path(resolved))
     named = [_file_of(args.run)] if getattr(args, "run", None) else []
-    return configuration.from_files([ROOT / "config" / "config.yaml", *named, *args.configfile], ROOT)
+    configuration.require_whole([*named, *args.configfile])
+    from medbench.datasets.layouts import with_test_only
+
+    return with_test_only(configuration.from_files([ROOT / "config" / "config.yaml", *named, *args.configfile], ROOT))
 
 
 def _file_of(run: str) -> Path:
@@ -41,5 +44,5 @@ def _file_of(run: str) -> Path:
             runs.setdefault(named[1], []).append(file)
     if len(found := runs.get(run, [])) != 1:
         said = f"{' and '.join(file.name for file in found) or 'no file'} in config/ has it"
-        raise MedbenchError(f"run {run!r}", said, f"choose from {', '.join(sorted(runs))}, or give --configfile FILE")
+        raise MedbenchError(f"run {run!r}", said, f"{choose(run, runs)}, or give --configfile FILE")
     return found[0]

@@ -1,10 +1,14 @@
 """Expected errors: one line that names the file or cell, the value found and the remedy."""
 
+import difflib
 import re
+from collections.abc import Iterable, Sequence
 
 TRACKED = False  # how an error is worded is no result
 LONGEST = 2000
 """Of what an error says was found [characters]: a value may be as long as a file."""
+SHOWN = 5
+"""Of several mistakes, how many are named."""
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb\ufffe\uffff\ud800-\udfff]")
 
 
@@ -24,6 +28,26 @@ class MedbenchError(Exception):
         found = found if len(found) <= LONGEST else f"{found[: LONGEST // 2]} ... {found[-LONGEST // 2 :]}"
         super().__init__(visible(f"{where}: {found}; {remedy}").replace("\n", " "))
         self.where, self.found, self.remedy = str(where), found, remedy
+
+
+def choose(name: str, known: Iterable[str]) -> str:
+    """The remedy for a name that is not among those known: the nearest, then all."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, 1, 0.6)
+    return f"{f'did you mean {near[0]}? ' if near else ''}choose from {', '.join(names)}"
+
+
+def together(where: str, errors: Sequence[MedbenchError]) -> MedbenchError:
+    """One error for several mistakes in one place: how many, and the first of them; a single one as it is."""
+    if len(errors) == 1:
+        return errors[0]
+    remedies = {error.remedy for error in errors}
+    shown = [f"{error.where.removeprefix(f'{where}: ')}: {error.found}" for error in errors[:SHOWN]]
+    if len(remedies) > 1:
+        shown = [f"{text} ({error.remedy})" for text, error in zip(shown, errors, strict=False)]
+    more = [f"and {len(errors) - SHOWN} more"] if len(errors) > SHOWN else []
+    remedy = remedies.pop() if len(remedies) == 1 else "mend them all, then run again"
+    return MedbenchError(where, f"{len(errors)} mistakes: {'; '.join([*shown, *more])}", remedy)
 
 
 class Interrupted(MedbenchError):

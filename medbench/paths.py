@@ -55,6 +55,11 @@ def card(dataset: str) -> Path:
     return RESULTS / "data" / dataset / "card.json"
 
 
+def sources(dataset: str) -> Path:
+    """The image files that the tables were made of, as they were: no output, since times stand in it."""
+    return RESULTS / "data" / dataset / "sources.json"
+
+
 def data(dataset: str) -> list[Path]:
     """All that `prepare` writes."""
     return [*(samples(dataset, split) for split in SPLITS), images(dataset), card(dataset)]
@@ -93,6 +98,11 @@ def adapter_files(dataset: str, model: str, mode: str) -> list[Path]:
 def predictions(dataset: str, model: str, mode: str) -> Path:
     """Table `predictions-diagnosis` or `predictions-vqa`: the cell."""
     return RESULTS / "predictions" / dataset / model / f"{mode}.parquet"
+
+
+def answers(dataset: str, model: str, mode: str) -> Path:
+    """What the model of a cell answered, kept for when a label of a test sample is corrected; no output, and may be deleted."""
+    return RESULTS / ".answers" / dataset / model / f"{mode}.parquet"
 
 
 def scores(dataset: str, model: str, mode: str) -> Path:

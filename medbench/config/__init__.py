@@ -4,20 +4,23 @@ A *registry* (`config/{models,datasets,modes}.yaml`) says what is possible, a *r
 selects from it by lists. Everything under `about` is for people: it is shown, and never reaches a job.
 """
 
+import difflib
 import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from medbench import paths, tasks
-from medbench.errors import MedbenchError
+from medbench.errors import MedbenchError, choose
 from medbench.jobs import addresses, digests, files, limits
 from medbench.jobs.addresses import VARIABLE
 
@@ -252,7 +255,7 @@ class AboutDataset(Strict):
 
     label: str | None = None
     licence: str | None = None
-    access: Literal["open", "gated", "manual", "generated"] = "open"
+    access: Literal["open", "gated", "manual", "generated"] | None = None  # null: open where there is a source, else one's own
     citation: str | None = None
     published: Counts | None = None  # the study's own figures, which for questions count train and test together
     test_groups: int | None = Field(None, ge=1)  # patients, slides, ... of the test split, where they are too few for a verdict
@@ -325,6 +328,7 @@ class Dataset(Strict):
     validation: float = Field(0.2, gt=0, lt=1)  # share of train's groups cut off where there is no official validation split
     max_drops: float = Field(0.0, ge=0, le=1)  # share of rows that may be dropped (missing or broken image) and counted
     allow_group_overlap: bool = False  # published that way (VQA-RAD): reported instead of refused
+    test_only: bool = False  # no row is for training: adapted modes and baselines are left out. Own files are looked at for that
     expected: Counts | None = None  # another number of rows is an error,
     allow_counts: bool = False  # unless this says that it is known
     about: AboutDataset = AboutDataset()
@@ -333,6 +337,8 @@ class Dataset(Strict):
     def _check(self) -> "Dataset":
         if self.task not in tasks.names():
             raise ValueError(f"`task` must be one of {', '.join(tasks.names())}, found {self.task!r}")
+        if tasks.get(self.task).rows != "labels" and (self.classes or self.prompts):
+            raise ValueError(f"`classes` and `prompts` are for images with labels, and the task is {self.task}: remove them")
         tasks.get(self.task).check_entry(self)
         return self
 
@@ -396,7 +402,8 @@ class Asking(Strict):
 
 
 class Registries(Strict):
-    """Where the registries lie, relative to the Snakefile."""
+    """Files of entries of one's own, relative to the Snakefile or else to the working directory: they are added to those that come with
+    medbench, and stand above one of the same name."""
 
     models: str = "config/models.yaml"
     datasets: str = "config/datasets.yaml"
@@ -505,13 +512,14 @@ def load(run: Mapping[str, Any], root: Path, source: str = "configuration") -> C
     places = checked.registries
     config = Config(
         checked,
-        _registry(root / places.models, places.models, "model", Model),
-        _registry(root / places.datasets, places.datasets, "data set", Dataset),
-        _registry(root / places.modes, places.modes, "mode", _ModeEntry),
-        _asking(root / places.templates, places.templates),
+        _registry(root, places, "models", "model", Model),
+        _registry(root, places, "datasets", "data set", Dataset),
+        _registry(root, places, "modes", "mode", _ModeEntry),
+        _asking(root, places),
         {},
     )
     _check_selection(config, source)
+    _check_modalities(config)
     return config
 
 
@@ -654,13 +662,13 @@ def raw_dir(config: Config, dataset: str) -> Path | None:
     return expand_raw_dir(config.datasets[dataset].raw_dir, f"{config.run.registries.datasets}: data set {dataset}")
 
 
-def expand_raw_dir(value: str | None, where: str) -> Path | None:
-    """As `raw_dir`, from the entry's own text; `where` is for messages."""
+def expand_raw_dir(value: str | None, where: str, key: str = "raw_dir") -> Path | None:
+    """As `raw_dir`, from the entry's own text; `where` and `key` are for messages."""
     if value is None:
         return None
-    folder = Path(_expanded(value, "raw_dir", where))
+    folder = Path(_expanded(value, key, where))
     if not folder.is_dir():
-        raise MedbenchError(where, f"raw_dir {folder} does not exist", "put the files there or change raw_dir")
+        raise MedbenchError(where, f"{key} {folder} does not exist", f"put the files there or change {key}")
     return folder
 
 
@@ -693,9 +701,20 @@ class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignor
         super().flatten_mapping(node)
 
 
-def _registry(path: Path, name: str, word: str, schema: type[Any]) -> dict[str, Any]:
+def _read(root: Path, places: Registries, kind: str) -> dict[str, tuple[str, Any]]:
+    """Key -> file that says it, and its value: what comes with medbench, and over it what a file of one's own says."""
+    shipped, own = Registries.model_fields[kind].default, getattr(places, kind)
+    found = {key: (shipped, value) for key, value in read_yaml(root / shipped, shipped).items()}
+    if own != shipped:
+        named = os.path.expanduser(os.path.expandvars(own))
+        place = root / named
+        found |= {key: (own, value) for key, value in read_yaml(place if place.exists() else Path(named), own).items()}
+    return found
+
+
+def _registry(root: Path, places: Registries, kind: str, word: str, schema: type[Any]) -> dict[str, Any]:
     entries: dict[str, Any] = {}
-    for slug, value in read_yaml(path, name).items():
+    for slug, (name, value) in _read(root, places, kind).items():
         where = f"{name}: {word} {slug}"
         try:
             _slug(slug if isinstance(slug, str) else "")
@@ -712,11 +731,11 @@ def _registry(path: Path, name: str, word: str, schema: type[Any]) -> dict[str, 
     return entries
 
 
-def _asking(path: Path, name: str) -> Asking:
+def _asking(root: Path, places: Registries) -> Asking:
     try:
-        return Asking.model_validate(read_yaml(path, name))
+        return Asking.model_validate({key: value for key, (_, value) in _read(root, places, "templates").items()})
     except ValidationError as error:
-        raise one_line(name, error) from None
+        raise one_line(places.templates, error) from None
 
 
 def _check_selection(config: Config, source: str) -> None:
@@ -729,16 +748,14 @@ def _check_selection(config: Config, source: str) -> None:
     ):
         for name in names:
             if name not in known:
-                raise MedbenchError(source, f"{word}: {name!r} is not in {file}", f"choose from {', '.join(sorted(known))}")
+                raise MedbenchError(source, f"{word}: {name!r} is not in {file}", choose(name, known))
         if len(set(names)) != len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise MedbenchError(source, f"{word}: {twice!r} is listed twice", "list it once")
     for name, model in config.models.items():
         for mode in {*model.overrides, *(model.modes or ())} if model.has_file else ():
             if mode not in config.modes:
-                raise MedbenchError(
-                    f"{run.registries.models}: model {name}", f"names mode {mode!r}", f"choose from {', '.join(config.modes)}"
-                )
+                raise MedbenchError(f"{run.registries.models}: model {name}", f"names mode {mode!r}", choose(mode, config.modes))
             recipe(config, name, mode)
     for model_name in run.models:
         model = config.models[model_name]
@@ -759,6 +776,47 @@ def _check_selection(config: Config, source: str) -> None:
     for dataset in run.datasets:
         require_layout(config, dataset, source)
         raw_dir(config, dataset)
+
+
+def _check_modalities(config: Config) -> None:
+    """Raise MedbenchError where the run uses a modality that the registries spell in two ways: no model would be in-domain."""
+    spelt: dict[str, Counter[str]] = {}
+    for entry in config.datasets.values():
+        spelt.setdefault(_letters(entry.modality), Counter())[entry.modality] += 1
+    for model in config.models.values():
+        for modality in model.pretrained_on:
+            spelt.setdefault(_letters(modality), Counter())[modality] += 1
+    files, said = config.run.registries, dict[str, tuple[str, tuple[str, ...]]]()
+    said |= {f"{files.datasets}: data set {name}": ("modality", (config.datasets[name].modality,)) for name in config.run.datasets}
+    said |= {f"{files.models}: model {name}": ("pretrained_on", config.models[name].pretrained_on) for name in config.run.models}
+    for where, (key, modalities) in said.items():
+        for modality in modalities:
+            if (usual := spelt[_letters(modality)].most_common(1)[0][0]) != modality:
+                raise MedbenchError(where, f"{key} {modality!r} is spelt otherwise elsewhere", f"did you mean {usual}?")
+
+
+def _letters(name: str) -> str:
+    """Equal for x-ray, xray, x-rays."""
+    return re.sub("[^a-z0-9]", "", name.lower()).removesuffix("s")
+
+
+def nearest_modality(config: Config, modality: str) -> str | None:
+    """For a modality that no other entry has: one that is spelt much like it."""
+    known = {one for model in config.models.values() for one in model.pretrained_on}
+    return None if modality in known else next(iter(difflib.get_close_matches(modality, sorted(known), 1, 0.8)), None)
+
+
+def require_whole(files: Sequence[Path], also: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """Raise MedbenchError for run files that leave to the demo what a run is: its report would be written over.
+
+    `also`: keys that the command line gives.
+    """
+    files = [file for file in files if Path(file).stem != "now"]
+    given = {**also, **{key: None for file in files for key in read_yaml(Path(file), str(file))}}
+    needed = ("run", "models", "datasets", "modes")
+    if files and (absent := [key for key in needed if key not in given]):
+        found = f"says no {', '.join(absent)}, which would be those of the demo in config/config.yaml"
+        raise MedbenchError(", ".join(map(str, files)), found, f"give {', '.join(needed)}, or name that file before it")
 
 
 def require_architecture(config: Config, model: str, where: str, planned: bool = False) -> None:
@@ -782,16 +840,25 @@ def one_line(where: str, error: ValidationError) -> MedbenchError:
     """The first complaint of Pydantic as one line; how many more there are is said."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"] if part not in ("entry", "zero-shot", "probe", "lora"))
-    message = first["msg"].removeprefix("Value error, ")
+    message = first["msg"].removeprefix("Value error, ").replace("valid tuple", "valid list")
     found = f"{key}: {message}" if key else message
     if first["type"] == "extra_forbidden":
         found = f"unknown key {key!r} (value {_short(first['input'])})"
     elif first["type"] == "missing":
         found = f"key {key!r} is missing"
     elif "input" in first and key:
-        found += f" (found {_short(first['input'])})"
+        found += f" (found {_short(first['input'])}{_quoting(first)})"
     more = error.error_count() - 1
     return MedbenchError(where, found + (f", and {more} more" if more else ""), "see config/schema.json")
+
+
+def _quoting(error: Any) -> str:
+    """How to write what YAML did not take for the text that it looks like."""
+    if not error["type"].startswith("string") or not isinstance(error["input"], bool | int | float | None):
+        return ""
+    spelt = {True: '"yes", "on" or "true"', False: '"no", "off" or "false"', None: '"null" or "none"'}
+    value = error["input"]
+    return f": quote it, as {spelt[value]}" if isinstance(value, bool | None) else f': quote it, as "{value}"'
 
 
 def _short(value: object) -> str:

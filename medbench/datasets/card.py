@@ -1,14 +1,16 @@
 """The data card: what `prepare` found in a data set and what it did with it. Holds no time and no folder: equal data, equal card."""
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import polars as pl
 
 from medbench import tasks
 from medbench.datasets import sharing
+from medbench.datasets.equals import Joined
 from medbench.datasets.layouts import SPLITS, Demographics
-from medbench.datasets.rows import Drop
+from medbench.datasets.rows import Drop, Reader
 
 EXAMPLES = 5
 
@@ -27,14 +29,14 @@ class Prepared(NamedTuple):
     dataset: str
     task: str
     classes: tuple[str, ...]
-    rows_read: int
-    drops: list[Drop]
-    excluded: dict[str, list[str]]  # why the published protocol leaves rows out -> places
+    reader: Reader  # what it left out, changed and noted
     changes: dict[str, list[str]]  # why an image was converted -> places
     scale: dict[str, Any]  # of images of more than 8 bits
-    validation: Validation
+    equal: Joined
+    drops: list[Drop]
     published: dict[str, pl.DataFrame]  # split -> samples, before a validation split was cut
     splits: dict[str, pl.DataFrame]  # split -> samples, as written
+    validation: Validation
     digests: pl.DataFrame  # image_id, pixel_digest
     files: dict[str, str]  # file name -> SHA-256
 
@@ -46,13 +48,16 @@ def card(found: Prepared) -> dict[str, Any]:
         "dataset": found.dataset,
         "task": found.task,
         "classes": list(found.classes),
-        "rows_read": found.rows_read,
+        "rows_read": len(found.equal.rows) + len(found.drops),
+        "notes": list(found.reader.notes),
         "splits": splits,
         "classes_absent": {split: [name for name, n in counts["classes"].items() if not n] for split, counts in splits.items()}
         if found.classes
         else {},
         "validation": found.validation._asdict(),
-        "excluded": {reason: {"rows": len(places), "examples": places[:EXAMPLES]} for reason, places in sorted(found.excluded.items())},
+        "excluded": _counted(dict(sorted(found.reader.excluded.items()))),
+        "texts": _counted(found.reader.changed_texts),
+        "equal_images": _counted({"put into one group": found.equal.places} if found.equal.places else {}),
         "drops": _drops(found.drops),
         "images": {
             "distinct": found.digests.height,
@@ -64,6 +69,28 @@ def card(found: Prepared) -> dict[str, Any]:
         "shared_as_published": _shared(found.dataset, found.published, found.digests),
         "files": found.files,
     }
+
+
+def remarks(card: Mapping[str, Any]) -> list[str]:
+    """What a person should know of how a set was read, beside the rows that were dropped, a line each."""
+    found = list(card.get("notes", ()))
+    for part, said in (("texts", "{}"), ("equal_images", "equal images of different groups were {}")):
+        found += [f"{said.format(what)}: {_examples(rows)}" for what, rows in card.get(part, {}).items()]
+    absent = {split: names for split, names in card.get("classes_absent", {}).items() if names and card["splits"][split]["samples"]}
+    return found + [f"{split} has no sample of {', '.join(names)}" for split, names in absent.items()]
+
+
+def losses(card: Mapping[str, Any]) -> list[str]:
+    """Why rows were dropped, a line each."""
+    return [f"left out, {what.replace('-', ' ')}: {_examples(rows)}" for what, rows in card["drops"].items()]
+
+
+def _examples(found: Mapping[str, Any]) -> str:
+    return f"{found['rows']} {'row' if found['rows'] == 1 else 'rows'} (first: {found['examples'][0]})"
+
+
+def _counted(places_of: Mapping[str, list[str]]) -> dict[str, Any]:
+    return {what: {"rows": len(places), "examples": places[:EXAMPLES]} for what, places in places_of.items()}
 
 
 def _split(found: Prepared, split: str) -> dict[str, Any]:

@@ -1,8 +1,10 @@
-"""What layouts of official files share: where the root lies, rows of CSV and Parquet, arrays of an npz, the published split by sex."""
+"""What layouts share: where the root lies, rows of CSV, spreadsheets and Parquet, arrays of an npz, the published split by sex."""
 
+import codecs
 import csv
 import io
 import math
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medbench.datasets.layouts import Embedded, Source, embed
+from medbench.errors import MedbenchError
 from medbench.jobs import limits
 
 DEPTH = 2
@@ -79,7 +82,7 @@ def csv_rows(path: Path, wanted: Sequence[str], source: Source, optional: Sequen
             check_columns(header, columns, name, source, hint or "take the official file: this is another one, or another version")
             places = [header.index(column) for column in columns]
             for number, values in enumerate(reader, start=2):
-                if not values:
+                if not any(value.strip() for value in values):
                     continue
                 if len(values) != len(header):
                     found = f"has {len(values)} values for {len(header)} columns"
@@ -91,10 +94,7 @@ def csv_rows(path: Path, wanted: Sequence[str], source: Source, optional: Sequen
     except OSError as error:
         raise source.error(name, f"cannot be read ({error.strerror})", "make it a file that you may read") from None
     except csv.Error as error:
-        if "field limit" in str(error):
-            found = f"has a cell of more than {limits.MAX_CELL_CHARACTERS} characters"
-            raise source.error(f"{name} after row {number}", found, "close the quote that is open there, or remove the column") from None
-        raise source.error(f"{name} after row {number}", f"is no CSV ({error})", "fix the quotes there") from None
+        raise no_csv(error, f"{name} after row {number}", source) from None
 
 
 def parquet_rows(path: Path, name: str, source: Source, choose: Callable[[pa.Schema], Sequence[str]]) -> Iterator[Row]:
@@ -135,6 +135,154 @@ def check_columns(found: Sequence[str], wanted: Iterable[str], name: str, source
             raise source.error(name, f"column {column!r} is missing (found {', '.join(found) or 'none'})", hint)
     if (twice := next((column for column in found if list(found).count(column) > 1), None)) is not None:
         raise source.error(name, f"column {twice!r} stands twice", "keep one of them")
+
+
+# --- tables of people: any delimiter, encoding, spreadsheets
+
+
+class Sheet(NamedTuple):
+    """The cells of a spreadsheet as text, and the names of all its sheets, that of the one that is read first."""
+
+    rows: list[list[str]]
+    names: list[str]
+
+
+def sheet_cells(path: Path, name: str, source: Source, remedy: str, sheet: str | None = None) -> Sheet:
+    """A sheet of an xlsx file, by default the first. Raises MedbenchError; `remedy`: for a file that is no such spreadsheet."""
+    import openpyxl
+
+    if not path.is_file():
+        raise source.error(name, f"does not exist in {source.folder}", "put the official files there, unpacked")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > limits.MAX_TEXT_BYTES:
+            raise source.error(name, f"unpacks to {size} bytes, at most {limits.MAX_TEXT_BYTES} are read", remedy)
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        names = [one.title for one in book.worksheets]
+        if sheet is not None and sheet not in names:
+            raise source.error(name, f"has no sheet {sheet!r}", f"choose from {', '.join(names)}")
+        chosen = book[sheet or names[0]]
+        cells = chosen.iter_rows(max_row=limits.MAX_SHEET_ROWS + 1, max_col=limits.MAX_SHEET_COLUMNS, values_only=True)
+        rows = [[_text(cell) for cell in row] for row in cells]
+        book.close()
+    except MedbenchError:
+        raise
+    except Exception as error:  # openpyxl raises whatever it meets: KeyError, TypeError, BadZipFile, zlib.error, ParseError, ...
+        found = f"is no readable spreadsheet ({' '.join(str(error).split())[:120]})"
+        raise source.error(name, found, "download it again, or save it again as xlsx") from None
+    if len(rows) > limits.MAX_SHEET_ROWS:
+        raise source.error(name, f"has more than {limits.MAX_SHEET_ROWS} rows", remedy)
+    return Sheet([row or [""] for row in rows], sorted(names, key=(sheet or names[0]).__ne__))
+
+
+def _text(cell: Any) -> str:
+    if cell is None:
+        return ""
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()
+
+
+class Records(NamedTuple):
+    """A table as it lies in a file: its header, its rows with their number in a spreadsheet (the header has 1), how it was read."""
+
+    header: list[str]
+    rows: Iterator[tuple[int, list[str]]]
+    notes: list[str]
+
+
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+WESTERN = "cp1252"
+
+
+def records(path: Path, name: str, source: Source, wanted: Callable[[Sequence[str]], int], encoding: str | None = None) -> Records:
+    """A CSV file of whatever delimiter and encoding, one row in memory at a time; blank rows are left out.
+
+    `wanted`: how many columns of a header are looked for: the delimiter is that which finds most of them, then the most columns.
+    Raises MedbenchError for an encoding that is not found, open quotes, a cell of more than `limits.MAX_CELL_CHARACTERS`.
+    """
+    csv.field_size_limit(limits.MAX_CELL_CHARACTERS)
+    try:
+        found = encoding or _encoding(path, name, source)
+        with path.open(encoding=found, newline="") as stream:
+            first = next((line for line in iter(lambda: stream.readline(limits.MAX_VALUE_CHARACTERS), "") if line.strip("\ufeff \r\n")), "")
+    except (UnicodeDecodeError, UnicodeError, LookupError) as error:
+        raise source.error(name, f"is not {encoding} ({str(error)[:120]})", "set options.encoding to that of the file") from None
+    except OSError as error:
+        raise source.error(name, f"cannot be read ({error.strerror})", "make it a file that you may read") from None
+    said = re.fullmatch("sep=(.)", first.strip("\ufeff\r\n"))  # Excel's own first line
+    delimiter = said[1] if said else max(DELIMITERS, key=lambda one: _columns(first, one, wanted))
+    rows = _rows(path, name, source, found, delimiter)
+    _, header = next(rows, (1, []))
+    if said:
+        _, header = next(rows, (2, []))
+    notes = [f"{name}: its columns are parted by {DELIMITERS.get(delimiter, delimiter)}"] if delimiter != "," else []
+    notes += [f"{name}: its encoding is {found}"] if found not in ("utf-8-sig", encoding) else []
+    return Records(header, rows, notes)
+
+
+def _columns(line: str, delimiter: str, wanted: Callable[[Sequence[str]], int]) -> tuple[int, int]:
+    try:
+        header = next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:
+        return 0, 0
+    return wanted(header), len(header)
+
+
+def _rows(path: Path, name: str, source: Source, encoding: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    number = 0
+    try:
+        with path.open(encoding=encoding, newline="") as stream:
+            for number, values in enumerate(csv.reader(stream, strict=True, delimiter=delimiter), start=1):
+                if any(value.strip() for value in values):
+                    yield number, values
+    except UnicodeDecodeError as error:
+        found = f"is not {encoding.upper().removesuffix('-SIG')} (byte 0x{error.object[error.start]:02x})"
+        raise source.error(f"{name} after row {number}", found, "set options.encoding to that of the file") from None
+    except OSError as error:
+        raise source.error(name, f"cannot be read ({error.strerror})", "make it a file that you may read") from None
+    except csv.Error as error:
+        raise no_csv(error, f"{name} after row {number}", source) from None
+
+
+def no_csv(error: csv.Error, place: str, source: Source) -> MedbenchError:
+    """What is wrong with a file that Python's reader gives up on."""
+    if "field limit" in str(error):
+        found = f"has a cell of more than {limits.MAX_CELL_CHARACTERS} characters"
+        return source.error(place, found, "close the quote that is open there, or remove the column")
+    return source.error(place, f"is no CSV ({error})", "fix the quotes there")
+
+
+def _encoding(path: Path, name: str, source: Source) -> str:
+    """By the byte order mark, by the NULs of UTF-16, UTF-8 where all of it is, or the Western code page where nothing speaks against it."""
+    with path.open("rb") as stream:
+        begin = stream.read(2**16)
+        for mark, encoding in _MARKS.items():
+            if begin.startswith(mark):
+                return encoding
+        for place, encoding in enumerate(("utf-16-be", "utf-16-le")):
+            if begin[place::2].count(0) > len(begin) / 4:
+                return encoding
+        decoder, stray = codecs.getincrementaldecoder("utf-8")(), b""
+        stream.seek(0)
+        for block in iter(lambda: stream.read(2**20), b""):
+            try:
+                decoder.decode(block)
+            except UnicodeDecodeError as error:
+                stray = error.object[error.start : error.start + 1]
+                break
+        stream.seek(0)
+        high = re.findall(rb"[\x80-\xff]+", stream.read(2**24)) if stray else []
+    if not stray:
+        return "utf-8-sig"
+    # Western texts have single letters beyond ASCII; other code pages, and Chinese or Japanese encodings, have them in a row.
+    if high and sum(len(run) == 1 for run in high) >= 0.9 * len(high) and not set(b"".join(high)) & _UNDEFINED:
+        return WESTERN
+    found = f"is neither UTF-8 (byte 0x{stray.hex()}) nor anything else that can be told by its bytes"
+    raise source.error(name, found, "save it as UTF-8, or set options.encoding to its own (cp1250, cp1251, gb18030, shift-jis, ...)")
+
+
+_MARKS = {b"\xff\xfe\x00\x00": "utf-32", b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_UNDEFINED = {0x81, 0x8D, 0x8F, 0x90, 0x9D}  # in the Western code page
 
 
 # --- arrays

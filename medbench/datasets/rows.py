@@ -1,15 +1,20 @@
 """The rows of a data set, checked without opening an image, so that a mistake in the last row shows at once."""
 
+import contextlib
 import hashlib
+import os
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from medbench.datasets import texts
 from medbench.datasets.ingest import key_of
-from medbench.datasets.layouts import SPLITS, Embedded, Excluded, Item, Source, VqaItem
-from medbench.jobs import limits
+from medbench.datasets.layouts import SPLIT_WORDS, SPLITS, DiagnosisItem, Embedded, Entry, Excluded, Item, Note, Source, VqaItem
+from medbench.errors import SHOWN, MedbenchError, together
+from medbench.jobs import digests, limits
 
 ANSWER_TYPES = ("open", "closed")
 HALF = re.compile("[\ud800-\udfff]")  # JSON can hold it, no table can
@@ -30,6 +35,7 @@ class Drop(NamedTuple):
     split: str
     place: str  # file and row
     detail: str
+    file: str = ""  # the image's, for messages alone: a card names no folder
 
 
 class Reader:
@@ -41,49 +47,76 @@ class Reader:
         self.rows: list[Row] = []
         self.drops: list[Drop] = []
         self.excluded: dict[str, list[str]] = {}  # reason -> places of the rows that the published protocol leaves out
+        self.notes: dict[str, None] = {}  # texts, each once, in order
+        self.changed_texts: dict[str, list[str]] = {}  # how a text was changed -> places
         self.first: dict[str, Item] = {}  # image key -> the first item that uses it
+        self.stamps: dict[str, list[int]] = {}  # of each image file, before it is read
         self.n_read: int | None = None  # known when all rows are read
+        self._errors: list[MedbenchError] = []
         self._characters = 0
         self._places: dict[str, str] = {}
         self._groups: dict[str, tuple[str, str]] = {}
 
-    def images(self, items: Iterable[Item | Excluded]) -> Iterator[tuple[str, Path | Embedded]]:
+    def images(self, items: Iterable[Entry]) -> Iterator[tuple[str, Path | Embedded]]:
         """Every distinct image with its key: embedded ones as they pass, files when all rows are checked.
 
-        Raises MedbenchError for the first row that has an unknown split, label or answer type, a sample id that stands already, or a
-        group that stands in another split; and when more rows than `max_drops` have an empty text, train or test is empty, or a split has
-        another number of rows than expected.
+        Raises MedbenchError that names all rows with an unknown split, label or answer type, a sample id that stands already, or a
+        group that stands in another split; and when more rows than `max_drops` have an empty text, a token of a model or no image file,
+        train or test is empty, or a split has another number of rows than expected.
         """
         files: list[str] = []
         for item in items:
-            if isinstance(item, Excluded):
+            if isinstance(item, MedbenchError):
+                self._errors.append(item)
+            elif isinstance(item, Excluded):
                 self.excluded.setdefault(item.reason, []).append(item.place)
+            elif isinstance(item, Note):
+                self.notes[item.text] = None
+            elif (key := self._take(item)) is None:
                 continue
-            self._check(item)
-            if empty := _empty_text(item):
-                self.drop(self.drops, item, f"empty-{empty}", f"the {empty} is empty")
-                continue
-            key, released = key_of(item.image), item._replace(image=_RELEASED)
-            self.rows.append(Row(released, key))
-            if key in self.first:
-                continue
-            self.first[key] = released
-            if isinstance(item.image, Embedded):
-                yield key, item.image
-            else:
+            elif isinstance(item.image, Path):
                 files.append(key)
+            elif not self._errors:
+                yield key, item.image
         self.n_read = len(self.rows) + len(self.drops)
-        self._check_budget(self.drops)
-        check_splits([row.item.split for row in self.rows], {"train", "test"}, self.source)
+        if self._errors:
+            raise together(self.source.where, self._errors)
+        self.stamps = {key: stamp for key in files if (stamp := _stamp(key))}
+        gone = set(files) - set(self.stamps)
+        self.require_budget([*self.drops, *(missing(row) for row in self.rows if row.image in gone)])
+        check_splits([row.item.split for row in self.rows], needed_splits(row.item.split for row in self.rows) - {"val"}, self.source)
         self._check_counts()
         for key in files:
             yield key, Path(key)
 
-    def drop(self, drops: list[Drop], item: Item, reason: str, detail: str) -> None:
-        """Count a row as dropped. Raises MedbenchError when those are more than allowed."""
-        drops.append(Drop(reason, item.split, item.place, detail))
-        if self.n_read is not None or not self.max_drops:
-            self._check_budget(drops)
+    def _take(self, item: Item) -> str | None:
+        """Keep the row of an item; the key of its image, if no earlier row has that one."""
+        self._characters += sum(len(value) for value in item if isinstance(value, str))
+        if self._characters > limits.MAX_VALUES_CHARACTERS:
+            found = f"all texts up to here have more than {limits.MAX_VALUES_CHARACTERS} characters"
+            raise self.source.error(item.place, found, "shorten them, or make two data sets")
+        try:
+            self._check(item)
+        except MedbenchError as error:
+            self._errors.append(error)
+            return None
+        if isinstance(item, VqaItem):
+            item = self._without_tokens(item)
+        if fault := _unusable_text(item):
+            self.drops.append(Drop(fault[0], item.split, item.place, fault[1]))
+            return None
+        key, released = key_of(item.image), item._replace(image=_RELEASED)
+        self.rows.append(Row(released, key))
+        if key in self.first:
+            return None
+        self.first[key] = released
+        return key
+
+    def _without_tokens(self, item: VqaItem) -> VqaItem:
+        cleaned = item._replace(question=texts.without_image_tokens(item.question), answer=texts.without_image_tokens(item.answer))
+        if cleaned != item:
+            self.changed_texts.setdefault("a token for an image was removed", []).append(item.place)
+        return cleaned
 
     def _check_counts(self) -> None:
         found = Counter([*(row.item.split for row in self.rows), *(drop.split for drop in self.drops)])
@@ -92,17 +125,22 @@ class Reader:
                 remedy = "check that the files are complete and official, or set allow_counts: true"
                 raise self.source.error(f"split {split}", f"has {found[split]} rows, {n} are expected", remedy)
 
-    def _check_budget(self, drops: list[Drop]) -> None:
+    def require_budget(self, drops: Sequence[Drop]) -> None:
+        """Raise MedbenchError that names the dropped rows where those are more than allowed."""
         allowed = int(self.max_drops * (self.n_read or 0))
-        if len(drops) > allowed:
-            more = f" (drop {len(drops)}; max_drops {self.max_drops} admits {allowed} of {self.n_read} rows)" if self.max_drops else ""
-            raise self.source.error(drops[-1].place, drops[-1].detail + more, "fix the row or raise max_drops")
+        if len(drops) <= allowed:
+            return
+        share = f"the share of rows that may be left out (now {self.max_drops:g}: {allowed} of {self.n_read})"
+        remedy = f"fix the row or raise max_drops, {share}"
+        found = [
+            drop.detail + (f": {drop.file}{_alike(drop.file) if number < SHOWN else ''}" if drop.file else "")
+            for number, drop in enumerate(drops)
+        ]
+        errors = [self.source.error(drop.place, said, remedy) for drop, said in zip(drops, found, strict=True)]
+        raise together(self.source.where, errors)
 
     def _check(self, item: Item) -> None:
-        self._characters += _check_texts(item, self.source)
-        if self._characters > limits.MAX_VALUES_CHARACTERS:
-            found = f"all texts up to here have more than {limits.MAX_VALUES_CHARACTERS} characters"
-            raise self.source.error(item.place, found, "shorten them, or make two data sets")
+        _check_texts(item, self.source)
         _check_values(item, self.source)
         if item.sample_id in self._places:
             found = f"sample id {item.sample_id!r} stands already in {self._places[item.sample_id]}"
@@ -114,30 +152,84 @@ class Reader:
             raise self.source.error(item.place, found, "fix the splits, or set allow_group_overlap where the set is published so")
 
 
+def _stamp(path: str) -> list[int] | None:
+    """Of what is there, broken links apart."""
+    with contextlib.suppress(OSError, ValueError):
+        return digests.stamp(path)
+    return None
+
+
+def _alike(path: str) -> str:
+    """A file beside one that is not there, which differs in its ending or in case alone."""
+    with contextlib.suppress(OSError):
+        stem = Path(path).stem.casefold()
+        near = sorted(name for name in os.listdir(Path(path).parent) if Path(name).stem.casefold() == stem and name != Path(path).name)
+        return f" (there is {near[0]})" if near else ""
+    return ""
+
+
+def missing(row: Row) -> Drop:
+    """A row whose image file is not there."""
+    return Drop("missing-image", row.item.split, row.item.place, "the image file does not exist", row.image)
+
+
+def tidied(items: Iterable[Entry], source: Source) -> Iterator[Entry]:
+    """The items with what people write in several ways as medbench has it: splits, labels and answer types whatever their case."""
+    classes: dict[str, str | None] = {}
+    for name in source.classes:
+        classes[_folded(name)] = None if _folded(name) in classes else name  # two classes that differ in case alone stay apart
+    for item in items:
+        if isinstance(item, VqaItem):
+            answer_type = item.answer_type.strip().lower()
+            yield item._replace(split=_split(item.split), group_id=item.group_id.strip(), answer_type=answer_type)
+        elif isinstance(item, DiagnosisItem):
+            label = item.label if item.label in source.classes else classes.get(_folded(item.label)) or item.label
+            yield item._replace(split=_split(item.split), group_id=item.group_id.strip(), label=label)
+        else:
+            yield item
+
+
+def _split(name: str) -> str:
+    return SPLIT_WORDS.get(name.strip().lower(), name)
+
+
+def _folded(text: str) -> str:
+    """Equal for what a reader takes for one word: case, spaces around it, and how an umlaut is encoded."""
+    return unicodedata.normalize("NFKC", text).strip().casefold()
+
+
+def needed_splits(found: Iterable[str]) -> set[str]:
+    """Splits that must have rows: all, or test alone where nothing else has one, for models off the shelf."""
+    return {"test"} if set(found) == {"test"} else set(SPLITS)
+
+
 def check_splits(found: Collection[str], needed: Collection[str], source: Source) -> None:
     """Raise MedbenchError when a needed split has no row."""
     for split in SPLITS:
         if split in needed and split not in found:
             raise source.error(
-                f"split {split}", "is empty", "give it rows: train and test need some, val is cut from train where it has none"
+                f"split {split}",
+                "is empty",
+                "give it rows: test needs some, train too unless test is all, and val is cut from train where it has none",
             )
 
 
-def _check_texts(item: Item, source: Source) -> int:
-    """The characters of all texts of an item. Raises MedbenchError for one that is too long, or that no table can hold."""
-    texts = {name: value for name, value in item._asdict().items() if isinstance(value, str)}
-    for name, value in texts.items():
+def _check_texts(item: Item, source: Source) -> None:
+    """Raise MedbenchError for a text that is too long, or that no table can hold."""
+    values = {name: value for name, value in item._asdict().items() if isinstance(value, str)}
+    for name, value in values.items():
         if len(value) > limits.MAX_VALUE_CHARACTERS:
             found = f"{name} has {len(value)} characters, at most {limits.MAX_VALUE_CHARACTERS} are read"
             raise source.error(item.place, found, "shorten it")
         if not value.isascii() and HALF.search(value):
             raise source.error(item.place, f"{name} {value!r} holds half of a surrogate pair", "write the character whole, as UTF-8")
-    return sum(map(len, texts.values()))
 
 
 def _check_values(item: Item, source: Source) -> None:
     if item.split not in SPLITS:
         raise source.error(item.place, f"split {item.split!r} is unknown", f"write one of {', '.join(SPLITS)}")
+    if not item.group_id:
+        raise source.error(item.place, "the group is empty", "name the patient, or repeat the image where samples are independent")
     if isinstance(item, VqaItem):
         if item.answer_type not in ANSWER_TYPES:
             raise source.error(item.place, f"answer type {item.answer_type!r} is unknown", f"write one of {', '.join(ANSWER_TYPES)}")
@@ -147,18 +239,23 @@ def _check_values(item: Item, source: Source) -> None:
         )
 
 
-def _empty_text(item: Item) -> str | None:
-    """Which text of a question is empty, if any."""
-    if isinstance(item, VqaItem):
-        return "question" if not item.question.strip() else "answer" if not item.answer.strip() else None
+def _unusable_text(item: Item) -> tuple[str, str] | None:
+    """Why the texts of a question cannot be used, if so: reason for the card, and what is wrong."""
+    if not isinstance(item, VqaItem):
+        return None
+    for name, text in (("question", item.question), ("answer", item.answer)):
+        if not text.strip():
+            return f"empty-{name}", f"the {name} is empty"
+        if token := texts.token_of_a_turn(text):
+            return "model-token", f"the {name} holds {token!r}, which some models take for the end or begin of a turn"
     return None
 
 
-def chosen_groups(items: Iterable[Item | Excluded], sizes: Mapping[str, int | None], key: str) -> set[tuple[str, str]]:
+def chosen_groups(items: Iterable[Entry], sizes: Mapping[str, int | None], key: str) -> set[tuple[str, str]]:
     """(split, group) of a seeded draw: groups in the order of a digest, as many as hold no more samples than `sizes` says; at least one."""
     counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
     for item in items:
-        if not isinstance(item, Excluded) and item.split in counts:
+        if isinstance(item, DiagnosisItem | VqaItem) and item.split in counts:
             counts[item.split][item.group_id] += 1
     chosen: set[tuple[str, str]] = set()
     for split, groups in counts.items():
@@ -170,10 +267,10 @@ def chosen_groups(items: Iterable[Item | Excluded], sizes: Mapping[str, int | No
     return chosen
 
 
-def drawn(items: Iterable[Item | Excluded], chosen: Collection[tuple[str, str]]) -> Iterator[Item | Excluded]:
+def drawn(items: Iterable[Entry], chosen: Collection[tuple[str, str]]) -> Iterator[Entry]:
     """The items of the chosen groups; the others count as excluded."""
     for item in items:
-        if isinstance(item, Excluded) or (item.split, item.group_id) in chosen or item.split not in SPLITS:
+        if not isinstance(item, DiagnosisItem | VqaItem) or (item.split, item.group_id) in chosen or item.split not in SPLITS:
             yield item
         else:
             yield Excluded("not drawn", item.place)

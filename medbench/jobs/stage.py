@@ -23,6 +23,10 @@ def _nothing(params: Any, *names: str) -> list[Path]:
     return []
 
 
+def _nothing_replaced(params: Any, *names: str) -> list[str]:
+    return []
+
+
 @dataclass(frozen=True)
 class Stage:
     """One kind of job. `names` below are those that choose a job, in the order of `keys`.
@@ -48,6 +52,8 @@ class Stage:
     """(config, *names) -> what the job asks of a scheduler, at its first try."""
     resumes: bool = False
     """Whether a killed job goes on where it was: then it gets a `Work`, found again by all of the above."""
+    replaced: Callable[..., list[str]] = _nothing_replaced
+    """(params, *names) -> lines on what a finished job read besides its inputs, and is no longer as it was."""
     is_handed: bool = False
     """Whether its rule hands a job its parameters: for short jobs, since reading the configuration would take as long as the work."""
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from medbench import paths
+from medbench.datasets.card import remarks
 from medbench.datasets.sharing import NEAR
 from medbench.jobs import integrity, records
 from medbench.report.results import TASKS, Material, primary
@@ -70,7 +71,7 @@ def collect(material: Material) -> list[Caution]:
     checks: tuple[Callable[[Material], Caution], ...] = (
         altered, other_seed,
         equal_scores, below_chance, solved, at_chance, not_above_baseline, shared_test, alike, untrained, unreadable, cut_off, rounded,
-        few_groups, unstable, drops, undefined, uncalibrated, stale, versions,
+        few_groups, unstable, drops, data_notes, undefined, uncalibrated, stale, versions,
     )  # fmt: skip
     return [caution for caution in (check(material) for check in checks) if caution.places]
 
@@ -304,6 +305,13 @@ def drops(material: Material) -> Caution:
         for reason, drop in card["drops"].items()
     ]
     return Caution("dropped-rows", "Rows left out of the data", "Values hold for the rows that could be read.", places)
+
+
+def data_notes(material: Material) -> Caution:
+    """What was decided while the files were read."""
+    places = [f"{_label(material, name)}: {line}" for name, card in material.cards.items() for line in remarks(card)]
+    meaning = "This holds for all models alike. Check that it is what you meant; docs/own-data.md says how to say it otherwise."
+    return Caution("data-notes", "How the data were read", meaning, places)
 
 
 def undefined(material: Material) -> Caution:

@@ -4,6 +4,7 @@ import base64
 from typing import Any, NamedTuple
 
 import jinja2
+import polars as pl
 from markupsafe import Markup
 
 import medbench
@@ -15,7 +16,7 @@ from medbench.report.figures import Figure, inline
 from medbench.report.panels import Panel
 from medbench.report.params import TEMPLATES
 from medbench.report.results import Material
-from medbench.report.words import counted, listed, number
+from medbench.report.words import counted, interval, listed, number
 
 MAX_LINES, MAX_PLACES, MAX_ROWS, MAX_CELLS = 150, 12, 100, 400  # beyond these the page points to the tables
 PROOF = ("method", "n_train", "n_val", "parameters_trained", "n_trainable", "n_with_gradient", "loss_start", "loss_end")
@@ -69,6 +70,9 @@ def render(material: Material, parts: Parts) -> str:
         leak_free_counts=leak_free.counts(material),
         leak_free_lines=leak_free.lines(material),
         wording=_wording(material),
+        open_titles=list(OPEN.values()),
+        open_lines=_open(material),
+        n_gaps=answer.deciding(material)["gap"].count(),
         overlap=[_shared(material, row) for row in material.overlap.to_dicts()],
         absent=[{**gone._asdict(), "cell": str(gone.cell), "command": export.command(gone.cell)} for gone in material.absent],
         facts=_facts(material),
@@ -81,6 +85,32 @@ def render(material: Material, parts: Parts) -> str:
         max_cells=MAX_CELLS,
     )
     return visible(page)
+
+
+OPEN = {"token_recall": "Token recall", "token_f1": "Token F1", "rouge_l_f": "ROUGE-L F", "exact_match": "Exact match"}
+"""Strict metrics of open answers -> their titles."""
+
+
+class OpenLine(NamedTuple):
+    """How a cell answers open questions: one text for each metric of `OPEN`, with its interval."""
+
+    label: str
+    model: str
+    mode: str
+    n: str
+    values: list[str]
+
+
+def _open(material: Material) -> list[OpenLine]:
+    """Every cell of a data set with open questions."""
+    chosen = {"scoring": "strict", "subset": "open", "method": "percentile"}
+    rows = material.metrics.filter(*(pl.col(name) == value for name, value in chosen.items()), pl.col("metric").is_in(list(OPEN)))
+    lines, cell = [], ["dataset_label", "model_label", "mode"]
+    for (dataset, model, mode), frame in rows.drop_nulls("estimate").group_by(cell, maintain_order=True):
+        values = {row["metric"]: f"{number(row['estimate'])} {interval(row['low'], row['high'])}".strip() for row in frame.to_dicts()}
+        n, label = f"{max(frame['n'].to_list()):,}", material.params.mode_label(str(mode))
+        lines.append(OpenLine(str(dataset), str(model), label, n, [values.get(name, "") for name in OPEN]))
+    return lines
 
 
 class WordingLine(NamedTuple):

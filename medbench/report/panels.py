@@ -93,6 +93,8 @@ def _panel(
         for of_row in rows.values()
         for cell in (of_row[name] for name in columns if name in of_row)
     ]
+    if squares and all(square.value is None for square in squares):
+        return Panel(title, None, list(labels.values()), [], "no cell has a value: see the cautions for why, and open questions below.")
     size = f"{counted(len(rows), 'row')} (models, baselines last) by {counted(len(columns), 'data set')}"
     alt = f"Heatmap of {title}: {size}. {_extremes(squares)}"
     figure = heatmap(f"heatmap-{slug(task)}-{mode}", title, squares, TASKS[task].chance, alt)

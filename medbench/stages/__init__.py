@@ -4,12 +4,14 @@ Importing a stage is cheap: torch, transformers, scikit-learn and altair are imp
 """
 
 import importlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medbench import paths
+from medbench.errors import MedbenchError
 from medbench.jobs import digests, integrity, records
 from medbench.jobs.stage import Stage
 
@@ -70,6 +72,46 @@ def look(config: "Config", stage: str, names: tuple[str, ...], exact: bool = Fal
     made = records.made(record, declared.code(params))
     fingerprint = declared.fingerprint(params)
     versions = made.now if config.run.rerun_on_versions else made.then
-    findings = tuple(integrity.inspect(outputs, fingerprint, exact))
+    findings = [*integrity.inspect(outputs, fingerprint, exact)]
+    if outputs[0].exists():
+        findings += [integrity.Finding("stale", outputs[0], line) for line in declared.replaced(params, *names)]
     upgraded = tuple(f"{name} {version} -> {made.now[name]}" for name, version in made.then.items() if version != made.now[name])
-    return Look(declared.inputs(params, *names), f"{fingerprint} {digests.canonical(versions)}", findings, upgraded)
+    return Look(declared.inputs(params, *names), f"{fingerprint} {digests.canonical(versions)}", tuple(findings), upgraded)
+
+
+def lasting(config: "Config", dataset: str) -> dict[str, str]:
+    """Tables of a prepared data set, and its `duplicates`, that this start leaves as they are, though `prepare` may run again.
+
+    Path -> SHA-256. So one corrected label of the test split retrains nothing. Of what other code or parameters would write nothing is
+    known.
+    """
+    declared = get("prepare")
+    params, outputs = declared.params(config, dataset), declared.outputs(dataset)
+    record, place = integrity.read(paths.run_record(outputs[0])), [*outputs, paths.duplicates(dataset)]
+    if record is None or not outputs[0].exists() or record.get("params") != json.loads(declared.fingerprint(params)):
+        return {}
+    if config.run.rerun_on_versions and look(config, "prepare", (dataset,)).upgraded:
+        return {}
+    inputs = declared.inputs(params, dataset)
+    same = integrity.of_inputs(inputs) == record.get("inputs") and not declared.replaced(params, dataset)
+    made = outputs[0].stat().st_mtime_ns
+    if not same or any(path.is_dir() and path.stat().st_mtime_ns > made for path in inputs):
+        from medbench.stages import prepare
+
+        try:
+            place = prepare.unchanged(params, dataset)
+        except MedbenchError:  # the job says so
+            return {}
+    found = {str(path): record["outputs"].get(str(path)) for path in place if path in outputs}
+    if paths.duplicates(dataset) in place:
+        found |= _of_duplicates(config, dataset)
+    return {path: made["sha256"] for path, made in found.items() if made}
+
+
+def _of_duplicates(config: "Config", dataset: str) -> dict[str, Any]:
+    """The recorded output of that job, where it would run with the same parameters and code."""
+    declared = get("duplicates")
+    record = integrity.read(paths.run_record(paths.duplicates(dataset)))
+    if record is None or record.get("params") != json.loads(declared.fingerprint(declared.params(config, dataset))):
+        return {}
+    return dict(record.get("outputs", {}))

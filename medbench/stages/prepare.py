@@ -1,7 +1,9 @@
 """prepare: official files or drawn phantoms -> checked tables, every image once, and a data card. All or nothing."""
 
 import json
-from collections.abc import Iterator
+import os
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,10 +11,10 @@ import polars as pl
 
 from medbench import paths, tables, tasks
 from medbench.config import Config, Strict, expand_raw_dir, is_fetched
-from medbench.datasets import display, ingest, layouts
-from medbench.datasets.card import Prepared, Validation, card
-from medbench.datasets.rows import Drop, Reader, Row, check_splits, chosen_groups, drawn
-from medbench.errors import MedbenchError
+from medbench.datasets import display, equals, ingest, layouts, sources
+from medbench.datasets.card import Prepared, Validation, card, losses, remarks
+from medbench.datasets.rows import Drop, Reader, Row, check_splits, chosen_groups, drawn, needed_splits, tidied
+from medbench.errors import MedbenchError, choose, together
 from medbench.jobs import digests, files, integrity, partial, process
 from medbench.jobs.stage import Needs, Stage
 
@@ -53,9 +55,7 @@ class Images(NamedTuple):
 def params(config: Config, dataset: str) -> Params:
     """Raises MedbenchError for a data set in no registry and for options that the layout does not know."""
     if dataset not in config.datasets:
-        raise MedbenchError(
-            f"data set {dataset}", f"is not in {config.run.registries.datasets}", f"choose from {', '.join(sorted(config.datasets))}"
-        )
+        raise MedbenchError(f"data set {dataset}", f"is not in {config.run.registries.datasets}", choose(dataset, config.datasets))
     entry = config.datasets[dataset]
     options = layouts.read_options(entry.layout, entry.options, dataset).model_dump(mode="json")
     fetched = is_fetched(entry)
@@ -96,50 +96,111 @@ def _index_files(params: Params, dataset: str) -> list[Path]:
     return found
 
 
+class Divided(NamedTuple):
+    """Rows and what becomes of them."""
+
+    equal: equals.Joined
+    drops: list[Drop]
+    published: dict[str, pl.DataFrame]  # split -> samples, before a validation split was cut
+    splits: dict[str, pl.DataFrame]
+    validation: Validation
+
+    def is_evaluated(self, image_ids: Iterable[str]) -> list[bool]:
+        """Whether val or test use an image."""
+        used = {image_id for split in ("val", "test") for image_id in self.splits[split]["image_id"]}
+        return [image_id in used for image_id in image_ids]
+
+
 def run(params: Params, dataset: str) -> dict[str, Any]:
     """Write `paths.data(dataset)`; their digests for the run record. Raises MedbenchError for what is wrong with the files: then nothing is
     written.
     """
-    source, layout, options = _source(params, dataset), layouts.load_layout(params.layout), _options(params, dataset)
-    reader = Reader(source, params.max_drops, params.allow_group_overlap, params.expected)
+    source, reader = _source(params, dataset), _reader(params, dataset)
     with partial.anew(f"prepare-{dataset}", f"prepare {dataset}") as folder:
         _index_files(params, dataset)  # before the first is opened
-        items = layout.items(options, source)
-        if params.sample:
-            items = drawn(items, chosen_groups(layout.items(options, source), params.sample, f"{params.seed}/{dataset}"))
         table = folder / "images.parquet"
-        images, written = _check_images(reader, items, table, params, dataset)
-        rows, drops = _resolve(reader, images)
-        check_splits([row.item.split for row in rows], {row.item.split for row in reader.rows}, source)
-        published = _frames(rows, params)
-        splits, validation = _with_validation(published, rows, params, dataset)
-        check_splits([split for split, frame in splits.items() if frame.height], paths.SPLITS, source)
-        for split, frame in splits.items():
+        images, written = _check_images(reader, _items(params, dataset), table, params, dataset)
+        divided = _divided(reader, images, written.columns, params, dataset)
+        for split, frame in divided.splits.items():
             tables.write(tasks.get(params.task).samples, frame, folder / f"{split}.parquet")
-        evaluated = {image_id for split in ("val", "test") for image_id in splits[split]["image_id"]}
-        if (flags := [image_id in evaluated for image_id in written.columns["image_id"]]) != written.columns["evaluated"].to_list():
+        if (flags := divided.is_evaluated(written.columns["image_id"])) != written.columns["evaluated"].to_list():
             written = ingest.mark_evaluated(table, flags)
         sums = {file.name: digests.file_digest(file) for file in folder.iterdir() if file != table}
         sums = dict(sorted({**sums, table.name: written.sha256}.items()))
-        n_read, changes = len(rows) + len(drops), images.changes
-        found = Prepared(
-            dataset,
-            params.task,
-            params.classes,
-            n_read,
-            drops,
-            reader.excluded,
-            changes,
-            display.scale(images.levels, params.wanted),
-            validation,
-            published,
-            splits,
-            written.columns,
-            sums,
-        )
-        (folder / "card.json").write_text(json.dumps(card(found), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        scale = display.scale(images.levels, params.wanted)
+        found = Prepared(dataset, params.task, params.classes, reader, images.changes, scale, *divided, written.columns, sums)
+        told = card(found)
+        (folder / "card.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         files.publish(folder, paths.data(dataset))  # the card last: where there is a card, the tables are its own
+    for line in [*remarks(told), *losses(told)]:
+        print(f"{source.where}: {line}", file=sys.stderr)
+    noted = {key: sources.Noted(stamp, _image_id(images.outcome[key])) for key, stamp in reader.stamps.items()}
+    sources.write(dataset, noted, source.raw_dir)
     return {integrity.COMPUTED: {str(file): sums[file.name] for file in paths.data(dataset) if file.name in sums}}
+
+
+def _image_id(outcome: str | ingest.Fault) -> str | None:
+    return None if isinstance(outcome, ingest.Fault) else outcome
+
+
+def replaced(params: Params, dataset: str) -> list[str]:
+    """What a finished `prepare` read and is no longer so, beside its index files: a line for images that were replaced or are gone."""
+    folder = _source(params, dataset).raw_dir
+    names = sorted(os.path.relpath(path, folder) for path in sources.changed(sources.read(dataset, folder)))
+    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return [f"{len(names)} of its images {'is' if len(names) == 1 else 'are'} replaced or gone ({shown})"] if names else []
+
+
+def unchanged(params: Params, dataset: str) -> list[Path]:
+    """Of the tables that are there, those that `prepare` would write again as they are, though its index files changed; and the table
+    `duplicates`, where it would follow from the same images.
+
+    Rows are read, images are not: so nothing is known of a set with an image that is new. Raises MedbenchError for wrong rows.
+    """
+    folder, reader = _source(params, dataset).raw_dir, _reader(params, dataset)
+    noted, old = sources.read(dataset, folder), tables.read(tables.Images, paths.images(dataset), [*ingest.DIGESTS, "evaluated"])
+    known, images, changed = set(old["image_id"]), Images({}, {}, display.Levels()), set(sources.changed(noted))
+    for key, image in reader.images(_items(params, dataset)):
+        if isinstance(image, layouts.Embedded) and key in known:
+            images.outcome[key] = key
+        elif key in noted and key not in changed:
+            images.outcome[key] = noted[key].image_id or ingest.Fault("broken-image", "as before")
+        else:
+            return []
+    divided = _divided(reader, images, old, params, dataset)
+    distinct = list(dict.fromkeys(outcome for outcome in images.outcome.values() if isinstance(outcome, str)))
+    before = {split: tables.read(tasks.get(params.task).samples, paths.samples(dataset, split)) for split in paths.SPLITS}
+    found = [paths.samples(dataset, split) for split, frame in divided.splits.items() if frame.equals(before[split])]
+    if distinct == old["image_id"].to_list() and divided.is_evaluated(distinct) == old["evaluated"].to_list():
+        found.append(paths.images(dataset))
+        used = ["sample_id", "image_id"]
+        if all(frame.select(used).equals(before[split].select(used)) for split, frame in divided.splits.items()):
+            found.append(paths.duplicates(dataset))
+    return found
+
+
+def _reader(params: Params, dataset: str) -> Reader:
+    return Reader(_source(params, dataset), params.max_drops, params.allow_group_overlap, params.expected)
+
+
+def _items(params: Params, dataset: str) -> Iterator[layouts.Entry]:
+    """What the layout yields, tidied, and drawn where only some are wanted."""
+    source, layout, options = _source(params, dataset), layouts.load_layout(params.layout), _options(params, dataset)
+    items = tidied(layout.items(options, source), source)
+    if not params.sample:
+        return items
+    others = tidied(layout.items(options, source), source)
+    return drawn(items, chosen_groups(others, params.sample, f"{params.seed}/{dataset}"))
+
+
+def _divided(reader: Reader, images: Images, digests: pl.DataFrame, params: Params, dataset: str) -> Divided:
+    equal, drops = _resolve(reader, images, digests)
+    check_splits([row.item.split for row in equal.rows], {row.item.split for row in reader.rows}, reader.source)
+    published = _frames(equal.rows, params)
+    splits, validation = _with_validation(published, equal.rows, params, dataset)
+    there = [split for split, frame in splits.items() if frame.height]
+    check_splits(there, needed_splits(there), reader.source)
+    return Divided(equal, drops, published, splits, validation)
 
 
 def _source(params: Params, dataset: str) -> layouts.Source:
@@ -152,17 +213,16 @@ def _options(params: Params, dataset: str) -> Strict:
 
 
 def _check_images(
-    reader: Reader, items: Iterator[layouts.Item | layouts.Excluded], table: Path, params: Params, dataset: str
+    reader: Reader, items: Iterator[layouts.Entry], table: Path, params: Params, dataset: str
 ) -> tuple[Images, ingest.Written]:
     """Read all rows, check every image that they use once, and write those that are good to `table`.
 
     Which of them val or test use is known for certain after the last image alone, when it is known which rows are dropped and which
     files are equal; until then as if there were none such.
 
-    Raises MedbenchError as soon as a row is wrong or more of them than allowed have a faulty image.
+    Raises MedbenchError where rows are wrong.
     """
     outcome, changes, levels = dict[str, str | ingest.Fault](), dict[str, list[str]](), display.Levels()
-    faulty = list[Drop]()  # one for an image: how many rows it costs is counted at the end
 
     def good() -> Iterator[tuple[ingest.Checked, bool]]:
         nonlocal levels
@@ -173,7 +233,6 @@ def _check_images(
                 evaluated = _evaluated(reader.rows, params, dataset)
             if isinstance(image, ingest.Fault):
                 outcome[key] = image
-                reader.drop(faulty, reader.first[key], *image)
                 continue
             outcome[key] = image.image_id
             if image.image_id not in seen:
@@ -195,17 +254,28 @@ def _evaluated(rows: list[Row], params: Params, dataset: str) -> frozenset[str]:
     return frozenset(row.image for row in rows if row.item.split != "train" or row.item.group_id in cut)
 
 
-def _resolve(reader: Reader, images: Images) -> tuple[list[Row], list[Drop]]:
-    """The rows with the id of their image, and all that are dropped."""
+def _resolve(reader: Reader, images: Images, digests: pl.DataFrame) -> tuple[equals.Joined, list[Drop]]:
+    """The rows with the id of their image, equal images in one group, and all that are dropped.
+
+    Raises MedbenchError that names all rows that cannot be used, where they are more than allowed, and for equal images in two splits.
+    """
     rows: list[Row] = []
     drops = list(reader.drops)
     for row in reader.rows:
         image = images.outcome[row.image]
         if isinstance(image, ingest.Fault):
-            reader.drop(drops, row.item, *image)
+            file = row.image if image.reason in ("missing-image", "unreadable-image") else ""
+            drops.append(Drop(image.reason, row.item.split, row.item.place, image.detail, file))
         else:
             rows.append(Row(row.item, image))
-    return rows, drops
+    pixels = dict(digests.select("image_id", "pixel_digest").iter_rows())
+    contradicted = equals.contradictions(rows, pixels)
+    reader.require_budget([*drops, *contradicted])
+    places = {drop.place for drop in contradicted}
+    found = equals.joined([row for row in rows if row.item.place not in places], pixels)
+    if not reader.allow_group_overlap and (errors := equals.crossings(found.rows, pixels, reader.source)):
+        raise together(reader.source.where, errors)
+    return found, [*drops, *contradicted]
 
 
 def _frames(rows: list[Row], params: Params) -> dict[str, pl.DataFrame]:
@@ -255,4 +325,5 @@ STAGE = Stage(
     run=run,
     uses=lambda params: (layouts.module_name(params.layout), *tasks.get(params.task).code("samples", "counts")),
     needs=lambda config, *names: Needs(memory_mb=2000, minutes=240),
+    replaced=replaced,
 )

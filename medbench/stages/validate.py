@@ -5,10 +5,10 @@ Made for cells only whose side has several models in a run, and whose certificat
 
 from typing import Any
 
-from medbench import paths, tasks
+from medbench import paths, tables, tasks
 from medbench.config import Config, recipe_kind, sources
 from medbench.errors import MedbenchError
-from medbench.jobs import partial
+from medbench.jobs import integrity, partial
 from medbench.jobs.stage import Stage
 from medbench.predict.job import Params
 from medbench.stages import predict
@@ -40,7 +40,12 @@ def params(config: Config, dataset: str, model: str, mode: str) -> Params:
 
 def run(params: Params, dataset: str, model: str, mode: str, work: partial.Work) -> dict[str, Any]:
     """Write `validation/{dataset}/{model}/{mode}.parquet`. Returns facts for the run record."""
-    return predict.into(paths.validation(dataset, model, mode), params, dataset, model, mode, work)
+    cell = (dataset, model, mode)
+    if params.adapted:
+        integrity.require_adapter("/".join(cell), *paths.adapter_files(*cell))
+    frame, facts = predict.answered(params, *cell, work)
+    tables.write(tasks.get(params.task).predictions, frame, paths.validation(*cell))
+    return facts
 
 
 STAGE = Stage(

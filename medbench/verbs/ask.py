@@ -10,7 +10,7 @@ from medbench import config as configuration
 from medbench.config import Config, sources
 from medbench.datasets import ingest
 from medbench.datasets.images import ImageRow, decode
-from medbench.errors import MedbenchError, visible
+from medbench.errors import MedbenchError, choose, visible
 from medbench.jobs import devices, files
 from medbench.models import loading
 from medbench.models.checkpoint import Source
@@ -21,6 +21,8 @@ def ask(config: Config, model: str, image: Path, question: str, architecture: st
 
     Raises MedbenchError for a model that answers no questions, an image that is absent or broken, a question that is too long.
     """
+    if not question.strip():
+        raise MedbenchError("question", "is empty", "ask one")
     source, fields, gpus = _chosen(config, model, architecture)
     if kind := files.irregular(image):
         raise MedbenchError(image, f"is {kind}, not a file", "give an image")
@@ -47,7 +49,8 @@ def _chosen(config: Config, model: str, architecture: str | None) -> tuple[Sourc
     if architecture:
         return Source(loading.module_name("generative", architecture), model, batch_size=1), config.asking.model_dump(), 1
     if model not in config.models:
-        remedy = "choose from `python -m medbench models`, or give a folder and --architecture"
+        names = [name for name, entry in config.models.items() if entry.has_file and entry.kind == "generative"]
+        remedy = f"{choose(model, names)}, or give a folder and --architecture"
         raise MedbenchError(f"model {model}", "is in no registry", remedy)
     configuration.require_architecture(config, model, "ask")
     entry = config.models[model]

@@ -9,7 +9,7 @@ import yaml
 
 from medbench import paths
 from medbench.config import Addresses, Config, Dataset, Hub, Manual, Model, is_fetched
-from medbench.errors import MedbenchError
+from medbench.errors import MedbenchError, choose
 from medbench.models.checkpoint import is_pinned
 
 NONE = "-"
@@ -42,9 +42,13 @@ def datasets(config: Config, state: bool = True) -> Table:
         if entry.about.access == "generated" and not state:
             continue
         about = entry.about
-        row = (name, about.label or name, entry.task, about.access, _pin(entry), about.licence or NONE, _counts(entry))
+        row = (name, about.label or name, entry.task, _access(entry), _pin(entry), about.licence or NONE, _counts(entry))
         rows.append((*row, _state(entry, name)) if state else row)
     return Table((*header, "on this disk") if state else header, rows)
+
+
+def _access(entry: Dataset) -> str:
+    return entry.about.access or ("open" if entry.source else "own")
 
 
 def _pin(entry: Dataset) -> str:
@@ -81,7 +85,7 @@ def _state(entry: Dataset, name: str) -> str:
 def show_dataset(config: Config, name: str) -> str:
     """The entry of a data set, and its card and contact sheet where it is prepared. Raises MedbenchError for a name in no registry."""
     if name not in config.datasets:
-        raise MedbenchError(f"data set {name}", "is in no registry", f"choose from {', '.join(sorted(config.datasets))}")
+        raise MedbenchError(f"data set {name}", "is in no registry", choose(name, config.datasets))
     entry = config.datasets[name]
     text = yaml.safe_dump({name: entry.model_dump(mode="json", exclude_defaults=True)}, sort_keys=False, allow_unicode=True, width=120)
     parts = [text.rstrip(), f"on this disk: {_state(entry, name)}"]
@@ -106,17 +110,18 @@ def _sheet(config: Config, name: str) -> Path:
     return path
 
 
-def models(config: Config) -> Table:
-    """Every model of the registry with a checkpoint: role, family, pretraining, licence, whether gated, size."""
+def models(config: Config, state: bool = True) -> Table:
+    """Every model of the registry: role, family, pretraining, licence, whether gated, size. `state`: those too that the workflow makes."""
     header = ("model", "what", "family", "role", "pretrained on", "licence", "gated", "revision", "parameters", "GPU memory")
     rows = []
     for name, entry in config.models.items():
-        if entry.checkpoint is None:
+        if entry.checkpoint is None and not (state and entry.pretrain):
             continue
         about = entry.about
         gated = "yes" if about.gated else "no"
-        pinned = is_pinned(entry.checkpoint, entry.revision, entry.checksums)
-        revision = (entry.revision or "checksum")[:12] if pinned else "not pinned" if entry.has_file else NONE
+        pinned = entry.checkpoint is not None and is_pinned(entry.checkpoint, entry.revision, entry.checksums)
+        revision = "made here" if entry.pretrain else "not pinned" if entry.has_file else NONE
+        revision = (entry.revision or "checksum")[:12] if pinned else revision
         sizes = _sizes(entry)
         rows.append(
             (
@@ -137,7 +142,7 @@ def models(config: Config) -> Table:
 def show_model(config: Config, name: str) -> str:
     """One model as a page of text: what it is made of, what pins it, and its notes. Raises MedbenchError for a name in no registry."""
     if name not in config.models:
-        raise MedbenchError(f"model {name}", "is in no registry", f"choose from {', '.join(sorted(config.models))}")
+        raise MedbenchError(f"model {name}", "is in no registry", choose(name, config.models))
     return "\n".join(f"{key.ljust(13)}  {value}" for key, value in [("model", name), *_facts(config.models[name])])
 
 
@@ -183,7 +188,7 @@ The phantoms of the demo are described in [demo.md](demo.md). How to add a data 
 def models_page(config: Config) -> str:
     """docs/models.md: every model with a checkpoint, its parts, its pins, and where it differs from what its authors ran."""
     sections = [_section(name, _facts(entry)) for name, entry in config.models.items() if entry.checkpoint is not None and entry.has_file]
-    return "\n".join([MODELS, models(config).markdown(), *sections]) + "\n"
+    return "\n".join([MODELS, models(config, state=False).markdown(), *sections]) + "\n"
 
 
 def datasets_page(config: Config) -> str:
@@ -210,7 +215,7 @@ def _dataset_facts(entry: Dataset) -> list[tuple[str, str]]:
         "layout": entry.layout,
         "rows (train / val / test)": _counts(entry) if entry.expected else None,
         "sample": _sizes_drawn(entry),
-        "access": about.access,
+        "access": _access(entry),
         "files": _origin(entry),
         "apply": source.apply if isinstance(source, Manual) else None,
         "licence": about.licence,

@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from medbench import cells, cli, config
+from medbench.datasets import layouts
 from medbench.errors import MedbenchError
 from medbench.stages import embed, prepare, prompts
-from medbench.verbs import docs
+from medbench.verbs import docs, listing
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = {"run": "trial", "models": ["mini-clip"], "datasets": ["phantom-radiology"], "modes": ["ots"]}
@@ -279,7 +280,7 @@ CYCLE["itself"] = CYCLE
         ({"run": "a" * 101}, "a name has at most 100 characters, not 101"),
         ({"models": ["m" * 300]}, "a name has at most 100 characters, not 300"),
         ({"run": "a\0b"}, "run: holds the control character"),
-        ({"models": "x" * 10_000}, "models: Input should be a valid tuple"),
+        ({"models": "x" * 10_000}, "models: Input should be a valid list"),
         ({"statistics": ["no"]}, "statistics"),
         ({"registries": {"models": "config"}}, "config: is a folder, not a file"),
     ],
@@ -396,3 +397,155 @@ def test_a_verb_by_hand_names_what_stands_in_no_registry(wrong: str, tmp_path: P
     assert said.startswith("ERROR: ") and said.count("\n") == 1
     word = "data set" if wrong == "dataset" else wrong
     assert said.startswith(f"ERROR: predict {'/'.join(names.values())}: {word} 'nowhere' is in no registry; choose from ")
+
+
+# --- entries of one's own
+
+
+OWN_SET = {
+    "task": "diagnosis", "layout": "table", "raw_dir": "moles", "modality": "dermoscopy", "specialty": "dermatology", "classes": ["a", "b"],
+    "prompts": {"main": {"a": ["an a"], "b": ["a b"]}},
+}  # fmt: skip
+OWN_MODEL = {
+    "family": "clip",
+    "role": "specialist",
+    "architecture": "clip",
+    "pretrained_on": ["dermoscopy"],
+    "checkpoint": "${WEIGHTS}/mine",
+}
+
+
+def own_run(**changes: Any) -> dict[str, Any]:
+    return {**RUN, "datasets": ["my-moles"], "registries": {"datasets": "my-data.yaml"}, **changes}
+
+
+@pytest.fixture
+def moles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with own files, which is not the repository."""
+    folder = tmp_path / "work"
+    (folder / "moles").mkdir(parents=True)
+    (folder / "my-data.yaml").write_text(yaml.safe_dump({"my-moles": OWN_SET}))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_own_entries_are_added_to_those_that_come_with_medbench(moles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Baselines included; an entry of the same name stands above; `${VARIABLE}` and `~` work in paths and in checkpoints."""
+    (moles / "my-models.yaml").write_text(yaml.safe_dump({"mine": OWN_MODEL, "clip": {**OWN_MODEL, "checkpoint": "~/mine"}}))
+    (moles / "my-modes.yaml").write_text("lp-3: {kind: probe, labels: 3}\n")
+    (moles / "my-templates.yaml").write_text("max_new_tokens: 7\n")
+    (moles / "home/mine").mkdir(parents=True)
+    for name, value in {"HOME": moles / "home", "WEIGHTS": moles / "home", "HERE": moles}.items():
+        monkeypatch.setenv(name, str(value))
+    own = {"datasets": "my-data.yaml", "models": "${HERE}/my-models.yaml", "modes": "~/../my-modes.yaml", "templates": "my-templates.yaml"}
+    loaded = config.load(own_run(registries=own, models=["mini-clip", "mine", "clip"], modes=["ots", "lp-3"]), ROOT)
+    assert {"my-moles", "ham10000"} <= set(loaded.datasets) and {"lp", "lp-3"} <= set(loaded.modes)
+    assert loaded.asking.max_new_tokens == 7 and loaded.asking.yes_no == "{question} Answer yes or no."
+    assert {cell.model for cell in cells.grid(loaded)} == {"mini-clip", "mine", "clip", "raw-pixels"}
+    assert config.checkpoint(loaded, "mine") == config.checkpoint(loaded, "clip") == str(moles / "home/mine")
+
+
+def test_a_mistake_in_an_own_entry_names_its_file(moles: Path) -> None:
+    (moles / "my-data.yaml").write_text(yaml.safe_dump({"my-moles": {**OWN_SET, "colour": 1}}))
+    assert complaint(own_run(), ROOT).startswith("my-data.yaml: data set my-moles: unknown key 'colour'")
+    assert complaint(own_run(registries={"datasets": "nowhere.yaml"}), ROOT).startswith("nowhere.yaml: the file does not exist")
+    (moles / "my-data.yaml").write_text(yaml.safe_dump({"my-moles": OWN_SET}))
+    assert "'my-molse' is not in my-data.yaml; did you mean my-moles? choose from " in complaint(own_run(datasets=["my-molse"]), ROOT)
+
+
+def test_an_own_set_is_not_listed_as_open(moles: Path) -> None:
+    rows = {row[0]: row for row in listing.datasets(config.load(own_run(registries={"datasets": "my-data.yaml"}), ROOT)).rows}
+    assert rows["my-moles"][3] == "own" and rows["ham10000"][3] == "open" and rows["mednist"][3] == "open"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"classes": [False, "b"]}, 'classes.0: Input should be a valid string (found False: quote it, as "no", "off" or "false")'),
+        ({"classes": ["a", True]}, 'classes.1: Input should be a valid string (found True: quote it, as "yes", "on" or "true")'),
+        ({"classes": ["a", None]}, 'classes.1: Input should be a valid string (found None: quote it, as "null" or "none")'),
+        ({"classes": [0, 1]}, 'classes.0: Input should be a valid string (found 0: quote it, as "0")'),
+        ({"classes": "a, b"}, "classes: Input should be a valid list (found 'a, b')"),
+        ({"task": "vqa"}, "`classes` and `prompts` are for images with labels, and the task is vqa: remove them"),
+        ({"modality": "xray"}, "modality 'xray' is spelt otherwise elsewhere; did you mean x-ray?"),
+        ({"modality": "x-rays"}, "did you mean x-ray?"),
+        ({"modality": "ultra-sound"}, "did you mean ultrasound?"),
+    ],
+)
+def test_a_wrong_own_set_is_one_clear_line(moles: Path, change: dict[str, Any], words: str) -> None:
+    (moles / "my-data.yaml").write_text(yaml.safe_dump({"my-moles": {**OWN_SET, **change}}))
+    assert words in complaint(own_run(), ROOT)
+
+
+def test_a_modality_that_a_model_spells_otherwise(moles: Path) -> None:
+    (moles / "my-models.yaml").write_text(yaml.safe_dump({"mine": {**OWN_MODEL, "checkpoint": "a/b", "pretrained_on": ["xray"]}}))
+    run = own_run(registries={"datasets": "my-data.yaml", "models": "my-models.yaml"}, models=["mine"])
+    assert "my-models.yaml: model mine: pretrained_on 'xray' is spelt otherwise elsewhere; did you mean x-ray?" in complaint(run, ROOT)
+
+
+@pytest.mark.parametrize(
+    ("modality", "said"), [("dermatoscopy", "dermoscopy"), ("histo-pathologie", "histopathology"), ("oct", None), ("blood-smear", None)]
+)
+def test_a_modality_that_looks_like_another_is_said_at_the_start(moles: Path, modality: str, said: str | None) -> None:
+    (moles / "my-data.yaml").write_text(yaml.safe_dump({"my-moles": {**OWN_SET, "modality": modality}}))
+    expected = [f"my-moles: no model knows {modality!r}; did you mean {said!r}?"] if said else []
+    assert cli.doubtful_modalities(config.load(own_run(), ROOT)) == expected
+
+
+def test_a_run_file_does_not_become_the_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a run is stands in its own file, or in one that is named before it."""
+    (tmp_path / "mine.yaml").write_text("datasets: [phantom-radiology]\nmodels: [mini-clip]\n")
+    (tmp_path / "more.yaml").write_text("run: mine\nmodes: [ots]\n")
+    with pytest.raises(MedbenchError, match=r"mine\.yaml: says no run, modes, which would be those of the demo in config/config\.yaml"):
+        config.require_whole([tmp_path / "mine.yaml"])
+    config.require_whole([tmp_path / "mine.yaml", tmp_path / "more.yaml"])
+    config.require_whole([tmp_path / "mine.yaml"], {"run": "mine", "modes": ["ots"]})
+    config.require_whole([])
+    config.require_whole([ROOT / "config/now.yaml"])
+    assert cli.main(["datasets", "--configfile", str(tmp_path / "mine.yaml")]) == 2
+    assert "says no run, modes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "has"),
+    [
+        ("image,label,split,group\na.png,a,test,p\n\n", False),
+        ("image,label,split,group\na.png,a,test,p\nb.png,b,Training,q\n", True),
+        ("image,label,group\n", False),
+        ("image,label,patient\na.png,a,p\n", True),
+    ],
+)
+def test_a_table_without_a_row_for_training_is_known_at_the_start(moles: Path, text: str, has: bool) -> None:
+    """Its adapted cells and baselines are none; a broken table is left to `prepare`."""
+    (moles / "moles/labels.csv").write_text(text)
+    loaded = layouts.with_test_only(config.load(own_run(modes=["ots", "lp", "lora"]), ROOT))
+    found = {f"{cell.model}/{cell.mode}" for cell in cells.grid(loaded)}
+    assert found == ({"mini-clip/ots", "mini-clip/lp", "mini-clip/lora", "raw-pixels/lp"} if has else {"mini-clip/ots"})
+    assert cli.untrained(loaded) == ([] if has else ["my-moles: no row is for training: lp, lora and baselines are left out"])
+    if not has:
+        with pytest.raises(MedbenchError, match="no model of the run can answer data set 'my-moles', which has no row for training"):
+            cells.grid(layouts.with_test_only(config.load(own_run(modes=["lp"]), ROOT)))
+        with pytest.raises(MedbenchError, match="the data set has no row for training; choose a mode off the shelf"):
+            cells.check(loaded, cells.Cell("my-moles", "mini-clip", "lora"))
+    (moles / "moles/labels.csv").write_text("nothing")
+    assert not layouts.with_test_only(config.load(own_run(), ROOT)).datasets["my-moles"].test_only
+
+
+def test_folders_and_shards_without_training_are_known_at_the_start(moles: Path) -> None:
+    for kind, names, has in (
+        ("imagefolder", ("test/a/0.png", "test/b/1.png"), False),
+        ("imagefolder", ("Training/a/0.png", "test/b/1.png"), True),
+        ("imagefolder", ("a/0.png", "b/1.png"), True),
+        ("hub-vqa", ("data/test-00000-of-00001.parquet",), False),
+        ("hub-vqa", ("data/test-00000-of-00001.parquet", "data/train-00000-of-00001.parquet"), True),
+    ):
+        shutil.rmtree("moles")
+        for name in names:
+            (moles / "moles" / name).parent.mkdir(parents=True, exist_ok=True)
+            (moles / "moles" / name).touch()
+        changes: dict[str, Any] = {"task": "vqa", "classes": [], "prompts": {}} if kind == "hub-vqa" else {}
+        (moles / "my-data.yaml").write_text(yaml.safe_dump({"my-moles": {**OWN_SET, "layout": kind, **changes}}))
+        loaded = layouts.with_test_only(config.load(own_run(models=["mini-clip", "mini-llava"]), ROOT))
+        assert loaded.datasets["my-moles"].test_only == (not has), names
+        if kind == "hub-vqa" and not has:
+            assert [cell.model for cell in cells.grid(loaded)] == ["mini-llava"], "baselines read the training questions"

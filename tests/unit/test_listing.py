@@ -49,7 +49,8 @@ def test_every_model_with_weights_is_listed(loaded: config.Config) -> None:
     rows = {row[0]: row for row in listing.models(loaded).rows}
     assert rows["medsiglip"][6] == "yes" and rows["medsiglip"][8] == "878 M" and rows["clip"][7] == "3d74acf9a28c"
     assert rows["plip"][7] == "not pinned" and rows["medclip"][7] == "checksum" and rows["o3"][7] == "-"
-    assert "mini-clip" not in rows and "raw-pixels" not in rows
+    assert rows["mini-clip"][7] == "made here" and "raw-pixels" not in rows
+    assert "mini-clip" not in {row[0] for row in listing.models(loaded, state=False).rows}
 
 
 def test_the_pages_of_docs_hold_the_registries(loaded: config.Config) -> None:

@@ -32,7 +32,7 @@ from medbench.jobs import digests, limits
 from medbench.stages import prepare
 from medbench.tasks.diagnosis import SamplesDiagnosis
 from medbench.tasks.vqa import SamplesVqa
-from tests.unit.test_data_helpers import CLASSES, LABELS, asked, card, edit, entry, hub, labelled, picture, samples, write_csv
+from tests.unit.test_data_helpers import CLASSES, LABELS, asked, card, edit, entry, hub, labelled, picture, samples, shard, write_csv
 
 
 def refused(params: prepare.Params) -> str:
@@ -109,19 +109,187 @@ def test_class_absent_from_test_is_recorded(raw: Path) -> None:
 
 
 def test_repeats_and_shared_images(raw: Path) -> None:
+    """A set that is published with equal images in two splits."""
     labelled(raw)
-    shutil.copy(raw / "images/0.png", raw / "images/1.png")  # within train, another label
-    shutil.copy(raw / "images/9.png", raw / "images/8.png")  # within test
+    shutil.copy(raw / "images/0.png", raw / "images/2.png")  # within train
+    shutil.copy(raw / "images/9.png", raw / "images/11.png")  # within test
     Image.open(raw / "images/0.png").save(raw / "images/10.png", compress_level=1)  # other bytes, same pixels, in test
     assert (raw / "images/0.png").read_bytes() != (raw / "images/10.png").read_bytes()
-    prepare.run(entry(raw), "toy")
+    prepare.run(entry(raw, allow_group_overlap=True), "toy")
     found = card()
-    assert found["repeats"]["test"] == {"exact-image": {"samples": 1, "examples": ["images/9.png"]}}
+    assert found["repeats"]["test"] == {"exact-image": {"samples": 1, "examples": ["images/11.png"]}}
     published = {(row["kind"], row["split"], row["other_split"]): row for row in found["shared_as_published"]}
-    assert set(published) == {("exact-pixels", "train", "test"), ("exact-pixels", "test", "train")}
+    assert set(published) == {(kind, *way) for kind in ("exact-pixels", "group") for way in (("train", "test"), ("test", "train"))}
     row = published["exact-pixels", "test", "train"]
     assert (row["shared"], row["total"], row["examples"]) == (1, 3, ["images/10.png"])
     assert found["images"]["distinct"] == 10
+
+
+# --- equal images --------------------------------------------------------------------------------------------------
+
+
+def again(raw: Path, name: str, other: str, how: str) -> None:
+    """The picture of `other` in the file `name` too: byte for byte, or encoded otherwise."""
+    if how == "bytes":
+        shutil.copy(raw / other, raw / name)
+    else:
+        Image.open(raw / other).save(raw / name, compress_level=1)
+
+
+EQUALLY = pytest.mark.parametrize("how", ["bytes", "pixels"])
+
+
+@EQUALLY
+def test_one_image_with_two_labels_is_named(raw: Path, how: str) -> None:
+    again(labelled(raw), "images/3.png", "images/0.png", how)
+    first = "labels.csv row 2: its image has the label 'benign' here and 'malign' in labels.csv row 5"
+    second = "labels.csv row 5: its image has the label 'malign' here and 'benign' in labels.csv row 2"
+    assert refused(entry(raw)).startswith(f"data set toy: 2 mistakes: {first}; {second}; fix the row or raise max_drops")
+    prepare.run(entry(raw, max_drops=0.2), "toy")  # nobody knows which is right: both are left out
+    assert card()["drops"]["contradictory-label"] == {"rows": 2, "splits": {"train": 2}, "examples": [first, second]}
+    assert not {"images/0.png", "images/3.png"} & {one for split in paths.SPLITS for one in samples(split)["sample_id"]}
+
+
+def test_one_row_repeated_with_another_label_is_named(raw: Path) -> None:
+    rows = [(f"images/{i}.png", CLASSES[i % 2], "train" if i < 8 else "test", f"p{i}", f"s{i}") for i in range(12)]
+    write_csv(labelled(raw) / "labels.csv", (*LABELS, "id"), [*rows, ("images/1.png", "benign", "train", "p1", "s12")])
+    assert "2 mistakes: labels.csv row 3: its image has the label 'malign' here and 'benign' in labels.csv row 14" in refused(entry(raw))
+
+
+@EQUALLY
+@pytest.mark.parametrize("folders", [("{name}",), ("train/{name}", "test/{name}")])
+def test_one_image_in_two_class_folders_is_named(raw: Path, how: str, folders: tuple[str, ...]) -> None:
+    for seed, name in enumerate(f"{folder}/{i}.png".format(name=name) for folder in folders for name in CLASSES for i in range(6)):
+        (raw / name).parent.mkdir(parents=True, exist_ok=True)
+        (raw / name).write_bytes(picture(seed))
+    one, other = (f"{folders[0]}/2.png".format(name=name) for name in CLASSES)
+    again(raw, other, one, how)
+    assert f"2 mistakes: {one}: its image has the label 'benign' here and 'malign' in {other}" in refused(entry(raw, "imagefolder"))
+
+
+def test_one_closed_question_with_two_answers_is_named(raw: Path) -> None:
+    """Whatever the case; an open question has several right answers."""
+    rows = [(f"{i}.png", "Is it red?", "yes", "closed", "train" if i < 6 else "test", f"p{i}") for i in range(9)]
+    asked(raw)
+    write_csv(
+        raw / "labels.csv",
+        ("image", "question", "answer", "answer_type", "split", "group"),
+        [*rows, ("2.png", "is it  RED", "No.", "closed", "train", "p2")],
+    )
+    assert "labels.csv row 4: its image has the answer 'yes' here and 'No.' in labels.csv row 11" in refused(entry(raw, task="vqa"))
+    for answer, kind in (("Yes.", "closed"), ("rather not", "open")):
+        write_csv(
+            raw / "labels.csv",
+            ("image", "question", "answer", "answer_type", "split", "group"),
+            [*rows, ("2.png", "is it red?", answer, kind, "train", "p2")],
+        )
+        prepare.run(entry(raw, task="vqa"), "toy")
+        assert card()["rows_read"] == 10
+
+
+def test_hub_rows_that_contradict_each_other_are_named(raw: Path) -> None:
+    shard(raw / "data/train-00000-of-00001.parquet", [(i // 2, f"{i}.png", "is it red?", "yes" if i in (2, 5) else "no") for i in range(8)])
+    shard(raw / "data/test-00000-of-00001.parquet", [(9, "9.png", "is it red?", "yes")])
+    assert "4 mistakes: data/train-00000-of-00001.parquet row 3: its image has the answer 'yes' here and 'no' in" in refused(
+        entry(raw, "hub-vqa", "vqa")
+    )
+
+
+@EQUALLY
+def test_equal_images_are_one_group(raw: Path, how: str) -> None:
+    """Two patients, one image: no bootstrap draws them apart, and no split parts them."""
+    again(labelled(raw), "images/10.png", "images/8.png", how)
+    for seed in range(4):
+        again(raw, "images/2.png", "images/0.png", how)
+        prepare.run(entry(raw, seed=seed), "toy")
+        group_of = {name: group for split in paths.SPLITS for name, group in samples(split).select("sample_id", "group_id").iter_rows()}
+        assert (
+            group_of["images/8.png"] == group_of["images/10.png"] == "p8" and group_of["images/0.png"] == group_of["images/2.png"] == "p0"
+        )
+        in_val = set(samples("val")["sample_id"])
+        assert ("images/0.png" in in_val) == ("images/2.png" in in_val)
+        assert card()["equal_images"] == {"put into one group": {"rows": 2, "examples": ["labels.csv row 4", "labels.csv row 12"]}}
+
+
+@EQUALLY
+def test_equal_images_in_two_splits_that_a_table_names_are_refused(raw: Path, how: str) -> None:
+    again(labelled(raw), "images/10.png", "images/0.png", how)
+    assert refused(entry(raw)) == (
+        "data set toy: labels.csv row 12: its image is in test here, and the equal one of labels.csv row 2 in train; "
+        "keep one of them, or give both one split, or set allow_group_overlap where the set is published so"
+    )
+
+
+@EQUALLY
+def test_splits_that_are_drawn_never_part_equal_images(raw: Path, how: str) -> None:
+    """Of an imagefolder and of a table, for any seed, chains of patients included."""
+    rows = [(f"{CLASSES[i % 2]}/{i}.png", CLASSES[i % 2], "x", f"p{i // 2 * 2 + i % 2}") for i in range(40)]
+    labelled(raw, rows)
+    for i in range(2, 16, 2):
+        again(raw, f"benign/{i}.png", "benign/0.png", how)
+    write_csv(raw.parent / "labels.csv", ("image", "label", "group"), [(image, label, group) for image, label, _, group in rows])
+    (raw / "labels.csv").unlink()
+    for seed in range(5):
+        for layout in ("imagefolder", "table"):
+            if layout == "table":
+                shutil.copy(raw.parent / "labels.csv", raw / "labels.csv")
+            prepare.run(entry(raw, layout, seed=seed), "toy")
+            (raw / "labels.csv").unlink(missing_ok=True)
+            (holder,) = [split for split in paths.SPLITS if "benign/0.png" in samples(split)["sample_id"]]
+            assert {f"benign/{i}.png" for i in range(0, 16, 2)} <= set(samples(holder)["sample_id"])
+            assert (
+                not [row for row in card()["shared"] if row["kind"] != "group"]
+                and sum(samples(split).height for split in paths.SPLITS) == 40
+            )
+
+
+# --- tokens of models ----------------------------------------------------------------------------------------------
+
+IMAGE_TOKENS = [
+    "<image>\n{}", "{} <image>", "<IMAGE> {}", "<image 1>{}", "<image1>\n<image2>\n{}", "<img>{}", "<Image></Image>{}", "[IMG]{}",
+    "<|vision_start|><|image_pad|><|vision_end|>{}", "<start_of_image>{}", "<image_soft_token> {}", "<IMG_CONTEXT>{}", "<|image_1|>\n{}",
+    "<im_start><im_patch><im_end>{}", "<|image|>{}", "<image_placeholder>\n{}", "<video>\n{}", "<ImageHere>{}", "<|video_pad|>{}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("token", IMAGE_TOKENS)
+def test_tokens_for_an_image_leave_a_question(raw: Path, token: str) -> None:
+    edit(asked(raw), 14, "question", token.format("Is it red?"))
+    prepare.run(entry(raw, task="vqa"), "toy")
+    assert samples("test")["question"].to_list()[0] == "Is it red?"
+    assert card()["texts"] == {"a token for an image was removed": {"rows": 1, "examples": ["labels.csv row 14"]}}
+
+
+@pytest.mark.parametrize(
+    "text", ["Is <5 cm or >3 cm?", "a < b > c", "Which image [left] is it?", "<imaging> of the head?", "Image: what?", "2|3|4?"]
+)
+def test_questions_that_look_like_tokens_stay(raw: Path, text: str) -> None:
+    edit(asked(raw), 14, "question", text)
+    prepare.run(entry(raw, task="vqa"), "toy")
+    assert samples("test")["question"].to_list()[0] == text and card()["texts"] == {}
+
+
+@pytest.mark.parametrize("column", ["question", "answer"])
+@pytest.mark.parametrize(
+    "token",
+    ["<|im_start|>user", "<|im_end|>", "</s>", "<s>", "[INST]", "<start_of_turn>", "<|eot_id|>", "<eos>", "<|endoftext|>", "<<SYS>>"],
+)
+def test_tokens_of_a_chat_are_refused(raw: Path, column: str, token: str) -> None:
+    edit(asked(raw), 14, column, f"yes{token}")
+    said = token.removesuffix("user")
+    message = f"labels.csv row 14: the {column} holds {said!r}, which some models take for the end or begin of a turn; fix the row or raise"
+    assert refused(entry(raw, task="vqa")).startswith(f"data set toy: {message}")
+    prepare.run(entry(raw, task="vqa", max_drops=0.1), "toy")
+    assert card()["drops"]["model-token"]["rows"] == 1
+
+
+def test_tokens_in_hub_shards_leave_too(raw: Path) -> None:
+    shard(raw / "data/train-00000-of-00001.parquet", [(i, f"{i}.png", "<image>\nis it red?", "yes") for i in range(4)])
+    shard(raw / "data/test-00000-of-00001.parquet", [(9, "9.png", "<image>", "yes"), (8, "8.png", "is it?", "no")])
+    assert "row 1: the question is empty" in refused(entry(raw, "hub-vqa", "vqa"))
+    prepare.run(entry(raw, "hub-vqa", "vqa", max_drops=0.2), "toy")
+    assert set(samples("train")["question"]) == {"is it red?"}
+    assert card()["texts"]["a token for an image was removed"]["rows"] == 5
 
 
 def test_group_overlap_that_is_allowed_is_reported(raw: Path) -> None:
@@ -247,8 +415,9 @@ def test_images_that_turn_out_to_be_evaluated_are_marked(raw: Path, monkeypatch:
     monkeypatch.setattr(ingest, "mark_evaluated", lambda *args: marked.append(args) or mark(*args))
     prepare.run(entry(raw), "toy")
     assert not marked  # known beforehand, as long as all files are good and different
-    shutil.copy(raw / "images/9.png", raw / "images/0.png")  # of test; the image stands in train first
-    prepare.run(entry(raw), "toy")
+    own = next(name for name in ("images/1.png", "images/3.png") if name in set(samples("train")["sample_id"]))
+    shutil.copy(raw / "images/9.png", raw / own)  # of test; the image stands in train first
+    prepare.run(entry(raw, allow_group_overlap=True), "toy")
     assert len(marked) == 1
     table = pl.read_parquet(paths.images("toy"))
     used = {image for split in ("val", "test") for image in samples(split)["image_id"]}
@@ -265,13 +434,13 @@ def _groups(path: Path) -> list[Any]:
 # --- bad input -----------------------------------------------------------------------------------------------------
 
 LEAVES = "leaves the folder or is empty; give a path inside raw_dir"
+LEFT_OUT = "fix the row or raise max_drops, the share of rows that may be left out (now 0: 0 of 18)"
 BAD_ROWS = [
-    ("split", "dev", "split 'dev' is unknown; write one of train, val, test"),
+    ("split", "late", "split 'late' is unknown; write one of train, val, test"),
     ("label", "weird", "label 'weird' is not among the classes benign, malign; fix the row or declare the class"),
-    ("image", "images/none.png", "the image file does not exist; fix the row or raise max_drops"),
     ("image", "../raw/images/0.png", f"image path '../raw/images/0.png' {LEAVES}"),
     ("image", "/etc/hostname", f"image path '/etc/hostname' {LEAVES}"),
-    ("image", "C:\\x.png", f"image path 'C:\\\\x.png' {LEAVES}"),
+    ("image", "C:\\x.png", f"image path 'C:/x.png' {LEAVES}"),
     ("image", "", f"image path '' {LEAVES}"),
     ("image", "images/0.png", "sample id 'images/0.png' stands already in labels.csv row 2; remove one of them, or give every row an id"),
     ("group", "", "the group is empty; name the patient, or repeat the image where samples are independent"),
@@ -332,26 +501,44 @@ def test_drops_over_the_budget(raw: Path) -> None:
     for name in ("3", "5", "7"):
         (raw / f"images/{name}.png").unlink()
     message = refused(entry(raw, max_drops=0.2))
-    assert message.startswith(
-        "data set toy: labels.csv row 9: the image file does not exist (drop 3; max_drops 0.2 admits 2 of 12 rows); fix"
+    assert message == (
+        f"data set toy: 3 mistakes: labels.csv row 5: the image file does not exist: {raw}/images/3.png; "
+        f"labels.csv row 7: the image file does not exist: {raw}/images/5.png; "
+        f"labels.csv row 9: the image file does not exist: {raw}/images/7.png; "
+        "fix the row or raise max_drops, the share of rows that may be left out (now 0.2: 2 of 12)"
     )
 
 
 def test_a_missing_image_costs_every_row_that_uses_it(raw: Path) -> None:
     (asked(raw) / "4.png").unlink()
-    assert "drop 2; max_drops 0.1 admits 1 of 18 rows" in refused(entry(raw, task="vqa", max_drops=0.1))
+    assert "(now 0.1: 1 of 18)" in refused(entry(raw, task="vqa", max_drops=0.1))
     prepare.run(entry(raw, task="vqa", max_drops=0.12), "toy")
     assert card()["drops"]["missing-image"]["rows"] == 2
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_empty_split(raw: Path, split: str) -> None:
-    kept = "train" if split == "test" else "test"
-    labelled(raw, [(f"{i}.png", CLASSES[i % 2], kept, f"p{i}") for i in range(4)])
-    assert (
-        refused(entry(raw))
-        == f"data set toy: split {split}: is empty; give it rows: train and test need some, val is cut from train where it has none"
-    )
+NEEDED = "is empty; give it rows: test needs some, train too unless test is all, and val is cut from train where it has none"
+
+
+@pytest.mark.parametrize(("kept", "empty"), [(("train",), "test"), (("val", "test"), "train"), (("train", "val"), "test")])
+def test_empty_split(raw: Path, kept: tuple[str, ...], empty: str) -> None:
+    labelled(raw, [(f"{i}.png", CLASSES[i // 4 % 2], kept[i % len(kept)], f"p{i}") for i in range(8)])
+    assert refused(entry(raw)) == f"data set toy: split {empty}: {NEEDED}"
+
+
+@pytest.mark.parametrize("task", ["diagnosis", "vqa"])
+def test_a_set_may_be_for_testing_alone(raw: Path, task: str) -> None:
+    if task == "vqa":
+        frame = pl.read_csv(asked(raw) / "labels.csv").with_columns(split=pl.lit("test"))
+        frame.write_csv(raw / "labels.csv")
+    else:
+        labelled(raw, [(f"{i}.png", CLASSES[i % 2], "test", f"p{i}") for i in range(8)])
+    prepare.run(entry(raw, task=task), "toy")
+    n = {"diagnosis": 8, "vqa": 18}[task]
+    assert [samples(split).height for split in paths.SPLITS] == [0, 0, n]
+    assert pl.read_parquet(paths.images("toy"))["evaluated"].all()
+    pl.read_csv(raw / "labels.csv").drop("split").write_csv(raw / "labels.csv")
+    prepare.run(entry(raw, task=task, options={"test": 1}), "toy")
+    assert [samples(split).height for split in paths.SPLITS] == [0, 0, n]
 
 
 def test_split_emptied_by_drops(raw: Path) -> None:
@@ -368,9 +555,17 @@ def test_one_train_group_leaves_nothing_for_validation(raw: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
-        ("question", " ", "labels.csv row 4: the question is empty; fix the row or raise max_drops"),
-        ("answer", "", "labels.csv row 4: the answer is empty; fix the row or raise max_drops"),
-        ("answer_type", "CLOSED", "labels.csv row 4: answer type 'CLOSED' is unknown; write one of open, closed"),
+        (
+            "question",
+            " ",
+            f"labels.csv row 4: the question is empty; {LEFT_OUT}",
+        ),
+        (
+            "answer",
+            "",
+            f"labels.csv row 4: the answer is empty; {LEFT_OUT}",
+        ),
+        ("answer_type", "shut", "labels.csv row 4: answer type 'shut' is unknown; write one of open, closed"),
     ],
 )
 def test_bad_question(raw: Path, column: str, value: str, message: str) -> None:
@@ -388,7 +583,7 @@ def test_a_failure_leaves_earlier_outputs_alone(raw: Path) -> None:
     params = entry(labelled(raw))
     prepare.run(params, "toy")
     before = paths.card("toy").read_bytes()
-    edit(raw, 5, "split", "dev")
+    edit(raw, 5, "split", "late")
     with pytest.raises(MedbenchError):
         prepare.run(params, "toy")
     assert paths.card("toy").read_bytes() == before
@@ -397,8 +592,8 @@ def test_a_failure_leaves_earlier_outputs_alone(raw: Path) -> None:
 def test_the_last_row_is_checked_before_the_first_image_is_opened(raw: Path) -> None:
     labelled(raw)
     (raw / "images/0.png").unlink()
-    edit(raw, 13, "split", "dev")
-    assert "row 13: split 'dev'" in refused(entry(raw))
+    edit(raw, 13, "split", "late")
+    assert "row 13: split 'late'" in refused(entry(raw))
 
 
 # --- properties ----------------------------------------------------------------------------------------------------
@@ -439,12 +634,12 @@ def test_groups_never_cross_splits(raw: Path, rows: list[tuple[int, str]], test:
 def test_params_hold_what_decides_and_are_json(raw: Path) -> None:
     params = entry(labelled(raw))
     text = prepare.STAGE.fingerprint(params)
-    assert json.loads(text)["params"]["options"] == {"index": "labels.csv"}
+    assert json.loads(text)["params"]["options"]["index"] == "labels.csv"
 
 
 def test_unused_columns_and_ids(raw: Path) -> None:
     labelled(raw)
-    rows = [("images/0.png", CLASSES[i % 2], "train" if i < 8 else "test", f"p{i}", f"s{i}", "x") for i in range(12)]
+    rows = [(f"images/{i}.png", CLASSES[i % 2], "train" if i < 8 else "test", f"p{i}", f"s{i}", "x") for i in range(12)]
     write_csv(raw / "labels.csv", (*LABELS, "id", "age"), rows)
     prepare.run(entry(raw), "toy")
     assert samples("test")["sample_id"].to_list() == ["s8", "s9", "s10", "s11"]
@@ -654,7 +849,7 @@ KINDS = ["a pipe", "a device", "a folder", "a socket"]
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_image_that_is_no_file_is_not_waited_for(raw: Path, kind: str) -> None:
     _irregular(labelled(raw) / "images/3.png", kind)
-    assert refused(entry(raw)) == f"data set toy: labels.csv row 5: the image is {kind}, not a file; fix the row or raise max_drops"
+    assert refused(entry(raw)).startswith(f"data set toy: labels.csv row 5: the image is {kind}, not a file: {raw}/images/3.png; fix the")
 
 
 @pytest.mark.timeout(60)
@@ -700,3 +895,110 @@ def test_an_error_is_one_short_line_that_acts_on_no_terminal(raw: Path) -> None:
     assert len(message) < 3000 and message.isprintable()
     error = MedbenchError("a\x1b]0;x\x07", "b\r\nc\x9b\u202etxt.exe", "d\0")
     assert str(error) == r"a\x1b]0;x\x07: b\x0d c\x9b\u202etxt.exe; d\x00"
+
+
+# --- what a start asks of a prepared set ---------------------------------------------------------------------------
+
+
+def names(found: list[Path]) -> set[str]:
+    return {path.stem if path.parent.name == "toy" else "duplicates" for path in found}
+
+
+ALL = {"train", "val", "test", "images", "duplicates"}
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "value", "kept"),
+    [
+        (12, "label", "malign", ALL - {"test"}),  # of test: nothing that is trained follows from it
+        (12, "group", "p99", ALL - {"test"}),
+        (10, "id", "other", ALL - {"test", "duplicates"}),
+        (2, "label", "malign", ALL - {"train"}),  # of train: an official val, and no image, follow from it
+        (9, "label", "benign", ALL - {"val"}),
+        (12, "split", "train", {"val"}),
+        (12, "image", "images/new.png", None),  # its pixels are not known before it is read
+    ],
+)
+def test_tables_that_a_change_leaves_as_they_are_are_known_before(
+    raw: Path, row: int, column: str, value: str, kept: set[str] | None
+) -> None:
+    """And they are: byte for byte, once the set is prepared again."""
+    split = {**dict.fromkeys(range(6), "train"), 6: "val", 7: "val"}
+    rows = [(f"images/{i}.png", CLASSES[i % 2], split.get(i, "test"), f"p{i}", f"s{i}") for i in range(12)]
+    write_csv(labelled(raw) / "labels.csv", (*LABELS, "id"), rows)
+    (raw / "images/new.png").write_bytes(picture(77))
+    prepare.run(entry(raw), "toy")
+    assert names(prepare.unchanged(entry(raw), "toy")) == ALL
+    before = {path.stem: path.read_bytes() for path in paths.data("toy")}
+    edit(raw, row, column, value)
+    known = names(prepare.unchanged(entry(raw), "toy"))
+    assert known == (kept if kept is not None else set())
+    prepare.run(entry(raw), "toy")
+    same = {path.stem for path in paths.data("toy") if path.read_bytes() == before[path.stem]}
+    assert known - {"duplicates"} <= same
+
+
+def test_a_cut_validation_split_follows_from_labels_of_train(raw: Path) -> None:
+    prepare.run(entry(labelled(raw)), "toy")
+    edit(raw, 12, "label", "malign")
+    assert names(prepare.unchanged(entry(raw), "toy")) == ALL - {"test"}
+    edit(raw, 2, "label", "malign")
+    assert "test" not in names(prepare.unchanged(entry(raw), "toy")) and "train" not in names(prepare.unchanged(entry(raw), "toy"))
+
+
+def test_a_contradiction_in_test_is_known_before(raw: Path) -> None:
+    """A corrected label may end or make a contradiction: rows come and go."""
+    again(labelled(raw), "images/10.png", "images/8.png", "bytes")
+    prepare.run(entry(raw, max_drops=0.5), "toy")
+    edit(raw, 12, "label", "malign")
+    assert names(prepare.unchanged(entry(raw, max_drops=0.5), "toy")) == {"train", "val"}
+    with pytest.raises(MedbenchError, match="its image has the label"):
+        prepare.unchanged(entry(raw), "toy")
+
+
+def test_of_shards_the_changed_rows_are_known_before(raw: Path) -> None:
+    prepare.run(entry(hub(raw), "hub-vqa", "vqa", allow_group_overlap=True), "toy")
+    shard(raw / "data/test-00000-of-00001.parquet", [(0, "0.png", "is it blue?", "Yes."), (9, "9.png", "what is it?", "yes, a cell")])
+    assert names(prepare.unchanged(entry(raw, "hub-vqa", "vqa", allow_group_overlap=True), "toy")) == ALL - {"test"}
+
+
+def test_replaced_images_are_known_by_their_bytes(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a table and of folders; not those that were touched, copied or moved with the folder."""
+    monkeypatch.setenv("MEDBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("RAW", str(raw))
+    params = entry(labelled(raw))._replace(raw_dir="${RAW}")
+    (raw / "images/3.png").write_bytes(b"broken")
+    prepare.run(params._replace(max_drops=0.1), "toy")
+    assert prepare.replaced(params, "toy") == []
+    for file in (raw / "images").iterdir():
+        os.utime(file)
+    shutil.copytree(raw, tmp_path / "moved")
+    monkeypatch.setenv("RAW", str(tmp_path / "moved"))
+    assert prepare.replaced(params, "toy") == ["1 of its images is replaced or gone (images/3.png)"], (
+        "of what could not be read no digest is kept"
+    )
+    monkeypatch.setenv("RAW", str(raw))
+    (raw / "images/3.png").write_bytes(picture(3))
+    (raw / "images/0.png").write_bytes(picture(50))
+    (raw / "images/1.png").unlink()
+    times = (raw / "images/2.png").stat()
+    data = bytearray((raw / "images/2.png").read_bytes())
+    data[-1] ^= 1
+    (raw / "images/2.png").write_bytes(data)
+    os.utime(raw / "images/2.png", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert prepare.replaced(params, "toy") == ["4 of its images are replaced or gone (images/0.png, images/1.png, images/2.png, ...)"]
+
+
+def test_what_a_person_should_know_is_said(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [(f"{i}.png", CLASSES[i % 2] if i < 8 else "benign", "train" if i < 8 else "test", f"p{i}") for i in range(12)]
+    labelled(raw, rows)
+    again(raw, "10.png", "8.png", "bytes")
+    (raw / "labels.csv").write_text((raw / "labels.csv").read_text().replace(",", ";"))
+    (raw / "3.png").unlink()
+    prepare.run(entry(raw, max_drops=0.1), "toy")
+    assert capsys.readouterr().err.splitlines() == [
+        "data set toy: labels.csv: its columns are parted by semicolons",
+        "data set toy: equal images of different groups were put into one group: 1 row (first: labels.csv row 12)",
+        "data set toy: test has no sample of malign",
+        "data set toy: left out, missing image: 1 row (first: labels.csv row 5: the image file does not exist)",
+    ]

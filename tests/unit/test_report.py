@@ -211,6 +211,19 @@ def test_exploratory_and_global_rows_decide_nothing(found: results.Material) -> 
     assert answer.deciding(more).equals(answer.deciding(found))
 
 
+def test_open_questions_stand_on_the_page(folder: Path) -> None:
+    """Their metrics have no verdict, but values: a set of open questions alone has nothing else."""
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    values = pl.read_parquet(folder / "tables/metrics.parquet").filter(
+        method="percentile", metric="token_recall", scoring="strict", subset="open"
+    )
+    assert values.height and "<h3>Open questions</h3>" in page
+    part = page.split("<h3>Open questions</h3>")[1].split("</table>")[0]
+    assert part.count("<tr>") == values.height + 1
+    for row in values.to_dicts():
+        assert row["model_label"] in part and f"{row['estimate']:.3f} [" in part
+
+
 def test_heatmap_shows_values_marks_and_baselines(folder: Path) -> None:
     values = pl.read_parquet(folder / "tables/metrics.parquet").filter(method="percentile", metric="auroc", subset="all")
     svg = (folder / "figures/heatmap-auroc-lora.svg").read_text(encoding="utf-8")

@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from medbench import cli, verbs
 from medbench.metrics import vqa
+from tests.unit.test_data_helpers import CLASSES, labelled
 
 HEAD = "question,reference,answer,answer_type\n"
 
@@ -58,3 +60,26 @@ def test_a_closed_pipe_is_no_error() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() == 0
+
+
+def test_a_mistyped_verb_has_its_neighbour_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["predct", "a", "b", "ots"]) == 2
+    assert capsys.readouterr().err.startswith("ERROR: medbench predct: is no stage and no verb; did you mean predict? choose from adapt, ")
+
+
+@pytest.mark.parametrize("question", ["", "  \n"])
+def test_an_empty_question_is_not_asked(question: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["ask", "mini-llava", "x.png", question]) == 2
+    assert capsys.readouterr().err == "ERROR: question: is empty; ask one\n"
+
+
+def test_a_job_by_hand_says_what_it_wrote(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entry = {"task": "diagnosis", "layout": "table", "raw_dir": str(labelled(raw)), "modality": "x-ray", "specialty": "radiology"}
+    prompts = {"main": {name: [name] for name in CLASSES}}
+    (raw / "data.yaml").write_text(yaml.safe_dump({"toy": {**entry, "classes": list(CLASSES), "prompts": prompts}}))
+    run = {"run": "own", "registries": {"datasets": str(raw / "data.yaml")}, "datasets": ["toy"], "models": ["mini-clip"], "modes": ["ots"]}
+    (raw / "run.yaml").write_text(yaml.safe_dump(run))
+    assert cli.main(["prepare", "toy", "--configfile", str(raw / "run.yaml")]) == 0
+    assert capsys.readouterr().err == "wrote results/data/toy/train.parquet\n"
+    assert cli.main(["prepare", "tooy", "--configfile", str(raw / "run.yaml")]) == 2
+    assert "data set 'tooy' is in no registry; did you mean toy? choose from" in capsys.readouterr().err

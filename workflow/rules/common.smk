@@ -9,7 +9,8 @@ import sys
 from snakemake.exceptions import WorkflowError
 
 from medbench import cells, cli, command, config as configuration, paths, stages
-from medbench.jobs import console, devices, exclusive, warm
+from medbench.datasets import layouts
+from medbench.jobs import console, devices, exclusive, integrity, warm
 from medbench.errors import MedbenchError
 
 BASE = Path(workflow.basedir)
@@ -33,7 +34,8 @@ try:
     cli.require_plain(BASE, "{}" + os.pathsep)  # the clone stands in search paths of jobs
     if workflow.is_main_process:
         exclusive.enter(workflow.output_settings.dryrun, stages.STAGES)
-    CONFIG = configuration.load(config, BASE, "run configuration")
+        configuration.require_whole(workflow.overwrite_configfiles, workflow.config_settings.config)
+    CONFIG = layouts.with_test_only(configuration.load(config, BASE, "run configuration"))
     RESOLVED = cli.write_resolved(CONFIG, exclusive.only_reads(workflow.output_settings.dryrun))  # what every job of this start reads
     CELLS = cells.grid(CONFIG)
 except MedbenchError as error:
@@ -208,9 +210,26 @@ def get_inputs(stage):
             found = declared.inputs(params._replace(cells=tuple(CELLS)), *names)
         for file in found:
             cli.require_plain(file)
-        return [file for file in found if file.exists() or is_made(file)] if NOW else found
+        if NOW:
+            return [file for file in found if file.exists() or is_made(file)]
+        return [ancient(file) if is_read_before(file, stage, names) else file for file in found]
 
     return quickly(lambda wildcards: clearly(lambda: inputs(wildcards)))
+
+
+def is_read_before(file, stage, names):
+    """Whether a job has read a table of a data set as this start leaves it: then its time means nothing, and `prepare` may write it again."""
+    if not workflow.is_main_process or file.parts[:2] not in (("results", "data"), ("results", "duplicates")):
+        return False
+    record = integrity.read(paths.run_record(stages.get(stage).outputs(*names)[0])) or {}
+    then = record.get("inputs", {}).get(str(file))
+    return then is not None and lasting(file.parts[2].removesuffix(".parquet")).get(str(file)) == then
+
+
+@functools.cache
+def lasting(dataset):
+    """Once a data set and start."""
+    return stages.lasting(CONFIG, dataset)
 
 
 def is_made(file):

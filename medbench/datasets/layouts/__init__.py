@@ -2,29 +2,46 @@
 
 A layout is one file of this folder, `medbench/datasets/{layout}.py` (dashes become underscores), with
 - `class Options(Strict)`: its own options in the registry; unknown keys are errors;
-- `items(options, source) -> Iterator[Item | Excluded]`: the data set's rows in a fixed order. It keeps no image, and gives an image that is
-  a file as its path: rows are checked before files are opened. Rows that the published protocol leaves out come as `Excluded`;
-- `index_files(options, source) -> list[Path]`: the files and folders whose change must rerun `prepare`.
+- `items(options, source) -> Iterator[Entry]`: the data set's rows in a fixed order. It keeps no image, and gives an image that is
+  a file as its path: rows are checked before files are opened. Rows that the published protocol leaves out come as `Excluded`. A mistake
+  in one row is yielded, not raised, where those after it can be read: all of a file are then said at once. A `Note` goes onto the card;
+- `index_files(options, source) -> list[Path]`: the files and folders whose change must rerun `prepare`;
+- where files may hold no row for training, `has_train(options, source) -> bool`, which opens no image.
 
 A layout checks what only it can see: that its files can be read and have their columns, that paths stay inside the
 folder. Rows as such (splits, labels, groups, texts, images) are checked by `prepare`, once for all layouts.
 """
 
+import contextlib
 import hashlib
 import importlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
 from pydantic import AfterValidator, ValidationError
 
 from medbench import tasks
-from medbench.config import Strict, layouts, one_line
-from medbench.errors import MedbenchError
+from medbench.config import Config, Strict, layouts, one_line, raw_dir
+from medbench.errors import MedbenchError, choose
 from medbench.jobs import files
 from medbench.paths import SPLITS
 
-__all__ = ["SPLITS", "Demographics", "DiagnosisItem", "Embedded", "Excluded", "Item", "Layout", "Source", "Strict", "VqaItem"]
+__all__ = [
+    "SPLITS", "SPLIT_WORDS", "Demographics", "DiagnosisItem", "Embedded", "Entry", "Excluded", "Item", "Layout", "Note", "Source",
+    "Strict", "VqaItem",
+]  # fmt: skip
+
+
+SPLIT_WORDS = {
+    **{name: name for name in SPLITS},
+    "training": "train",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "testing": "test",
+}
+"""What people call a split, in lower case -> its name here."""
 
 
 class Embedded(NamedTuple):
@@ -57,6 +74,7 @@ class DiagnosisItem(NamedTuple):
     place: str  # file and row for messages, without the folder: "labels.csv row 17"
     label: str  # as given: `prepare` refuses all but the declared classes
     demographics: Demographics = Demographics()
+    is_drawn: bool = False  # the layout drew the split, which no file names: equal images are brought together
 
 
 class VqaItem(NamedTuple):
@@ -71,6 +89,7 @@ class VqaItem(NamedTuple):
     answer: str
     answer_type: str  # as given: `prepare` refuses all but open and closed
     demographics: Demographics = Demographics()
+    is_drawn: bool = False  # as above
 
     @property
     def is_yes_no(self) -> bool:
@@ -88,6 +107,16 @@ class Excluded(NamedTuple):
     place: str
 
 
+class Note(NamedTuple):
+    """What a person should know of how files were read, without a folder or a time: it stands on the card and in the log."""
+
+    text: str
+
+
+Entry: TypeAlias = Item | Excluded | Note | MedbenchError
+"""What a layout yields; an error is of one row, and others may follow."""
+
+
 class Source(NamedTuple):
     """The registry entry a layout reads: `raw_dir` is None where the data set is generated."""
 
@@ -102,9 +131,14 @@ class Source(NamedTuple):
         """What the task wants of a layout: `labels` or `questions`."""
         return tasks.get(self.task).rows
 
+    @property
+    def where(self) -> str:
+        """The data set, for messages."""
+        return f"data set {self.dataset}"
+
     def error(self, place: str, found: str, remedy: str) -> MedbenchError:
         """An expected error at a place of this data set: a file, a file and row, or an option."""
-        return MedbenchError(f"data set {self.dataset}: {place}", found, remedy)
+        return MedbenchError(f"{self.where}: {place}", found, remedy)
 
     @property
     def folder(self) -> Path:
@@ -128,12 +162,23 @@ class Source(NamedTuple):
         return (folder or self.folder) / name
 
 
+def drawn_splits(items: Iterable[Item], share: float, source: Source) -> Iterator[Entry]:
+    """Items without a split, with one: a seeded `share` of the groups for test, of every class or kind of answer alike."""
+    found = list(items)
+    stratum = [(item.group_id, item.label if isinstance(item, DiagnosisItem) else item.answer_type) for item in found]
+    of_group = strata(stratum)
+    test = set(of_group) if share == 1 else held_out(of_group, share, f"{source.seed}/{source.dataset}/test")
+    yield Note(f"no file names splits: {share:g} of the groups were drawn for test by the seed {source.seed}")
+    for item in found:
+        yield item._replace(split="test" if item.group_id in test else "train", is_drawn=True)
+
+
 class Layout(Protocol):
     """The module of a layout."""
 
     Options: type[Strict]
 
-    def items(self, options: Any, source: Source) -> Iterator[Item | Excluded]:
+    def items(self, options: Any, source: Source) -> Iterator[Entry]:
         """The rows, in a fixed order."""
 
     def index_files(self, options: Any, source: Source) -> list[Path]:
@@ -148,9 +193,7 @@ def module_name(layout: str) -> str:
 def load_layout(layout: str) -> Layout:
     """The module of a layout by its name in the registry. Raises MedbenchError for one that has no file."""
     if layout not in layouts():
-        raise MedbenchError(
-            f"layout {layout}", "has no file in medbench/datasets/layouts", f"add it, or choose from {', '.join(layouts())}"
-        )
+        raise MedbenchError(f"layout {layout}", "has no file in medbench/datasets/layouts", f"add it, or {choose(layout, layouts())}")
     return cast(Layout, importlib.import_module(module_name(layout)))
 
 
@@ -160,6 +203,24 @@ def read_options(layout: str, options: Mapping[str, Any], dataset: str) -> Stric
         return load_layout(layout).Options.model_validate(dict(options))
     except ValidationError as error:
         raise one_line(f"data set {dataset}: options of layout {layout}", error) from None
+
+
+def with_test_only(config: Config) -> Config:
+    """The configuration with `test_only` set for data sets of the run whose files hold no row for training.
+
+    What is wrong with files is left to `prepare`.
+    """
+    found = dict(config.datasets)
+    for dataset in config.run.datasets:
+        entry = config.datasets[dataset]
+        layout = load_layout(entry.layout)
+        if entry.test_only or not hasattr(layout, "has_train"):
+            continue
+        with contextlib.suppress(MedbenchError, OSError):
+            source = Source(dataset, entry.task, raw_dir(config, dataset), entry.classes, config.run.seed)
+            if source.folder.is_dir() and not layout.has_train(read_options(entry.layout, entry.options, dataset), source):
+                found[dataset] = entry.model_copy(update={"test_only": True})
+    return config._replace(datasets=found)
 
 
 def age_band(age: str) -> str | None:

@@ -56,6 +56,11 @@ def items(options: Options, source: Source) -> Iterator[Item]:
             numbers[split] += 1
 
 
+def has_train(options: Options, source: Source) -> bool:
+    """Whether a shard is for training."""
+    return any(_split(shard, source) == "train" for shard in index_files(options, source))
+
+
 def _image(value: dict[str, Any], place: str, source: Source) -> tuple[Path | Embedded, str | None]:
     """The image and its name: embedded, or a file in `raw_dir` where the shard holds only a path."""
     data, path = value.get("bytes"), value.get("path")

@@ -1,6 +1,7 @@
 """Layout `imagefolder`: `{split}/{class}/...` or `{class}/...`; the latter is split by a seeded choice of groups.
 
-In a class folder all but folders, at any depth, are images, names that begin with a dot apart. Without `group` each file is a group.
+In a class folder all but folders, at any depth, are images, but for names that begin with a dot and what desktops leave (`Thumbs.db`).
+Without `group` each file is a group.
 """
 
 import re
@@ -10,7 +11,10 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from medbench.datasets.layouts import SPLITS, DiagnosisItem, Item, Source, Strict, held_out, strata
+from medbench.datasets.layouts import SPLIT_WORDS, DiagnosisItem, Entry, Item, Note, Source, Strict, drawn_splits
+from medbench.errors import MedbenchError
+
+LITTER = ("thumbs.db", "desktop.ini", "__macosx", "icon\r", "@eadir", "$recycle.bin")
 
 
 def _pattern(value: str) -> str:
@@ -24,7 +28,7 @@ class Options(Strict):
     `test`: share of the groups for test where the folders name no split."""
 
     group: Annotated[str, AfterValidator(_pattern)] | None = None
-    test: float = Field(0.3, gt=0, lt=1)
+    test: float = Field(0.3, gt=0, le=1)
 
 
 def index_files(options: Options, source: Source) -> list[Path]:
@@ -32,32 +36,57 @@ def index_files(options: Options, source: Source) -> list[Path]:
     return [source.folder, *(path for path in sorted(source.folder.rglob("*")) if path.is_dir() and not _hidden(path, source.folder))]
 
 
-def items(options: Options, source: Source) -> Iterator[Item]:
+def items(options: Options, source: Source) -> Iterator[Entry]:
     """One item a file, in the order of the paths."""
     if source.rows != "labels":
         raise source.error("layout imagefolder", f"gives labels, the task is {source.task}", "use layout table or hub-vqa")
-    names = [path.name for path in _entries(source.folder)]
-    if any(name in SPLITS for name in names):
+    if options.group is None:
+        yield Note("every image counts as a patient of its own: where patients have several, set options.group")
+    if _splits(source):
         for folder in _entries(source.folder):
-            yield from _items(folder, folder.name, options, source)
+            if folder.is_dir():
+                yield from _items(folder, folder.name, options, source)
+            else:
+                yield _stray(folder, "splits", source)
         return
-    found = list(_items(source.folder, "", options, source))
-    test = held_out(strata([(item.group_id, item.label) for item in found]), options.test, f"{source.seed}/{source.dataset}/test")
-    for item in found:
-        yield item._replace(split="test" if item.group_id in test else "train")
+    found = list[Item]()
+    for item in _items(source.folder, "", options, source):
+        if isinstance(item, DiagnosisItem):
+            found.append(item)
+        else:
+            yield item
+    yield from drawn_splits(found, options.test, source)
 
 
-def _items(folder: Path, split: str, options: Options, source: Source) -> Iterator[DiagnosisItem]:
+def has_train(options: Options, source: Source) -> bool:
+    """Whether a folder is for training, or images will be drawn for it."""
+    splits = _splits(source)
+    return "train" in splits if splits else options.test < 1
+
+
+def _splits(source: Source) -> set[str]:
+    """The splits that the folders in `raw_dir` name; none where they are classes, of whatever name."""
+    names = {path.name for path in _entries(source.folder) if path.is_dir() and path.name not in source.classes}
+    return {SPLIT_WORDS[name.strip().lower()] for name in names if name.strip().lower() in SPLIT_WORDS}
+
+
+def _items(folder: Path, split: str, options: Options, source: Source) -> Iterator[DiagnosisItem | MedbenchError]:
     """The files of all class folders in `folder`."""
     for of_class in _entries(folder):
         if not of_class.is_dir():
-            raise source.error(
-                of_class.relative_to(source.folder).as_posix(), "is a file where folders of classes are expected", "move it away"
-            )
+            yield _stray(of_class, "classes", source)
+            continue
         for file in sorted(of_class.rglob("*")):
             if not file.is_dir() and not _hidden(file, of_class):  # a pipe or a broken link too: `prepare` says what is wrong with it
                 name = file.relative_to(source.folder).as_posix()
-                yield DiagnosisItem(name, _group(file, of_class, name, options, source), split, file, name, of_class.name)
+                try:
+                    yield DiagnosisItem(name, _group(file, of_class, name, options, source), split, file, name, of_class.name)
+                except MedbenchError as error:
+                    yield error
+
+
+def _stray(file: Path, what: str, source: Source) -> MedbenchError:
+    return source.error(file.relative_to(source.folder).as_posix(), f"is a file where folders of {what} are expected", "move it away")
 
 
 def _group(file: Path, of_class: Path, name: str, options: Options, source: Source) -> str:
@@ -70,8 +99,9 @@ def _group(file: Path, of_class: Path, name: str, options: Options, source: Sour
 
 
 def _entries(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in folder.iterdir() if not _hidden(path, folder))
 
 
 def _hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+    """What desktops leave in folders, at any depth."""
+    return any(part.startswith(".") or part.lower() in LITTER for part in path.relative_to(folder).parts)

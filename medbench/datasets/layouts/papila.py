@@ -5,15 +5,12 @@ out, as published; the split is by sex, on patients. A diagnosis is an eye's, an
 """
 
 import re
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from medbench.datasets.layouts import Demographics, DiagnosisItem, Excluded, Source, Strict, age_band
-from medbench.datasets.reading import check_columns, min_k_per_sex, root
-from medbench.errors import MedbenchError
-from medbench.jobs import limits
+from medbench.datasets.reading import check_columns, min_k_per_sex, root, sheet_cells
 
 OFFICIAL = "PapilaDB-PAPILA-17f8fa7746adb20275b5b6a0d99dc9dfe3007e9f"
 FILES = {"ClinicalData/patient_data_od.xlsx": "OD", "ClinicalData/patient_data_os.xlsx": "OS"}
@@ -61,7 +58,7 @@ def items(options: Options, source: Source) -> Iterator[DiagnosisItem | Excluded
 
 
 def _eyes(path: Path, name: str, side: str, source: Source) -> Iterator[Eye]:
-    rows = _cells(path, name, source)
+    rows = sheet_cells(path, name, source, "take the official file").rows
     if len(rows) <= HEADER_ROWS or rows[2][0] != "ID":
         raise source.error(name, "has not the official header of three rows, the third with ID", "take the official file")
     header = rows[1]
@@ -76,34 +73,3 @@ def _eyes(path: Path, name: str, side: str, source: Source) -> Iterator[Eye]:
             found = f"ID {row[0]!r}, Gender {sex!r}, Diagnosis {diagnosis!r}"
             raise source.error(f"{name} row {number}", found, "ID is #number, Gender 0 or 1, Diagnosis 0, 1 or 2")
         yield Eye(f"{name} row {number}", f"{int(match[1]):03d}", side, row[places["Age"]], sex, diagnosis)
-
-
-def _cells(path: Path, name: str, source: Source) -> list[list[str]]:
-    """All cells as text; whole numbers without a point."""
-    import openpyxl
-
-    if not path.is_file():
-        raise source.error(name, f"does not exist in {source.folder}", "put the official files there, unpacked")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > limits.MAX_TEXT_BYTES:
-            raise source.error(name, f"unpacks to {size} bytes, at most {limits.MAX_TEXT_BYTES} are read", "take the official file")
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        cells = book.worksheets[0].iter_rows(max_row=limits.MAX_SHEET_ROWS + 1, max_col=limits.MAX_SHEET_COLUMNS, values_only=True)
-        rows = [[_text(cell) for cell in row] for row in cells]
-        book.close()
-    except MedbenchError:
-        raise
-    except Exception as error:  # openpyxl raises whatever it meets: KeyError, TypeError, BadZipFile, zlib.error, ParseError, ...
-        found = f"is no readable spreadsheet ({' '.join(str(error).split())[:120]})"
-        raise source.error(name, found, "download it again") from None
-    if len(rows) > limits.MAX_SHEET_ROWS:
-        raise source.error(name, f"has more than {limits.MAX_SHEET_ROWS} rows", "take the official file")
-    return [row or [""] for row in rows]
-
-
-def _text(cell: Any) -> str:
-    if cell is None:
-        return ""
-    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()

@@ -1,74 +1,220 @@
-"""Layout `table`: a CSV (UTF-8, commas) or Parquet file of text columns beside an image folder.
+"""Layout `table`: a CSV file (any delimiter and encoding), an xlsx sheet or a Parquet file of text columns beside an image folder.
 
-Diagnosis: `image,label,split,group`. Questions: `image,question,answer,answer_type,split,group`. Image paths are relative to
-`raw_dir`; further columns are ignored, except `id` (a sample's name; without it diagnosis samples are named by their image,
-questions by their image and their number for it). A CSV's header is its row 1, as in a spreadsheet.
+Diagnosis: `image, label, split, group`. Questions: `image, question, answer, answer_type, split, group`. Further columns are ignored,
+except `id` (a sample's name; without it diagnosis samples are named by their image, questions by their image and their number for it).
+Without `split` groups are drawn, without `answer_type` what is answered by yes or no is closed. A header is row 1, as in a spreadsheet.
 """
 
+import os
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal, NamedTuple
 
 import pyarrow as pa
+from pydantic import Field
 
-from medbench.datasets.layouts import DiagnosisItem, Item, Source, Strict, VqaItem
-from medbench.datasets.reading import Row, check_columns, csv_rows, parquet_rows
+from medbench.config import expand_raw_dir
+from medbench.datasets.layouts import SPLIT_WORDS, DiagnosisItem, Entry, Item, Note, Source, Strict, VqaItem, drawn_splits, is_yes_no
+from medbench.datasets.reading import Records, parquet_rows, records, sheet_cells
+from medbench.errors import MedbenchError
+from medbench.jobs import files
 
-COLUMNS = {
-    "labels": ("image", "label", "split", "group"),
-    "questions": ("image", "question", "answer", "answer_type", "split", "group"),
+NEEDED = {"labels": ("image", "label", "group"), "questions": ("image", "question", "answer", "group")}
+OPTIONAL = {"labels": ("split", "id"), "questions": ("answer_type", "split", "id")}
+OTHER_NAMES = {
+    "image": ("filename", "file", "file_name", "path", "filepath", "image_path", "image_file", "img"),
+    "label": ("class", "class_name"),
+    "group": ("patient", "patient_id", "patientid", "subject", "subject_id", "subjectid"),
+    "split": ("subset", "partition"),
 }
+TABLES = (".csv", ".tsv", ".tab", ".txt", ".parquet", ".xlsx")
+Ours = Literal["image", "label", "question", "answer", "answer_type", "split", "group", "id"]
 
 
 class Options(Strict):
-    """`index`: the table's file in `raw_dir`."""
+    """`index`: the table's file in `raw_dir`; `columns`: our name of a column -> its name there; `image_root`: the folder that image paths
+    are relative to, in `raw_dir` or elsewhere; `test`: share of the groups for test where there is no column `split` (1: all of them);
+    `encoding` of a CSV whose own cannot be told; `sheet` of a spreadsheet, else the first."""
 
     index: str = "labels.csv"
+    columns: dict[Ours, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
+    image_root: str | None = None
+    test: float = Field(0.3, gt=0, le=1)
+    encoding: str | None = None
+    sheet: str | None = None
+
+
+class Line(NamedTuple):
+    """One row by our names of its columns, of which optional ones may be absent."""
+
+    place: str
+    values: dict[str, str]
 
 
 def index_files(options: Options, source: Source) -> list[Path]:
     """The table."""
     path = source.inside(options.index, "option index")
     if not path.exists():
-        raise source.error(options.index, f"does not exist in {source.folder}", "put the table there or set options.index")
+        others = sorted(one.name for one in source.folder.iterdir() if one.suffix.lower() in TABLES)
+        there = f" (tables there: {', '.join(others[:5])})" if others else ""
+        raise source.error(options.index, f"does not exist in {source.folder}{there}", "put the table there or set options.index")
     return [path]
 
 
-def items(options: Options, source: Source) -> Iterator[Item]:
+def items(options: Options, source: Source) -> Iterator[Entry]:
     """One item a row, in the table's order."""
     (path,) = index_files(options, source)
-    read = _parquet if path.suffix == ".parquet" else _csv
+    folder = _image_root(options, source)
     asked: Counter[str] = Counter()
-    for place, row in read(path, source):
-        name = row["image"]
-        image = source.inside(name, place)
-        if not row["group"]:
-            raise source.error(place, "the group is empty", "name the patient, or repeat the image where samples are independent")
-        if source.rows == "labels":
-            yield DiagnosisItem(row.get("id", name), row["group"], row["split"], image, place, row["label"])
+    without_split: list[Item] = []
+    for line in _lines(path, options, source):
+        if not isinstance(line, Line):
+            yield line
             continue
-        sample_id = row.get("id", f"{name}#{asked[name]}")
-        asked[name] += 1
-        yield VqaItem(sample_id, row["group"], row["split"], image, place, row["question"], row["answer"], row["answer_type"])
+        try:
+            item = _item(line, folder, asked, source)
+        except MedbenchError as error:
+            yield error
+            continue
+        if "split" in line.values:
+            yield item
+        else:
+            without_split.append(item)
+    if without_split:
+        yield from drawn_splits(without_split, options.test, source)
 
 
-def _csv(path: Path, source: Source) -> Iterator[Row]:
-    wanted = COLUMNS[source.rows]
-    return csv_rows(path, wanted, source, optional=("id",), hint=f"a {source.task} table has {', '.join(wanted)}")
+def has_train(options: Options, source: Source) -> bool:
+    """Whether any row is for training, or will be drawn for it: read up to the first."""
+    (path,) = index_files(options, source)
+    for line in _lines(path, options, source):
+        if isinstance(line, Line):
+            if "split" not in line.values:
+                return options.test < 1
+            if SPLIT_WORDS.get(line.values["split"].lower()) == "train":
+                return True
+    return False
 
 
-def _parquet(path: Path, source: Source) -> Iterator[Row]:
-    name, needed = path.relative_to(source.folder).as_posix(), COLUMNS[source.rows]
+def _image_root(options: Options, source: Source) -> Path:
+    if options.image_root is None:
+        return source.folder
+    if options.image_root.startswith(("/", "~", "$")):
+        return expand_raw_dir(options.image_root, f"{source.where}: option image_root", "image_root") or source.folder
+    folder = source.inside(options.image_root, "option image_root")
+    if not folder.is_dir():
+        raise source.error("option image_root", f"folder {folder} does not exist", "give the folder that image paths are relative to")
+    return folder
 
-    def chosen(schema: pa.Schema) -> list[str]:
-        check_columns(schema.names, needed, name, source, f"a {source.task} table has {', '.join(needed)}")
-        wanted = [*needed, *(["id"] if "id" in schema.names else [])]
-        for column in wanted:
+
+def _item(line: Line, folder: Path, asked: Counter[str], source: Source) -> Item:
+    place, row = line
+    name = _image_name(row["image"], folder, source)
+    image, split = source.inside(name, place, folder), row.get("split", "train")
+    if source.rows == "labels":
+        return DiagnosisItem(row.get("id") or name, row["group"], split, image, place, row["label"])
+    sample_id = row.get("id") or f"{name}#{asked[name]}"
+    asked[name] += 1
+    answer_type = row.get("answer_type", "closed" if is_yes_no(row["answer"]) else "open")
+    return VqaItem(sample_id, row["group"], split, image, place, row["question"], row["answer"], answer_type)
+
+
+def _image_name(name: str, folder: Path, source: Source) -> str:
+    """Relative to the folder of images, with slashes: backslashes are Windows' own, and an absolute path may lead into that folder."""
+    if "\\" in name and files.is_name(name) and not os.path.lexists(folder / name):
+        name = name.replace("\\", "/")
+    if PurePosixPath(name).is_absolute():
+        for root in (folder, source.folder):
+            if PurePosixPath(name).is_relative_to(os.path.abspath(root)):
+                return os.path.relpath(name, os.path.abspath(folder))
+    return name.removeprefix("./")
+
+
+# --- rows of each kind of file
+
+
+def _lines(path: Path, options: Options, source: Source) -> Iterator[Line | Note | MedbenchError]:
+    name = path.relative_to(source.folder).as_posix()
+    if (kind := path.suffix.lower()) == ".parquet":
+        yield from _parquet(path, name, options, source)
+        return
+    if kind in (".xls", ".ods", ".numbers", ".json", ".jsonl"):
+        raise source.error(name, f"is {kind[1:]}, which is not read", "save it as CSV or xlsx, and set options.index")
+    table = _spreadsheet(path, name, options, source) if kind == ".xlsx" else _csv(path, name, options, source)
+    places = {ours: table.header.index(theirs) for ours, theirs in _chosen(table.header, name, options, source).items()}
+    yield from map(Note, table.notes)
+    for number, values in table.rows:
+        place, n = f"{name} row {number}", len(table.header)
+        if len(values) < n or any(value.strip() for value in values[n:]):
+            yield source.error(place, f"has {len(values)} values for {n} columns", "quote values that hold the delimiter")
+        else:
+            yield Line(place, {ours: values[at].strip() for ours, at in places.items()})
+
+
+def _csv(path: Path, name: str, options: Options, source: Source) -> Records:
+    return records(path, name, source, lambda header: len(_found(header, options, source)[0]), options.encoding)
+
+
+def _spreadsheet(path: Path, name: str, options: Options, source: Source) -> Records:
+    sheet = sheet_cells(path, name, source, "save it as CSV, and set options.index", options.sheet)
+    rows = [(number, row) for number, row in enumerate(sheet.rows, start=1) if any(row)]
+    others = f"{name}: sheet {sheet.names[0]!r} is read, others are not: {', '.join(sheet.names[1:])}"
+    return Records(rows[0][1] if rows else [], iter(rows[1:]), [others] if len(sheet.names) > 1 else [])
+
+
+def _parquet(path: Path, name: str, options: Options, source: Source) -> Iterator[Line]:
+    chosen: dict[str, str] = {}
+
+    def choose(schema: pa.Schema) -> list[str]:
+        chosen.update(_chosen(schema.names, name, options, source))
+        for column in chosen.values():
             kind = schema.field(column).type
             kind = kind.value_type if pa.types.is_dictionary(kind) else kind
             if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
                 raise source.error(name, f"column {column!r} holds {kind}, not text", "write it as text")
-        return wanted
+        return sorted(set(chosen.values()))
 
-    for place, values in parquet_rows(path, name, source, chosen):
-        yield Row(place, {column: value or "" for column, value in values.items()})
+    for place, values in parquet_rows(path, name, source, choose):
+        if any((value or "").strip() for value in values.values()):
+            yield Line(place, {ours: (values[theirs] or "").strip() for ours, theirs in chosen.items()})
+
+
+# --- columns
+
+
+def _chosen(header: Sequence[str], name: str, options: Options, source: Source) -> dict[str, str]:
+    """Our name of a column -> its name in the header. Raises MedbenchError for one that is missing, or may be several."""
+    found, doubtful = _found(header, options, source)
+    for ours, theirs in doubtful.items():
+        if len(set(theirs)) == 1:
+            raise source.error(name, f"column {theirs[0]!r} stands twice", "keep one of them")
+        raise source.error(
+            name, f"column {ours!r} may be {' or '.join(map(repr, theirs))}", f"set options.columns: {{{ours}: <one of them>}}"
+        )
+    for ours in (*NEEDED[source.rows], *options.columns):
+        if ours not in found:
+            wanted = options.columns.get(ours, ours)  # type: ignore[call-overload]
+            columns = ", ".join(dict.fromkeys((*NEEDED[source.rows], *OPTIONAL[source.rows])))
+            remedy = f"a {source.task} table has {columns}; of another name: options: {{columns: {{{ours}: <its name>}}}}"
+            raise source.error(name, f"column {wanted!r} is missing (found {', '.join(filter(str.strip, header)) or 'none'})", remedy)
+    return found
+
+
+def _found(header: Sequence[str], options: Options, source: Source) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Our name -> the column that it is: by `columns`, by its name in any case, or by another usual name; and what may be several."""
+    found, doubtful = dict[str, str](), dict[str, list[str]]()
+    named = {str(ours): theirs for ours, theirs in options.columns.items()}
+    for ours in (*NEEDED[source.rows], *OPTIONAL[source.rows]):
+        words = [(named[ours],)] if ours in named else [(ours,), OTHER_NAMES.get(ours, ())]
+        for names in words:
+            for alike in (str, _plain):
+                matches = [column for column in header if alike(column) in {alike(name) for name in names}]
+                if matches and ours not in found and ours not in doubtful:
+                    found.update({ours: matches[0]}) if len(matches) == 1 else doubtful.update({ours: matches})
+    return found, doubtful
+
+
+def _plain(column: str) -> str:
+    """Equal for `Patient ID`, `patient-id` and `patient_id`."""
+    return "_".join(column.strip().lower().replace("-", " ").replace("_", " ").split())
