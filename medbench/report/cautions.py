@@ -8,7 +8,7 @@ import polars as pl
 from medbench import paths
 from medbench.datasets.sharing import NEAR
 from medbench.jobs import integrity, records
-from medbench.report.results import TASKS, Material, primary
+from medbench.report.results import LOST, TASKS, Material, primary
 from medbench.report.words import counted, interval, listed, number
 from medbench.stats.intervals import MIN_GROUPS
 
@@ -221,7 +221,9 @@ def unreadable(material: Material) -> Caution:
     places = []
     for row in material.answers.to_dicts():
         closed, every = counted(row["n_closed"], "closed answer"), counted(row["n"], "answer")
-        said = [f"{row['unparsed']:,} of {closed} hold no choice"] if _many(row["unparsed"], row["n_closed"]) else []
+        lost = {state: row[state] for state in LOST if row[state]}
+        how = ", ".join(f"{n:,} {state}" for state, n in lost.items())
+        said = [f"{sum(lost.values()):,} of {closed} hold no choice ({how})"] if _many(sum(lost.values()), row["n_closed"]) else []
         said += [f"{row['empty']:,} of {every} are empty"] if _many(row["empty"], row["n"]) else []
         if said:
             places.append(f"{_cell(material, row)}: {', '.join(said)}")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from medbench import paths, tables
 from medbench.adapt.asked import Asked
 from medbench.metrics.diagnosis import STEP
+from medbench.metrics.evaluate_modules.vqa_strict.words import STATES, THINK, Tags, yes_or_no
 from medbench.metrics.measure import Measure, shortage, too_few, with_leak_free
 from medbench.stats.resamples import Groups
 from medbench.tables.contract import Column, Table
@@ -59,7 +60,7 @@ class ScoresVqa(Table):
     sample_id = Column(pl.String, key=True)
     group_id = Column(pl.String)
     answer_type = Column(pl.Enum(["open", "closed"]))
-    parsed = Column(pl.Boolean, null=True)  # closed: could a choice be read; null for open, and where a question names no options
+    state = Column(pl.Enum(list(STATES)), null=True)  # closed: could a choice be read; null for open
     closed_accuracy_strict = Column(pl.Float64, null=True, low=0, high=1)
     exact_match_strict = Column(pl.Float64, low=0, high=1)
     token_precision_strict = Column(pl.Float64, low=0, high=1)
@@ -77,8 +78,12 @@ class ScoresVqa(Table):
     bleu1_published = Column(pl.Float64, low=0, high=1)
 
 
+NOTABLE = 0.05
+"""Share of the closed questions beyond which `notes` speaks."""
+
 SUBSETS: dict[tuple[str, str], tuple[str, ...]] = {
     ("closed_accuracy", "strict"): ("closed", "leak-free-closed"),
+    ("closed_accuracy_parsed", "strict"): ("closed", "leak-free-closed"),
     ("parsed", "strict"): ("closed", "leak-free-closed"),
     ("accuracy", "published"): ("open", "closed", "leak-free-open", "leak-free-closed"),
 }
@@ -92,6 +97,22 @@ def check_entry(entry: Any) -> None:
 def counts(frame: pl.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
     """Of a table of samples, for the card: open and closed questions, and those that want yes or no."""
     return {"answer_types": dict(sorted(Counter(frame["answer_type"]).items())), "yes_no": int(frame["is_yes_no"].sum())}
+
+
+def notes(frame: pl.DataFrame) -> list[str]:
+    """Of a table of samples: how many closed questions have a reference that answers can hardly be read against, if many."""
+    from medbench.metrics.evaluate_modules.vqa_strict.options import options_of
+
+    closed = frame.filter(pl.col("answer_type").cast(pl.String) == "closed").select("question", "answer").rows()
+    unread = [(question, answer) for question, answer in closed if yes_or_no(answer) is None and not options_of(question, answer)]
+    if len(unread) <= NOTABLE * len(closed):
+        return []
+    question, answer = unread[0]
+    return [
+        f"{len(unread):,} of {len(closed):,} closed answers are not yes/no in a known language, nor an option that the question names "
+        f"(first: {answer[:60]!r} to {question[:80]!r}): there a model is right where it says the same words. Write yes and no, name the "
+        "options in the question, or give answer_type open"
+    ]
 
 
 def effective_groups(frame: pl.DataFrame, classes: Sequence[str]) -> float:
@@ -124,19 +145,22 @@ def answered(dataset: str, answers: Sequence[tuple[str, str, int]]) -> pl.DataFr
     )
 
 
-def score(predictions: pl.DataFrame, where: object) -> Scores:
-    """Table `scores-vqa`: every metric of an answer in both scorings."""
+def score(predictions: pl.DataFrame, where: object, thoughts: Tags = THINK) -> Scores:
+    """Table `scores-vqa`: every metric of an answer in both scorings. `thoughts`: the model's marks of its thoughts."""
     from medbench.metrics import vqa as metrics
 
+    given = predictions.select("question", "reference", "answer", pl.col("answer_type") == "closed", "finish_reason")
     rows = [
-        metrics.score(question, reference, answer, answer_type == "closed")
-        for question, reference, answer, answer_type in predictions.select("question", "reference", "answer", "answer_type").iter_rows()
+        metrics.score(question, reference, answer, closed, finish_reason, thoughts)
+        for question, reference, answer, closed, finish_reason in given.iter_rows()
     ]
     keys = predictions.select("sample_id", "group_id", "answer_type")
     columns = {name: kind for name, kind in tables.columns(ScoresVqa).items() if name not in keys.columns}
     table = pl.concat([keys, pl.DataFrame(rows, schema=columns)], how="horizontal")
-    n_unparsed = table.filter(~pl.col("parsed")).height
-    return Scores(table, f"no choice can be read from {n_unparsed} closed answers; they count as wrong" if n_unparsed else "")
+    counts = Counter(table["state"].drop_nulls())
+    lost = {state: counts[state] for state in STATES[1:] if counts[state]}
+    how = ", ".join(f"{n} {state}" for state, n in lost.items())
+    return Scores(table, f"no choice can be read from {sum(lost.values())} closed answers ({how}); they count as wrong" if lost else "")
 
 
 @dataclass(frozen=True)
@@ -197,10 +221,16 @@ class ScoredVqa:
 def scored(scores: pl.DataFrame, duplicates: pl.Series, where: object, prompt_sets: Sequence[str] = ()) -> ScoredVqa:
     """From table `scores-vqa` and the ids of questions whose image train or val holds too.
 
-    `parsed` becomes the share of closed answers from which a choice could be read.
+    Of `state` come two measures: `parsed`, the share of closed answers from which a choice could be read, and `closed_accuracy_parsed`,
+    the accuracy of these alone.
     """
     kinds = scores["answer_type"].to_numpy()
-    numbers = scores.select(pl.col("parsed").cast(pl.Float64).alias("parsed_strict"), pl.col("^.*_(strict|published)$")).fill_null(np.nan)
+    is_parsed = pl.col("state") == "parsed"
+    numbers = scores.select(
+        is_parsed.cast(pl.Float64).alias("parsed_strict"),
+        pl.when(is_parsed).then("closed_accuracy_strict").alias("closed_accuracy_parsed_strict"),
+        pl.col("^.*_(strict|published)$"),
+    ).fill_null(np.nan)
     values = {(metric, scoring): numbers[name].to_numpy() for name in numbers.columns for metric, _, scoring in [name.rpartition("_")]}
     subsets = {"all": np.ones(len(scores), dtype=bool), "open": kinds == "open", "closed": kinds == "closed"}
     leak_free = with_leak_free(subsets, is_leak_free(scores, duplicates))
@@ -233,6 +263,7 @@ TASK = Task(
     strata=strata,
     check_entry=check_entry,
     counts=counts,
+    notes=notes,
     effective_groups=effective_groups,
     score=score,
     scored=scored,
