@@ -22,7 +22,7 @@ _SEEN = (
     "demonstrated|there|the case|included|imaged|covered|confirmed"
 )
 _UNABLE = (
-    r"(?:cannot|can't|can not|could not|couldn't|unable to|not able to|(?:not|im)possible (?:for me )?to|no way (?:for me )?to|"
+    r"(?:cannot|can't|can not|could not|couldn't|unable to|not able to|(?:not |im)possible (?:for me )?to|no way (?:for me )?to|"
     r"difficult to|hard to|won't|will not|not (?:allowed|permitted|qualified|authori[sz]ed|equipped|capable|in a position)(?: to| of)?|"
     r"(?:do not|don't|no) (?:have the |have )?(?:ability|capability) to|refuse to|(?:must |have to )?decline to|"
     r"insufficient to|not enough to)"

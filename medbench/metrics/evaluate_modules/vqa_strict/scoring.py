@@ -64,9 +64,11 @@ def judge_closed(question: str, reference: str, answer: str, finish_reason: str 
     if (expected := yes_or_no(reference)) is not None:
         found = read_choice(answer, BINARY, question, finish_reason, thoughts, codes)
         return Closed(*found, found.choice == expected)
+    wanted = tokens(reference)
+    if tokens(without_thoughts(answer, thoughts)[0]) == wanted:
+        return Closed("parsed", reference, True)
     if named := options_of(question, reference):
         found = read_choice(answer, named, question, finish_reason, thoughts)
-        wanted = tokens(reference)
         return Closed(*found, found.choice is not None and wanted in (tokens(found.choice), tokens(named[found.choice])))
     found = read_open(answer, reference, question, finish_reason, thoughts)
     return Closed(*found, found.choice == reference)
@@ -75,8 +77,6 @@ def judge_closed(question: str, reference: str, answer: str, finish_reason: str 
 def read_open(answer: str, reference: str, question: str, finish_reason: str = "stop", thoughts: Tags = THINK) -> Choice:
     """The choice where no options are known: the reference, where the answer says it; else the answer itself, where it is short."""
     said, _ = without_thoughts(visible(answer), thoughts)
-    if tokens(said) == tokens(reference):
-        return Choice("parsed", reference)
     found = read_choice(answer, {reference: reference}, question, finish_reason, thoughts)
     if found.choice is not None and not _is_one_of_several(said.lower(), reference):
         return found

@@ -12,6 +12,7 @@ from .cues import pattern
 from .terms import ASKS, EMPTY, FINDING, ORGANS, RIVALS, SAME
 
 _PREPOSITIONS = r"\b(?:in|on|at|of|from|within|under|near|by|for|along|around|over|with|secondary to|due to|to)\b"
+_ELSEWHERE = r"\b(?:in|im|auf|an|am|bei|unter|dans|sur|au|aux|en|bajo|sobre|nel|nella|nei|sul|sulla|em|op|aan)\b"
 _NORMAL_CLAIM = r"\b(?:normal(?:ly)?|healthy|unremarkable|intact|clear|ok|okay|fine)\b"
 _HEAD_FIRST = frozenset(("fr", "es", "it", "pt"))  # the noun comes first: épanchement pleural
 _CERTAIN = re.compile(
@@ -25,6 +26,7 @@ _BREAK = re.compile(
     r"sondern|mais|cependant|pero|sino|sin embargo|ma|però|mas|porém|maar)\b,?"
     r"|,\s*(?:and\s+)?(?=(?:the|there|it|this|they|both|one|which|i)\s)|,?\s+(?:and|while|as|because|since|"
     r"so)\s+(?=(?:the|there|it|this|they|both|a|an)\s)"
+    r"|:\s+(?=(?:the|there|it|this|they)\b)|\s[-–—]\s"
     r"|(?:但是|但|而是|不过|然而)|[,,](?=[\u4e00-\u9fff])"
 )
 _CONCLUSION = re.compile(
@@ -38,7 +40,7 @@ _YES = re.compile(
     rf"(?:correct|right|true|the case)|"
     r"(?:of course|absolutely|certainly|definitely|indeed|affirmative|positive|correct|true|likely|very likely|most "
     r"likely|probably|present|confirmed|exactly|y|"
-    r"visible|seen|right|sure|agreed|there (?:is|are) (?:one|some|several|many))|(?:wahrscheinlich|richtig|stimmt|"
+    r"visible|seen|sure|agreed|there (?:is|are) (?:one|some|several|many))|(?:wahrscheinlich|richtig|stimmt|"
     r"vorhanden|vrai|présente?|verdadero|cierto|vero|verdadeiro|presente)|(?:可能是|正确|存在|可见)"
 )
 _NO = re.compile(
@@ -110,6 +112,8 @@ def _value(clause: str, claim: _Claim, codes: frozenset[str]) -> bool | None:
         is_denied = is_denied or any(
             re.search(r"(?:\bnot|n't)(?: \w+)? $", clause[: found.start()]) for word in claim.others for found in word.finditer(clause)
         )
+        if not claim.words[-1].search(clause) and _says_normal(clause, codes):  # the heart is normal, it was asked whether it is enlarged
+            return claim.denied
         return is_denied == claim.denied
     if claim.is_finding and _is_about(clause, claim) and (says := _says_normal(clause, codes)) is not None and says:
         return claim.denied
@@ -154,7 +158,11 @@ def _claim(question: str, codes: frozenset[str]) -> _Claim:
     normal = re.search(_NORMAL_CLAIM, core) or (pattern("normal", codes - {"en"}).search(core) if codes - {"en"} else None)
     abnormal = pattern("abnormal", codes).search(core)
     words = [word for word in re.findall(r"[^\W_][\w'’-]*", core) if word not in EMPTY]
-    main = re.split(_PREPOSITIONS, re.sub(r"\b(?:evidence|signs?|part|image|picture|view) of\b|\bsuffering from\b", " ", core))[0]
+    places = _PREPOSITIONS if not codes - {"en"} else _ELSEWHERE
+    main = re.split(
+        places,
+        re.sub(r"\bfree (?:of|from)\b|\babsence of\b|\b(?:evidence|signs?|part|image|picture|view) of\b|\bsuffering from\b", " ", core),
+    )[0]
     telling = [word for word in re.findall(r"[^\W_][\w'’-]*", main) if word not in EMPTY] or words
     is_existence = bool(
         re.search(

@@ -10,10 +10,11 @@ _EMPTY = (
     "visualized visualised identified evident noted detected found observed appreciated show shows shown demonstrate demonstrates "
     "contain contains reveal depict indicate suggest possible suspect diagnose appear appears appearance look looks suffering "
     "suffer taken take took clearly properly obvious size shape der die das den dem ein eine einen einem eines ist sind war zu im "
-    "am auf bild sehen erkennen erkennbar sichtbar vorhanden liegt vor gibt es zeigt man hier befund le la les l un une des du de "
-    "d est sont il elle y t on voit voit-on cette cet ce radiographie présent présente s'agit-il qu que dans sur el los las una "
-    "unos hay se ve observa está en esta este imagen radiografía muestra presenta existe lo gli uno c'è si vede osserva nell "
-    "immagine questa presente esiste o os as um uma há vê nesta imagem"
+    "am auf bild sehen erkennen erkennbar sichtbar vorhanden liegt vor gibt es zeigt man hier befund est-il est-elle sont-ils "
+    "sont-elles y-a-t-il a-t-il a-t-on peut-on voyez-vous observe-t-on le la les l un une des du de d est sont il elle y t on voit "
+    "voit-on cette cet ce radiographie présent présente s'agit-il qu que dans sur el los las una unos hay se ve observa está en "
+    "esta este imagen radiografía muestra presenta existe lo gli uno c'è si vede osserva nell immagine questa presente esiste o os "
+    "as um uma há vê nesta imagem"
 )
 EMPTY = frozenset(_EMPTY.split())
 """Words of a question that say nothing of what it claims."""
