@@ -132,9 +132,10 @@ def warnings(config: "configuration.Config", cells: Sequence[tuple[str, str, str
         found.append(f"STALE: {which}; with `rerun_on_versions: true` they run again")
     if now:
         return found
-    from medbench.stages import interval
+    from medbench.stages import interval, prepare
 
     found += [f"NO VERDICT: {line}" for line in interval.no_verdicts(config)]
+    found += [f"HARD TO READ: {name}: {line}" for name in config.run.datasets for line in prepare.doubts(config.datasets[name].task, name)]
     return [*found, *(f"NOT READY: {line}" for line in unready(config)), *(f"UNPINNED: {line}" for line in unpinned(config))]
 
 
@@ -220,6 +221,8 @@ def _run_stage(declared: Stage, names: tuple[str, ...], args: argparse.Namespace
     found = {"device": device, **devices.gpu_facts(), **facts}
     outputs, inputs = declared.outputs(*names), declared.inputs(given.params, *names)
     records.write_run_record(declared.name, names, outputs, inputs, given.libraries, given.fingerprint, started, found)
+    for line in declared.notes(given.params, *names):
+        print(f"{declared.name} {'/'.join(names)}: {line}", file=sys.stderr)
 
 
 def write_resolved(config: "configuration.Config", reads_only: bool = False) -> Path:

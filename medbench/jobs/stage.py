@@ -23,6 +23,10 @@ def _nothing(params: Any, *names: str) -> list[Path]:
     return []
 
 
+def _none(params: Any, *names: str) -> list[str]:
+    return []
+
+
 @dataclass(frozen=True)
 class Stage:
     """One kind of job. `names` below are those that choose a job, in the order of `keys`.
@@ -44,6 +48,8 @@ class Stage:
     """(params, *names) -> the files that other jobs write and this one reads."""
     uses: Callable[[Any], tuple[str, ...]] = lambda params: ()
     """(params) -> code that the job loads by name, as `module` or `module:definition` of `medbench.jobs.rerun`."""
+    notes: Callable[..., list[str]] = _none
+    """(params, *names) -> what a person should know of what was made, a line each: said when the job is done."""
     needs: Callable[..., Needs] = lambda config, *names: Needs()
     """(config, *names) -> what the job asks of a scheduler, at its first try."""
     resumes: bool = False

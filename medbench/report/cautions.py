@@ -69,7 +69,8 @@ def collect(material: Material) -> list[Caution]:
     """All cautions of a run that concern at least one place, gravest first."""
     checks: tuple[Callable[[Material], Caution], ...] = (
         altered, other_seed,
-        equal_scores, below_chance, solved, at_chance, not_above_baseline, shared_test, alike, untrained, unreadable, cut_off, rounded,
+        equal_scores, below_chance, solved, at_chance, not_above_baseline, shared_test, alike, untrained,
+        unread, unreadable, cut_off, rounded,
         few_groups, unstable, drops, undefined, uncalibrated, stale, versions,
     )  # fmt: skip
     return [caution for caution in (check(material) for check in checks) if caution.places]
@@ -214,6 +215,13 @@ def untrained(material: Material) -> Caution:
     places = [str(cell) for cell in adapted if cell not in material.certificates]
     meaning = "Nothing proves that these adaptations trained at all."
     return Caution("no-certificate", "Adapted cells without a certificate", meaning, places)
+
+
+def unread(material: Material) -> Caution:
+    """Data sets of which many questions are open or closed in name alone."""
+    places = [f"{_label(material, name)}: {line}" for name, lines in material.doubts.items() for line in lines]
+    meaning = "Accuracy counts there how a model words its answer as much as what it knows, or leaves out what it could count."
+    return Caution("doubtful-questions", "Closed questions without options, or open ones of yes or no", meaning, places)
 
 
 def unreadable(material: Material) -> Caution:

@@ -99,19 +99,25 @@ def counts(frame: pl.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
     return {"answer_types": dict(sorted(Counter(frame["answer_type"]).items())), "yes_no": int(frame["is_yes_no"].sum())}
 
 
+UNREAD = (
+    "closed answers are not yes/no in a known language, nor an option that the question names",
+    "a model is right there where it says the same words; write yes and no, name the options in the question, or give answer_type open",
+)
+UNASKED = "open answers are yes or no", "they count in no accuracy; give answer_type closed (layout table)"
+
+
 def notes(frame: pl.DataFrame) -> list[str]:
-    """Of a table of samples: how many closed questions have a reference that answers can hardly be read against, if many."""
+    """Of a table of samples, where it concerns many: closed questions whose reference is no known option, and open ones of yes or no."""
     from medbench.metrics.evaluate_modules.vqa_strict.options import options_of
 
-    closed = frame.filter(pl.col("answer_type").cast(pl.String) == "closed").select("question", "answer").rows()
+    rows = frame.select("question", "answer", pl.col("answer_type").cast(pl.String)).rows()
+    closed, opened = ([(question, answer) for question, answer, kind in rows if kind == name] for name in ("closed", "open"))
     unread = [(question, answer) for question, answer in closed if yes_or_no(answer) is None and not options_of(question, answer)]
-    if len(unread) <= NOTABLE * len(closed):
-        return []
-    question, answer = unread[0]
+    binary = [(question, answer) for question, answer in opened if yes_or_no(answer) is not None]
     return [
-        f"{len(unread):,} of {len(closed):,} closed answers are not yes/no in a known language, nor an option that the question names "
-        f"(first: {answer[:60]!r} to {question[:80]!r}): there a model is right where it says the same words. Write yes and no, name the "
-        "options in the question, or give answer_type open"
+        f"{len(some):,} of {len(every):,} {found} (first: {some[0][1][:60]!r} to {some[0][0][:80]!r}): {remedy}"
+        for some, every, (found, remedy) in ((unread, closed, UNREAD), (binary, opened, UNASKED))
+        if len(some) > NOTABLE * len(every)
     ]
 
 

@@ -58,10 +58,12 @@ def read_choice(
         read = Lettered(options, question, codes)
     else:
         read = Named(options, question, codes, may_shorten=True)
-    for said in reversed(_announced(text)):
+    announced = _announced(text)
+    for said in reversed(announced):
         if (choice := read.explicit(said)) is not None:
             return Choice("parsed", choice)
     rest, has_refused = _without_refusals(_without_echo(plain, question, codes), question, codes, tuple(options.values()))
+    has_refused = has_refused or any(_without_refusals(said, question, codes)[1] for said in announced)
     is_cut = finish_reason != "stop"
     if not (is_cut and _REASONING.match(rest)) and (choice := read.anywhere(rest)) is not None:
         return Choice("parsed", choice)
@@ -141,6 +143,11 @@ def _announced(text: str) -> list[str]:
 
 # --- what says nothing by itself
 
+_MARKS = " \n\t.,;:!?\"'()[]{}<>|/-–—。、"
+_SENTENCE = re.compile(r"(?<=[.!?。!?;])\s+|(?<=[。!?])|\n+")
+_CONTRAST = re.compile(r",?\s*\b(?:but|however|though|nevertheless|yet|that said|aber|mais|pero|ma|mas)\b,?|但是?|不过|然而", re.IGNORECASE)
+_CONCESSION = re.compile(r"\W*(?:while|although|though|even though|obwohl|bien que|aunque|虽然)\b", re.IGNORECASE)
+
 
 def _without_echo(text: str, question: str, codes: frozenset[str]) -> str:
     """Without the question, and without what asks for yes or no, where the answer repeats them."""
@@ -161,28 +168,26 @@ def _without_echo(text: str, question: str, codes: frozenset[str]) -> str:
 
 
 def _without_refusals(text: str, question: str, codes: frozenset[str], options: Sequence[str] = ()) -> tuple[str, bool]:
-    """Without the sentences, or parts of sentences, that decline to answer, and whether there are any. An option may read like one."""
-    refusal, kept, has_refused = pattern("refusal", codes), [], False
+    """Without the sentences, or parts of sentences, that decline to answer, and whether there are any.
+
+    An option may read like a refusal, and so may an answer to a question after what can be told.
+    """
+    refusal, kept, has_refused = pattern("refusal", codes), list[str](), False
     if any(text_pattern(option).search(text.lower()) for option in options if refusal.search(option.lower())):
         return text, False
-    asks_ability = re.match(r"\W*(?:can|could|is it possible|are you able)\b", question.lower())
-    for sentence in re.split(r"(?<=[.!?。!?;])\s+|(?<=[。!?])|\n+", text):
-        found = refusal.search(sentence.lower().strip())
-        if found is None or (asks_ability and any(word[:5] in question.lower() for word in found[0].split()[-1:] if len(word) > 3)):
-            kept.append(sentence)
-            continue
-        has_refused = True
-        first, *others = re.split(
-            r",?\s*\b(?:but|however|though|nevertheless|yet|that said|aber|mais|pero|ma|mas)\b,?|但是?|不过|然而",
-            sentence,
-            maxsplit=1,
-            flags=re.IGNORECASE,
-        )
-        if not others and re.match(r"\W*(?:while|although|though|even though|obwohl|bien que|aunque|虽然)\b", first, re.IGNORECASE):
-            first, *others = first.split(",", 1)
-        kept += [other for other in others if not refusal.search(other.lower())]
-        if not others and refusal.search(first.lower()) is None:
-            kept.append(first)
+
+    def refuses(part: str) -> bool:
+        found = refusal.search(part.lower().strip(_MARKS))
+        return found is not None and not any(word[:5] in question.lower() for word in found[0].split()[-1:] if len(word) > 3)
+
+    for sentence in _SENTENCE.split(text):
+        parts = [sentence]
+        if refuses(sentence):
+            has_refused = True
+            parts = _CONTRAST.split(sentence)
+            if len(parts) == 1 and _CONCESSION.match(sentence):
+                parts = sentence.split(",", 1)
+        kept += [part for part in parts if not refuses(part)]
     return "\n".join(part for part in kept if part.strip()), has_refused
 
 
@@ -201,9 +206,6 @@ def _alternatives(words: frozenset[str]) -> str:
 
 
 # --- yes or no
-
-
-_MARKS = " \n\t.,;:!?\"'()[]{}<>|/-–—。、"
 
 
 class _Binary:

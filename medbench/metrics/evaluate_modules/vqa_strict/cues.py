@@ -17,7 +17,7 @@ class Cues(NamedTuple):
     abnormal: str = ""
 
 
-_SEEN = (
+SEEN = (
     "seen|visible|visuali[sz]ed|present|identified|evident|noted|detected|found|observed|appreciated|apparent|shown|"
     "demonstrated|there|the case|included|imaged|covered|confirmed"
 )
@@ -32,23 +32,24 @@ _TELL = (
     r"comment|discern|distinguish|conclu|confirm|comply|fulfil|respond|verif|ascertain|establish|decid|infer|read|make (?:a|any|that|this)|"
     r"do (?:that|this)|be (?:sure|certain|determin|assess|evaluat|answer|diagnos|judg|establish|ascertain|interpret|"
     r"infer|conclu|known|confirm|"
-    r"verif|said|told|distinguish|made)|see (?:the|this|an?|any|your) (?:\w+ )?(?:images?|pictures?|photos?|scans?|x-?rays?)\b)"
+    r"verif|said|told|distinguish|made)|see (?:(?:the|this|an?|any|your) )?(?:\w+ )?(?:images?|pictures?|photos?|scans?|x-?rays?)\b)"
 )
 CUES = {
     "en": Cues(
         before=(
             r"not|cannot|\w+n't|no|without|neither|nor|never|none of|lacks?|lacking|absence of|free (?:of|from)|"
             r"negative for|rul(?:es?|ed|ing) out|"
-            r"exclud(?:es?|ed|ing)|den(?:y|ies)|fail(?:s|ed)? to|unlikely|devoid of|nothing|hardly|instead of|rather than|as opposed to|"
+            r"exclud(?:es?|ed|ing)|doubt(?:s|ful)?|improbable|den(?:y|ies)|fail(?:s|ed)? to|unlikely|devoid of|nothing|"
+            r"hardly|instead of|rather than|as opposed to|"
             r"resol(?:ved|ution of)|unable to|less likely|inconsistent with|argues? against"
         ),
         after=(
-            rf"(?:not|\w+n't|cannot be|never|no longer)(?: \w+){{0,2}} (?:{_SEEN})|none|nil|absent|unlikely|ruled out|"
-            rf"excluded|missing|negative|"
+            rf"(?:not|\w+n't|cannot be|never|no longer)(?: \w+){{0,2}} (?:{SEEN})|none|nil|absent|unlikely|ruled out|"
+            rf"excluded|(?<!cannot be )denied|missing|negative|(?:is not|isn't) one|improbable|doubtful|"
             r"(?:is|are|was|were) not\s*$|(?:is|are|was|were)n't\s*$|resolved"
         ),
         hedge=(
-            rf"(?:may|might|could(?! not))(?! (?:be )?(?:{_SEEN}))|possible(?! to)|possibly|perhaps|maybe|(?:cannot|"
+            rf"(?:may|might|could(?! not))(?! (?:be )?(?:{SEEN}))|possible(?! to)|possibly|perhaps|maybe|(?:cannot|"
             rf"can't|can not|not)(?: be)?(?: \w+ly)? "
             r"(?:exclud|rul)\w*|should be considered|to be considered|depend(?:s|ing) on|whether|possibility|either|equivocal|unless|if "
             r"(?:the|there|it|you)|differential|usually|typically|commonly|often|frequently|in general|refers? to|defined as|"
@@ -56,7 +57,8 @@ CUES = {
         ),
         refusal=(
             rf"{_UNABLE}(?: \w+){{0,4}}? {_TELL}|(?:cannot|can't|can not|could not|couldn't|not|never) {_TELL}|not "
-            rf"(?:sure|certain|determinable|applicable)|"
+            rf"(?:sure|certain|determinable|applicable)|unsure|need more (?:\w+ )?(?:information|context|detail|data|image|view)|"
+            r"(?:no|not have|n't have) access to|"
             r"(?:is|remains?|it's) (?:un|not )(?:clear|certain|known)\b(?! lungs?)(?= whether| if|[\s.!]*$)|"
             r"undetermined|indeterminate|inconclusive|"
             r"^unclear|^uncertain|^unknown|(?:outside|beyond) (?:of )?my (?:\w+ )?(?:capabilit|scope|abilit|expertise)\w*|"
@@ -70,11 +72,12 @@ CUES = {
         ),
         announced=(
             r"(?:answer|choice|option|conclusion|response|verdict)\b(?: to (?:your|the|this) question)?"
-            r"(?: (?:is|are|would be|should be|will be|must be)\s*:?|\s*(?::|=|->|→|\s-\s))"
+            r"(?: (?:is|are|would be|should be|will be|must be|to be)\s*:?|\s*(?::|=|->|→|\s-\s))"
         ),
         normal=r"normal(?:ly)?|health(?:y|ily)|unremarkable|intact|clear|within normal limits|physiologic(?:al)?|well",
         abnormal=(
-            r"abnormal\w*|unhealthy|patholog\w*|diseased?|anomal\w*|irregularit\w*|unusual|suspicious|something wrong|"
+            r"abnormal\w*|unhealthy|patholog\w*|diseased?|anomal\w*|(?:significant|acute|positive) findings?|"
+            r"irregularit\w*|unusual|suspicious|something wrong|"
             r"anything wrong|problems?"
         ),
     ),

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from . import statements
 from .cues import pattern
+from .terms import spelled
 from .words import ARTICLES, ASKING, AUXILIARIES, FILLERS, NUMBERS, UNSPACED, tokens, visible
 
 NUMBER_NAMES = {digits: word for word, digits in NUMBERS.items()}
@@ -18,7 +19,7 @@ _FAVOURS = re.compile(
     r"diagnosis is|likely to be|characteristic of|indicat\w+|suggest\w*)\b"
 )
 _BESIDE = re.compile(
-    r"\b(?:less (?:likely|common|probable|consistent)|not as likely|other (?:options|conditions|\w+ such as)|(?:can|could|"
+    r"\b(?:less (?:likely|common|probable|consistent)|would|not as likely|other (?:options|conditions|\w+ such as)|(?:can|could|"
     r"may) also|rare|unlike|compared (?:to|with))\b"
 )
 
@@ -62,6 +63,9 @@ class Named:
         favoured = {key for clause, named in found if len(named) == 1 and _FAVOURS.search(clause) for key in named}
         if len(favoured) == 1:
             return favoured.pop()
+        alone = {key for clause, named in found if len(named) == 1 for key in named if self.patterns[key].fullmatch(clause)}
+        if len(alone) == 1:
+            return alone.pop()
         asked = set(tokens(self.question)) - FILLERS
         ranked = sorted(((len(asked & set(tokens(clause))), place) for place, (clause, _) in enumerate(found)), reverse=True)
         if not ranked or (len(ranked) > 1 and ranked[0][0] == ranked[1][0]):
@@ -77,10 +81,32 @@ class Named:
             for key, (start, end) in matches
             if not any(first <= start and end <= last and last - first > end - start for _, (first, last) in matches)
         ]
-        if re.search(r"\b(?:than|over)\b", clause) and re.search(r"\b(?:likely|probabl\w+|favou?r\w*|rather)\b", clause):
-            matches = [(key, span) for key, span in matches if not re.search(r"\b(?:than|over)\b", clause[: span[0]])]
+        if (than := re.search(r"\b(?:than|over)\b", clause)) and (side := self._side(clause[: than.start()])) is not None:
+            matches = [(key, span) for key, span in matches if (span[0] < than.start()) == side]
         is_not = {key for key, span in matches if statements.denied(clause, *span, self.codes)}
         return {key for key, span in matches} - is_not, is_not
+
+    def _side(self, text: str) -> bool | None:
+        """Whether a comparison chooses what stands before its "than": "more likely A than B", "A is bigger than B" where that is asked."""
+        if re.search(r"\b(?:likely|probabl\w+|favou?r\w*|rather)\b", text):
+            return True
+        words = set(re.findall(r"\w+", text))
+        for more, less in _COMPARED:
+            asked = set(re.findall(r"\w+", self.question.lower()))
+            if bool(asked & more) != bool(asked & less) and words & (more | less):
+                return bool(words & (more if asked & more else less))
+        return None
+
+
+_COMPARED = tuple(
+    (frozenset(more.split()), frozenset(less.split()))
+    for more, less in (
+        ("larger bigger greater wider", "smaller"),
+        ("higher upper", "lower"),
+        ("denser brighter", "darker"),
+        ("more", "less fewer"),
+    )
+)
 
 
 @cache
@@ -108,6 +134,7 @@ _ALIASES = {
     "ultrasound": "sonograph\\w+|ultrasonograph\\w+", "pa": "posteroanterior|posterior-anterior|posterior anterior",
     "ap": "anteroposterior|anterior-posterior|anterior posterior", "female": "woman|girl", "male": "man|boy",
     "axial": "transverse", "transverse": "axial",
+    "malignant": "malignancy",
 }  # fmt: skip
 
 
@@ -116,7 +143,7 @@ def _plural(word: str) -> str:
         return "%?"
     if word in NUMBER_NAMES:
         return f"(?:{word}|{NUMBER_NAMES[word]})"
-    return re.escape(word.removesuffix("s") if len(word) > 4 and not word.endswith("ss") else word) + (
+    return spelled(word.removesuffix("s") if len(word) > 4 and not word.endswith("ss") else word) + (
         "(?:s|es)?" if len(word) > 3 and word.isalpha() else ""
     )
 
@@ -165,7 +192,7 @@ class Lettered:
                 return key
         found = re.match(
             (
-                r"(?:(?:the )?(?:correct )?(?:option|choice|answer|letter|"
+                r"(?:(?:the|la|le|il|die|der) )?(?:(?:correct )?(?:option|choice|answer|letter|"
                 r"选项?)\s*(?:is\s*)?)?[\[({]?\s*([A-Za-z])\s*(?![\w'’])([\])}.:,;。]?)(.*)"
             ),
             said,
@@ -196,7 +223,7 @@ class Lettered:
         """The last letter that is chosen: "option B", "I choose B.", "so B.", "B is correct"."""
         letter = rf"[\[(]?([{self.letters}])(?![\w'’])[\])]?"
         ways = (
-            rf"(?:\b(?i:option|choice|letter)\s+|选项?\s*){letter}",
+            rf"(?:\b(?i:option|choice|letter|answer|antwort|réponse|respuesta|risposta|resposta)\s+|选项?\s*){letter}",
             rf"\b(?i:{_CHOOSING})\s*[:,]?\s+(?i:the\s+)?(?i:option\s+|choice\s+)?{letter}(?=\s*(?:[.,;:!。]|$|\n))",
             rf"{letter}\s+(?:is|seems|would be)\s+(?:the\s+)?(?:\w+\s+)?(?:correct|right|best|most likely|answer)\b",
         )

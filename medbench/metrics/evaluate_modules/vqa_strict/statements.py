@@ -8,10 +8,10 @@ import re
 from functools import cache
 from typing import NamedTuple
 
-from .cues import pattern
-from .terms import ASKS, EMPTY, FINDING, ORGANS, RIVALS, SAME
+from .cues import SEEN, pattern
+from .terms import ASKS, EMPTY, FINDING, ORGANS, RIVALS, SAME, spelled
 
-_PREPOSITIONS = r"\b(?:in|on|at|of|from|within|under|near|by|for|along|around|over|with|secondary to|due to|to)\b"
+_PREPOSITIONS = r"(?<![\w-])(?:in|on|at|of|from|within|under|near|by|for|along|around|over|with|secondary to|due to|to)(?![\w-])"
 _ELSEWHERE = r"\b(?:in|im|auf|an|am|bei|unter|dans|sur|au|aux|en|bajo|sobre|nel|nella|nei|sul|sulla|em|op|aan)\b"
 _NORMAL_CLAIM = r"\b(?:normal(?:ly)?|healthy|unremarkable|intact|clear|ok|okay|fine)\b"
 _HEAD_FIRST = frozenset(("fr", "es", "it", "pt"))  # the noun comes first: épanchement pleural
@@ -20,7 +20,9 @@ _CERTAIN = re.compile(
     r"about))?|undoubtedly|not only|(?:cannot|can't|can not) (?:deny|overlook)|"
     r"no (?:other|further|additional) \w+)\b|(?:ohne|kein) zweifel|sans (?:aucun )?doute|sin (?:ninguna )?duda|毫无疑问|没有疑问"
 )
-_OUTER = re.compile(r"\b(?:not (?:true|correct|the case|right)|(?:in|un)correct to say|false|untrue|wrong) (?:that|to say)\b|并非")
+_OUTER = re.compile(
+    r"\b(?:(?:not|\w+n't) (?:true|correct|the case|right)|(?:in|un)correct to say|false|untrue|wrong) (?:that|to say)\b|并非"
+)
 _BREAK = re.compile(
     r"[;\n。;!?!?]+|\.(?:\s+|$)|,?\s*\b(?:but(?! also)|however|although|though|whereas|nevertheless|yet|aber|jedoch|"
     r"sondern|mais|cependant|pero|sino|sin embargo|ma|però|mas|porém|maar)\b,?"
@@ -43,16 +45,17 @@ _YES = re.compile(
     r"visible|seen|sure|agreed|there (?:is|are) (?:one|some|several|many))|(?:wahrscheinlich|richtig|stimmt|"
     r"vorhanden|vrai|présente?|verdadero|cierto|vero|verdadeiro|presente)|(?:可能是|正确|存在|可见)"
 )
+_AWAY = r"(?: (?:in|on|at|from|by|for|as|that|here)\b.*)?"
 _NO = re.compile(
-    rf"{_SUBJECT} (?:{_VERB} not|{_VERB}n't|cannot|can't)(?: (?:correct|right|true|the case|so|any))?|(?:that's|it's|"
-    rf"this is|that is) (?:not|in|un)(?: )?(?:correct|right|true|the case|false)|"
-    r"(?:not|not really|not at all|of course not|absolutely not|certainly not|definitely not|probably not|likely not|"
-    r"most likely not|unlikely|very unlikely|highly unlikely|"
-    r"not (?:seen|present|visible|evident|identified|noted|detected|observed|found|likely|that i can see|true|correct|"
-    r"applicable here)|(?:(?:i (?:can )?(?:see|find)|there (?:is|are)) )?none(?: .*)?|nothing|"
-    r"absent|negative|false|incorrect|wrong|untrue|n|never|neither|denied|excluded|ruled out)|(?:nicht|falsch|"
-    r"keine?r?s?|wahrscheinlich nicht|faux|aucune?|falso|ningun[oa]|nessun[oa]|nenhum[a]?)|"
-    r"(?:不存在|不可见|未见|错误)"
+    rf"{_SUBJECT} (?:{_VERB} not|{_VERB}n't|cannot|can't)(?: (?:correct|right|true|the case|so|any))?|"
+    rf"(?:that's|it's|this is|that is) (?:not |in|un)(?:correct|right|true|the case|false)|"
+    rf"(?:(?:of course|absolutely|certainly|definitely|probably|likely|most likely) )?not(?: really| at all| likely| "
+    rf"(?:{SEEN})| true| correct)?{_AWAY}|"
+    rf"(?:it )?(?:does not|doesn't) (?:look|seem|appear) (?:like it|so|to be)|(?:(?:i (?:can )?(?:see|find)|there (?:is|"
+    rf"are)) )?none(?: .*)?|"
+    rf"no (?:evidence|signs?|such \w+)(?: of (?:it|that|this))?{_AWAY}|nothing{_AWAY}|(?:(?:very|highly) )?(?:unlikely|improbable)|"
+    rf"absent{_AWAY}|negative|false|incorrect|wrong|untrue|n|never|neither|denied|excluded|ruled out|"
+    r"(?:nicht|falsch|keine?r?s?|wahrscheinlich nicht|faux|aucune?|falso|ningun[oa]|nessun[oa]|nenhum[a]?)|(?:不存在|不可见|未见|错误)"
 )
 
 
@@ -108,7 +111,7 @@ def _value(clause: str, claim: _Claim, codes: frozenset[str]) -> bool | None:
             return claim.denied
     matched = [found for word in claim.words for found in word.finditer(clause)]
     if matched:
-        is_denied = any(denied(clause, *found.span(), codes) for found in matched)
+        is_denied = any(denied(clause, *found.span(), codes) or found["un"] for found in matched)
         is_denied = is_denied or any(
             re.search(r"(?:\bnot|n't)(?: \w+)? $", clause[: found.start()]) for word in claim.others for found in word.finditer(clause)
         )
@@ -180,7 +183,7 @@ def _claim(question: str, codes: frozenset[str]) -> _Claim:
         is_denied,
         tuple(_rivals(core)),
         next((organ for organ in ORGANS if organ.search(core)), None),
-        FINDING.search(" ".join(chosen)) is not None,
+        FINDING.search(" ".join(chosen)) is not None or bool(codes - {"en"}),  # findings are known in English alone
     )
 
 
@@ -188,7 +191,7 @@ def _unspaced_claim(core: str, codes: frozenset[str]) -> _Claim:
     """Of a question in Chinese or Japanese: what is left of it without the words that make it a question."""
     telling = re.sub(rf"{'|'.join(ASKS)}|[,,。?？\s]", " ", core).split()
     normal, abnormal = pattern("normal", codes).search(core), pattern("abnormal", codes).search(core)
-    words = tuple(re.compile(re.escape(word)) for word in telling)
+    words = tuple(re.compile(f"(?P<un>非)?{re.escape(word)}") for word in telling)
     return _Claim(words, (), 1 if normal and not abnormal else -1 if abnormal else 0, False, (), None, False)
 
 
@@ -206,8 +209,8 @@ def _rivals(core: str) -> list[tuple[re.Pattern[str], re.Pattern[str]]]:
 def _alike(word: str) -> re.Pattern[str]:
     """A word in its other forms: inflamed, inflammation; and a few that mean the same."""
     same = [others for names, others in SAME if re.match(names, word)]
-    forms = f"{re.escape(word)}s?\\b" if len(word) < 4 else re.escape(_stem(word)) + r"[^\W\d_]{0,6}"
-    return re.compile(rf"\b(?:{'|'.join([forms, *same])})")
+    forms = f"{re.escape(word)}s?\\b" if len(word) < 4 else spelled(_stem(word)) + r"[^\W\d_]{0,6}"
+    return re.compile(rf"\b(?P<un>non[- ]?|un)?(?:{'|'.join([forms, *same])})")
 
 
 _ENDINGS = "atation ication ations ation ements ement ments ment ions ion ated ates ate ied ies ing ed es s e y"

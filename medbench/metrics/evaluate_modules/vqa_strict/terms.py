@@ -31,7 +31,7 @@ FINDING = re.compile(
     "effusion|mass(?:es)?\\b|lesion|fractur|pneumon|pneumo|nodul|opacit|opacif|infiltrat|edema|consolidat|ha?emorrhag|ha?ematom|bleed|tumou?r|cancer|"
     "malignan|carcinom|metasta|cysts?\\b|enlarg|dilat|thicken|collaps|atelecta|megaly|infect|inflam|abscess|stone|calculus|calculi|calcif|herni|"
     "aneurysm|infarct|ischemi|stroke|obstruct|ascites|adenopath|lymphaden|fibrosis|emphysem|swelling|swollen|tubercul|deviat|shift|stenosis|blunt|"
-    "necro|ulcer|polyp|dislocat|fatty|atroph|hydroceph|hydroneph|degenerat|distend|distention|elevat|widen|cavit|damage|injur|disease|irregular|"
+    "necro|ulcer|polyp|dislocat|fatty|atroph|hydroceph|hydroneph|degenerat|distend|distention|elevat|widen|cavit|damage|injur|increas|decreas|reduc|disease|irregular|"
     "patholog|abnormal"
 )
 """Stems of what is found where something is not normal."""
@@ -86,3 +86,13 @@ SAME = (
     ("cancer|malignan", "cancer\\w*|malignan\\w*|carcinoma"),
 )
 """Words of a question -> what says the same in an answer."""
+
+_SPELLINGS = {"o?edema": "o?edema", "o?esophag": "o?esophag", "ha?em(?=[oa])": "ha?em", "a?emi(?=[ac])": "a?emi", "tumou?r": "tumou?r"}
+
+
+def spelled(word: str) -> str:
+    """A pattern of a word in British and American spelling."""
+    pattern = re.escape(word)
+    for either, to in _SPELLINGS.items():
+        pattern = re.sub(either, to, pattern)
+    return pattern
