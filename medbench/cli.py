@@ -164,11 +164,12 @@ def warnings(config: "configuration.Config", cells: Sequence[tuple[str, str, str
         found.append(f"STALE: {which}; with `rerun_on_versions: true` they run again")
     if now:
         return found
-    from medbench.stages import interval
+    from medbench.stages import interval, prepare
 
     found += [f"NO VERDICT: {line}" for line in interval.no_verdicts(config)]
     found += [f"DATA: {line}" for line in data_notes(config)]
     found += [f"TEST ONLY: {line}" for line in untrained(config)] + [f"MODALITY: {line}" for line in doubtful_modalities(config)]
+    found += [f"HARD TO READ: {name}: {line}" for name in config.run.datasets for line in prepare.doubts(config.datasets[name].task, name)]
     return [*found, *(f"NOT READY: {line}" for line in unready(config)), *(f"UNPINNED: {line}" for line in unpinned(config))]
 
 
@@ -256,6 +257,8 @@ def _run_stage(declared: Stage, names: tuple[str, ...], args: argparse.Namespace
     records.write_run_record(declared.name, names, outputs, inputs, given.libraries, given.fingerprint, started, found)
     if RESOLVED not in os.environ:  # by hand
         print(f"wrote {outputs[0]}", file=sys.stderr)
+    for line in declared.notes(given.params, *names):
+        print(f"{declared.name} {'/'.join(names)}: {line}", file=sys.stderr)
 
 
 def write_resolved(config: "configuration.Config", reads_only: bool = False) -> Path:

@@ -8,6 +8,7 @@ import polars as pl
 
 from medbench import tasks
 from medbench.analysis.gaps import Estimate
+from medbench.metrics.evaluate_modules.vqa_strict.words import Tags
 from medbench.stats.table import estimates
 
 
@@ -19,10 +20,10 @@ def of_certificate(certificate: Mapping[str, Any]) -> Estimate:
     return Estimate(auroc, "a class is absent from the validation data" if auroc is None else None)
 
 
-def of_predictions(task: str, predictions: pl.DataFrame, where: object) -> Estimate:
-    """Of predictions of the validation split, scored as those of test are."""
+def of_predictions(task: str, predictions: pl.DataFrame, where: object, thoughts: Tags = ()) -> Estimate:
+    """Of predictions of the validation split, scored as those of test are. `thoughts`: the model's marks of its thoughts."""
     chosen = tasks.get(task)
-    frame = chosen.score(predictions, where).table if chosen.is_scored_first else predictions
+    frame = chosen.score(predictions, where, thoughts).table if chosen.is_scored_first else predictions
     scored = chosen.scored(frame, pl.Series([], dtype=pl.String), where, ())
     value = estimates(scored, [chosen.primary])[chosen.primary]
     return Estimate(None, scored.why_undefined(chosen.primary)) if math.isnan(value) else Estimate(value, None)

@@ -45,6 +45,7 @@ def _inside(path: str) -> str:
 
 Slug = Annotated[str, AfterValidator(_slug)]
 Inside = Annotated[str, AfterValidator(_inside)]
+Mark = Annotated[str, Field(min_length=1)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -174,7 +175,7 @@ class AboutModel(Strict):
 
 _FOR: dict[tuple[Kind, ...], tuple[str, ...]] = {
     ("generative",): ("gpus", "bits", "processor"),
-    ("generative", "remote"): ("max_new_tokens",),
+    ("generative", "remote"): ("max_new_tokens", "thoughts"),
     ("remote",): ("options",),
 }
 """Keys of a model's entry that are for some kinds alone."""
@@ -199,6 +200,9 @@ class Model(Strict):
     gpus: int = Field(1, ge=1)  # of one job of a generative model, which is spread over them: for models larger than one
     bits: Literal[4, 8] | None = None  # load a generative model's weights quantised (needs bitsandbytes)
     max_new_tokens: int | None = Field(None, ge=1)  # exception from config/templates.yaml, for a model that must reason first
+    thoughts: tuple[tuple[Mark, Mark], ...] = (
+        ("<think>", "</think>"),
+    )  # marks around what is no part of an answer; its scores rerun alone
     options: dict[str, Any] = {}  # of a remote model: what its file reads
     processor: dict[str, Any] = {}  # exceptions from a generative model's own image processor, by its fields
     overrides: dict[Slug, dict[str, Any]] = {}  # mode -> fields of the recipe (of this model's kind) that differ

@@ -159,6 +159,7 @@ class _Module(NamedTuple):
     nodes: dict[str, list[int]]
     imports: dict[str, str]
     is_tracked: bool
+    package: str  # that it stands in
 
 
 def source(module: str) -> Path | None:
@@ -175,31 +176,34 @@ def _module(module: str) -> _Module | None:
     path = source(module)
     if path is None:
         return None
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     statements = ast.parse(path.read_text(encoding="utf-8")).body
     nodes: dict[str, list[int]] = {}
     imports: dict[str, str] = {}
     for place, node in enumerate(statements):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            imports |= _imported(node)
+            imports |= _imported(node, package)
         elif (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)) or _is_docstring(node):
             continue
         else:
             for inner in ast.walk(node) if isinstance(node, ast.If | ast.Try | ast.With) else ():
                 if isinstance(inner, ast.Import | ast.ImportFrom):
-                    imports |= _imported(inner)
+                    imports |= _imported(inner, package)
             for name in [*_defined(node), *([EFFECTS] if _acts(node) else [])]:
                 nodes.setdefault(name, []).append(place)
-    return _Module(statements, nodes, imports, "TRACKED" not in nodes)
+    return _Module(statements, nodes, imports, "TRACKED" not in nodes, package)
 
 
 def _is_docstring(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
-def _imported(node: ast.Import | ast.ImportFrom) -> dict[str, str]:
-    """Name -> dotted path of what it stands for."""
+def _imported(node: ast.Import | ast.ImportFrom, package: str) -> dict[str, str]:
+    """Name -> dotted path of what it stands for, in a module of this package."""
     if isinstance(node, ast.ImportFrom):
-        return {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+        above = package.rsplit(".", node.level - 1)[0] if node.level else ""  # `from .` is the package, `from ..` the one around it
+        origin = ".".join(part for part in (above, node.module) if part)
+        return {alias.asname or alias.name: f"{origin}.{alias.name}" for alias in node.names}
     return {alias.asname or alias.name.split(".")[0]: alias.name if alias.asname else alias.name.split(".")[0] for alias in node.names}
 
 
@@ -299,7 +303,7 @@ class _Reader(ast.NodeTransformer):
     def _body(self, node: Any) -> Any:
         for inner in ast.walk(node):  # imports inside hold for the whole definition
             if isinstance(inner, ast.Import | ast.ImportFrom):
-                self.imports |= _imported(inner)
+                self.imports |= _imported(inner, self.parsed.package)
         self.generic_visit(node)
         node.body = node.body or [ast.Pass()]
         return node

@@ -23,7 +23,7 @@ def _nothing(params: Any, *names: str) -> list[Path]:
     return []
 
 
-def _nothing_replaced(params: Any, *names: str) -> list[str]:
+def _none(params: Any, *names: str) -> list[str]:
     return []
 
 
@@ -48,11 +48,13 @@ class Stage:
     """(params, *names) -> the files that other jobs write and this one reads."""
     uses: Callable[[Any], tuple[str, ...]] = lambda params: ()
     """(params) -> code that the job loads by name, as `module` or `module:definition` of `medbench.jobs.rerun`."""
+    notes: Callable[..., list[str]] = _none
+    """(params, *names) -> what a person should know of what was made, a line each: said when the job is done."""
     needs: Callable[..., Needs] = lambda config, *names: Needs()
     """(config, *names) -> what the job asks of a scheduler, at its first try."""
     resumes: bool = False
     """Whether a killed job goes on where it was: then it gets a `Work`, found again by all of the above."""
-    replaced: Callable[..., list[str]] = _nothing_replaced
+    replaced: Callable[..., list[str]] = _none
     """(params, *names) -> lines on what a finished job read besides its inputs, and is no longer as it was."""
     is_handed: bool = False
     """Whether its rule hands a job its parameters: for short jobs, since reading the configuration would take as long as the work."""

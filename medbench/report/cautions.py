@@ -9,7 +9,7 @@ from medbench import paths
 from medbench.datasets.card import remarks
 from medbench.datasets.sharing import NEAR
 from medbench.jobs import integrity, records
-from medbench.report.results import TASKS, Material, primary
+from medbench.report.results import LOST, TASKS, Material, primary
 from medbench.report.words import counted, interval, listed, number
 from medbench.stats.intervals import MIN_GROUPS
 
@@ -70,7 +70,8 @@ def collect(material: Material) -> list[Caution]:
     """All cautions of a run that concern at least one place, gravest first."""
     checks: tuple[Callable[[Material], Caution], ...] = (
         altered, other_seed,
-        equal_scores, below_chance, solved, at_chance, not_above_baseline, shared_test, alike, untrained, unreadable, cut_off, rounded,
+        equal_scores, below_chance, solved, at_chance, not_above_baseline, shared_test, alike, untrained,
+        unread, unreadable, cut_off, rounded,
         few_groups, unstable, drops, data_notes, undefined, uncalibrated, stale, versions,
     )  # fmt: skip
     return [caution for caution in (check(material) for check in checks) if caution.places]
@@ -217,12 +218,21 @@ def untrained(material: Material) -> Caution:
     return Caution("no-certificate", "Adapted cells without a certificate", meaning, places)
 
 
+def unread(material: Material) -> Caution:
+    """Data sets of which many questions are open or closed in name alone."""
+    places = [f"{_label(material, name)}: {line}" for name, lines in material.doubts.items() for line in lines]
+    meaning = "Accuracy counts there how a model words its answer as much as what it knows, or leaves out what it could count."
+    return Caution("doubtful-questions", "Closed questions without options, or open ones of yes or no", meaning, places)
+
+
 def unreadable(material: Material) -> Caution:
     """Cells of which many closed answers hold no choice, or many answers are empty."""
     places = []
     for row in material.answers.to_dicts():
         closed, every = counted(row["n_closed"], "closed answer"), counted(row["n"], "answer")
-        said = [f"{row['unparsed']:,} of {closed} hold no choice"] if _many(row["unparsed"], row["n_closed"]) else []
+        lost = {state: row[state] for state in LOST if row[state]}
+        how = ", ".join(f"{n:,} {state}" for state, n in lost.items())
+        said = [f"{sum(lost.values()):,} of {closed} hold no choice ({how})"] if _many(sum(lost.values()), row["n_closed"]) else []
         said += [f"{row['empty']:,} of {every} are empty"] if _many(row["empty"], row["n"]) else []
         if said:
             places.append(f"{_cell(material, row)}: {', '.join(said)}")

@@ -10,16 +10,17 @@ from markupsafe import Markup
 import medbench
 from medbench import tasks
 from medbench.errors import visible
-from medbench.report import answer, export, leak_free, sample_sheet
+from medbench.report import answer, export, leak_free, results, sample_sheet
 from medbench.report.cautions import Caution, worths
 from medbench.report.figures import Figure, inline
 from medbench.report.panels import Panel
 from medbench.report.params import TEMPLATES
 from medbench.report.results import Material
-from medbench.report.words import counted, interval, listed, number
+from medbench.report.words import NOTHING, counted, interval, listed, number
 
 MAX_LINES, MAX_PLACES, MAX_ROWS, MAX_CELLS = 150, 12, 100, 400  # beyond these the page points to the tables
 PROOF = ("method", "n_train", "n_val", "parameters_trained", "n_trainable", "n_with_gradient", "loss_start", "loss_end")
+CLOSED, PARSED = "closed_accuracy", "closed_accuracy_parsed"
 SECTIONS = {
     "answer": "The answer",
     "gaps": "The gaps",
@@ -69,6 +70,7 @@ def render(material: Material, parts: Parts) -> str:
         sheets=[_sheet(material, sheet) for sheet in parts.sheets],
         leak_free_counts=leak_free.counts(material),
         leak_free_lines=leak_free.lines(material),
+        choices=choices(material),
         wording=_wording(material),
         open_titles=list(OPEN.values()),
         open_lines=_open(material),
@@ -110,6 +112,36 @@ def _open(material: Material) -> list[OpenLine]:
         values = {row["metric"]: f"{number(row['estimate'])} {interval(row['low'], row['high'])}".strip() for row in frame.to_dicts()}
         n, label = f"{max(frame['n'].to_list()):,}", material.params.mode_label(str(mode))
         lines.append(OpenLine(str(dataset), str(model), label, n, [values.get(name, "") for name in OPEN]))
+    return lines
+
+
+class ChoiceLine(NamedTuple):
+    """Closed answers of one cell that hold no choice, and its accuracy with and without them, as text."""
+
+    label: str
+    model: str
+    mode: str
+    lost: str  # how many, and why
+    wrong: str  # accuracy where they count as wrong
+    left_out: str
+
+
+def choices(material: Material) -> list[ChoiceLine]:
+    """Of every cell that has such answers: the two bounds of its accuracy."""
+    key = ["dataset", "model", "mode"]
+    chosen = material.metrics.filter(pl.col("metric").is_in([CLOSED, PARSED]), pl.col("subset") == "closed", pl.col("method") == "logit")
+    values = {(row["metric"], *(row[name] for name in key)): row for row in chosen.to_dicts()}
+    lines = []
+    for row in material.answers.to_dicts():
+        cell = tuple(row[name] for name in key)
+        lost = [f"{row[state]:,} {state}" for state in results.LOST if row[state]]
+        if lost and (wrong := values.get((CLOSED, *cell))):
+            bounds = [
+                f"{number(one['estimate'])} {interval(one['low'], one['high'])}".strip() if one else NOTHING
+                for one in (wrong, values.get((PARSED, *cell)))
+            ]
+            names = wrong["dataset_label"], wrong["model_label"], material.params.mode_label(row["mode"])
+            lines.append(ChoiceLine(*names, f"{', '.join(lost)} of {row['n_closed']:,}", *bounds))
     return lines
 
 

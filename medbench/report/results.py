@@ -59,6 +59,7 @@ class Material(NamedTuple):
     certificates: dict[Cell, dict[str, Any]]
     records: dict[Cell, dict[str, Any]]
     answers: pl.DataFrame  # one row a cell of questions: ANSWERS
+    doubts: dict[str, list[str]]  # data set -> what is doubtful about its samples
     wording: pl.DataFrame  # zero-shot AUROC by every prompt set, as in `metrics`
 
 
@@ -86,6 +87,7 @@ def read(params: Params, run: str, way: Way) -> Material:
         {cell: files.read_json(path) for cell in present if (path := paths.adapter(*cell) / "certificate.json").exists()},
         {cell: files.read_json(path) for cell in present if (path := paths.run_record(paths.predictions(*cell))).exists()},
         _answers(params, present),
+        {name: _doubts(facts.task, name) for name, facts in params.datasets.items()},
         _wording(metrics),
     )
 
@@ -111,9 +113,11 @@ def _wording(metrics: pl.DataFrame) -> pl.DataFrame:
     return chosen.select("dataset", "dataset_label", "model", "model_label", "mode", set_of, "estimate", "sd", "low", "high", "n")
 
 
+LOST = "refused", "truncated", "unparsed"
+"""States of closed answers that hold no choice."""
 ANSWERS = {
-    "dataset": pl.String, "model": pl.String, "mode": pl.String, "n": pl.Int64, "n_closed": pl.Int64, "unparsed": pl.Int64,
-    "cut": pl.Int64, "repetition": pl.Int64, "empty": pl.Int64,
+    "dataset": pl.String, "model": pl.String, "mode": pl.String, "n": pl.Int64, "n_closed": pl.Int64,
+    **dict.fromkeys(LOST, pl.Int64), "cut": pl.Int64, "repetition": pl.Int64, "empty": pl.Int64,
 }  # fmt: skip
 
 
@@ -125,12 +129,23 @@ def _answers(params: Params, present: tuple[Cell, ...]) -> pl.DataFrame:
         if task.asked is None or params.models[cell.model].role == "baseline":
             continue
         given = tables.read(task.predictions, paths.predictions(*cell), ["answer", "answer_type", "finish_reason"])
-        parsed = tables.read(task.scores, paths.scores(*cell), ["parsed"])["parsed"]
+        has_states = "state" in tables.columns(task.scores)
+        states = (
+            tables.read(task.scores, paths.scores(*cell), ["state"])["state"].cast(pl.String)
+            if has_states
+            else pl.Series([], dtype=pl.String)
+        )
         reasons = given["finish_reason"].cast(pl.String)
-        counts = [given.height, (given["answer_type"].cast(pl.String) == "closed").sum(), (~parsed.fill_null(True)).sum()]
+        counts = [given.height, (given["answer_type"].cast(pl.String) == "closed").sum()]
+        counts += [(states == state).sum() for state in LOST]
         counts += [(reasons == "length").sum(), (reasons == "repetition").sum(), (given["answer"].str.strip_chars() == "").sum()]
         rows.append(dict(zip(ANSWERS, [*cell, *counts], strict=True)))
     return pl.DataFrame(rows, schema=ANSWERS)
+
+
+def _doubts(task: str, dataset: str) -> list[str]:
+    find, path = TASKS[task].notes, paths.samples(dataset, "test")
+    return find(tables.read(TASKS[task].samples, path)) if find and path.exists() else []
 
 
 def _leak_free(dataset: str) -> LeakFree:

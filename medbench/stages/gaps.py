@@ -1,7 +1,9 @@
 """Gaps of a run: RQ1-RQ4 per family, the global view, and pooled over data sets, from the intervals of its cells."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -54,6 +56,7 @@ class Params(NamedTuple):
     level: float
     min_groups: int
     validated: tuple[tuple[str, str, str], ...] = ()  # of cells whose side has several models, those with predictions of validation data
+    thoughts: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType({})  # of their models that are asked: marks of thoughts
     certified: tuple[tuple[str, str, str], ...] = ()  # and those whose certificate says what they reach on validation data
 
 
@@ -80,8 +83,12 @@ def params(config: "Config", run: str) -> Params:
         min_groups=chosen.min_groups,
     )
     choice = with_a_choice(study_of(made))
+    validated = tuple(cell for cell in choice if validate.method(config, *cell))
     return made._replace(
-        validated=tuple(cell for cell in choice if validate.method(config, *cell)),
+        validated=validated,
+        thoughts={
+            cell.model: config.models[cell.model].thoughts for cell in validated if tasks.get(config.datasets[cell.dataset].task).asked
+        },
         certified=tuple(cell for cell in choice if validate.is_certified(config, *cell)),
     )
 
@@ -177,7 +184,9 @@ class Stored:
         if is_certified:
             return validation.of_certificate(files.read_json(path))
         task = self.params.tasks[cell.dataset]
-        return validation.of_predictions(task, tables.read(tasks.get(task).predictions, path), path)
+        return validation.of_predictions(
+            task, tables.read(tasks.get(task).predictions, path), path, self.params.thoughts.get(cell.model, ())
+        )
 
     def pair(self, first: Cell, second: Cell, measure: Measure) -> Pair | Unpaired:
         """As `analysis.gaps.Results`; cells that were scored on other samples are computed again on the samples of both."""

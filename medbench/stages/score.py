@@ -15,11 +15,13 @@ class Params(NamedTuple):
     """What changes the scores besides the predictions."""
 
     task: str
+    thoughts: tuple[tuple[str, str], ...] = ()  # the model's marks of its thoughts, where the task asks
 
 
 def params(config: "Config", dataset: str, model: str, mode: str) -> Params:
     """Parameters of one cell."""
-    return Params(config.datasets[dataset].task)
+    task = config.datasets[dataset].task
+    return Params(task, config.models[model].thoughts if tasks.get(task).asked else ())
 
 
 def run(params: Params, dataset: str, model: str, mode: str) -> None:
@@ -27,7 +29,7 @@ def run(params: Params, dataset: str, model: str, mode: str) -> None:
     task, path = tasks.get(params.task), paths.predictions(dataset, model, mode)
     frame = tables.read(task.predictions, path)
     require_test(frame, path, dataset, task.repeated)
-    scored = task.score(frame, path)
+    scored = task.score(frame, path, params.thoughts) if task.asked else task.score(frame, path)
     if scored.note:
         print(f"{path}: {scored.note}", file=sys.stderr)
     tables.write(task.scores, scored.table, paths.scores(dataset, model, mode))

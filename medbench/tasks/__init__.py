@@ -77,12 +77,14 @@ class Task:
     effective_groups: Callable[..., float]
     """(table of samples, classes) -> effective groups behind the primary measure, before any model is asked."""
     score: Callable[..., Scores]
-    """(predictions, where) -> their scores, a row a sample."""
+    """(predictions, where; where it asks, the model's marks of its thoughts) -> their scores, a row a sample."""
     scored: Callable[..., Any]
     """(predictions, or scores where `is_scored_first`; ids of test samples that another split holds too; where; prompt sets)
     -> `medbench.stats.table.Scored`."""
     certified: tuple[tuple[str, str], ...] = ()
     """(kind of model, kind of recipe) of adaptations whose certificate says what they reach on validation data by the primary measure."""
+    notes: Callable[..., list[str]] | None = None
+    """(table of samples) -> what is doubtful about them, a line each: said when they are prepared, and at every start."""
     is_scored_first: bool = False
     """Whether intervals follow from the table of scores instead of the predictions."""
     read_samples: Callable[..., Any] | None = None

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from medbench import paths, tables
 from medbench.adapt.asked import Asked
 from medbench.metrics.diagnosis import STEP
+from medbench.metrics.evaluate_modules.vqa_strict.words import STATES, THINK, Tags, yes_or_no
 from medbench.metrics.measure import Measure, shortage, too_few, with_leak_free
 from medbench.stats.resamples import Groups
 from medbench.tables.contract import Column, Table
@@ -59,7 +60,7 @@ class ScoresVqa(Table):
     sample_id = Column(pl.String, key=True)
     group_id = Column(pl.String)
     answer_type = Column(pl.Enum(["open", "closed"]))
-    parsed = Column(pl.Boolean, null=True)  # closed: could a choice be read; null for open, and where a question names no options
+    state = Column(pl.Enum(list(STATES)), null=True)  # closed: could a choice be read; null for open
     closed_accuracy_strict = Column(pl.Float64, null=True, low=0, high=1)
     exact_match_strict = Column(pl.Float64, low=0, high=1)
     token_precision_strict = Column(pl.Float64, low=0, high=1)
@@ -77,8 +78,12 @@ class ScoresVqa(Table):
     bleu1_published = Column(pl.Float64, low=0, high=1)
 
 
+NOTABLE = 0.05
+"""Share of the closed questions beyond which `notes` speaks."""
+
 SUBSETS: dict[tuple[str, str], tuple[str, ...]] = {
     ("closed_accuracy", "strict"): ("closed", "leak-free-closed"),
+    ("closed_accuracy_parsed", "strict"): ("closed", "leak-free-closed"),
     ("parsed", "strict"): ("closed", "leak-free-closed"),
     ("accuracy", "published"): ("open", "closed", "leak-free-open", "leak-free-closed"),
 }
@@ -92,6 +97,28 @@ def check_entry(entry: Any) -> None:
 def counts(frame: pl.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
     """Of a table of samples, for the card: open and closed questions, and those that want yes or no."""
     return {"answer_types": dict(sorted(Counter(frame["answer_type"]).items())), "yes_no": int(frame["is_yes_no"].sum())}
+
+
+UNREAD = (
+    "closed answers are not yes/no in a known language, nor an option that the question names",
+    "a model is right there where it says the same words; write yes and no, name the options in the question, or give answer_type open",
+)
+UNASKED = "open answers are yes or no", "they count in no accuracy; give answer_type closed (layout table)"
+
+
+def notes(frame: pl.DataFrame) -> list[str]:
+    """Of a table of samples, where it concerns many: closed questions whose reference is no known option, and open ones of yes or no."""
+    from medbench.metrics.evaluate_modules.vqa_strict.options import options_of
+
+    rows = frame.select("question", "answer", pl.col("answer_type").cast(pl.String)).rows()
+    closed, opened = ([(question, answer) for question, answer, kind in rows if kind == name] for name in ("closed", "open"))
+    unread = [(question, answer) for question, answer in closed if yes_or_no(answer) is None and not options_of(question, answer)]
+    binary = [(question, answer) for question, answer in opened if yes_or_no(answer) is not None]
+    return [
+        f"{len(some):,} of {len(every):,} {found} (first: {some[0][1][:60]!r} to {some[0][0][:80]!r}): {remedy}"
+        for some, every, (found, remedy) in ((unread, closed, UNREAD), (binary, opened, UNASKED))
+        if len(some) > NOTABLE * len(every)
+    ]
 
 
 def effective_groups(frame: pl.DataFrame, classes: Sequence[str]) -> float:
@@ -125,19 +152,22 @@ def answered(dataset: str, answers: Sequence[tuple[str, str, int]], split: str =
     )
 
 
-def score(predictions: pl.DataFrame, where: object) -> Scores:
-    """Table `scores-vqa`: every metric of an answer in both scorings."""
+def score(predictions: pl.DataFrame, where: object, thoughts: Tags = THINK) -> Scores:
+    """Table `scores-vqa`: every metric of an answer in both scorings. `thoughts`: the model's marks of its thoughts."""
     from medbench.metrics import vqa as metrics
 
+    given = predictions.select("question", "reference", "answer", pl.col("answer_type") == "closed", "finish_reason")
     rows = [
-        metrics.score(question, reference, answer, answer_type == "closed")
-        for question, reference, answer, answer_type in predictions.select("question", "reference", "answer", "answer_type").iter_rows()
+        metrics.score(question, reference, answer, closed, finish_reason, thoughts)
+        for question, reference, answer, closed, finish_reason in given.iter_rows()
     ]
     keys = predictions.select("sample_id", "group_id", "answer_type")
     columns = {name: kind for name, kind in tables.columns(ScoresVqa).items() if name not in keys.columns}
     table = pl.concat([keys, pl.DataFrame(rows, schema=columns)], how="horizontal")
-    n_unparsed = table.filter(~pl.col("parsed")).height
-    return Scores(table, f"no choice can be read from {n_unparsed} closed answers; they count as wrong" if n_unparsed else "")
+    counts = Counter(table["state"].drop_nulls())
+    lost = {state: counts[state] for state in STATES[1:] if counts[state]}
+    how = ", ".join(f"{n} {state}" for state, n in lost.items())
+    return Scores(table, f"no choice can be read from {sum(lost.values())} closed answers ({how}); they count as wrong" if lost else "")
 
 
 @dataclass(frozen=True)
@@ -201,10 +231,16 @@ class ScoredVqa:
 def scored(scores: pl.DataFrame, duplicates: pl.Series, where: object, prompt_sets: Sequence[str] = ()) -> ScoredVqa:
     """From table `scores-vqa` and the ids of questions whose image train or val holds too.
 
-    `parsed` becomes the share of closed answers from which a choice could be read.
+    Of `state` come two measures: `parsed`, the share of closed answers from which a choice could be read, and `closed_accuracy_parsed`,
+    the accuracy of these alone.
     """
     kinds = scores["answer_type"].to_numpy()
-    numbers = scores.select(pl.col("parsed").cast(pl.Float64).alias("parsed_strict"), pl.col("^.*_(strict|published)$")).fill_null(np.nan)
+    is_parsed = pl.col("state") == "parsed"
+    numbers = scores.select(
+        is_parsed.cast(pl.Float64).alias("parsed_strict"),
+        pl.when(is_parsed).then("closed_accuracy_strict").alias("closed_accuracy_parsed_strict"),
+        pl.col("^.*_(strict|published)$"),
+    ).fill_null(np.nan)
     values = {(metric, scoring): numbers[name].to_numpy() for name in numbers.columns for metric, _, scoring in [name.rpartition("_")]}
     subsets = {"all": np.ones(len(scores), dtype=bool), "open": kinds == "open", "closed": kinds == "closed"}
     leak_free = with_leak_free(subsets, is_leak_free(scores, duplicates))
@@ -241,6 +277,7 @@ TASK = Task(
     strata=strata,
     check_entry=check_entry,
     counts=counts,
+    notes=notes,
     effective_groups=effective_groups,
     score=score,
     scored=scored,

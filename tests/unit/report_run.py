@@ -141,6 +141,8 @@ def _cell(chosen: Params, cell: Cell, value: float) -> None:
     second = ("token_recall", "strict", "open") if vqa else ("accuracy", "standard", "all")
     rows = [interval_row(primary, method, value) for method in ("percentile", "logit")]
     rows.append(interval_row(second, "percentile", value * 0.9))
+    if (cell.model, cell.mode) == ("llava", "ots"):
+        rows.append(interval_row(("closed_accuracy_parsed", "strict", "closed"), "logit", 0.9))
     leak_free = Measure(*primary).leak_free
     if cell.dataset == "patho":
         rows += [interval_row(leak_free, method, None, reason="21 leak-free samples, fewer than 30") for method in ("percentile", "logit")]
@@ -182,7 +184,8 @@ def _answers(cell: Cell) -> None:
         answer = {"answer": "lung", "finish_reason": "repetition" if repeats else "stop", "n_tokens": 1}
         given.append({**keys, "is_yes_no": number % 2 == 0, "question": "Is it?", "reference": "yes", **answer})
         scores = dict.fromkeys(list(tables.columns(ScoresVqa))[5:], 0.5)
-        marks.append({**keys, "parsed": not lost if number % 2 == 0 else None, "closed_accuracy_strict": None, **scores})
+        state = ("refused" if number == 0 else "unparsed") if lost else "parsed"
+        marks.append({**keys, "state": state if number % 2 == 0 else None, "closed_accuracy_strict": None, **scores})
     tables.write(PredictionsVqa, pl.DataFrame(given, schema=tables.columns(PredictionsVqa)), paths.predictions(*cell))
     tables.write(ScoresVqa, pl.DataFrame(marks, schema=tables.columns(ScoresVqa)), paths.scores(*cell))
 

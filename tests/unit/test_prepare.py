@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, UnidentifiedImageError
 
-from medbench import paths, tables
+from medbench import cli, config, paths, tables
 from medbench.datasets import ingest, layouts
 from medbench.datasets.images import decode, read_images
 from medbench.errors import MedbenchError
@@ -32,6 +32,7 @@ from medbench.jobs import digests, limits
 from medbench.stages import prepare
 from medbench.tasks.diagnosis import SamplesDiagnosis
 from medbench.tasks.vqa import SamplesVqa
+from tests.conftest import ROOT
 from tests.unit.test_data_helpers import CLASSES, LABELS, asked, card, edit, entry, hub, labelled, picture, samples, shard, write_csv
 
 
@@ -65,6 +66,38 @@ def test_diagnosis_tables_and_card(raw: Path) -> None:
     assert found["files"] == {name: digests.file_digest(paths.card("toy").with_name(name)) for name in found["files"]}
     assert sorted(found["files"]) == ["images.parquet", "test.parquet", "train.parquet", "val.parquet"]
     assert list(Path("results/.partial").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("answers", "kind", "said"),
+    [
+        (
+            ("positiv", "negativ"),
+            "closed",
+            "3 of 3 closed answers are not yes/no in a known language, nor an option that the question names",
+        ),
+        (("ja", "nein"), "closed", None),
+        (("\u662f", "\u5426"), "closed", None),
+        (("red", "blue"), "closed", None),  # the question names them
+        (("ja", "nein"), "open", "3 of 6 open answers are yes or no"),
+    ],
+)
+def test_closed_answers_that_are_no_option_are_said(raw: Path, answers: tuple[str, str], kind: str, said: str | None) -> None:
+    """When they are prepared, and at every start."""
+    asked(raw)
+    for row in range(0, 18, 2):
+        edit(raw, row + 2, "answer", answers[row // 2 % 2])
+        edit(raw, row + 2, "question", "Is it red or blue?" if "red" in answers else "Is it red?")
+        edit(raw, row + 2, "answer_type", kind)
+    params = entry(raw, task="vqa")
+    prepare.run(params, "toy")
+    lines = prepare.STAGE.notes(params, "toy")
+    assert [line.split(" (first: ")[0] for line in lines] == ([said] if said else [])
+    assert all(repr(answers[0]) in line for line in lines)
+    chosen = config.from_files([ROOT / "config" / "config.yaml"], ROOT)
+    shutil.move(paths.samples("toy", "test").parent, paths.samples("phantom-vqa-radiology", "test").parent)
+    warned = [line for line in cli.warnings(chosen, [], False, lambda *job: None) if line.startswith("HARD TO READ")]
+    assert warned == [f"HARD TO READ: phantom-vqa-radiology: {line}" for line in lines]
 
 
 def test_vqa_tables_and_card(raw: Path) -> None:

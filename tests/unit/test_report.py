@@ -18,7 +18,7 @@ import pytest
 from medbench import config, paths, stages, tables
 from medbench.cells import Cell
 from medbench.errors import MedbenchError
-from medbench.report import answer, cautions, export, figures, leak_free, results, words
+from medbench.report import answer, cautions, export, figures, leak_free, page, results, words
 from medbench.stages import gaps, report
 from tests.unit import report_run
 
@@ -526,7 +526,9 @@ def test_certificates_reach_page_and_table(folder: Path) -> None:
 
 
 def test_answers_that_cannot_be_read_or_never_end_are_cautioned(found: results.Material) -> None:
-    assert cautions.unreadable(found).places == ["Chest questions, Mini llava, off the shelf: 4 of 10 closed answers hold no choice"]
+    assert cautions.unreadable(found).places == [
+        "Chest questions, Mini llava, off the shelf: 4 of 10 closed answers hold no choice (1 refused, 3 unparsed)"
+    ]
     (place,) = cautions.cut_off(found).places
     assert place == "Chest questions, Mini llava, off the shelf: of 20 answers, 3 stopped while they went round in circles"
     assert cautions.rounded(found).places == []
@@ -534,6 +536,16 @@ def test_answers_that_cannot_be_read_or_never_end_are_cautioned(found: results.M
     records = {**found.records, cell: {**found.records[cell], "asked_alone": 32, "changed_alone": 2}}
     (place,) = cautions.rounded(found._replace(records=records)).places
     assert place == f"{cell}: 2 of 32 questions answered otherwise when asked alone"
+
+
+def test_accuracy_has_two_bounds_where_answers_hold_no_choice(folder: Path, found: results.Material) -> None:
+    (line,) = page.choices(found)
+    assert line[:4] == ("Chest questions", "Mini llava", "off the shelf", "1 refused, 3 unparsed of 10")
+    shown = section(folder, "reached")
+    assert "Closed answers that hold no choice" in shown
+    for value in (line.wrong, line.left_out):
+        assert re.fullmatch(r"0\.\d{3} \[0\.\d{3}, [01]\.\d{3}\]", value) and value in shown
+    assert line.left_out.startswith("0.900")
 
 
 def test_an_adapted_cell_without_certificate_is_cautioned(found: results.Material) -> None:

@@ -164,6 +164,21 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Package
     forget()
 
 
+def test_relative_imports_are_followed(package: Package) -> None:
+    """Of a module, of its package, and inside a function; an edit behind one changes the key."""
+    (package.folder / "sub").mkdir()
+    package.write("sub/__init__", "from .leaf import grown\n\n\ndef shown():\n    return grown()\n")
+    late = "    from .core import late\n\n    return core.inner(numbers.STEPS), late()\n"
+    package.write("sub/leaf", f"from .. import numbers\nfrom . import core\n\n\ndef grown():\n{late}")
+    package.write("sub/core", "def inner(x):\n    return x\n\n\ndef late():\n    return 1\n")
+    found = rerun.closure(("medbench.sub:shown",))
+    leaves = {"medbench.sub.core:inner", "medbench.sub.core:late", "medbench.sub.leaf:grown", "medbench.numbers:STEPS"}
+    assert set(found) >= {"medbench.sub:shown", *leaves}
+    before = rerun.code_digest(("medbench.sub:shown",))
+    package.write("sub/core", "def inner(x):\n    return x\n\n\ndef late():\n    return 2\n")
+    assert rerun.code_digest(("medbench.sub:shown",)) != before
+
+
 def test_closure_follows_what_definitions_use(package: Package) -> None:
     found = set(rerun.closure(USE))
     assert found == {

@@ -8,6 +8,7 @@ import pytest
 
 from medbench import paths, tables, tasks
 from medbench.errors import MedbenchError
+from medbench.metrics.evaluate_modules.vqa_strict.words import THINK
 from medbench.stages import score
 from medbench.tasks.diagnosis import PredictionsDiagnosis, ScoresDiagnosis
 from medbench.tasks.vqa import PredictionsVqa, ScoresVqa
@@ -57,13 +58,28 @@ def vqa() -> pl.DataFrame:
 
 def test_answers_are_scored_twice_and_unparsed_ones_counted(capsys: pytest.CaptureFixture[str]) -> None:
     written.predictions("vqa", vqa(), *CELL)
-    score.run(score.Params("vqa"), *CELL)
+    score.run(score.Params("vqa", THINK), *CELL)
     made = tables.read(ScoresVqa, paths.scores(*CELL))
-    assert made["parsed"].to_list() == [True, None, False]
+    assert made["state"].to_list() == ["parsed", None, "unparsed"]
     assert made["closed_accuracy_strict"].to_list() == [1.0, None, 0.0]
     assert made["exact_match_published"].to_list() == [1.0, 1.0, 0.0]
     assert made["exact_match_strict"].to_list() == [1.0, 0.0, 0.0]
-    assert "no choice can be read from 1 closed answers" in capsys.readouterr().err
+    assert "no choice can be read from 1 closed answers (1 unparsed); they count as wrong" in capsys.readouterr().err
+
+
+def test_marks_of_thoughts_are_those_of_the_model() -> None:
+    """The stored answer is the raw one: other marks score it again, and no model is asked."""
+    answers = ["[T]no[/T]yes", "<think>no</think>no", "[T]no"]
+    kinds = tables.columns(PredictionsVqa)
+    alike = {"answer_type": "closed", "reference": "yes", "finish_reason": "stop"}
+    frame = vqa().with_columns(pl.Series("answer", answers), **{name: pl.lit(value, kinds[name]) for name, value in alike.items()})
+    written.predictions("vqa", frame, *CELL)
+    found = {}
+    for name, thoughts in (("own", (("[T]", "[/T]"),)), ("default", THINK)):
+        score.run(score.Params("vqa", thoughts), *CELL)
+        found[name] = tables.read(ScoresVqa, paths.scores(*CELL)).select("state", "exact_match_strict").rows()
+    assert found["own"] == [("parsed", 1.0), ("parsed", 0.0), ("truncated", 0.0)]
+    assert found["default"] == [("parsed", 0.0)] * 3  # the thoughts of the others are taken for their answers
 
 
 def test_scores_of_different_widths_name_the_row() -> None:

@@ -1,6 +1,7 @@
 """Answers: every quirk of the published scoring by hand, the strict scoring, independent implementations, the `evaluate` modules."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from medbench import tables
 from medbench.metrics import vqa
 from medbench.metrics.evaluate_modules.vqa_published import scoring as published
 from medbench.metrics.evaluate_modules.vqa_strict import scoring as strict
+from medbench.metrics.evaluate_modules.vqa_strict.words import STATES
 from medbench.tasks.vqa import ScoresVqa
 
 MODULES = Path(vqa.__file__).parent / "evaluate_modules"
@@ -119,7 +121,26 @@ def test_published_rouge_drops_what_is_not_a_to_z() -> None:
         ("The left lung.", ["left", "lung"]),
         ("**Yes**!", ["yes"]),
         ("two X-rays", ["2", "x", "rays"]),
-        ("1.5 cm, 1,000", ["1.5", "cm", "1,000"]),
+        ("1.5 cm, 1,000", ["1.5", "cm", "1000"]),
+        ("1,234,567.80", ["1234567.8"]),
+        ("1\u202f000", ["1000"]),
+        ("12,34,567", ["12,34,567"]),  # no such groups
+        ("2,5 cm", ["2.5", "cm"]),
+        ("2.50 and 2.0 and .5", ["2.5", "and", "2", "and", "0.5"]),
+        ("10.5.2", ["10.5.2"]),  # no number
+        ("-2.5", ["-2.5"]),
+        ("\u22122.5 (\u20133)", ["-2.5", "-3"]),
+        ("+2.5", ["2.5"]),
+        ("3-5, L4-5", ["3", "5", "l4", "5"]),  # dashes
+        ("5cm, 5 centimetres, 5 Centimeters", ["5", "cm", "5", "cm", "5", "cm"]),
+        ("50%, 50 percent, 50", ["50", "%", "50", "%", "50"]),
+        ("30\u00b0, 30 degrees", ["30", "\u00b0", "30", "\u00b0"]),
+        ("5\u00b5m, 5 microns", ["5", "\u03bcm", "5", "\u03bcm"]),
+        ("no\u200b\ufeff", ["no"]),
+        ("\u662f\u7684", ["\u662f", "\u7684"]),  # a character is a word where words are not parted
+        ("\u5de6\u80baCT", ["\u5de6", "\u80ba", "ct"]),
+        ("\u30ac\u30f3 \u0e15\u0e31\u0e1a", ["\u30ac", "\u30f3", "\u0e15\u0e31", "\u0e1a"]),
+        ("\uac04 \uc885\uc591", ["\uac04", "\uc885\uc591"]),  # Korean parts words
         ("\ufb01brosis \u2161", ["fibrosis", "ii"]),  # NFKC
         ("patient\u2019s", ["patients"]),
         ("ER+ / ER-", ["er+", "er"]),
@@ -138,7 +159,7 @@ def test_strict_scores_by_hand() -> None:
     assert made.token_f1 == pytest.approx(4 / 7)
     assert made.rouge_l_recall == pytest.approx(2 / 3)
     assert made.rouge_l_f == pytest.approx(4 / 7)
-    assert made.parsed is made.closed_accuracy is None
+    assert made.state is made.closed_accuracy is None
     assert strict.score("where?", "The Left Lung", "left lung.", False).exact_match == 1.0
     assert strict.score("where?", "lung", "", False)[2:] == (0.0,) * 7
 
@@ -149,7 +170,11 @@ def test_strict_scores_by_hand() -> None:
         ("Yes, there is no doubt", "yes"),  # a leading one wins
         ("No.", "no"),
         ("there is no mass", "no"),
-        ("it is normal", None),  # word boundaries
+        ("There is no way to tell", None),
+        ("There is no doubt that a mass is present", "yes"),
+        ("The image does not show a mass", "no"),
+        ("Yes/No: No", "no"),
+        ("the northern yesterday", None),  # word boundaries
         ("well, yes and no", None),
         ("maybe", None),
         ("", None),
@@ -158,31 +183,50 @@ def test_strict_scores_by_hand() -> None:
 def test_strict_yes_and_no(answer: str, choice: str | None) -> None:
     for reference in ("yes", "No"):
         made = strict.score("is there a mass?", reference, answer, True)
-        assert made.parsed == (choice is not None)
+        assert (made.state == "parsed") == (choice is not None)
         assert made.closed_accuracy == float(choice == reference.lower())
 
 
 @pytest.mark.parametrize(
-    ("question", "reference", "answer", "parsed", "right"),
+    ("question", "reference", "answer", "state", "right"),
     [
-        ("Is the lesion in the left or right lung?", "right", "The right lung", True, True),
-        ("Is the lesion in the left or right lung?", "right", "left", True, False),
-        ("Is the lesion in the left or right lung?", "right", "left or right", False, False),
-        ("Is the lesion in the left or right lung?", "right lung", "In the left one", True, False),
-        ("Which is bigger in this image, lung or heart?", "heart", "The heart is bigger in this image", True, True),
-        ("In this image, is the lung or heart bigger?", "Lung", "lung", True, True),
-        ("Is it axial, coronal or sagittal?", "Axial", "axial", True, True),
-        ("Is it axial, coronal or sagittal?", "Axial", "coronal", True, False),
-        ("Is this with contrast or without contrast?", "without contrast", "without contrast", True, True),
-        ("Is it normal or abnormal?", "normal", "abnormal", True, False),
-        ("What modality is used?", "MRI", "an MRI.", None, True),  # names no options: the whole answer
-        ("What modality is used?", "MRI", "it is MRI", None, False),
-        ("Is this the left or right side?", "both", "both", None, True),  # the reference is none of the options
+        ("Is the lesion in the left or right lung?", "right", "The right lung", "parsed", True),
+        ("Is the lesion in the left or right lung?", "right", "left", "parsed", False),
+        ("Is the lesion in the left or right lung?", "right", "left or right", "unparsed", False),
+        ("Is the lesion in the left or right lung?", "right lung", "In the left one", "parsed", False),
+        ("Which is bigger in this image, lung or heart?", "heart", "The heart is bigger in this image", "parsed", True),
+        ("In this image, is the lung or heart bigger?", "Lung", "lung", "parsed", True),
+        ("Is it axial, coronal or sagittal?", "Axial", "axial", "parsed", True),
+        ("Is it axial, coronal or sagittal?", "Axial", "coronal", "parsed", False),
+        ("Is this with contrast or without contrast?", "without contrast", "without contrast", "parsed", True),
+        ("Is it normal or abnormal?", "normal", "abnormal", "parsed", False),
+        ("What modality is used?", "MRI", "an MRI.", "parsed", True),
+        ("What modality is used?", "MRI", "it is MRI", "parsed", True),
+        ("Is this the left or right side?", "both", "both", "parsed", True),  # the reference is none of the options
     ],
 )
-def test_strict_alternatives(question: str, reference: str, answer: str, parsed: bool | None, right: bool) -> None:
+def test_strict_alternatives(question: str, reference: str, answer: str, state: str, right: bool) -> None:
     made = strict.score(question, reference, answer, True)
-    assert (made.parsed, made.closed_accuracy) == (parsed, float(right))
+    assert (made.state, made.closed_accuracy) == (state, float(right))
+
+
+def test_strict_scores_leave_thoughts_out_and_published_ones_do_not() -> None:
+    plain = vqa.score("is it?", "yes", "yes", True)
+    thought = vqa.score("is it?", "yes", "<think>no, or is it?</think> yes", True)
+    strictly = [name for name in plain if name == "state" or name.endswith("_strict")]
+    assert {name: thought[name] for name in strictly} == {name: plain[name] for name in strictly}
+    assert plain["exact_match_published"] == 1.0 > thought["exact_match_published"]
+    marked = vqa.score("is it?", "yes", "[T]no[/T]yes", True, thoughts=[("[T]", "[/T]")])
+    assert (marked["state"], marked["closed_accuracy_strict"], marked["exact_match_strict"]) == ("parsed", 1.0, 1.0)
+    cut = vqa.score("is it?", "yes", "Let us see", True, "length")
+    assert (cut["state"], cut["closed_accuracy_strict"]) == ("truncated", 0.0)
+
+
+def test_answers_of_other_scripts_share_characters() -> None:
+    made = strict.score("?", "\u5de6\u80ba", "\u80ba", False)
+    assert (made.token_precision, made.token_recall, made.rouge_l_f) == (1.0, 0.5, 2 / 3)
+    assert strict.score("?", "-2.5", "2.5", False).exact_match == 0.0
+    assert strict.score("?", "1,000", "1000", False).exact_match == 1.0
 
 
 # --- independent implementations
@@ -220,8 +264,10 @@ def test_published_rouge_and_bleu_agree_with_torchmetrics() -> None:
 @given(st.text(max_size=40), st.text(max_size=40), st.booleans())
 @settings(max_examples=200, deadline=None)
 def test_any_text_scores_within_0_and_1(reference: str, answer: str, closed: bool) -> None:
-    for value in vqa.score("Is it this or that?", reference, answer, closed).values():
-        assert value is None or 0 <= value <= 1
+    row = vqa.score("Is it this or that?", reference, answer, closed)
+    state = row.pop("state")
+    assert (state in STATES) if closed else state is None
+    assert all(value is None or 0 <= float(value) <= 1 for value in row.values())
 
 
 @given(st.text(min_size=1, max_size=30))
@@ -239,6 +285,13 @@ def test_both_folders_share_two_functions_to_the_letter() -> None:
         assert first == second
 
 
+def expected(measure: str, row: dict[str, Any]) -> float | None:
+    """What the module computes of `state` for one answer."""
+    if measure == "closed_accuracy_parsed":
+        return float(row["closed_accuracy_strict"]) if row["state"] == "parsed" else None
+    return None if row["state"] is None else float(row["state"] == measure)
+
+
 def test_modules_load_with_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From copies outside the package, without the network, equal to the mean of the rows."""
     import shutil
@@ -246,7 +299,12 @@ def test_modules_load_with_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
     evaluate = pytest.importorskip("evaluate")
-    samples = [("is it?", "yes", "yes it is", True), ("where?", "left lung", "lung", False)]
+    samples = [
+        ("is it?", "yes", "yes it is", True),
+        ("where?", "left lung", "lung", False),
+        ("is it?", "no", "I cannot tell", True),
+        ("is it?", "no", "<think>yes", True),
+    ]
     inputs = {key: [sample[place] for sample in samples] for place, key in enumerate(("questions", "references", "predictions", "closed"))}
     for name in ("vqa_strict", "vqa_published"):
         shutil.copytree(MODULES / name, tmp_path / name)
@@ -254,6 +312,6 @@ def test_modules_load_with_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         rows = [vqa.score(*sample) for sample in samples]
         suffix = name.removeprefix("vqa_")
         for metric, value in made.items():
-            column = [row[metric if metric == "parsed" else f"{metric}_{suffix}"] for row in rows]
+            column = [row[f"{metric}_{suffix}"] if f"{metric}_{suffix}" in row else expected(metric, row) for row in rows]
             defined = [one for one in column if one is not None]
             assert value == pytest.approx(sum(defined) / len(defined))

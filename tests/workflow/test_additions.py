@@ -127,13 +127,12 @@ class ScoresTerse(Table):
 
     sample_id = Column(pl.String, key=True)
     group_id = Column(pl.String)
-    parsed = Column(pl.Boolean, null=True)
     brevity_strict = Column(pl.Float64, low=0, high=1)
 
 
-def score(predictions, where):
+def score(predictions, where, thoughts):
     words = predictions["answer"].str.split(" ").list.len()
-    return Scores(predictions.select("sample_id", "group_id", parsed=pl.lit(True), brevity_strict=1 / words.cast(pl.Float64)))
+    return Scores(predictions.select("sample_id", "group_id", brevity_strict=1 / words.cast(pl.Float64)))
 
 
 def scored(scores, duplicates, where, prompt_sets=()):

@@ -151,12 +151,27 @@ def test_one_function_reruns_what_uses_it(clone: Clone) -> None:
     """Of a task's file too: how answers are read again asks no model, and leaves diagnosis alone."""
     clone.edit(
         "medbench/tasks/vqa.py",
-        'n_unparsed = table.filter(~pl.col("parsed")).height',
-        'n_unparsed = table.filter(~pl.col("parsed")).height + 0',
+        'counts = Counter(table["state"].drop_nulls())',
+        'counts = Counter(table["state"].drop_nulls().to_list())',
     )
     planned = set(clone.plan())
     assert {job for job in planned if job.startswith("score")} == {job for job in clone.records() if job.startswith("score nano-vqa")}
     assert not stages(planned) & set(MODEL_STAGES) and not [job for job in planned if job.startswith("interval nano-radiology")]
+
+
+def test_marks_of_thoughts_and_words_of_answers_ask_no_model(clone: Clone) -> None:
+    """Stored answers are raw: how they are read reruns scores, of one model where the marks are its own."""
+    models = clone.folder / "config/models.yaml"
+    before = models.read_text()
+    clone.edit("config/models.yaml", "nano-llava:\n", "nano-llava:\n  thoughts: [['[T]', '[/T]']]\n")
+    planned = set(clone.plan())
+    assert {job.split("/")[1] for job in planned if job.startswith(("score", "interval"))} == {"nano-llava"}
+    assert stages(planned) == {"score", "interval", "gaps", "report"}
+    models.write_text(before)
+    clone.edit("medbench/metrics/evaluate_modules/vqa_strict/words.py", '"de": ("ja jawohl"', '"de": ("ja jawohl jup"')
+    planned = set(clone.plan())
+    assert stages(planned) == {"score", "interval", "gaps", "report"}
+    assert {job.split()[1].split("/")[0] for job in planned if job.startswith("score")} == {"nano-vqa"}
 
 
 def test_recipe_reruns_its_mode_only_as_planned(clone: Clone) -> None:

@@ -5,25 +5,20 @@ The two last functions also stand in the published scoring, so that each folder 
 
 import math
 import re
-import unicodedata
 from collections import Counter
 from typing import NamedTuple
 
-_UNITS = "zero one two three four five six seven eight nine ten"
-_TEENS = "eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty"
-_AUXILIARIES = "is are was were do does did can could has have had will would should may might must"
-_ASKING = "what which where when who whose why how"
-_FILLERS = "there this that these those it its in on at of to by for from with as image picture scan"
-NUMBERS = {word: str(number) for number, word in enumerate(f"{_UNITS} {_TEENS}".split())}
-ARTICLES = ("a", "an", "the")
-AUXILIARIES, ASKING = frozenset(_AUXILIARIES.split()), frozenset(_ASKING.split())
-FILLERS = AUXILIARIES | frozenset(_FILLERS.split())
+from .choices import BINARY, Choice, read_choice, without_thoughts
+from .options import options_of, text_pattern
+from .words import FILLERS, THINK, State, Tags, languages, tokens, visible, yes_or_no
+
+FEW = 4  # words: an answer of no more is a choice, where a closed question names no options
 
 
 class Strict(NamedTuple):
-    """Scores of one answer within 0 and 1. `parsed` and `closed_accuracy` are None where they do not apply."""
+    """Scores of one answer within 0 and 1. `state` and `closed_accuracy` are None for open questions."""
 
-    parsed: bool | None  # could a choice be read; None: open, or closed without alternatives to choose from
+    state: State | None  # whether a choice could be read
     closed_accuracy: float | None
     exact_match: float
     token_precision: float
@@ -35,21 +30,23 @@ class Strict(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """A closed answer: whether a choice could be read (None: there are no options) and whether it is right."""
+    """A closed answer: what was read of it, and whether that is the reference."""
 
-    parsed: bool | None
+    state: State
+    choice: str | None
     correct: bool
 
 
-def score(question: str, reference: str, answer: str, closed: bool) -> Strict:
-    """All scores of one answer."""
-    expected, given = tokens(reference), tokens(answer)
-    choice = judge_closed(question, expected, given) if closed else None
+def score(question: str, reference: str, answer: str, closed: bool, finish_reason: str = "stop", thoughts: Tags = THINK) -> Strict:
+    """All scores of one answer. Its thoughts are no part of it."""
+    said, _ = without_thoughts(answer, thoughts)
+    expected, given = tokens(reference), tokens(said)
+    choice = judge_closed(question, reference, answer, finish_reason, thoughts) if closed else None
     shared = (Counter(expected) & Counter(given)).total()
     common = longest_common(expected, given)
     total = len(expected) + len(given)
     return Strict(
-        parsed=choice.parsed if choice else None,
+        state=choice.state if choice else None,
         closed_accuracy=float(choice.correct) if choice else None,
         exact_match=float(expected == given),
         token_precision=shared / len(given) if shared else 0.0,
@@ -61,75 +58,42 @@ def score(question: str, reference: str, answer: str, closed: bool) -> Strict:
     )
 
 
-def tokens(text: str) -> list[str]:
-    """Words after NFKC, lower-cased, without punctuation and articles, number words as digits.
-
-    An apostrophe vanishes, other punctuation parts words, and a point or comma between digits stays: 1.5 is not 15. Signs
-    stay (ER+ is not ER-negative). Where nothing would be left (a reference "A"), what was there stays.
-    """
-    lowered = unicodedata.normalize("NFKC", text).lower().strip()
-    spaced = re.sub(r"(?<!\d)[.,]|[.,](?!\d)", " ", re.sub("['\u2018\u2019]", "", lowered))
-    parted = "".join(" " if _is_punctuation(letter) else letter for letter in spaced)
-    words = [NUMBERS.get(word, word) for word in parted.split()]
-    return [word for word in words if word not in ARTICLES] or words or lowered.split()
-
-
-def _is_punctuation(letter: str) -> bool:
-    return (letter not in ".," and unicodedata.category(letter)[0] == "P") or letter in "`^"
-
-
-def judge_closed(question: str, reference: list[str], answer: list[str]) -> Closed:
-    """Yes or no; else one of the alternatives that the question names; else the whole answer. What cannot be read is wrong."""
-    if reference in (["yes"], ["no"]):
-        choice = yes_or_no(answer)
-        return Closed(choice is not None, [choice] == reference)
-    named = options(question, reference)
-    if not named:
-        return Closed(None, reference == answer)
-    found = [option for option in named if _contains(answer, option)]
-    found = [option for option in found if not any(_contains(other, option) for other in found if other != option)]
-    return Closed(len(found) == 1, found == [reference])
+def judge_closed(question: str, reference: str, answer: str, finish_reason: str = "stop", thoughts: Tags = THINK) -> Closed:
+    """Yes or no; else one of the alternatives that the question names; else the answer itself. What cannot be read is wrong."""
+    codes = languages(reference)
+    if (expected := yes_or_no(reference)) is not None:
+        found = read_choice(answer, BINARY, question, finish_reason, thoughts, codes)
+        return Closed(*found, found.choice == expected)
+    wanted = tokens(reference)
+    if tokens(without_thoughts(answer, thoughts)[0]) == wanted:
+        return Closed("parsed", reference, True)
+    if named := options_of(question, reference):
+        found = read_choice(answer, named, question, finish_reason, thoughts)
+        return Closed(*found, found.choice is not None and wanted in (tokens(found.choice), tokens(named[found.choice])))
+    found = read_open(answer, reference, question, finish_reason, thoughts)
+    return Closed(*found, found.choice == reference)
 
 
-def yes_or_no(answer: list[str]) -> str | None:
-    """A leading yes or no, else the only one of the two that occurs, else None."""
-    if answer and answer[0] in ("yes", "no"):
-        return answer[0]
-    found = {"yes", "no"} & set(answer)
-    return found.pop() if len(found) == 1 else None
+def read_open(answer: str, reference: str, question: str, finish_reason: str = "stop", thoughts: Tags = THINK) -> Choice:
+    """The choice where no options are known: the reference, where the answer says it; else the answer itself, where it is short."""
+    said, _ = without_thoughts(visible(answer), thoughts)
+    found = read_choice(answer, {reference: reference}, question, finish_reason, thoughts)
+    if found.choice is not None and not _is_one_of_several(said.lower(), reference):
+        return found
+    asked = FILLERS | set(tokens(question))
+    if (
+        found.state == "unparsed"
+        and 0 < len(own := [word for word in tokens(said) if word not in asked]) <= FEW
+        and not {"not", "no", "neither"} & set(own)
+    ):
+        return Choice("parsed", " ".join(own))
+    return Choice("unparsed") if found.state == "parsed" else found
 
 
-def options(question: str, reference: list[str]) -> list[list[str]]:
-    """Alternatives that a question names ("A or B", "A, B or C"), as words; none where the reference is not among them.
-
-    Where the first begins and the last ends ("in the left or right lung") cannot be seen from the question: such an end is
-    the reference where it has the reference's words, else it is known by its word beside the "or".
-    """
-    for sentence in re.split(r"[?!:;]|\.(?!\d)", unicodedata.normalize("NFKC", question).lower()):
-        pieces = [words for piece in re.split(r",|\bor\b", sentence) if (words := tokens(piece))]
-        openers = [place for place, words in enumerate(pieces) if words[0] in AUXILIARIES | ASKING]
-        pieces = pieces[openers[-1] if openers else 0 :]
-        if not re.search(r"\bor\b", sentence) or len(pieces) < 2:
-            continue
-        first, *middle, last = pieces
-        inner = [_end(first, -len(reference), None, reference)] if first[0] not in ASKING or not middle else []
-        # else "which is larger, A or B": what comes before the first comma is no alternative
-        named = [words for words in (*inner, *middle, _end(last, None, len(reference), reference)) if words]
-        if reference in named and len(named) > 1:
-            return named
-    return []
-
-
-def _end(piece: list[str], start: int | None, stop: int | None, reference: list[str]) -> list[str]:
-    """The alternative at the end (`start` below 0) or at the beginning of a piece of a question."""
-    if piece[start:stop] == reference:
-        return reference
-    telling = [word for word in piece if word not in FILLERS]
-    return telling[:1] if start is None else telling[-1:]
-
-
-def _contains(words: list[str], part: list[str]) -> bool:
-    return any(words[start : start + len(part)] == part for start in range(len(words) - len(part) + 1))
+def _is_one_of_several(said: str, reference: str) -> bool:
+    """Whether an answer names the reference beside others: "MRI or CT"."""
+    pattern = text_pattern(reference).pattern
+    return re.search(rf"\b(?:or|and|/)\s+(?:an?\s+|the\s+)?(?:{pattern})|(?:{pattern})\s*(?:,|/|\bor\b|\band\b)\s*\w+", said) is not None
 
 
 def bleu1(reference: list[str], answer: list[str]) -> float:

@@ -1,0 +1,280 @@
+"""One reader of choices: yes or no, options that a question names, lettered options. Needs the standard library only.
+
+The answer's text is read as a careful person would: thoughts never count, an explicit answer counts before a mention, and what is denied,
+only possible, or a refusal is no choice.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import NamedTuple
+
+from . import statements
+from .cues import CUES, SORRY, pattern
+from .options import Lettered, Named, text_pattern
+from .words import COMMON, THINK, UNSPACED, YES_NO, State, Tags, spoken, tokens, visible
+
+BINARY: Mapping[str, str] = {"yes": "yes", "no": "no"}
+"""The options of a question that wants yes or no."""
+
+
+_LONGEST = 8000  # characters: of a longer answer the beginning and the end are read, where a choice stands
+_SPAN = 300  # characters of what is announced as the answer
+
+
+class Choice(NamedTuple):
+    """What was read.
+
+    `state`: parsed; refused (the model says that it cannot or will not tell); truncated (it, or its thoughts, ended before a choice was
+    said); unparsed (all else).
+    """
+
+    state: State
+    choice: str | None = None  # a key of the options; None but for parsed
+
+
+def read_choice(
+    answer: str,
+    options: Mapping[str, str],
+    question: str = "",
+    finish_reason: str = "stop",
+    thoughts: Tags = THINK,
+    languages: frozenset[str] = frozenset(),
+) -> Choice:
+    """The choice that an answer makes.
+
+    `options`: choice -> its text: `BINARY`; texts that the question names; or letters ("A" to "Z"), where a text may be empty.
+    `finish_reason`: stop, or what else ended the answer. `thoughts`: opening and closing marks. `languages`: of the options.
+    """
+    text, is_open = without_thoughts(visible(answer), thoughts)
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]}\n{text[-_LONGEST // 2 :]}"
+    codes = _codes(languages, question)
+    plain = _plain(text)
+    read: _Binary | Lettered | Named
+    if options.keys() == BINARY.keys():
+        read = _Binary(question, codes)
+    elif all(re.fullmatch("[A-Z]", key) for key in options):
+        read = Lettered(options, question, codes)
+    else:
+        read = Named(options, question, codes, may_shorten=True)
+    announced = _announced(text)
+    for said in reversed(announced):
+        if (choice := read.explicit(said)) is not None:
+            return Choice("parsed", choice)
+    rest, has_refused = _without_refusals(_without_echo(plain, question, codes), question, codes, tuple(options.values()))
+    has_refused = has_refused or any(_without_refusals(said, question, codes)[1] for said in announced)
+    is_cut = finish_reason != "stop"
+    if not (is_cut and _REASONING.match(rest)) and (choice := read.anywhere(rest)) is not None:
+        return Choice("parsed", choice)
+    if is_open:
+        return Choice("truncated")
+    if has_refused or SORRY.search(plain.lower()):
+        return Choice("refused")
+    return Choice("truncated" if is_cut else "unparsed")
+
+
+def _codes(languages: frozenset[str], question: str) -> frozenset[str]:
+    """Languages to read an answer in: English, the question's own, and those of the options as far as the question leaves them open."""
+    asked = spoken(question)
+    return (languages & asked or languages) | asked | {"en"}
+
+
+def without_thoughts(text: str, thoughts: Tags = THINK) -> tuple[str, bool]:
+    """What is left of a text without its thoughts, and whether they never end. A closing mark alone ends thoughts too."""
+    is_open = False
+    for start, end in thoughts:
+        kept: list[str] = []
+        inside = False
+        for part in re.split(f"({re.escape(start)}|{re.escape(end)})", text, flags=re.IGNORECASE):
+            if part.lower() == start.lower() and not inside:
+                inside = True
+            elif part.lower() == end.lower():
+                kept = kept if inside else []
+                inside = False
+            elif not inside:
+                kept.append(part)
+        text, is_open = "\n".join(kept), is_open or inside
+    return text, is_open
+
+
+# --- what an answer announces as its answer
+
+_BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+_TAGGED = re.compile(r"<(answer|final_answer|final>|choice)>?(.*?)(?:</\1|$)", re.IGNORECASE | re.DOTALL)
+_KEYED = re.compile(
+    r"""["'](?:final[_ ]?)?(?:answer|choice|option|prediction|result|response|label|output)["']\s*:\s*"""
+    r"""\[?\s*(?:"([^"]*)"|'([^']*)'|(\w+))""",
+    re.IGNORECASE,
+)
+_HEADING = re.compile(r"^\W*(?:final |the |my |correct )*(?:answer|response|conclusion)\W*\n+([^\n]+)", re.IGNORECASE | re.MULTILINE)
+_SPEAKER = re.compile(r"^\W*(?:assistant|response|model|bot|gpt|a)\s*:\s*", re.IGNORECASE)
+_REASONING = re.compile(
+    (
+        r"\W*(?:let'?s\b|let me\b|to (?:answer|solve|determine)|step \d|first(?:ly)?\b|okay|ok,|hmm|reasoning|the (?:question|"
+        r"user) (?:asks|is asking|wants))"
+    ),
+    re.IGNORECASE,
+)
+_WRAPPED = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mathit|textit|operatorname)\s*\{([^{}]*)\}")
+
+
+def _plain(text: str) -> str:
+    """Without what only formats it: LaTeX, marks of emphasis, headings, fences."""
+    text = _BOXED.sub(lambda found: f" {found[1]} ", _WRAPPED.sub(r" \1 ", text))
+    text = re.sub(r"\\[()\[\]]|\$|```\w*|[*`]|~~|(?<!\w)_+|_+(?!\w)|</?\w+>|<\|[\w ]+\|>|\[/?INST\]", " ", text)
+    return re.sub(r"^[ \t]*(?:#+|>)[ \t]*", "", re.sub(r"[ \t]+", " ", text), flags=re.MULTILINE).strip()
+
+
+def _announced(text: str) -> list[str]:
+    """What stands where an answer is announced ("the answer is", a box, a tag, a key of JSON), in the order of the text."""
+    found = [(match.start(), match[1]) for match in _BOXED.finditer(text)]
+    found += [(match.start(), match[2]) for match in _TAGGED.finditer(text)]
+    found += [(match.start(), match[1] or match[2] or match[3] or "") for match in _KEYED.finditer(text)]
+    plain = _plain(text)
+    scale = len(text) / (len(plain) or 1)  # places in the text without its marks, as places in the text
+    found += [(int(match.start() * scale), match[1]) for match in _HEADING.finditer(plain)]
+    for match in pattern("announced", frozenset(CUES)).finditer(plain.lower() if len(plain.lower()) == len(plain) else plain):
+        rest = plain[match.end() :].lstrip(" :\n\"'(")
+        found.append((int(match.start() * scale), rest.split("\n", 1)[0]))
+    spans = [said[:_SPAN] for _, said in sorted(found, key=lambda pair: pair[0])]
+    return [_plain(said) for said in reversed(dict.fromkeys(reversed(spans)))]
+
+
+# --- what says nothing by itself
+
+_MARKS = " \n\t.,;:!?\"'()[]{}<>|/-–—。、"
+_SENTENCE = re.compile(r"(?<=[.!?。!?;])\s+|(?<=[。!?])|\n+")
+_CONTRAST = re.compile(r",?\s*\b(?:but|however|though|nevertheless|yet|that said|aber|mais|pero|ma|mas)\b,?|但是?|不过|然而", re.IGNORECASE)
+_CONCESSION = re.compile(r"\W*(?:while|although|though|even though|obwohl|bien que|aunque|虽然)\b", re.IGNORECASE)
+
+
+def _without_echo(text: str, question: str, codes: frozenset[str]) -> str:
+    """Without the question, and without what asks for yes or no, where the answer repeats them."""
+    yes, no = (_alternatives(words) for words in _words(codes))
+    either = rf"\W?\b(?:{yes}|y)\b\W{{0,3}}\s*(?:/|\||\bor\b|\boder\b|\bou\b|\bo\b|\be\b|\bof\b|或者?|还是)\s*\W{{0,2}}(?:{no}|n)\b\W?"
+    ask = (
+        r"(?:please |kindly |bitte |veuillez )?(?:only )?(?:answer|respond|reply|antworten?(?: sie)?|répond\w*|responda?\w*|"
+        r"请?回答)\b(?: only)?(?: the question)?(?: with| in| mit| nur| par| con)?(?: only| either| just| a single "
+        r"word)*\s*:?\s*"
+    )
+    echo = re.compile(rf"(?:{ask})?{either}(?: only)?\s*[.:?]?", re.IGNORECASE)
+    asked = question.strip()
+    if asked and (place := text.lower().find(asked.lower())) >= 0:
+        text = text[:place] + "\n" + text[place + len(asked) :]
+    text = echo.sub("\n", text)
+    text = re.sub(r"^\W*(?:question|q|frage|instruction)\s*:", "", text.strip(), flags=re.IGNORECASE)
+    return _SPEAKER.sub("", text.strip()).strip()
+
+
+def _without_refusals(text: str, question: str, codes: frozenset[str], options: Sequence[str] = ()) -> tuple[str, bool]:
+    """Without the sentences, or parts of sentences, that decline to answer, and whether there are any.
+
+    An option may read like a refusal, and so may an answer to a question after what can be told.
+    """
+    refusal, kept, has_refused = pattern("refusal", codes), list[str](), False
+    if any(text_pattern(option).search(text.lower()) for option in options if refusal.search(option.lower())):
+        return text, False
+
+    def refuses(part: str) -> bool:
+        found = refusal.search(part.lower().strip(_MARKS))
+        return found is not None and not any(word[:5] in question.lower() for word in found[0].split()[-1:] if len(word) > 3)
+
+    for sentence in _SENTENCE.split(text):
+        parts = [sentence]
+        if refuses(sentence):
+            has_refused = True
+            parts = _CONTRAST.split(sentence)
+            if len(parts) == 1 and _CONCESSION.match(sentence):
+                parts = sentence.split(",", 1)
+        kept += [part for part in parts if not refuses(part)]
+    return "\n".join(part for part in kept if part.strip()), has_refused
+
+
+@cache
+def _words(codes: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
+    """Words for yes and for no: those of some languages, and of all others where they mean nothing else."""
+    sides = [
+        frozenset(word for code in YES_NO for word in YES_NO[code][side].split() if code in codes or word not in COMMON) for side in (0, 1)
+    ]
+    return sides[0], sides[1]
+
+
+@cache
+def _alternatives(words: frozenset[str]) -> str:
+    return "|".join(sorted(map(re.escape, words), key=len, reverse=True))
+
+
+# --- yes or no
+
+
+class _Binary:
+    """Reads yes or no."""
+
+    def __init__(self, question: str, codes: frozenset[str]) -> None:
+        self.question, self.codes = question, codes
+        yes, no = _words(codes)
+        self.words = {"yes": yes | {"y", "true"}, "no": no | {"n", "false"}}
+        self.particle = _particle(_alternatives(yes), _alternatives(no))
+
+    def explicit(self, said: str) -> str | None:
+        """The choice of a text that is announced as the answer."""
+        said = _without_echo(said, self.question, self.codes)
+        rest, _ = _without_refusals(said, self.question, self.codes)
+        return self.anywhere(rest)
+
+    def anywhere(self, text: str) -> str | None:
+        """The choice of any text."""
+        lowered = text.lower()
+        bare = lowered.strip(_MARKS)
+        for side, words in self.words.items():
+            if bare in words:
+                return side
+        found = [("yes" if match["yes"] else "no", match) for match in self.particle.finditer(lowered)]
+        if found:
+            return self._said(found, lowered)
+        return statements.yes_or_no(lowered, self.question, self.codes)
+
+    def _said(self, found: list[tuple[str, "re.Match[str]"]], text: str) -> str | None:
+        """Of words that say yes or no: the first where it leads, else the one on which all agree, else the last line's."""
+        (first, match), *others = found
+        if {side for side, _ in found} == {"yes", "no"} and not re.search(r"\w", self.particle.sub("", text)):
+            return None
+        leads = not re.search(r"\w", text[: match.start()])
+        if leads and others and others[0][0] != first:
+            between = text[match.end("word") : others[0][1].start("word")]
+            if re.fullmatch(r"[^\S\n,/&|]*(?:[,/&|]|and|or|et|und|y|和)?[^\S\n,/&|]*", between):  # yes and no
+                return None
+        turned = [
+            side
+            for side, other in others
+            if re.search(r"\b(?:wait|actually|correction|rather|on reflection)\W*$", text[: other.start("word")].rstrip())
+        ]
+        if turned:
+            return turned[-1]
+        if leads or {side for side, _ in found} == {first}:
+            return first
+        last_line = text.strip().rsplit("\n", 1)[-1]
+        own = [side for side, other in found if other.start("word") >= len(text.rstrip()) - len(last_line)]
+        return own[0] if len(set(own)) == 1 and len(tokens(last_line)) < 4 else None
+
+
+@cache
+def _particle(yes: str, no: str) -> "re.Pattern[str]":
+    """Yes or no as a word of its own: "no." and "no, ..." and "no there is none", not the "no" of "no mass is seen"."""
+    after = (
+        r"(?=\s*(?:[,.;:!?)\]\"'}|/\n。,!;、]|[-–—](?!\w)|$)|\s+(?:there|it|this|that|they|these|those|he|she|i|we|the|and|or|"
+        r"because|since|as|yes|es|il|elle)\b)"
+    )
+    free = rf"[{UNSPACED}]"
+    spaced_yes = "|".join(word for word in yes.split("|") if not re.match(free, word))
+    spaced_no = "|".join(word for word in no.split("|") if not re.match(free, word))
+    unspaced_yes = "|".join(word for word in yes.split("|") if re.match(free, word))
+    unspaced_no = "|".join(word for word in no.split("|") if re.match(free, word))
+    lone = r"(?=\s*(?:[,.;:!?)\"'。,!;、]|$|\n))"
+    start = r"(?<!\w)(?<!\w')"
+    return re.compile(
+        rf"(?P<word>(?P<yes>{start}(?:yes|yeah|yep|yup)\b(?=\W|$)|{start}(?:{spaced_yes})\b{after}|"
+        rf"(?<![{UNSPACED}])(?:{unspaced_yes}){lone})"
+        rf"|(?:{start}(?:{spaced_no})\b{after}|(?<![{UNSPACED}])(?:{unspaced_no}){lone}))"
+    )

@@ -1,0 +1,199 @@
+"""The reader of choices: answers graded by hand, more of each kind, real answers, thoughts, languages, long and odd texts."""
+
+import ast
+import csv
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from medbench.metrics.evaluate_modules.vqa_strict.choices import BINARY, Choice, read_choice, without_thoughts
+from medbench.metrics.evaluate_modules.vqa_strict.options import options_of
+from medbench.metrics.evaluate_modules.vqa_strict.scoring import judge_closed
+from medbench.metrics.evaluate_modules.vqa_strict.words import THINK, YES_NO, Tags, languages, tokens, yes_or_no
+
+DATA = Path(__file__).parents[1] / "data"
+REAL = os.environ.get("MEDBENCH_REAL_DATA")
+ABDOMEN = {"A": "Liver", "B": "Kidney", "C": "Spleen", "D": "Pancreas"}
+
+
+def rows(name: str) -> Iterator[dict[str, str]]:
+    with (DATA / name).open(encoding="utf-8", newline="") as file:
+        yield from csv.DictReader(file)
+
+
+def read(row: dict[str, str]) -> tuple[str, str, bool]:
+    """State, choice ("" for none), and whether it is the reference."""
+    thoughts: Tags = [(row["tags"].split()[0], row["tags"].split()[1])] if row["tags"] else THINK
+    if row["options"]:
+        options = dict(zip("ABCDEFGHIJ", row["options"].split("|"), strict=False))
+        found = read_choice(row["answer"], options, row["question"], row["finish_reason"], thoughts)
+        return found.state, found.choice or "", found.choice == row["reference"]
+    closed = judge_closed(row["question"], row["reference"], row["answer"], row["finish_reason"], thoughts)
+    return closed.state, closed.choice or "", closed.correct
+
+
+def agrees(row: dict[str, str]) -> bool:
+    """Whether state and choice are the graded ones. A wrong answer to a question without options has no wording of its own."""
+    state, choice, correct = read(row)
+    is_free_and_wrong = row.get("note", "").startswith("closed without options") and not correct and row["correct"] == "0"
+    return state == row["state"] and (is_free_and_wrong or tokens(choice) == tokens(row["choice"]))
+
+
+def kappa(pairs: list[tuple[bool, bool]]) -> float:
+    """Cohen's, of two graders."""
+    n = len(pairs)
+    observed = sum(first == second for first, second in pairs) / n
+    first, second = (sum(side) / n for side in zip(*pairs, strict=True))
+    by_chance = first * second + (1 - first) * (1 - second)
+    return (observed - by_chance) / (1 - by_chance)
+
+
+@pytest.mark.parametrize("half", [0, 1], ids=["tuned on", "unseen while tuned"])
+def test_answers_are_read_as_a_person_graded_them(half: int) -> None:
+    chosen = [row for row in rows("answers.csv") if int(hashlib.sha256(row["id"].encode()).hexdigest(), 16) % 2 == half]
+    assert len(chosen) > 140
+    assert sum(map(agrees, chosen)) / len(chosen) >= 0.97
+    assert kappa([(read(row)[2], row["correct"] == "1") for row in chosen]) >= 0.95
+
+
+def test_the_graded_answers_are_of_six_kinds_and_consistent() -> None:
+    chosen = list(rows("answers.csv"))
+    kinds = [row["kind"] for row in chosen]
+    assert {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)} == dict.fromkeys(
+        ["plain", "sentence", "negation", "hedge", "options", "thoughts"], 50
+    )
+    assert all((row["state"] == "parsed") == bool(row["choice"]) and (row["correct"] == "0" or row["choice"]) for row in chosen)
+
+
+def test_more_answers_of_every_kind() -> None:
+    missed = [(row, read(row)[:2]) for row in rows("choices.csv") if not agrees({**row, "correct": ""})]
+    assert missed == []
+
+
+@pytest.mark.skipif(not REAL, reason="MEDBENCH_REAL_DATA names no folder of real data")
+@pytest.mark.parametrize("setting", ["standard-cot", "vision-cot"])
+def test_real_lettered_answers(setting: str) -> None:
+    """GPT-4o on MMMU-Pro: as the official reading, but for the refusal that it takes for option I."""
+    folder = Path(str(REAL)) / "mcq/mmmu_pro"
+    questions = {}
+    for line in (folder / "questions_health_10options.jsonl").open(encoding="utf-8"):
+        question = json.loads(line)
+        questions[question["id"]] = dict(zip("ABCDEFGHIJ", ast.literal_eval(question["options"]), strict=False))
+    answers = [json.loads(line) for line in (folder / f"responses_health_gpt-4o_{setting}.jsonl").open(encoding="utf-8")]
+    others = [row["response"] for row in answers if read_choice(row["response"], questions[row["id"]]).choice != row["official_pred"]]
+    assert len(answers) == 286
+    assert others == ([] if setting == "standard-cot" else ["I'm sorry, I can't do that."])
+
+
+@pytest.mark.parametrize(
+    ("text", "thoughts", "rest"),
+    [
+        ("<think>no</think> yes", THINK, ("yes", False)),
+        ("no</think>yes", THINK, ("yes", False)),  # the opening mark stands in the prompt
+        ("<think>no", THINK, ("", True)),
+        ("yes <think>no", THINK, ("yes", True)),
+        ("<think>a</think>b<think>c</think>d", THINK, ("b\nd", False)),
+        ("<think>a", [("[T]", "[/T]")], ("<think>a", False)),  # not this model's
+        ("[T]no[/T]yes", [("[T]", "[/T]")], ("yes", False)),
+        ("[T]no[/T]<think>no</think>yes", [("[T]", "[/T]"), *THINK], ("yes", False)),
+    ],
+)
+def test_thoughts_are_cut_off(text: str, thoughts: Tags, rest: tuple[str, bool]) -> None:
+    said, is_open = without_thoughts(text, thoughts)
+    assert (said.strip(), is_open) == rest
+
+
+@pytest.mark.parametrize("code", sorted(YES_NO))
+def test_every_language_knows_its_words(code: str) -> None:
+    """The first word for yes is right for the first one for yes, wrong for the one for no, whatever the case and the final mark."""
+    yes, no = (side.split()[0] for side in YES_NO[code])
+    assert (yes_or_no(yes), yes_or_no(f"{no.capitalize()}.")) == ("yes", "no")
+    assert code in languages(yes) & languages(no)
+    for reference, answer, right in ((yes, f"{yes.upper()}.", True), (no, no, True), (yes, no, False), (no, yes, False)):
+        assert judge_closed("?", reference, answer) == ("parsed", yes_or_no(answer), right)
+    assert judge_closed("?", yes, "Yes").correct and judge_closed("?", no, "No.").correct  # models answer in English too
+
+
+def test_a_word_of_another_language_is_no_choice_where_it_means_something_else() -> None:
+    """German "da", Dutch "nu", Portuguese "na": only where the reference is in a language that says yes or no by it."""
+    for word in ("da", "nu", "ne", "si"):
+        assert judge_closed("is there a mass?", "yes", word).state == "unparsed"
+    assert judge_closed("Există o fractură?", "da", "Da.").correct
+    assert judge_closed("Is er een breuk?", "nee", "Nu is er geen breuk.").correct
+
+
+def test_a_choice_of_lettered_options_is_a_letter() -> None:
+    assert read_choice("The correct answer is B.", ABDOMEN) == Choice("parsed", "B")
+    assert read_choice("Kidney", ABDOMEN) == Choice("parsed", "B")
+    assert read_choice("B", dict.fromkeys("ABCDE", "")) == Choice("parsed", "B")  # options without texts
+    assert read_choice("F", dict.fromkeys("ABCDE", "")) == Choice("unparsed")
+
+
+@pytest.mark.parametrize(
+    ("question", "reference", "named"),
+    [
+        ("Is it in the left or right lung?", "right", ["left", "right"]),
+        ("Is it in the left or right lung?", "left lung", ["left lung", "right lung"]),
+        ("Are they more or less dense than bone?", "more dense", ["more dense", "less dense"]),
+        ("Is the contrast in the bowels or the vasculature?", "in the vasculature", ["bowels", "in vasculature"]),
+        ("Does it have contrast or no contrast?", "contrast", ["contrast", "no contrast"]),
+        ("Ist die Läsion links oder rechts?", "links", ["links", "rechts"]),
+        ("病变在左侧还是右侧?", "左侧", None),
+        ("Which organ? A: Liver B: Kidney", "B", ["A", "B"]),
+        ("Which organ? (A) Liver (B) Kidney (C) Spleen", "C", ["A", "B", "C"]),
+        ("Which organ?", "B", list("ABCDEFGHIJ")),
+        ("What modality is this?", "MRI", []),
+        ("Is there a mass?", "left", []),
+    ],
+)
+def test_options_that_a_question_names(question: str, reference: str, named: list[str] | None) -> None:
+    if named is not None:
+        assert list(options_of(question, reference)) == named
+
+
+@pytest.mark.parametrize(
+    ("question", "reference", "answer", "state", "right"),
+    [
+        ("What modality is this?", "MRI", "It is an MRI.", "parsed", True),
+        ("What modality is this?", "MRI", "CT", "parsed", False),  # said, and wrong
+        ("What modality is this?", "MRI", "CT, not MRI", "unparsed", False),
+        ("What modality is this?", "MRI", "MRI or CT", "unparsed", False),
+        ("What modality is this?", "MRI", "I cannot tell.", "refused", False),
+        ("What modality is this?", "MRI", "<think>MRI", "truncated", False),
+        ("What modality is this?", "MRI", "", "unparsed", False),
+        ("What modality is this?", "MRI", "The image shows a large bright area near the border of a darker one.", "unparsed", False),
+        ("Are there 2 or 3 kidneys?", "2", "two", "parsed", True),
+        ("Was oral or iv contrast used?", "both", "Both", "parsed", True),
+    ],
+)
+def test_closed_questions_without_options_are_counted(question: str, reference: str, answer: str, state: str, right: bool) -> None:
+    found = judge_closed(question, reference, answer)
+    assert (found.state, found.correct) == (state, right)
+
+
+def test_a_long_answer_takes_no_long_time() -> None:
+    """Whatever its form: nothing is read in quadratic time."""
+    for piece in (
+        "no mass is seen and ",
+        "the answer is ",
+        "<think>",
+        "(A) Liver ",
+        "\\boxed{",
+        "is ",
+        "not ",
+        "a b c. ",
+        '"answer": ',
+        "1,",
+        "没有",
+    ):
+        text = piece * (40_000 // len(piece))
+        started = time.process_time()
+        read_choice(text, BINARY, "is there a mass?")
+        read_choice(text, ABDOMEN, "which organ?")
+        tokens(text)
+        assert time.process_time() - started < 5, piece
