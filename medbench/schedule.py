@@ -5,6 +5,7 @@ What a job does is read from what it leaves: its outputs and their run record, i
 
 import time
 from collections.abc import Collection, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,12 +25,12 @@ _BEHIND = "behind a failed job: "
 
 
 class Job(NamedTuple):
-    """One job of a run, and the jobs whose outputs it reads, as places in the list."""
+    """One job of a run, and what it reads of others' outputs: file -> place of its job in the list."""
 
     stage: str
     names: tuple[str, ...]
     outputs: tuple[Path, ...]
-    after: tuple[int, ...]
+    reads: Mapping[Path, int]
 
     def __str__(self) -> str:
         return f"{self.stage} {'/'.join(self.names)}"
@@ -62,9 +63,9 @@ def jobs(config: Config) -> list[Job]:
         if key not in places:
             declared = stages.get(key[0])
             read = declared.inputs(declared.params(config, *key[1]), *key[1])
-            after = dict.fromkeys(add(makers[file]) for file in read if file in makers)
+            reads = {file: add(makers[file]) for file in read if file in makers}
             places[key] = len(ordered)
-            ordered.append(Job(*key, tuple(declared.outputs(*key[1])), tuple(after)))
+            ordered.append(Job(*key, tuple(declared.outputs(*key[1])), reads))
         return places[key]
 
     for target in (*(paths.predictions(*cell) for cell in grid), paths.report_files(run)[0]):
@@ -80,17 +81,19 @@ def of_cell(ordered: list[Job], cell: Cell) -> list[int]:
         place = wanted.pop()
         if place not in found:
             found.add(place)
-            wanted += ordered[place].after
+            wanted += ordered[place].reads.values()
     return sorted(found)
 
 
 def standings(config: Config, ordered: list[Job]) -> list[Standing]:
     """How every job stands now."""
-    begun, held = _begun(), dict(_held())
+    begun, held, lasting = _begun(), dict(_held()), cache(lambda dataset: stages.lasting(config, dataset))
     found: list[Standing] = []
     for job in ordered:
-        found.append(_standing(config, job, [found[place] for place in job.after], begun, held))
-    needed = {place for one in found if one.state in ("waiting", "running", "failed", "stale") for place in one.job.after}
+        kept = [file for file in job.reads if stages.is_read_before(file, job.stage, job.names, lasting)]
+        before = dict.fromkeys(place for file, place in job.reads.items() if file not in kept)
+        found.append(_standing(config, job, [found[place] for place in before], begun, held))
+    needed = {place for one in found if one.state in ("waiting", "running", "failed", "stale") for place in one.job.reads.values()}
     return [
         one._replace(state="waiting", why="its output is gone, and a job needs it") if one.state == "deleted" and place in needed else one
         for place, one in enumerate(found)

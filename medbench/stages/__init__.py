@@ -5,7 +5,7 @@ Importing a stage is cheap: torch, transformers, scikit-learn and altair are imp
 
 import importlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -106,6 +106,18 @@ def lasting(config: "Config", dataset: str) -> dict[str, str]:
     if paths.duplicates(dataset) in place:
         found |= _of_duplicates(config, dataset)
     return {path: made["sha256"] for path, made in found.items() if made}
+
+
+def is_read_before(file: Path, stage: str, names: tuple[str, ...], lasting: Callable[[str], Mapping[str, str]]) -> bool:
+    """Whether a job has read a table of a data set as this start leaves it: then its time means nothing, and `prepare` may write it again.
+
+    `lasting`: of a data set, as above.
+    """
+    if file.parts[:2] not in (("results", "data"), ("results", "duplicates")):
+        return False
+    record = integrity.read(paths.run_record(get(stage).outputs(*names)[0])) or {}
+    then = record.get("inputs", {}).get(str(file))
+    return then is not None and lasting(file.parts[2].removesuffix(".parquet")).get(str(file)) == then
 
 
 def _of_duplicates(config: "Config", dataset: str) -> dict[str, Any]:

@@ -212,18 +212,11 @@ def get_inputs(stage):
             cli.require_plain(file)
         if NOW:
             return [file for file in found if file.exists() or is_made(file)]
-        return [ancient(file) if is_read_before(file, stage, names) else file for file in found]
+        if not workflow.is_main_process:
+            return found
+        return [ancient(file) if stages.is_read_before(file, stage, names, lasting) else file for file in found]
 
     return quickly(lambda wildcards: clearly(lambda: inputs(wildcards)))
-
-
-def is_read_before(file, stage, names):
-    """Whether a job has read a table of a data set as this start leaves it: then its time means nothing, and `prepare` may write it again."""
-    if not workflow.is_main_process or file.parts[:2] not in (("results", "data"), ("results", "duplicates")):
-        return False
-    record = integrity.read(paths.run_record(stages.get(stage).outputs(*names)[0])) or {}
-    then = record.get("inputs", {}).get(str(file))
-    return then is not None and lasting(file.parts[2].removesuffix(".parquet")).get(str(file)) == then
 
 
 @functools.cache
