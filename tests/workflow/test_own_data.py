@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import ROOT, Clone, make_clone
+from tests.workflow.test_status import states
 
 PAGE = (ROOT / "docs/own-data.md").read_text(encoding="utf-8")
 MODELS = ("mini-clip", "mini-medclip")
@@ -83,6 +84,7 @@ def test_a_corrected_test_label_retrains_nothing(own: Clone) -> None:
     own.edit("my-moles/labels.csv", "0006.png;benign", "0006.png;malignant")
     planned = plan(own)
     assert "prepare my-moles" in planned and not stages(planned) & TRAINING, planned
+    assert {job for job, (state, _) in states(own, "my-run.yaml").items() if state == "stale"} == planned
     outcome = own.snakemake(configfile="my-run.yaml")
     assert outcome.code == 0, outcome.output
     assert outcome.executed == planned and "interval my-moles/mini-clip/lp" in planned

@@ -16,16 +16,16 @@ CELL = "nano-radiology/nano-clip/ots"
 PROMPT = '{clear: ["chest radiograph with clear lungs"]'
 
 
-def ask(clone: Clone, verb: str, *words: str) -> str:
-    command = [sys.executable, "-m", "medbench", verb, *words, "--configfile", "config/nano.yaml"]
+def ask(clone: Clone, verb: str, *words: str, configfile: str = "config/nano.yaml") -> str:
+    command = [sys.executable, "-m", "medbench", verb, *words, "--configfile", configfile]
     done = subprocess.run(command, cwd=clone.folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def states(clone: Clone) -> dict[str, tuple[str, str]]:
+def states(clone: Clone, configfile: str = "config/nano.yaml") -> dict[str, tuple[str, str]]:
     """Job -> its state and why."""
-    rows = [json.loads(line) for line in ask(clone, "status", "--json").splitlines()]
+    rows = [json.loads(line) for line in ask(clone, "status", "--json", configfile=configfile).splitlines()]
     return {f"{row['stage']} {'/'.join(row['names'])}": (row["state"], row["why"]) for row in rows}
 
 
