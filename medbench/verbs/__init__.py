@@ -3,7 +3,21 @@
 import importlib
 from types import ModuleType
 
-VERBS = ("docs", "status", "why", "verify", "clean", "unlock", "datasets", "models", "lock-models", "ask", "score-answers", "compare-paper")
+VERBS = (
+    "try",
+    "docs",
+    "status",
+    "why",
+    "verify",
+    "clean",
+    "unlock",
+    "datasets",
+    "models",
+    "lock-models",
+    "ask",
+    "score-answers",
+    "compare-paper",
+)
 
 
 def get(name: str) -> ModuleType:

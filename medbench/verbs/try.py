@@ -1,0 +1,166 @@
+"""From one's own images to a verdict: read a table or a folder of class folders, propose a data set and a run, run it, give the answer.
+
+Example: python -m medbench try moles.csv --images photos --modality dermoscopy
+"""
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from medbench import cells, trial
+from medbench.command import ROOT, read_config
+from medbench.config import Config
+from medbench.errors import MedbenchError, choose
+from medbench.schedule import jobs
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    parser.add_argument("data", type=Path, help="a CSV, TSV, xlsx or Parquet table of images, or a folder with a folder for each class")
+    parser.add_argument("--images", type=Path, help="folder that the table's image paths are relative to; else the table's own")
+    parser.add_argument("--modality", help="what kind of images they are: x-ray, dermoscopy, fundus, ...")
+    parser.add_argument(
+        "--columns", nargs="+", default=[], metavar="OURS=THEIRS", help="image, label, group, split, question, answer=its name"
+    )
+    parser.add_argument("--classes", nargs="+", metavar="NAME", help="all classes in their order; of two the second is the positive one")
+    parser.add_argument(
+        "--prompts", nargs="+", default=[], metavar="CLASS=TEXT", help="what a class looks like in words; repeat a class for more"
+    )
+    parser.add_argument("--group", metavar="REGEX", help="of class folders: parentheses find the patient in a file's path")
+    parser.add_argument(
+        "--models", nargs="+", metavar="MODEL", help="of the registry (`python -m medbench models`); default: small ones that need no GPU"
+    )
+    parser.add_argument("--modes", nargs="+", metavar="MODE", help="default: ots lp for images, ots lora for questions")
+    parser.add_argument("--name", help="of the data set and the run; default: that of the file or folder")
+    parser.add_argument("--only-write", action="store_true", help="write the data set's entry and the run file, and run nothing")
+    parser.add_argument("--cores", default="all", help="as Snakemake has it")
+
+
+def execute(args: argparse.Namespace) -> None:
+    """Do it. Raises MedbenchError for what cannot be told, with the flag that says it."""
+    config = _config()
+    seen = _asked(lambda: trial.look(args.data, args.images, _pairs(args.columns, "--columns")))
+    if args.classes:
+        if seen.classes and set(args.classes) != set(seen.classes):
+            raise MedbenchError("--classes", f"are not the classes that were found ({', '.join(seen.classes)})", "name each of them once")
+        seen = seen._replace(classes=tuple(args.classes))
+    if args.group:
+        seen = seen._replace(options={**seen.options, "group": args.group})
+    name = args.name or _name(args.data)
+    name = f"my-{name}" if name in config.datasets else trial.slug(name)
+    modality = _modality(args.modality, config)
+    prompts: dict[str, list[str]] = {}
+    for one in args.prompts:
+        key, found, text = one.partition("=")
+        if not found or key not in seen.classes:
+            raise MedbenchError(
+                f"--prompts {one}", "is not CLASS=TEXT of a class", choose(key, seen.classes or ["no class: it asks questions"])
+            )
+        prompts.setdefault(key, []).append(text)
+    rows = "questions" if seen.task == "vqa" else "labels"
+    models, modes = args.models or list(trial.MODELS[rows]), args.modes or list(trial.MODES[rows])
+    for given, known in ((models, config.models), (modes, config.modes)):
+        for one in given:
+            if one not in known:
+                raise MedbenchError(
+                    f"--models {one}" if known is config.models else f"--modes {one}", "is in no registry", choose(one, known)
+                )
+    folder = trial.FOLDER / name
+    run = {
+        "run": name,
+        "seed": 0,
+        "registries": {"datasets": str(folder / "data.yaml")},
+        "datasets": [name],
+        "models": models,
+        "modes": modes,
+    }
+    run["warm"] = all(config.models[one].pretrain is not None for one in models)
+    trial.write(
+        folder, {"data.yaml": {name: trial.entry(seen, modality, prompts)}, "run.yaml": run}, f"medbench {shlex.join(sys.argv[1:])}"
+    )
+    _say(seen, modality, folder)
+    _cost(_config(folder / "run.yaml"))
+    if args.only_write:
+        return
+    sys.stdout.flush()
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    command = [str(Path(sys.executable).with_name("snakemake")), "--snakefile", str(ROOT / "Snakefile"), "--cores", args.cores]
+    done = subprocess.run([*command, "--configfile", str(folder / "run.yaml")], check=False)
+    if done.returncode:
+        raise MedbenchError(
+            f"run {name}",
+            "did not finish; the lines above say why",
+            f"mend it and give the same command again; {folder} holds what it runs",
+        )
+
+
+def _config(*files: Path) -> Config:
+    return read_config(argparse.Namespace(configfile=list(files)))
+
+
+def _name(data: Path) -> str:
+    """Of the folder, or of a table that has a name of its own."""
+    is_own = data.is_file() and data.stem.lower() not in ("labels", "data", "metadata", "index", "train")
+    return trial.slug(data.stem if is_own else data.resolve().parent.name if data.is_file() else data.resolve().name)
+
+
+def _pairs(given: Sequence[str], flag: str) -> dict[str, str]:
+    found = {}
+    for one in given:
+        ours, sign, theirs = one.partition("=")
+        if not sign or not theirs or ours not in trial.ALIKE:
+            raise MedbenchError(f"{flag} {one}", "is not OURS=THEIRS", f"ours is one of {', '.join(trial.ALIKE)}")
+        found[ours] = theirs
+    return found
+
+
+def _asked(look: Callable[[], trial.Seen]) -> trial.Seen:
+    """What was seen. Raises MedbenchError with the flag for what cannot be told."""
+    try:
+        return look()
+    except trial.Ask as ask:
+        raise MedbenchError(str(ask.flag), ask.what, f"give {ask.flag}") from None
+
+
+def _modality(given: str | None, config: Config) -> str:
+    """As given, or as a person at a terminal answers: whether a specialist knows such images decides which questions are asked."""
+    known = trial.modalities(config)
+    if given is None and sys.stdin.isatty():
+        given = input(f"What kind of images are these ({', '.join(known)}, or another word)? ").strip() or None
+    if given is None:
+        raise MedbenchError(
+            "--modality",
+            "is not given, and decides which models are specialists for these images",
+            f"give --modality, one of {', '.join(known)}, or a word of your own",
+        )
+    letters = given.lower().replace(" ", "-")
+    return next((one for one in known if one.replace("-", "") == letters.replace("-", "").removesuffix("s")), letters)
+
+
+def _say(seen: trial.Seen, modality: str, folder: Path) -> None:
+    what = f"images of {len(seen.classes)} classes: {', '.join(seen.classes)}" if seen.classes else "questions about images"
+    print(f"{seen.raw_dir or (seen.source or {})['repo']}: {what}; {modality}")
+    if len(seen.classes) == 2:
+        print(f"  positive class: {seen.classes[1]} (--classes turns it round)")
+    for line in seen.said:
+        print(f"  {line}")
+    print(f"  written: {folder / 'data.yaml'}, {folder / 'run.yaml'}")
+
+
+def _cost(config: Config) -> None:
+    """How much is to be done, before it is."""
+    grid, todo = cells.grid(config), [job for job in jobs(config) if not job.outputs[0].exists()]
+    models = [name for name in config.run.models if config.models[name].pretrain is None and config.models[name].checkpoint]
+    sizes = [config.models[name].about.parameters for name in models]
+    print(
+        f"  {len(grid)} cells, {len(todo)} jobs to do; "
+        + (
+            f"weights to have: {', '.join(models)} (about {sum(one or 0 for one in sizes) * 2 / 1e9:.1f} GB in half precision)"
+            if models
+            else "nothing to download"
+        )
+    )
