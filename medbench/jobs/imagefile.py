@@ -63,21 +63,20 @@ def corrected(data: bytes) -> ImageFile:
     return image
 
 
-def several(data: bytes) -> str | None:
-    """What an encoded image holds where that is more than one picture: `2 pages`.
+def several(image: ImageFile, data: bytes) -> str | None:
+    """What an image holds where that is more than one picture, `2 pages`; `data`: the same, encoded.
 
     Thumbnails and masks of a TIFF are no pictures of their own, and of a camera's MPO the first is meant.
     """
-    image = opened(data)
     if image.format == "MPO" or not getattr(image, "is_animated", False):
         return None
     if image.format != "TIFF":
         return "several frames" if image.format == "GIF" else f"{getattr(image, 'n_frames', 'several')} frames"  # a GIF counts for long
-    found = 1
+    pages, found = opened(data), 1
     try:
         for page in range(1, limits.PAGES):
-            image.seek(page)
-            found += not any(image.tag_v2.get(tag, 0) & bits for tag, bits in _REDUCED.items())  # type: ignore[attr-defined]
+            pages.seek(page)
+            found += not any(pages.tag_v2.get(tag, 0) & bits for tag, bits in _REDUCED.items())  # type: ignore[attr-defined]
     except EOFError:
         return f"{found} pages" if found > 1 else None
     return f"{max(found, 2)} pages or more"
