@@ -52,12 +52,8 @@ def corrected(data: bytes) -> ImageFile:
     It swaps bytes of compressed pixels that libtiff has swapped already, and takes 8 bits in a colour map, as some write them, for 16.
     """
     image = opened(data)
-    image.tile = [
-        tile._replace(args=(_NATIVE.get(tile.args[0], tile.args[0]), *tile.args[1:]))
-        if tile.codec_name == "libtiff" and tile.args
-        else tile
-        for tile in image.tile
-    ]
+    if layout(image) in _NATIVE and image.tile[0].codec_name == "libtiff":
+        image.tile = [tile._replace(args=(_NATIVE[layout(image)], *(tile.args or ())[1:])) for tile in image.tile]
     if (colours := getattr(image, "tag_v2", {}).get(COLORMAP)) and image.mode in ("P", "PA") and max(colours) < 256:
         image.palette = ImagePalette.raw("RGB;L", bytes(colours))
     return image
