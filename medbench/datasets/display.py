@@ -3,6 +3,7 @@
 What holds more than 8 bits gets one scale for the whole data set, so that two of its images stay comparable.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ class Levels(NamedTuple):
     integers: tuple[int, int] | None = None
     floats: tuple[float, float] | None = None
     bits: int = 8  # of the integers, as far as files say it (sBIT of PNG, packed samples of TIFF)
+    needed: tuple[tuple[int, int], ...] = ()  # bits of an image's own largest integer, how many images
 
 
 class Deep(NamedTuple):
@@ -52,7 +54,9 @@ class Deep(NamedTuple):
 
 def joined(first: Levels, second: Levels) -> Levels:
     """Of both together."""
-    return Levels(_range(first.integers, second.integers), _range(first.floats, second.floats), max(first.bits, second.bits))
+    needed = Counter(dict(first.needed)) + Counter(dict(second.needed))
+    integers, floats = _range(first.integers, second.integers), _range(first.floats, second.floats)
+    return Levels(integers, floats, max(first.bits, second.bits), tuple(sorted(needed.items())))
 
 
 def _range(*ranges: Any) -> Any:
@@ -71,7 +75,10 @@ def scale(levels: Levels, wanted: Wanted) -> dict[str, Any]:
     found: dict[str, Any] = {"floats": {"black": floats[0], "white": floats[1]}} if floats else {}
     if integers and integers[0] < 0:
         return {"integers": {"black": integers[0], "white": integers[1]}, **found}
-    return {"integers": {"bits": bits(levels, wanted), "largest": integers[1]}, **found} if integers else found
+    if not integers:
+        return found
+    needed = {str(depth): images for depth, images in levels.needed}
+    return {"integers": {"bits": bits(levels, wanted), "largest": integers[1], "images_by_bits": needed}, **found}
 
 
 def deep(image: Image.Image, data: bytes, layout: str, wanted: Wanted) -> Deep | None:
@@ -104,7 +111,7 @@ def deep(image: Image.Image, data: bytes, layout: str, wanted: Wanted) -> Deep |
             raise ValueError(f"a value of {high}, and the data set's entry says bits: {wanted.bits}")
         packed = tags.get(BITSPERSAMPLE, (0,))[0]
         known = 16 if is_scaled else max(8, imagefile.significant_bits(data), packed if packed < 16 else 0)
-        levels = Levels((low, high), bits=known)
+        levels = Levels((low, high), bits=known, needed=((high.bit_length(), 1),))
     return Deep(values, alpha, levels, bool(tags) and tags.get(PHOTOMETRIC_INTERPRETATION, 0) == 0, is_scaled)
 
 

@@ -205,10 +205,11 @@ def _opened(data: bytes) -> Iterator[tuple[Image.Image, list[str]]]:
         with _ROOM.taken(found.Columns * found.Rows):
             yield dicom.decoded(found)
         return
-    if several := imagefile.several(data):
-        raise ValueError(f"{several}: export the one that is meant")
-    with imagefile.corrected(data) as image, _ROOM.taken(image.width * image.height):
-        yield image, []
+    with imagefile.corrected(data) as image:
+        if several := imagefile.several(image, data):
+            raise ValueError(f"{several}: export the one that is meant")
+        with _ROOM.taken(image.width * image.height):
+            yield image, []
 
 
 class _Room:

@@ -52,32 +52,27 @@ def corrected(data: bytes) -> ImageFile:
     It swaps bytes of compressed pixels that libtiff has swapped already, and takes 8 bits in a colour map, as some write them, for 16.
     """
     image = opened(data)
-    image.tile = [
-        tile._replace(args=(_NATIVE.get(tile.args[0], tile.args[0]), *tile.args[1:]))
-        if tile.codec_name == "libtiff" and tile.args
-        else tile
-        for tile in image.tile
-    ]
+    if layout(image) in _NATIVE and image.tile[0].codec_name == "libtiff":
+        image.tile = [tile._replace(args=(_NATIVE[layout(image)], *(tile.args or ())[1:])) for tile in image.tile]
     if (colours := getattr(image, "tag_v2", {}).get(COLORMAP)) and image.mode in ("P", "PA") and max(colours) < 256:
         image.palette = ImagePalette.raw("RGB;L", bytes(colours))
     return image
 
 
-def several(data: bytes) -> str | None:
-    """What an encoded image holds where that is more than one picture: `2 pages`.
+def several(image: ImageFile, data: bytes) -> str | None:
+    """What an image holds where that is more than one picture, `2 pages`; `data`: the same, encoded.
 
     Thumbnails and masks of a TIFF are no pictures of their own, and of a camera's MPO the first is meant.
     """
-    image = opened(data)
     if image.format == "MPO" or not getattr(image, "is_animated", False):
         return None
     if image.format != "TIFF":
         return "several frames" if image.format == "GIF" else f"{getattr(image, 'n_frames', 'several')} frames"  # a GIF counts for long
-    found = 1
+    pages, found = opened(data), 1
     try:
         for page in range(1, limits.PAGES):
-            image.seek(page)
-            found += not any(image.tag_v2.get(tag, 0) & bits for tag, bits in _REDUCED.items())  # type: ignore[attr-defined]
+            pages.seek(page)
+            found += not any(pages.tag_v2.get(tag, 0) & bits for tag, bits in _REDUCED.items())  # type: ignore[attr-defined]
     except EOFError:
         return f"{found} pages" if found > 1 else None
     return f"{max(found, 2)} pages or more"

@@ -235,8 +235,12 @@ def _as_read(card: dict[str, Any]) -> str:
     scales = images.get("scale", {})
     parts = [f"Of {counted(images['distinct'], 'image')}, converted when they were read: {'; '.join(converted)}."] if converted else []
     for kind, scale in scales.items():
-        ends = f"{scale['bits']} bits, the largest value is {scale['largest']}" if "bits" in scale else "from {black:.6g} to {white:.6g}"
-        parts.append(f"All {kind} of more than 8 bits have one scale: {ends.format(**scale)}.")
+        if "bits" in scale:
+            own = "; ".join(f"{depth} bits: {counted(number, 'image')}" for depth, number in scale["images_by_bits"].items())
+            ends = f"{scale['bits']} bits, the largest value is {scale['largest']} (by what an image alone would need, {own})"
+        else:
+            ends = f"from {scale['black']:.6g} to {scale['white']:.6g}"
+        parts.append(f"All {kind} of more than 8 bits have one scale: {ends}.")
     return " ".join(parts)
 
 

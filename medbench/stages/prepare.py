@@ -248,7 +248,7 @@ def _check_images(
             outcome[key] = image.image_id
             if image.image_id not in seen:
                 seen.add(image.image_id)
-                levels = display.joined(levels, image.levels or levels)
+                levels = display.joined(levels, image.levels or display.Levels())
                 if image.change:
                     changes.setdefault(image.change, []).append(reader.first[key].place)
                 yield image, reader.first[key].split != "train" if evaluated is None else key in evaluated

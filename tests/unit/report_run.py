@@ -245,7 +245,7 @@ def _data(name: str, facts: DatasetFacts, rng: np.random.Generator) -> None:
         {"broken-image": {"rows": 2, "splits": {"train": 2}, "examples": ["labels.csv row 17: does not decode"]}} if name == "patho" else {}
     )
     converted = {"format DICOM": {"images": 1, "examples": []}, "format DICOM, palette": {"images": 2, "examples": []}}
-    scale = {"integers": {"bits": 12, "largest": 3071}, "floats": {"black": -1.5, "white": 2.0}}
+    scale = {"integers": {"bits": 12, "largest": 3071, "images_by_bits": {"9": 1, "12": 8}}, "floats": {"black": -1.5, "white": 2.0}}
     seen = {"distinct": 9, "converted": converted, "scale": scale} if name == "patho" else {"distinct": 9, "converted": {}}
     paths.card(name).write_text(json.dumps({"dataset": name, "drops": drops, "images": seen}))
 

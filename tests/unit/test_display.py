@@ -157,7 +157,7 @@ def test_a_data_set_has_one_depth(raw: Path, kind: str) -> None:
     dark, bright, full = prepared(raw, {name: deep(kind, values) for name, values in
                                         {"dark": [0, 255], "bright": [16, 256], "full": [1000, 4095]}.items()})  # fmt: skip
     assert [image[0, :, 0].tolist() for image in (dark, bright, full)] == [[0, 15], [1, 16], [62, 255]]
-    assert card()["images"]["scale"] == {"integers": {"bits": 12, "largest": 4095}}
+    assert card()["images"]["scale"] == {"integers": {"bits": 12, "largest": 4095, "images_by_bits": {"8": 1, "9": 1, "12": 1}}}
     (why,) = [why for why in card()["images"]["converted"] if "bits" in why or "mode" in why]
     assert card()["images"]["converted"][why]["images"] == 3
     assert all(row["pixel_digest"] and row["perceptual_hash"] is not None for row in _digests())
@@ -172,7 +172,7 @@ def _digests() -> list[dict[str, Any]]:
 def test_a_png_says_how_many_bits_it_has(raw: Path) -> None:
     (dark,) = prepared(raw, {"dark": deep("sBIT", [0, 255, 1000])})
     assert dark[0, :, 0].tolist() == [0, 15, 62]  # 12 bits, whatever the largest value
-    assert card()["images"]["scale"] == {"integers": {"bits": 12, "largest": 1000}}
+    assert card()["images"]["scale"] == {"integers": {"bits": 12, "largest": 1000, "images_by_bits": {"10": 1}}}
     assert shown(deep("sBIT", [0, 4096, 65535]))[0, :, 0].tolist() == [0, 16, 255]  # 12 bits, scaled to 16 as the standard wants
 
 
