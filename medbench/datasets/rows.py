@@ -17,6 +17,7 @@ from medbench.errors import SHOWN, MedbenchError, together
 from medbench.jobs import digests, limits
 
 ANSWER_TYPES = ("open", "closed")
+UNNAMED = ("nan", "na", "n/a", "none", "null", "unknown", "missing", "-", "?", "0", "-1")
 HALF = re.compile("[\ud800-\udfff]")  # JSON can hold it, no table can
 _RELEASED = Embedded("", b"")
 
@@ -79,6 +80,7 @@ class Reader:
             elif not self._errors:
                 yield key, item.image
         self.n_read = len(self.rows) + len(self.drops)
+        self._note_unnamed_groups()
         if self._errors:
             raise together(self.source.where, self._errors)
         self.stamps = {key: stamp for key in files if (stamp := _stamp(key))}
@@ -117,6 +119,12 @@ class Reader:
         if cleaned != item:
             self.changed_texts.setdefault("a token for an image was removed", []).append(item.place)
         return cleaned
+
+    def _note_unnamed_groups(self) -> None:
+        """A group may be called so; more often it stands for a patient whom nobody named."""
+        for name, n in Counter(row.item.group_id for row in self.rows).items():
+            if n > 1 and name.lower() in UNNAMED:
+                self.notes[f"{n} rows have the group {name!r}: they count as one patient"] = None
 
     def _check_counts(self) -> None:
         found = Counter([*(row.item.split for row in self.rows), *(drop.split for drop in self.drops)])

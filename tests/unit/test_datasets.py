@@ -476,6 +476,15 @@ def test_hub_shards(raw: Path) -> None:
     assert sorted([*samples("train")["sample_id"], *samples("val")["sample_id"]]) == [f"train-{i:05d}" for i in range(10)]
 
 
+@pytest.mark.parametrize("name", ["valid", "validation", "dev", "val"])
+def test_hub_shards_of_validation_by_any_name(raw: Path, name: str) -> None:
+    shard(raw / f"data/{name}-00000-of-00001.parquet", [(i, f"{i}.png", "is it?", "yes") for i in range(2)])
+    shard(raw / "data/train-00000-of-00001.parquet", [(i, f"{i}.png", "is it?", "yes") for i in range(3, 6)])
+    shard(raw / "data/test-00000-of-00001.parquet", [(9, "9.png", "is it?", "no")])
+    prepare.run(entry(raw, "hub-vqa", "vqa"), "toy")
+    assert [samples(split).height for split in paths.SPLITS] == [3, 2, 1] and card()["validation"]["origin"] == "official"
+
+
 def test_hub_images_shared_by_splits_must_be_allowed(raw: Path) -> None:
     message = refused(entry(hub(raw), "hub-vqa", "vqa"))
     assert message.startswith("2 mistakes: data/train-00000-of-00002.parquet row 1: group ") and "allow_group_overlap" in message
@@ -549,7 +558,7 @@ def test_hub_folder_without_shards(raw: Path) -> None:
     assert refused(params).startswith("data: holds no shard {split}-*.parquet in ")
     shard(raw / "data/dev.parquet", [])
     assert refused(params).startswith(
-        "dev.parquet: does not say its split; name shards {split}-00000-of-00001.parquet with one of train, validation"
+        "dev.parquet: does not say its split; name shards {split}-00000-of-00001.parquet with one of train, val, test, training"
     )
 
 
