@@ -550,6 +550,12 @@ def test_a_table_without_a_row_for_training_is_known_at_the_start(moles: Path, t
     assert not layouts.with_test_only(config.load(own_run(), ROOT)).datasets["my-moles"].test_only
 
 
+@pytest.mark.timeout(60)
+def test_a_table_that_is_a_pipe_is_not_waited_for_at_the_start(moles: Path) -> None:
+    os.mkfifo(moles / "moles/labels.csv")
+    assert not layouts.with_test_only(config.load(own_run(), ROOT)).datasets["my-moles"].test_only
+
+
 def test_folders_and_shards_without_training_are_known_at_the_start(moles: Path) -> None:
     for kind, names, has in (
         ("imagefolder", ("test/a/0.png", "test/b/1.png"), False),
