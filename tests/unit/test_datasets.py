@@ -191,6 +191,12 @@ def test_delimiters_inside_of_other_columns_do_no_harm(raw: Path) -> None:
     assert card()["rows_read"] == 12
 
 
+@pytest.mark.parametrize(("header", "row"), [(",", ","), (",,", ""), ("", ",,"), (", ", ",")])
+def test_delimiters_behind_the_last_column_do_no_harm(raw: Path, header: str, row: str) -> None:
+    prepare.run(entry(written(raw, "\n".join([HEADER + header, *(one + row for one in PLAIN)]))), "toy")
+    assert card()["rows_read"] == 12
+
+
 @pytest.mark.parametrize("blank", ["\n", "  \n", ",,,\n", " , ,\t, \n", '"","","",""\n', "\r\n\r\n"])
 def test_blank_lines_are_skipped_wherever_they_stand(raw: Path, blank: str) -> None:
     text = HEADER + "\n" + blank + "\n".join(PLAIN[:5]) + "\n" + blank + "\n".join(PLAIN[5:]) + "\n" + blank + blank
