@@ -81,8 +81,6 @@ class Reader:
                 yield key, item.image
         self.n_read = len(self.rows) + len(self.drops)
         self._note_unnamed_groups()
-        if self._errors:
-            raise together(self.source.where, self._errors)
         self.stamps = {key: stamp for key in files if (stamp := _stamp(key))}
         gone = set(files) - set(self.stamps)
         self.require_budget([*self.drops, *(missing(row) for row in self.rows if row.image in gone)])
@@ -134,18 +132,20 @@ class Reader:
                 raise self.source.error(f"split {split}", f"has {found[split]} rows, {n} are expected", remedy)
 
     def require_budget(self, drops: Sequence[Drop]) -> None:
-        """Raise MedbenchError that names the dropped rows where those are more than allowed."""
+        """Raise MedbenchError that names the wrong rows, and the dropped ones where those are more than allowed."""
         allowed = int(self.max_drops * (self.n_read or 0))
-        if len(drops) <= allowed:
-            return
+        errors = [*self._errors, *(self._excess(drops, allowed) if len(drops) > allowed else [])]
+        if errors:
+            raise together(self.source.where, errors)
+
+    def _excess(self, drops: Sequence[Drop], allowed: int) -> list[MedbenchError]:
         share = f"the share of rows that may be left out (now {self.max_drops:g}: {allowed} of {self.n_read})"
         remedy = f"fix the row or raise max_drops, {share}"
         found = [
             drop.detail + (f": {drop.file}{_alike(drop.file) if number < SHOWN else ''}" if drop.file else "")
             for number, drop in enumerate(drops)
         ]
-        errors = [self.source.error(drop.place, said, remedy) for drop, said in zip(drops, found, strict=True)]
-        raise together(self.source.where, errors)
+        return [self.source.error(drop.place, said, remedy) for drop, said in zip(drops, found, strict=True)]
 
     def _check(self, item: Item) -> None:
         _check_texts(item, self.source)

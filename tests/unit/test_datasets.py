@@ -369,6 +369,16 @@ def test_blank_rows_of_parquet_are_skipped(raw: Path) -> None:
     assert card()["rows_read"] == 12
 
 
+def test_mistakes_of_rows_and_missing_images_are_one_round(raw: Path) -> None:
+    edit(labelled(raw), 3, "split", "later")
+    edit(raw, 5, "label", "weird")
+    (raw / "images/6.png").unlink()
+    message = refused(entry(raw))
+    assert (
+        message.startswith("3 mistakes: labels.csv row 3: split 'later' is unknown (write") and "row 8: the image file does not" in message
+    )
+
+
 def test_all_missing_and_broken_images_at_once(raw: Path) -> None:
     for name in (3, 5):
         (labelled(raw) if name == 3 else raw).joinpath(f"images/{name}.png").unlink()
