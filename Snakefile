@@ -37,7 +37,7 @@ rule all:
     default_target: True
     input:
         paths.report(RUN) / "index.html",
-        [paths.predictions(*cell) for cell in CELLS],  # a cell that was deleted is made again, though all that follows from it is there
+        [file(*cell) for cell in CELLS for file in (paths.predictions, paths.intervals)],  # deleted ones are made again, report or not
 
 
 rule now:

@@ -73,7 +73,8 @@ def check(config: "Config", cell: Cell) -> None:
     require_layout(config, cell.dataset, f"cell {cell}")
     if not possible(config, cell):
         model, dataset = config.models[cell.model], config.datasets[cell.dataset]
-        if dataset.test_only:
+        trainable = config._replace(datasets={**config.datasets, cell.dataset: dataset.model_copy(update={"test_only": False})})
+        if possible(trainable, cell):
             raise MedbenchError(f"cell {cell}", "the data set has no row for training", "choose a mode off the shelf, or give it such rows")
         raise MedbenchError(
             f"cell {cell}", f"a {model.kind} model cannot run {cell.mode!r} on a {dataset.task} data set", "choose another mode or model"

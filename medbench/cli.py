@@ -44,6 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read has seen enough: `medbench models | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except KeyboardInterrupt:  # whoever pressed Ctrl-C needs no traceback
+        return 130
     except MedbenchError as error:
         return _refused(error)
     except Exception as error:
@@ -106,9 +108,13 @@ def unready(config: "configuration.Config") -> list[str]:
 def data_notes(config: "configuration.Config") -> list[str]:
     """How the prepared data sets of a run were read, where that is worth a line."""
     from medbench.datasets.card import losses, remarks
+    from medbench.datasets.layouts import imagefolder
 
     found = []
     for name in config.run.datasets:
+        entry = config.datasets[name]
+        if entry.layout == "imagefolder" and entry.options.get("group") is None and not paths.card(name).exists():
+            found.append(f"{name}: {imagefolder.OWN_PATIENTS.text}")
         with contextlib.suppress(
             OSError, ValueError, KeyError, TypeError, AttributeError
         ):  # not prepared, or damaged: who reads it says so

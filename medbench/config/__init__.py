@@ -20,7 +20,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from medbench import paths, tasks
-from medbench.errors import MedbenchError, choose
+from medbench.errors import SHOWN, MedbenchError, choose
 from medbench.jobs import addresses, digests, files, limits
 from medbench.jobs.addresses import VARIABLE
 
@@ -841,19 +841,32 @@ def require_layout(config: Config, dataset: str, where: str) -> None:
 
 
 def one_line(where: str, error: ValidationError) -> MedbenchError:
-    """The first complaint of Pydantic as one line; how many more there are is said."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"] if part not in ("entry", "zero-shot", "probe", "lora"))
-    message = first["msg"].removeprefix("Value error, ").replace("valid tuple", "valid list")
+    """The complaints of Pydantic as one line: how many, and the first five."""
+    limit = limits.QUOTED if error.error_count() == 1 else limits.QUOTED // 4
+    found = list(dict.fromkeys(_complaint(one, error.title, limit) for one in error.errors()))
+    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    said = f"{len(found)} mistakes: {'; '.join(found[:SHOWN])}{more}" if len(found) > 1 else found[0]
+    return MedbenchError(where, said, "see config/schema.json")
+
+
+def _complaint(one: Any, title: str, limit: int) -> str:
+    """One mistake. `title`: the class that was wanted; `limit`: characters of a value."""
+    key = ".".join(str(part) for part in one["loc"] if part not in ("entry", "zero-shot", "probe", "lora"))
+    message = one["msg"].removeprefix("Value error, ").replace("valid tuple", "valid list")
     found = f"{key}: {message}" if key else message
-    if first["type"] == "extra_forbidden":
-        found = f"unknown key {key!r} (value {_short(first['input'])})"
-    elif first["type"] == "missing":
-        found = f"key {key!r} is missing"
-    elif "input" in first and key:
-        found += f" (found {_short(first['input'])}{_quoting(first)})"
-    more = error.error_count() - 1
-    return MedbenchError(where, found + (f", and {more} more" if more else ""), "see config/schema.json")
+    if one["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(one["loc"][-1]), _keys(title if len(one["loc"]) == 1 else None), 1, 0.75)
+        return f"unknown key {key!r} (value {_short(one['input'], limit)})" + (f", did you mean {near[0]!r}?" if near else "")
+    if one["type"] == "missing":
+        return f"key {key!r} is missing"
+    return f"{found} (found {_short(one['input'], limit)}{_quoting(one)})" if "input" in one and key else found
+
+
+@cache
+def _keys(kind: str | None) -> list[str]:
+    """The keys of a class of this module, or of all of them; none of another module's."""
+    kinds = [one for one in globals().values() if isinstance(one, type) and issubclass(one, Strict)]
+    return sorted({key for one in kinds if kind in (None, one.__name__) for key in one.model_fields})
 
 
 def _quoting(error: Any) -> str:
@@ -865,8 +878,8 @@ def _quoting(error: Any) -> str:
     return f": quote it, as {spelt[value]}" if isinstance(value, bool | None) else f': quote it, as "{value}"'
 
 
-def _short(value: object) -> str:
-    return text if len(text := repr(value)) <= limits.QUOTED else f"{text[: limits.QUOTED]}..."
+def _short(value: object, limit: int) -> str:
+    return text if len(text := repr(value)) <= limit else f"{text[:limit]}..."
 
 
 def schema() -> str:

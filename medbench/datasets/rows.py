@@ -17,6 +17,7 @@ from medbench.errors import SHOWN, MedbenchError, together
 from medbench.jobs import digests, limits
 
 ANSWER_TYPES = ("open", "closed")
+UNNAMED = ("nan", "na", "n/a", "none", "null", "unknown", "missing", "-", "?", "0", "-1")
 HALF = re.compile("[\ud800-\udfff]")  # JSON can hold it, no table can
 _RELEASED = Embedded("", b"")
 
@@ -79,8 +80,7 @@ class Reader:
             elif not self._errors:
                 yield key, item.image
         self.n_read = len(self.rows) + len(self.drops)
-        if self._errors:
-            raise together(self.source.where, self._errors)
+        self._note_unnamed_groups()
         self.stamps = {key: stamp for key in files if (stamp := _stamp(key))}
         gone = set(files) - set(self.stamps)
         self.require_budget([*self.drops, *(missing(row) for row in self.rows if row.image in gone)])
@@ -118,6 +118,12 @@ class Reader:
             self.changed_texts.setdefault("a token for an image was removed", []).append(item.place)
         return cleaned
 
+    def _note_unnamed_groups(self) -> None:
+        """A group may be called so; more often it stands for a patient whom nobody named."""
+        for name, n in Counter(row.item.group_id for row in self.rows).items():
+            if n > 1 and name.lower() in UNNAMED:
+                self.notes[f"{n} rows have the group {name!r}: they count as one patient"] = None
+
     def _check_counts(self) -> None:
         found = Counter([*(row.item.split for row in self.rows), *(drop.split for drop in self.drops)])
         for split, n in self.expected.items():
@@ -126,18 +132,20 @@ class Reader:
                 raise self.source.error(f"split {split}", f"has {found[split]} rows, {n} are expected", remedy)
 
     def require_budget(self, drops: Sequence[Drop]) -> None:
-        """Raise MedbenchError that names the dropped rows where those are more than allowed."""
+        """Raise MedbenchError that names the wrong rows, and the dropped ones where those are more than allowed."""
         allowed = int(self.max_drops * (self.n_read or 0))
-        if len(drops) <= allowed:
-            return
+        errors = [*self._errors, *(self._excess(drops, allowed) if len(drops) > allowed else [])]
+        if errors:
+            raise together(self.source.where, errors)
+
+    def _excess(self, drops: Sequence[Drop], allowed: int) -> list[MedbenchError]:
         share = f"the share of rows that may be left out (now {self.max_drops:g}: {allowed} of {self.n_read})"
         remedy = f"fix the row or raise max_drops, {share}"
         found = [
             drop.detail + (f": {drop.file}{_alike(drop.file) if number < SHOWN else ''}" if drop.file else "")
             for number, drop in enumerate(drops)
         ]
-        errors = [self.source.error(drop.place, said, remedy) for drop, said in zip(drops, found, strict=True)]
-        raise together(self.source.where, errors)
+        return [self.source.error(drop.place, said, remedy) for drop, said in zip(drops, found, strict=True)]
 
     def _check(self, item: Item) -> None:
         _check_texts(item, self.source)

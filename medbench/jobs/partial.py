@@ -93,8 +93,9 @@ def _digest(payload: bytes) -> bytes:
 class Work:
     """The folder of one job, and the batch size that was found to fit."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, fingerprint: str = "") -> None:
+        """`fingerprint`: parameters and code of the job."""
+        self.folder, self.fingerprint = folder, fingerprint
         self.found: dict[str, Any] = {}  # more facts for the run record
         self._fits = folder / "fits.json"
         self.microbatching = Microbatching(self._read(), self._record)
@@ -128,7 +129,7 @@ def work(stage: str, names: tuple[str, ...], fingerprint: str, inputs: Iterable[
     """
     key = digests.digest(digests.canonical([FORMAT, stage, names, fingerprint, [_stamp(path) for path in inputs]]))
     with hold(paths.partial(key), f"{stage} {'/'.join(names)}", "finished batches are kept") as folder:
-        yield Work(folder)
+        yield Work(folder, fingerprint)
 
 
 def _stamp(path: Path) -> list[Any]:

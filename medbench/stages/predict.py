@@ -9,7 +9,7 @@ import polars as pl
 from medbench import paths, tables, tasks
 from medbench.config import Config, Model, needs, recipe_kind, sources
 from medbench.errors import MedbenchError
-from medbench.jobs import digests, integrity, partial, records, rerun, seeding
+from medbench.jobs import digests, integrity, partial, records, seeding
 from medbench.jobs.stage import Needs, Stage
 from medbench.models import answering, loading
 from medbench.predict import earlier
@@ -71,7 +71,7 @@ def run(params: Params, dataset: str, model: str, mode: str, work: partial.Work)
     """
     cell = (dataset, model, mode)
     adapter = {"adapter": integrity.require_adapter("/".join(cell), *paths.adapter_files(*cell))} if params.adapted else {}
-    task, key = tasks.get(params.task), _key(params, cell)
+    task, key = tasks.get(params.task), _key(params, cell, work)
     test = tables.read(task.samples, paths.samples(dataset, "test"))
     made = earlier.find(cell, key, test, task.repeated)
     if made is None:
@@ -93,11 +93,10 @@ def answered(params: Params, dataset: str, model: str, mode: str, work: partial.
     return frame, {**work.facts(), "weights": weights}
 
 
-def _key(params: Params, cell: tuple[str, str, str]) -> str:
+def _key(params: Params, cell: tuple[str, str, str], work: partial.Work) -> str:
     """Of all that the answers of a cell follow from, but for what the test split says."""
     others = inputs(params, *cell)[1:]
-    versions = {name: records.versions().get(name) for name in rerun.libraries(STAGE.code(params))}
-    return digests.digest(digests.canonical([STAGE.fingerprint(params), integrity.of_inputs(others), versions]))
+    return digests.digest(digests.canonical([work.fingerprint, integrity.of_inputs(others), records.versions()]))
 
 
 def _ended(frame: Any) -> dict[str, Any]:

@@ -45,7 +45,8 @@ def test_shipped_runs_are_valid(name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"modells": ["x"]}, "unknown key 'modells'"),
+        ({"modells": ["x"]}, "unknown key 'modells' (value ['x']), did you mean 'models'?"),
+        ({"statistics": {"n_resample": 100}}, "unknown key 'statistics.n_resample' (value 100), did you mean 'n_resamples'?"),
         ({"models": ["no-such"]}, "'no-such' is not in config/models.yaml"),
         ({"models": ["mini-clip", "mini-clip"]}, "listed twice"),
         ({"modes": ["fly"]}, "'fly' is not in config/modes.yaml"),
@@ -453,6 +454,24 @@ def test_a_mistake_in_an_own_entry_names_its_file(moles: Path) -> None:
     assert "'my-molse' is not in my-data.yaml; did you mean my-moles? choose from " in complaint(own_run(datasets=["my-molse"]), ROOT)
 
 
+def test_all_mistakes_of_an_entry_are_said_at_once(moles: Path) -> None:
+    wrong = {**OWN_SET, "colour": 1, "modallity": "x-ray", "classes": [False, "b"], "validation": 2}
+    del wrong["specialty"]
+    (moles / "my-data.yaml").write_text(yaml.safe_dump({"my-moles": wrong}))
+    message = complaint(own_run(), ROOT)
+    assert message.startswith("my-data.yaml: data set my-moles: 5 mistakes: ")
+    for said in ("key 'specialty' is missing", "classes.0: ", "validation: ", "unknown key 'colour'", "did you mean 'modality'?"):
+        assert said in message
+
+
+def test_folders_whose_images_are_patients_are_said_before_the_first_job(moles: Path) -> None:
+    (moles / "my-data.yaml").write_text(yaml.safe_dump({"my-moles": {**OWN_SET, "layout": "imagefolder"}}))
+    (line,) = cli.data_notes(config.load(own_run(), ROOT))
+    assert line == "my-moles: every image counts as a patient of its own: where patients have several, set options.group"
+    (moles / "my-data.yaml").write_text(yaml.safe_dump({"my-moles": {**OWN_SET, "layout": "imagefolder", "options": {"group": "(p.)"}}}))
+    assert cli.data_notes(config.load(own_run(), ROOT)) == []
+
+
 def test_an_own_set_is_not_listed_as_open(moles: Path) -> None:
     rows = {row[0]: row for row in listing.datasets(config.load(own_run(registries={"datasets": "my-data.yaml"}), ROOT)).rows}
     assert rows["my-moles"][3] == "own" and rows["ham10000"][3] == "open" and rows["mednist"][3] == "open"
@@ -528,6 +547,12 @@ def test_a_table_without_a_row_for_training_is_known_at_the_start(moles: Path, t
         with pytest.raises(MedbenchError, match="the data set has no row for training; choose a mode off the shelf"):
             cells.check(loaded, cells.Cell("my-moles", "mini-clip", "lora"))
     (moles / "moles/labels.csv").write_text("nothing")
+    assert not layouts.with_test_only(config.load(own_run(), ROOT)).datasets["my-moles"].test_only
+
+
+@pytest.mark.timeout(60)
+def test_a_table_that_is_a_pipe_is_not_waited_for_at_the_start(moles: Path) -> None:
+    os.mkfifo(moles / "moles/labels.csv")
     assert not layouts.with_test_only(config.load(own_run(), ROOT)).datasets["my-moles"].test_only
 
 

@@ -191,6 +191,12 @@ def test_delimiters_inside_of_other_columns_do_no_harm(raw: Path) -> None:
     assert card()["rows_read"] == 12
 
 
+@pytest.mark.parametrize(("header", "row"), [(",", ","), (",,", ""), ("", ",,"), (", ", ",")])
+def test_delimiters_behind_the_last_column_do_no_harm(raw: Path, header: str, row: str) -> None:
+    prepare.run(entry(written(raw, "\n".join([HEADER + header, *(one + row for one in PLAIN)]))), "toy")
+    assert card()["rows_read"] == 12
+
+
 @pytest.mark.parametrize("blank", ["\n", "  \n", ",,,\n", " , ,\t, \n", '"","","",""\n', "\r\n\r\n"])
 def test_blank_lines_are_skipped_wherever_they_stand(raw: Path, blank: str) -> None:
     text = HEADER + "\n" + blank + "\n".join(PLAIN[:5]) + "\n" + blank + "\n".join(PLAIN[5:]) + "\n" + blank + blank
@@ -363,6 +369,16 @@ def test_blank_rows_of_parquet_are_skipped(raw: Path) -> None:
     assert card()["rows_read"] == 12
 
 
+def test_mistakes_of_rows_and_missing_images_are_one_round(raw: Path) -> None:
+    edit(labelled(raw), 3, "split", "later")
+    edit(raw, 5, "label", "weird")
+    (raw / "images/6.png").unlink()
+    message = refused(entry(raw))
+    assert (
+        message.startswith("3 mistakes: labels.csv row 3: split 'later' is unknown (write") and "row 8: the image file does not" in message
+    )
+
+
 def test_all_missing_and_broken_images_at_once(raw: Path) -> None:
     for name in (3, 5):
         (labelled(raw) if name == 3 else raw).joinpath(f"images/{name}.png").unlink()
@@ -476,6 +492,15 @@ def test_hub_shards(raw: Path) -> None:
     assert sorted([*samples("train")["sample_id"], *samples("val")["sample_id"]]) == [f"train-{i:05d}" for i in range(10)]
 
 
+@pytest.mark.parametrize("name", ["valid", "validation", "dev", "val"])
+def test_hub_shards_of_validation_by_any_name(raw: Path, name: str) -> None:
+    shard(raw / f"data/{name}-00000-of-00001.parquet", [(i, f"{i}.png", "is it?", "yes") for i in range(2)])
+    shard(raw / "data/train-00000-of-00001.parquet", [(i, f"{i}.png", "is it?", "yes") for i in range(3, 6)])
+    shard(raw / "data/test-00000-of-00001.parquet", [(9, "9.png", "is it?", "no")])
+    prepare.run(entry(raw, "hub-vqa", "vqa"), "toy")
+    assert [samples(split).height for split in paths.SPLITS] == [3, 2, 1] and card()["validation"]["origin"] == "official"
+
+
 def test_hub_images_shared_by_splits_must_be_allowed(raw: Path) -> None:
     message = refused(entry(hub(raw), "hub-vqa", "vqa"))
     assert message.startswith("2 mistakes: data/train-00000-of-00002.parquet row 1: group ") and "allow_group_overlap" in message
@@ -549,7 +574,7 @@ def test_hub_folder_without_shards(raw: Path) -> None:
     assert refused(params).startswith("data: holds no shard {split}-*.parquet in ")
     shard(raw / "data/dev.parquet", [])
     assert refused(params).startswith(
-        "dev.parquet: does not say its split; name shards {split}-00000-of-00001.parquet with one of train, validation"
+        "dev.parquet: does not say its split; name shards {split}-00000-of-00001.parquet with one of train, val, test, training"
     )
 
 

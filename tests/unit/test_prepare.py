@@ -1022,6 +1022,14 @@ def test_replaced_images_are_known_by_their_bytes(raw: Path, tmp_path: Path, mon
     assert prepare.replaced(params, "toy") == ["4 of its images are replaced or gone (images/0.png, images/1.png, images/2.png, ...)"]
 
 
+@pytest.mark.parametrize("name", ["nan", "NA", "unknown", "-"])
+def test_a_group_that_looks_like_none_is_said(raw: Path, name: str) -> None:
+    """Patients whom nobody named would count as one in silence."""
+    rows = [(f"{i}.png", CLASSES[i % 2], "train" if i < 8 else "test", name if i in (8, 9) else f"p{i}") for i in range(12)]
+    prepare.run(entry(labelled(raw, rows)), "toy")
+    assert card()["notes"] == [f"2 rows have the group {name!r}: they count as one patient"]
+
+
 def test_what_a_person_should_know_is_said(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [(f"{i}.png", CLASSES[i % 2] if i < 8 else "benign", "train" if i < 8 else "test", f"p{i}") for i in range(12)]
     labelled(raw, rows)

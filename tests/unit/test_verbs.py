@@ -83,3 +83,11 @@ def test_a_job_by_hand_says_what_it_wrote(raw: Path, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err == "wrote results/data/toy/train.parquet\n"
     assert cli.main(["prepare", "tooy", "--configfile", str(raw / "run.yaml")]) == 2
     assert "data set 'tooy' is in no registry; did you mean toy? choose from" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("medbench.command.read_config", interrupted)
+    assert cli.main(["models"]) == 130 and capsys.readouterr() == ("", "")

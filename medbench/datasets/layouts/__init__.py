@@ -218,7 +218,11 @@ def with_test_only(config: Config) -> Config:
             continue
         with contextlib.suppress(MedbenchError, OSError):
             source = Source(dataset, entry.task, raw_dir(config, dataset), entry.classes, config.run.seed)
-            if source.folder.is_dir() and not layout.has_train(read_options(entry.layout, entry.options, dataset), source):
+            options = read_options(entry.layout, entry.options, dataset)
+            kinds = {files.irregular(path) for path in layout.index_files(options, source)} if source.folder.is_dir() else {"nothing"}
+            if not kinds <= {None, "a folder"}:
+                continue  # reading a pipe waits without end
+            if not layout.has_train(options, source):
                 found[dataset] = entry.model_copy(update={"test_only": True})
     return config._replace(datasets=found)
 

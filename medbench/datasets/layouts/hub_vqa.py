@@ -12,10 +12,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from medbench.datasets.layouts import Embedded, Item, Source, Strict, VqaItem, embed, is_yes_no
+from medbench.datasets.layouts import SPLIT_WORDS, SPLITS, Embedded, Item, Source, Strict, VqaItem, embed, is_yes_no
 from medbench.datasets.reading import parquet_rows
 
-SPLIT_OF = {"train": "train", "validation": "val", "val": "val", "test": "test"}
 SHARD = re.compile(r"(\w+)-\d+.*\.parquet")
 BINARY, TEXT = (pa.binary(), pa.large_binary()), (pa.string(), pa.large_string())
 
@@ -41,7 +40,7 @@ def index_files(options: Options, source: Source) -> list[Path]:
 
 def items(options: Options, source: Source) -> Iterator[Item]:
     """One item a question."""
-    numbers = dict.fromkeys(SPLIT_OF.values(), 0)
+    numbers = dict.fromkeys(SPLITS, 0)
     digests: dict[str, str] = {}
     for shard in index_files(options, source):
         split, name = _split(shard, source), f"{options.folder}/{shard.name}"
@@ -71,11 +70,11 @@ def _image(value: dict[str, Any], place: str, source: Source) -> tuple[Path | Em
 
 def _split(shard: Path, source: Source) -> str:
     match = SHARD.fullmatch(shard.name)
-    if match is None or match[1] not in SPLIT_OF:
+    if match is None or match[1].lower() not in SPLIT_WORDS:
         raise source.error(
-            shard.name, "does not say its split", f"name shards {{split}}-00000-of-00001.parquet with one of {', '.join(SPLIT_OF)}"
+            shard.name, "does not say its split", f"name shards {{split}}-00000-of-00001.parquet with one of {', '.join(SPLIT_WORDS)}"
         )
-    return SPLIT_OF[match[1]]
+    return SPLIT_WORDS[match[1].lower()]
 
 
 def _columns(schema: pa.Schema, name: str, source: Source) -> list[str]:

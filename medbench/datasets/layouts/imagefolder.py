@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field
 from medbench.datasets.layouts import SPLIT_WORDS, DiagnosisItem, Entry, Item, Note, Source, Strict, drawn_splits
 from medbench.errors import MedbenchError
 
+OWN_PATIENTS = Note("every image counts as a patient of its own: where patients have several, set options.group")
 LITTER = ("thumbs.db", "desktop.ini", "__macosx", "icon\r", "@eadir", "$recycle.bin")
 
 
@@ -41,7 +42,7 @@ def items(options: Options, source: Source) -> Iterator[Entry]:
     if source.rows != "labels":
         raise source.error("layout imagefolder", f"gives labels, the task is {source.task}", "use layout table or hub-vqa")
     if options.group is None:
-        yield Note("every image counts as a patient of its own: where patients have several, set options.group")
+        yield OWN_PATIENTS
     if _splits(source):
         for folder in _entries(source.folder):
             if folder.is_dir():

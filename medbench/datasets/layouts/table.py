@@ -144,8 +144,9 @@ def _lines(path: Path, options: Options, source: Source) -> Iterator[Line | Note
     table = _spreadsheet(path, name, options, source) if kind == ".xlsx" else _csv(path, name, options, source)
     places = {ours: table.header.index(theirs) for ours, theirs in _chosen(table.header, name, options, source).items()}
     yield from map(Note, table.notes)
+    n = max(at for at, column in enumerate(table.header, start=1) if column.strip())  # delimiters behind the last column may be missing
     for number, values in table.rows:
-        place, n = f"{name} row {number}", len(table.header)
+        place = f"{name} row {number}"
         if len(values) < n or any(value.strip() for value in values[n:]):
             yield source.error(place, f"has {len(values)} values for {n} columns", "quote values that hold the delimiter")
         else:
