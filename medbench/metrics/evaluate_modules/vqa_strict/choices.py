@@ -101,7 +101,7 @@ def without_thoughts(text: str, thoughts: Tags = THINK) -> tuple[str, bool]:
 # --- what an answer announces as its answer
 
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
-_TAGGED = re.compile(r"<(answer|final_answer|final>|choice)>?(.*?)(?:</\1|$)", re.IGNORECASE | re.DOTALL)
+_TAGGED = re.compile(r"<(answer|final_answer|choice)>(.*?)(?:</\1>|$)", re.IGNORECASE | re.DOTALL)
 _KEYED = re.compile(
     r"""["'](?:final[_ ]?)?(?:answer|choice|option|prediction|result|response|label|output)["']\s*:\s*"""
     r"""\[?\s*(?:"([^"]*)"|'([^']*)'|(\w+))""",

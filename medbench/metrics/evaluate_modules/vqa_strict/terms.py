@@ -43,7 +43,8 @@ ORGANS = tuple(
     )
 )  # fmt: skip
 _RIVALS = (
-    "left|left-sided; right|right-sided; both|bilateral|bilaterally",
+    "left|left-sided; right|right-sided",
+    "both|bilateral|bilaterally; only (?:on )?the (?:left|right)|left-sided|right-sided|unilateral",
     "mri|mr|magnetic resonance; ct|computed tomography|cat scan; x-ray|xray|radiograph|plain film; (?:ultra)?sonogra\\w+|ultrasound; pet",
     "axial|transverse; coronal; sagittal|saggital",
     "pa|posteroanterior|posterior-anterior|posterior anterior; ap|anteroposterior|anterior-posterior|anterior posterior; lateral",
@@ -52,7 +53,6 @@ _RIVALS = (
     "benign; malignant|malignancy",
     "acute; chronic",
     "cystic; solid",
-    "unilateral; bilateral",
     "upper|superior; lower|inferior; middle",
     "homogen\\w+; heterogen\\w+",
     "symmetric\\w*; asymmetric\\w*",
