@@ -135,6 +135,8 @@ def _announced(text: str) -> list[str]:
     scale = len(text) / (len(plain) or 1)  # places in the text without its marks, as places in the text
     found += [(int(match.start() * scale), match[1]) for match in _HEADING.finditer(plain)]
     for match in pattern("announced", frozenset(CUES)).finditer(plain.lower() if len(plain.lower()) == len(plain) else plain):
+        if re.search(r"\bif\b[^.\n]*$", plain[max(0, match.start() - _SPAN) : match.start()], re.IGNORECASE):
+            continue  # "if there were a mass, the answer would be yes"
         rest = plain[match.end() :].lstrip(" :\n\"'(")
         found.append((int(match.start() * scale), rest.split("\n", 1)[0]))
     spans = [said[:_SPAN] for _, said in sorted(found, key=lambda pair: pair[0])]

@@ -46,7 +46,7 @@ CUES = {
         after=(
             rf"(?:not|\w+n't|cannot be|never|no longer)(?: \w+){{0,2}} (?:{SEEN})|none|nil|absent|unlikely|ruled out|"
             rf"excluded|(?<!cannot be )denied|missing|negative|(?:is not|isn't) one|improbable|doubtful|"
-            r"(?:is|are|was|were) not\s*$|(?:is|are|was|were)n't\s*$|resolved"
+            r"(?:is|are|was|were) not\s*$|(?:is|are|was|were)n't\s*$|resolved|removed|resected"
         ),
         hedge=(
             rf"(?:may|might|could(?! not))(?! (?:be )?(?:{SEEN}))|possible(?! to)|possibly|perhaps|maybe|(?:cannot|"

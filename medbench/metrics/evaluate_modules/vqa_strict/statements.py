@@ -35,6 +35,7 @@ _CONCLUSION = re.compile(
     r"\b(?:therefore|thus|hence|overall|in conclusion|in summary|so|consequently|concluding|daher|donc|por lo tanto|因此|所以|"
     r"综上)\b"
 )
+_COMPARED = re.compile(r"\b(?:more|less|fewer|larger|bigger|greater|smaller|higher|lower) than\b|\bat (?:least|most)\b|\bexactly\b")
 _LACK = re.compile("absence of|lack")
 _SHOWS = re.compile(
     r"\b(?:indicates|suggests|confirms|supports|favou?rs|means|represents|is (?:consistent|compatible|typical|"
@@ -60,7 +61,7 @@ _NO = re.compile(
     rf"absent{_HERE}|n|never|neither)|"
     rf"(?:it )?(?:does not|doesn't) (?:look|seem|appear) (?:like it|so|to be)|(?:(?:i (?:can )?(?:see|find)|there (?:is|"
     rf"are)) )?none(?: .*)?|"
-    rf"no (?:evidence|signs?|such \w+)(?: of (?:it|that|this))?{_HERE}|nothing{_HERE}|"
+    rf"(?:(?:i (?:can )?(?:see|find)|there (?:is|are)) )?no (?:evidence|signs?|such \w+)(?: of (?:it|that|this))?{_HERE}|nothing{_HERE}|"
     r"(?:nicht|falsch|keine?r?s?|wahrscheinlich nicht|faux|aucune?|falso|ningun[oa]|nessun[oa]|nenhum[a]?)|(?:不存在|不可见|未见|错误)"
 )
 """A clause that denies and says nothing else."""
@@ -73,6 +74,7 @@ class _Claim(NamedTuple):
     others: tuple[re.Pattern[str], ...]  # its other telling words
     normality: int  # 1: that something is normal; -1: that it is not; 0: something else
     denied: bool  # the question denies it: is there no ...
+    compared: str  # "more than", which a clause must say too
     rivals: tuple[tuple[re.Pattern[str], re.Pattern[str]], ...]  # what it names, and what would exclude it
     organ: re.Pattern[str] | None
     is_finding: bool
@@ -120,7 +122,7 @@ def _value(clause: str, claim: _Claim, codes: frozenset[str]) -> bool | None:
         if excluded and not named and (own.search(clause) or _is_about(clause, claim)):
             return claim.denied
     matched = [found for word in claim.words for found in word.finditer(clause)]
-    if matched:
+    if matched and (claim.compared in clause or any(own.search(clause) for own, _ in claim.rivals)):
         is_denied = any(denied(clause, *found.span(), codes) or found["un"] for found in matched)
         is_denied = is_denied or any(
             re.search(r"(?:\bnot|n't)(?: \w+)? $", clause[: found.start()]) for word in claim.others for found in word.finditer(clause)
@@ -167,16 +169,24 @@ def _is_about(clause: str, claim: _Claim) -> bool:
 @cache
 def _claim(question: str, codes: frozenset[str]) -> _Claim:
     core = re.split(r"[?？]", question)[0]
-    is_denied = bool(re.search(r"\b(?:no|not|without|free of|free from|absence of|n't)\b", core))
+    is_denied = bool(re.search(r"\b(?:no|not|without|free of|free from|absence of|lack of|absent|missing|n't)\b", core))
     if re.search("[\u3040-\u30ff\u4e00-\u9fff]", core):
         return _unspaced_claim(core, codes)
     normal = re.search(_NORMAL_CLAIM, core) or (pattern("normal", codes - {"en"}).search(core) if codes - {"en"} else None)
     abnormal = pattern("abnormal", codes).search(core)
-    words = [word for word in re.findall(r"[^\W_][\w'’-]*", core) if word not in EMPTY]
+    every = re.findall(r"[^\W_][\w'’-]*", core)
+    words = [word for word in every if word not in EMPTY and word not in ("absent", "missing")] or every[-1:]
     places = _PREPOSITIONS if not codes - {"en"} else _ELSEWHERE
     main = re.split(
         places,
-        re.sub(r"\bfree (?:of|from)\b|\babsence of\b|\b(?:evidence|signs?|part|image|picture|view) of\b|\bsuffering from\b", " ", core),
+        re.sub(
+            (
+                r"\bfree (?:of|from)\b|\b(?:absence|lack) of\b|\b(?:absent|missing)\b|\b(?:evidence|signs?|part|image|picture|"
+                r"view) of\b|\bsuffering from\b"
+            ),
+            " ",
+            core,
+        ),
     )[0]
     telling = [word for word in re.findall(r"[^\W_][\w'’-]*", main) if word not in EMPTY] or words
     is_existence = bool(
@@ -193,6 +203,7 @@ def _claim(question: str, codes: frozenset[str]) -> _Claim:
         tuple(_alike(word) for word in words if word not in chosen),
         1 if normal and not abnormal else -1 if abnormal else 0,
         is_denied,
+        found[0] if (found := _COMPARED.search(core)) else "",
         tuple(_rivals(core)),
         next((organ for organ in ORGANS if organ.search(core)), None),
         FINDING.search(" ".join(chosen)) is not None or bool(codes - {"en"}),  # findings are known in English alone
@@ -204,7 +215,7 @@ def _unspaced_claim(core: str, codes: frozenset[str]) -> _Claim:
     telling = re.sub(rf"{'|'.join(ASKS)}|[,,。?？\s]", " ", core).split()
     normal, abnormal = pattern("normal", codes).search(core), pattern("abnormal", codes).search(core)
     words = tuple(re.compile(f"(?P<un>非)?{re.escape(word)}") for word in telling)
-    return _Claim(words, (), 1 if normal and not abnormal else -1 if abnormal else 0, False, (), None, False)
+    return _Claim(words, (), 1 if normal and not abnormal else -1 if abnormal else 0, False, "", (), None, False)
 
 
 def _rivals(core: str) -> list[tuple[re.Pattern[str], re.Pattern[str]]]:

@@ -73,7 +73,7 @@ _EN = "the is are was were this there does do did what which in of image you any
 _ENGLISH = frozenset(_EN.split())
 _SCRIPTS = {"zh": "[\u4e00-\u9fff]", "ja": "[\u3040-\u30ff]", "ko": "[\uac00-\ud7af]", "ru": "[\u0400-\u04ff]"}
 
-SPACED = "\u200b\u200c\u200d\u2060\ufeff\u00ad"  # what nobody sees, but for a space: it goes
+_UNSEEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 """Scripts that put no space between words: Thai, Lao, Burmese, Khmer, kana, Han. A character is a token."""
 _MARKS = "\u0e31\u0e34-\u0e3a\u0e47-\u0e4e"  # Thai vowels and tones that sit on a consonant
@@ -96,7 +96,7 @@ _UNIT_AFTER = re.compile(r"(?<=\d)(?=(?:mm|cm|m|μm|um|ml|l|mg|kg|g|hu|kv|years?
 
 def visible(text: str) -> str:
     """Without characters that nobody sees, apostrophes and full-width marks as on a keyboard."""
-    text = re.sub("[\u2018\u2019\u02bc]", "'", text.translate(dict.fromkeys(map(ord, SPACED))))
+    text = re.sub("[\u2018\u2019\u02bc]", "'", _UNSEEN.sub("", text))
     return "".join(unicodedata.normalize("NFKC", letter) if "\uff01" <= letter <= "\uff5e" else letter for letter in text)
 
 
@@ -107,7 +107,7 @@ def tokens(text: str) -> list[str]:
     ER-negative, -2.5 is not 2.5). In scripts without spaces every character is a word. Where nothing would be left (a reference "A"),
     what was there stays.
     """
-    joined = re.sub(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))", "", text.translate(dict.fromkeys(map(ord, SPACED))))
+    joined = re.sub(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))", "", _UNSEEN.sub("", text))
     lowered = unicodedata.normalize("NFKC", joined).lower().strip()
     spaced = re.sub(r"(?<!\d)[.,]|[.,](?!\d)", " ", _numbers(re.sub("['\u2018\u2019]", "", lowered)))
     spaced = _CHARACTER.sub(r" \1 ", _UNIT_AFTER.sub(" ", _UNIT.sub(lambda found: f" {_unit(found)} ", spaced)))
