@@ -122,7 +122,7 @@ _WRAPPED = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mathit|textit|operatornam
 def _plain(text: str) -> str:
     """Without what only formats it: LaTeX, marks of emphasis, headings, fences."""
     text = _BOXED.sub(lambda found: f" {found[1]} ", _WRAPPED.sub(r" \1 ", text))
-    text = re.sub(r"\\[()\[\]]|\$|```\w*|[*`]|~~|(?<!\w)_+|_+(?!\w)|</?\w+>|<\|[\w ]+\|>|\[/?INST\]", " ", text)
+    text = re.sub(r"\\[()\[\]]|\$|```\w*|[*`]|~~|(?<!\w)_+|_+(?!\w)|</?[a-z]\w*>|<\|[\w ]+\|>|\[/?INST\]", " ", text)
     return re.sub(r"^[ \t]*(?:#+|>)[ \t]*", "", re.sub(r"[ \t]+", " ", text), flags=re.MULTILINE).strip()
 
 

@@ -72,7 +72,7 @@ CUES = {
             r"(?:\w+ )?(?:image|picture|attachment)"
         ),
         announced=(
-            r"(?:answer|choice|option|conclusion|response|verdict)\b(?: to (?:your|the|this) question)?"
+            r"(?:answer|choice|option|letter|selection|conclusion|response|verdict)\b(?: to (?:your|the|this) question)?"
             r"(?: (?:is|are|would be|should be|will be|must be|to be)\s*:?|\s*(?::|=|->|→|\s-\s))"
         ),
         normal=r"normal(?:ly)?|health(?:y|ily)|unremarkable|intact|clear|within normal limits|physiologic(?:al)?|well",

@@ -28,6 +28,7 @@ _BREAK = re.compile(
     r"sondern|mais|cependant|pero|sino|sin embargo|ma|però|mas|porém|maar)\b,?"
     r"|,\s*(?:and\s+)?(?=(?:the|there|it|this|they|both|one|which|i)\s)|,?\s+(?:and|while|as|because|since|"
     r"so)\s+(?=(?:the|there|it|this|they|both|a|an)\s)"
+    r"|,\s*(?=(?:\w+ ){1,4}(?:is|are|seems?|appears?) (?:much |the )?(?:more|most|less) likely)"
     r"|,\s*(?=(?:indicating|suggesting|suggestive of|confirming|consistent with)\b)|:\s+(?=(?:the|there|it|this|they)\b)|\s[-–—]\s"
     r"|(?:但是|但|而是|不过|然而)|[,,](?=[\u4e00-\u9fff])"
 )
