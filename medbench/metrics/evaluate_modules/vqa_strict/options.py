@@ -309,7 +309,7 @@ def _end(piece: list[str], is_first: bool, other: list[str], reference: list[str
     near = piece[-len(reference) :] if is_first else piece[: len(reference)]
     if near == reference:
         return reference
-    if re.match(f"[{UNSPACED}]", reference[0]):
+    if reference and re.match(f"[{UNSPACED}]", reference[0]):
         return near  # as many characters as the reference has
     telling = [word for word in piece if word not in FILLERS]
     words = telling[-1:] if is_first else telling[:1]
