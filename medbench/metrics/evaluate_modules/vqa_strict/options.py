@@ -260,6 +260,9 @@ class Lettered:
 # --- those that a question names
 
 
+_OR = re.compile(r"\b(?:or|oder|ou|o)\b|还是|或者?")
+
+
 def options_of(question: str, reference: str) -> dict[str, str]:
     """Alternatives that a question names ("A or B", "A, B or C"), by their own words; none where the reference is not among them.
 
@@ -274,11 +277,13 @@ def options_of(question: str, reference: str) -> dict[str, str]:
             return lettered
         if letter <= "J" and reference.strip(" .()").upper() == letter:
             return dict.fromkeys("ABCDEFGHIJ", "")
+    if not _OR.search(question.lower()):
+        return {}
     for sentence in re.split(r"[?!:;？]|\.(?!\d)", visible(question).lower()):
-        pieces = [words for piece in re.split(r",|\b(?:or|oder|ou|o)\b|还是|或者?", sentence) if (words := tokens(piece))]
+        pieces = [words for piece in re.split(rf",|{_OR.pattern}", sentence) if (words := tokens(piece))]
         openers = [place for place, words in enumerate(pieces) if words[0] in AUXILIARIES | ASKING]
         pieces = pieces[openers[-1] if openers else 0 :]
-        if not re.search(r"\b(?:or|oder|ou|o)\b|还是|或", sentence) or len(pieces) < 2:
+        if not _OR.search(sentence) or len(pieces) < 2:
             continue
         first, *middle, last = pieces
         inner = [_end(first, True, last, expected)] if first[0] not in ASKING or not middle else []

@@ -57,6 +57,7 @@ YES_NO = {
     "zh": ("是 是的 有 有的 对 對 对的 存在 正确 可以 能", "否 不 不是 没有 沒有 无 無 没 不对 不存在 不正确 不能 不可以 不是的"),
 }
 """Language -> words for yes, words for no: what a reference or a whole answer says in it."""
+_MEANING = {word: side for sides in YES_NO.values() for side, words in zip(("yes", "no"), sides, strict=True) for word in words.split()}
 _COMMON = "da ei jo ne nem nie no nu si ya не لا na có"
 COMMON = frozenset(_COMMON.split())
 """Words for yes or no that are everyday words of another language: they count where a language is known to be meant."""
@@ -97,7 +98,7 @@ _UNIT_AFTER = re.compile(r"(?<=\d)(?=(?:mm|cm|m|μm|um|ml|l|mg|kg|g|hu|kv|years?
 def visible(text: str) -> str:
     """Without characters that nobody sees, apostrophes and full-width marks as on a keyboard."""
     text = re.sub("[\u2018\u2019\u02bc]", "'", _UNSEEN.sub("", text))
-    return "".join(unicodedata.normalize("NFKC", letter) if "\uff01" <= letter <= "\uff5e" else letter for letter in text)
+    return re.sub("[\uff01-\uff5e]", lambda found: unicodedata.normalize("NFKC", found[0]), text)
 
 
 def tokens(text: str) -> list[str]:
@@ -136,14 +137,21 @@ def _is_punctuation(letter: str) -> bool:
 
 def yes_or_no(reference: str) -> str | None:
     """What a reference says that is a word for yes or no, and nothing else, in a language of `YES_NO`; else None."""
-    word = visible(reference).strip().rstrip(".。!").strip().lower()
-    return next((("yes", "no")[side] for words in YES_NO.values() for side in (0, 1) if word in words[side].split()), None)
+    return _MEANING.get(_word(reference))
 
 
 def languages(reference: str) -> frozenset[str]:
     """Languages in which a reference is yes or no: those that its answer may use, besides English."""
-    word = visible(reference).strip().rstrip(".。!").strip().lower()
-    return frozenset(code for code, (yes, no) in YES_NO.items() if word in f"{yes} {no}".split())
+    word = _word(reference)
+    return (
+        frozenset(code for code, sides in YES_NO.items() if any(word in side.split() for side in sides))
+        if word in _MEANING
+        else frozenset()
+    )
+
+
+def _word(reference: str) -> str:
+    return visible(reference).strip().rstrip(".。!").strip().lower()
 
 
 def spoken(text: str) -> frozenset[str]:
