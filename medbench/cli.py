@@ -170,12 +170,13 @@ def warnings(config: "configuration.Config", cells: Sequence[tuple[str, str, str
         found.append(f"STALE: {which}; with `rerun_on_versions: true` they run again")
     if now:
         return found
-    from medbench.stages import interval, prepare
+    from medbench import tasks
+    from medbench.stages import interval
 
     found += [f"NO VERDICT: {line}" for line in interval.no_verdicts(config)]
     found += [f"DATA: {line}" for line in data_notes(config)]
     found += [f"TEST ONLY: {line}" for line in untrained(config)] + [f"MODALITY: {line}" for line in doubtful_modalities(config)]
-    found += [f"HARD TO READ: {name}: {line}" for name in config.run.datasets for line in prepare.doubts(config.datasets[name].task, name)]
+    found += [f"HARD TO READ: {name}: {line}" for name in config.run.datasets for line in tasks.doubts(config.datasets[name].task, name)]
     return [*found, *(f"NOT READY: {line}" for line in unready(config)), *(f"UNPINNED: {line}" for line in unpinned(config))]
 
 

@@ -87,7 +87,7 @@ def read(params: Params, run: str, way: Way) -> Material:
         {cell: files.read_json(path) for cell in present if (path := paths.adapter(*cell) / "certificate.json").exists()},
         {cell: files.read_json(path) for cell in present if (path := paths.run_record(paths.predictions(*cell))).exists()},
         _answers(params, present),
-        {name: _doubts(facts.task, name) for name, facts in params.datasets.items()},
+        {name: tasks.doubts(facts.task, name) for name, facts in params.datasets.items()},
         _wording(metrics),
     )
 
@@ -141,11 +141,6 @@ def _answers(params: Params, present: tuple[Cell, ...]) -> pl.DataFrame:
         counts += [(reasons == "length").sum(), (reasons == "repetition").sum(), (given["answer"].str.strip_chars() == "").sum()]
         rows.append(dict(zip(ANSWERS, [*cell, *counts], strict=True)))
     return pl.DataFrame(rows, schema=ANSWERS)
-
-
-def _doubts(task: str, dataset: str) -> list[str]:
-    find, path = TASKS[task].notes, paths.samples(dataset, "test")
-    return find(tables.read(TASKS[task].samples, path)) if find and path.exists() else []
 
 
 def _leak_free(dataset: str) -> LeakFree:

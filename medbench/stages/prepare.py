@@ -203,17 +203,6 @@ def _divided(reader: Reader, images: Images, digests: pl.DataFrame, params: Para
     return Divided(equal, drops, published, splits, validation)
 
 
-def doubts(task: str, dataset: str) -> list[str]:
-    """What is doubtful about the test samples of a prepared data set, a line each."""
-    find = tasks.get(task).notes
-    if find is None:
-        return []
-    try:
-        return find(tables.read(tasks.get(task).samples, paths.samples(dataset, "test")))
-    except MedbenchError:  # not prepared, or broken: who reads it says so
-        return []
-
-
 def _source(params: Params, dataset: str) -> layouts.Source:
     raw_dir = paths.raw(dataset) if params.fetched else expand_raw_dir(params.raw_dir, f"data set {dataset}")
     return layouts.Source(dataset, params.task, raw_dir, tuple(params.classes), params.seed)
@@ -334,7 +323,7 @@ STAGE = Stage(
     inputs=index_files,
     outputs=paths.data,
     run=run,
-    notes=lambda params, dataset: doubts(params.task, dataset),
+    notes=lambda params, dataset: tasks.doubts(params.task, dataset),
     uses=lambda params: (layouts.module_name(params.layout), *tasks.get(params.task).code("samples", "counts")),
     needs=lambda config, *names: Needs(memory_mb=2000, minutes=240),
     replaced=replaced,

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from medbench import paths
+from medbench import paths, tables
+from medbench.errors import MedbenchError
 from medbench.metrics.measure import Measure
 from medbench.tables.contract import Table
 
@@ -114,6 +115,15 @@ def read_by_interval(name: str, dataset: str, model: str, mode: str) -> list[Pat
 def is_finished(name: str, dataset: str, model: str, mode: str) -> bool:
     """Whether a cell counts: an interval without what it was made of is left over from an earlier state."""
     return all(table.exists() for table in (*read_by_interval(name, dataset, model, mode), paths.intervals(dataset, model, mode)))
+
+
+def doubts(name: str, dataset: str) -> list[str]:
+    """What is doubtful about the test samples of a prepared data set, a line each."""
+    task = get(name)
+    try:
+        return task.notes(tables.read(task.samples, paths.samples(dataset, "test"))) if task.notes else []
+    except MedbenchError:  # not prepared, or broken: who reads it says so
+        return []
 
 
 def names() -> tuple[str, ...]:

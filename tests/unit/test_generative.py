@@ -384,7 +384,7 @@ def test_exceptions_of_a_model_stand_in_its_entry(tmp_path: Path) -> None:
         was, now = (stages.get(name).params(one, *cell) for one in (loaded, other))
         assert (was.asking["max_new_tokens"], now.asking["max_new_tokens"]) == (32, 256)
         assert (now.source["processor"], now.source["bits"]) == ({"do_center_crop": False}, 4)
-    for field, value in (("gpus", 2), ("bits", 4), ("max_new_tokens", 9), ("processor", {"size": 3})):
+    for field, value in (("gpus", 2), ("bits", 4), ("max_new_tokens", 9), ("processor", {"size": 3}), ("thoughts", (("[T]", "[/T]"),))):
         fields = {"family": "clip", "role": "generalist", "architecture": "clip", "checkpoint": "a/b", field: value}
         with pytest.raises(ValueError, match=f"`{field}` is for generative"):
             configuration.Model.model_validate(fields)

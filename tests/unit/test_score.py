@@ -6,12 +6,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from medbench import paths, tables, tasks
+from medbench import config, paths, tables, tasks
 from medbench.errors import MedbenchError
 from medbench.metrics.evaluate_modules.vqa_strict.words import THINK
-from medbench.stages import score
+from medbench.stages import predict, score
 from medbench.tasks.diagnosis import PredictionsDiagnosis, ScoresDiagnosis
 from medbench.tasks.vqa import PredictionsVqa, ScoresVqa
+from tests.conftest import ROOT
 from tests.unit import written
 
 CELL = "data", "model", "lp"
@@ -65,6 +66,21 @@ def test_answers_are_scored_twice_and_unparsed_ones_counted(capsys: pytest.Captu
     assert made["exact_match_published"].to_list() == [1.0, 1.0, 0.0]
     assert made["exact_match_strict"].to_list() == [1.0, 0.0, 0.0]
     assert "no choice can be read from 1 closed answers (1 unparsed); they count as wrong" in capsys.readouterr().err
+
+
+def test_marks_of_thoughts_come_from_the_registry() -> None:
+    """Where the task asks questions; empty marks, which would stand everywhere, are refused."""
+    chosen = config.from_files([ROOT / "config" / "config.yaml"], ROOT)
+    assert score.params(chosen, "phantom-vqa-radiology", "mini-llava", "ots") == score.Params("vqa", THINK)
+    assert score.params(chosen, "phantom-radiology", "mini-clip", "ots") == score.Params("diagnosis")
+    entry = chosen.models["mini-llava"].model_dump()
+    own = config.Model.model_validate({**entry, "thoughts": [["[T]", "[/T]"], *THINK]})
+    changed = chosen._replace(models={**chosen.models, "mini-llava": own})
+    assert score.params(changed, "phantom-vqa-radiology", "mini-llava", "ots").thoughts == (("[T]", "[/T]"), *THINK)
+    cell = "phantom-vqa-radiology", "mini-llava", "ots"
+    assert predict.params(changed, *cell) == predict.params(chosen, *cell)
+    with pytest.raises(ValueError, match="at least 1 character"):
+        config.Model.model_validate({**entry, "thoughts": [["<think>", ""]]})
 
 
 def test_marks_of_thoughts_are_those_of_the_model() -> None:

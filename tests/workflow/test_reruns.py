@@ -171,7 +171,7 @@ def test_marks_of_thoughts_and_words_of_answers_ask_no_model(clone: Clone) -> No
     clone.edit("medbench/metrics/evaluate_modules/vqa_strict/words.py", '"de": ("ja jawohl"', '"de": ("ja jawohl jup"')
     planned = set(clone.plan())
     assert stages(planned) == {"score", "interval", "gaps", "report"}
-    assert {job.split()[1].split("/")[0] for job in planned if job.startswith("score")} == {"nano-vqa"}
+    assert {job.split()[1].split("/")[0] for job in planned if job.startswith("score")} == {"nano-vqa-radiology"}
 
 
 def test_recipe_reruns_its_mode_only_as_planned(clone: Clone) -> None:

@@ -101,7 +101,7 @@ def without_thoughts(text: str, thoughts: Tags = THINK) -> tuple[str, bool]:
 # --- what an answer announces as its answer
 
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
-_TAGGED = re.compile(r"<(answer|final_answer|final>|choice)>?(.*?)(?:</\1|$)", re.IGNORECASE | re.DOTALL)
+_TAGGED = re.compile(r"<(answer|final_answer|choice)>(.*?)(?:</\1>|$)", re.IGNORECASE | re.DOTALL)
 _KEYED = re.compile(
     r"""["'](?:final[_ ]?)?(?:answer|choice|option|prediction|result|response|label|output)["']\s*:\s*"""
     r"""\[?\s*(?:"([^"]*)"|'([^']*)'|(\w+))""",
@@ -122,7 +122,7 @@ _WRAPPED = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mathit|textit|operatornam
 def _plain(text: str) -> str:
     """Without what only formats it: LaTeX, marks of emphasis, headings, fences."""
     text = _BOXED.sub(lambda found: f" {found[1]} ", _WRAPPED.sub(r" \1 ", text))
-    text = re.sub(r"\\[()\[\]]|\$|```\w*|[*`]|~~|(?<!\w)_+|_+(?!\w)|</?\w+>|<\|[\w ]+\|>|\[/?INST\]", " ", text)
+    text = re.sub(r"\\[()\[\]]|\$|```\w*|[*`]|~~|(?<!\w)_+|_+(?!\w)|</?[a-z]\w*>|<\|[\w ]+\|>|\[/?INST\]", " ", text)
     return re.sub(r"^[ \t]*(?:#+|>)[ \t]*", "", re.sub(r"[ \t]+", " ", text), flags=re.MULTILINE).strip()
 
 
@@ -135,6 +135,8 @@ def _announced(text: str) -> list[str]:
     scale = len(text) / (len(plain) or 1)  # places in the text without its marks, as places in the text
     found += [(int(match.start() * scale), match[1]) for match in _HEADING.finditer(plain)]
     for match in pattern("announced", frozenset(CUES)).finditer(plain.lower() if len(plain.lower()) == len(plain) else plain):
+        if re.search(r"\bif\b[^.\n]*$", plain[max(0, match.start() - _SPAN) : match.start()], re.IGNORECASE):
+            continue  # "if there were a mass, the answer would be yes"
         rest = plain[match.end() :].lstrip(" :\n\"'(")
         found.append((int(match.start() * scale), rest.split("\n", 1)[0]))
     spans = [said[:_SPAN] for _, said in sorted(found, key=lambda pair: pair[0])]

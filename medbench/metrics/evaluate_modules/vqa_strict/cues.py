@@ -25,7 +25,7 @@ _UNABLE = (
     r"(?:cannot|can't|can not|could not|couldn't|unable to|not able to|(?:not |im)possible (?:for me )?to|no way (?:for me )?to|"
     r"difficult to|hard to|won't|will not|not (?:allowed|permitted|qualified|authori[sz]ed|equipped|capable|in a position)(?: to| of)?|"
     r"(?:do not|don't|no) (?:have the |have )?(?:ability|capability) to|refuse to|(?:must |have to )?decline to|"
-    r"insufficient to|not enough to)"
+    r"(?:in|not )sufficient to|not enough to)"
 )
 _TELL = (
     r"(?:determin|tell|say|assess|evaluat|provid|answer|assist|help|diagnos|giv|offer|interpret|analy[sz]|view|access|process|know|judg|"
@@ -46,7 +46,7 @@ CUES = {
         after=(
             rf"(?:not|\w+n't|cannot be|never|no longer)(?: \w+){{0,2}} (?:{SEEN})|none|nil|absent|unlikely|ruled out|"
             rf"excluded|(?<!cannot be )denied|missing|negative|(?:is not|isn't) one|improbable|doubtful|"
-            r"(?:is|are|was|were) not\s*$|(?:is|are|was|were)n't\s*$|resolved"
+            r"(?:is|are|was|were) not\s*$|(?:is|are|was|were)n't\s*$|resolved|removed|resected"
         ),
         hedge=(
             rf"(?:may|might|could(?! not))(?! (?:be )?(?:{SEEN}))|possible(?! to)|possibly|perhaps|maybe|(?:cannot|"
@@ -63,7 +63,8 @@ CUES = {
             r"undetermined|indeterminate|inconclusive|"
             r"^unclear|^uncertain|^unknown|(?:outside|beyond) (?:of )?my (?:\w+ )?(?:capabilit|scope|abilit|expertise)\w*|"
             rf"too (?:\w+ )+?to {_TELL}|not (?:trained|designed|intended|meant) to|"
-            r"i (?:do not|don't) know|no idea|(?:insufficient|not enough|\w+n't enough|lack of|no)"
+            r"i (?:do not|don't) know|no idea|no comment|i can (?:certainly )?(?:help|assist)|happy to (?:help|assist)|"
+            r"(?:insufficient|not enough|\w+n't enough|lack of|no)"
             r" (?:\w+ )?(?:information|detail|data|evidence to|context|quality|resolution)|^n\s?/\s?a$|^na$|"
             r"no (?:image|picture|photo|scan|attachment)s? (?:\w+ )?(?:provided|attached|given|available|uploaded|"
             r"received|shared|included|found)|"
@@ -71,7 +72,7 @@ CUES = {
             r"(?:\w+ )?(?:image|picture|attachment)"
         ),
         announced=(
-            r"(?:answer|choice|option|conclusion|response|verdict)\b(?: to (?:your|the|this) question)?"
+            r"(?:answer|choice|option|letter|selection|conclusion|response|verdict)\b(?: to (?:your|the|this) question)?"
             r"(?: (?:is|are|would be|should be|will be|must be|to be)\s*:?|\s*(?::|=|->|→|\s-\s))"
         ),
         normal=r"normal(?:ly)?|health(?:y|ily)|unremarkable|intact|clear|within normal limits|physiologic(?:al)?|well",
@@ -90,7 +91,8 @@ CUES = {
             r"feststell|diagnos|stellen|geben|helfen|"
             r"bewert|analys|ermitt|einschätz|auswert|interpret)\w*|nicht (?:\w+ )?(?:möglich|beurteilbar|bestimmbar|in "
             r"der lage|sicher|klar)|weiß (?:es |ich )*nicht|unklar|"
-            r"keine ahnung|nicht ausreichend|kein bild|lässt sich(?: \S+){0,6}? nicht(?: \S+)? (?:beurteil|sagen|"
+            r"keine ahnung|keine (?:\w+ )?(?:aussage|diagnose|beurteilung|angabe)|nicht ausreichend|kein bild|lässt "
+            r"sich(?: \S+){0,6}? nicht(?: \S+)? (?:beurteil|sagen|"
             r"bestimm|beantwort|feststell)\w*"
         ),
         announced=r"antwort(?: (?:lautet|ist))?\s*(?::|(?<=lautet)|(?<=ist))",

@@ -91,8 +91,10 @@ class Named:
         if re.search(r"\b(?:likely|probabl\w+|favou?r\w*|rather)\b", text):
             return True
         words = set(re.findall(r"\w+", text))
+        asked = set(re.findall(r"\w+", self.question.lower()))
+        if "more" in words and not asked & {"more", "less", "fewer"}:
+            return True
         for more, less in _COMPARED:
-            asked = set(re.findall(r"\w+", self.question.lower()))
             if bool(asked & more) != bool(asked & less) and words & (more | less):
                 return bool(words & (more if asked & more else less))
         return None
@@ -151,7 +153,8 @@ def _plural(word: str) -> str:
 # --- by their letters
 
 _CHOOSING = (
-    r"cho?ose|select(?:ed)?|pick(?:ed)?|go(?:ing)? (?:with|for)|so|thus|hence|therefore|it is|it's|it must be|is|would be|"
+    r"cho?ose|think|say|guess|believe|select(?:ed)?|pick(?:ed)?|go(?:ing)? (?:with|for)|so|thus|hence|therefore|it is|"
+    r"it's|it must be|is|would be|"
     r"probably|likely|but"
 )
 
@@ -193,7 +196,7 @@ class Lettered:
         found = re.match(
             (
                 r"(?:(?:the|la|le|il|die|der) )?(?:(?:correct )?(?:option|choice|answer|letter|"
-                r"选项?)\s*(?:is\s*)?)?[\[({]?\s*([A-Za-z])\s*(?![\w'’])([\])}.:,;。]?)(.*)"
+                r"选项?)\s*(?:is\s*)?)?[\[({<]?\s*([A-Za-z])\s*(?![\w'’])([\])}>.:,;!?。]?)(.*)"
             ),
             said,
             re.DOTALL,
@@ -205,7 +208,8 @@ class Lettered:
             return None
         if re.match(r"(?:,|/|&|\band\b|\bor\b|和|或)\s*[\[(]?[A-Z](?![\w'’])", f"{mark}{rest}" if mark in ",;" else rest):
             return None  # several
-        is_bare = not mark and rest and said[0] not in "([{" and not re.match(r"[-–—=(/:\n]|is\b|because\b|since\b|as\b", rest)
+        goes_on = re.match(r"\s*\n|\s*(?:[-–—=(/:]|is\b|because\b|since\b|as\b)", found[3])
+        is_bare = not mark and rest and said[0] not in "([{" and not goes_on
         text = self.options[letter]
         if is_bare and (letter in "AI" or not is_announced) and not (text and text_pattern(text).match(rest.lower())):
             return None  # the article, the pronoun, the first of many words
@@ -226,6 +230,7 @@ class Lettered:
             rf"(?:\b(?i:option|choice|letter|answer|antwort|réponse|respuesta|risposta|resposta)\s+|选项?\s*){letter}",
             rf"\b(?i:{_CHOOSING})\s*[:,]?\s+(?i:the\s+)?(?i:option\s+|choice\s+)?{letter}(?=\s*(?:[.,;:!。]|$|\n))",
             rf"{letter}\s+(?:is|seems|would be)\s+(?:the\s+)?(?:\w+\s+)?(?:correct|right|best|most likely|answer)\b",
+            rf"{letter}\s+(?:fits|matches)\b",
         )
         found = sorted((match.start(1), match[1]) for way in ways for match in re.finditer(way, text))
         chosen = [
@@ -255,6 +260,9 @@ class Lettered:
 # --- those that a question names
 
 
+_OR = re.compile(r"\b(?:or|oder|ou|o)\b|还是|或者?")
+
+
 def options_of(question: str, reference: str) -> dict[str, str]:
     """Alternatives that a question names ("A or B", "A, B or C"), by their own words; none where the reference is not among them.
 
@@ -269,11 +277,13 @@ def options_of(question: str, reference: str) -> dict[str, str]:
             return lettered
         if letter <= "J" and reference.strip(" .()").upper() == letter:
             return dict.fromkeys("ABCDEFGHIJ", "")
+    if not _OR.search(question.lower()):
+        return {}
     for sentence in re.split(r"[?!:;？]|\.(?!\d)", visible(question).lower()):
-        pieces = [words for piece in re.split(r",|\b(?:or|oder|ou|o)\b|还是|或者?", sentence) if (words := tokens(piece))]
+        pieces = [words for piece in re.split(rf",|{_OR.pattern}", sentence) if (words := tokens(piece))]
         openers = [place for place, words in enumerate(pieces) if words[0] in AUXILIARIES | ASKING]
         pieces = pieces[openers[-1] if openers else 0 :]
-        if not re.search(r"\b(?:or|oder|ou|o)\b|还是|或", sentence) or len(pieces) < 2:
+        if not _OR.search(sentence) or len(pieces) < 2:
             continue
         first, *middle, last = pieces
         inner = [_end(first, True, last, expected)] if first[0] not in ASKING or not middle else []
@@ -304,6 +314,8 @@ def _end(piece: list[str], is_first: bool, other: list[str], reference: list[str
     near = piece[-len(reference) :] if is_first else piece[: len(reference)]
     if near == reference:
         return reference
+    if reference and re.match(f"[{UNSPACED}]", reference[0]):
+        return near  # as many characters as the reference has
     telling = [word for word in piece if word not in FILLERS]
     words = telling[-1:] if is_first else telling[:1]
     if not is_first and words and words[0] in ("no", "non", "not", "without"):

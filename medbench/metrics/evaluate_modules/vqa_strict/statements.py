@@ -28,35 +28,44 @@ _BREAK = re.compile(
     r"sondern|mais|cependant|pero|sino|sin embargo|ma|però|mas|porém|maar)\b,?"
     r"|,\s*(?:and\s+)?(?=(?:the|there|it|this|they|both|one|which|i)\s)|,?\s+(?:and|while|as|because|since|"
     r"so)\s+(?=(?:the|there|it|this|they|both|a|an)\s)"
-    r"|:\s+(?=(?:the|there|it|this|they)\b)|\s[-–—]\s"
+    r"|,\s*(?=(?:\w+ ){1,4}(?:is|are|seems?|appears?) (?:much |the )?(?:more|most|less) likely)"
+    r"|,\s*(?=(?:indicating|suggesting|suggestive of|confirming|consistent with)\b)|:\s+(?=(?:the|there|it|this|they)\b)|\s[-–—]\s"
     r"|(?:但是|但|而是|不过|然而)|[,,](?=[\u4e00-\u9fff])"
 )
 _CONCLUSION = re.compile(
     r"\b(?:therefore|thus|hence|overall|in conclusion|in summary|so|consequently|concluding|daher|donc|por lo tanto|因此|所以|"
     r"综上)\b"
 )
+_COMPARED = re.compile(r"\b(?:more|less|fewer|larger|bigger|greater|smaller|higher|lower) than\b|\bat (?:least|most)\b|\bexactly\b")
+_LACK = re.compile("absence of|lack")
+_SHOWS = re.compile(
+    r"\b(?:indicates|suggests|confirms|supports|favou?rs|means|represents|is (?:consistent|compatible|typical|"
+    r"diagnostic|suggestive|indicative))\b"
+)  # what is lacking ends here: "the absence of lung markings indicates a pneumothorax"
 _SUBJECT = r"(?:it|this|that|they|these|those|there|i|he|she|we|you)"
 _VERB = r"(?:is|are|was|were|does|do|did|can|could|has|have|had)"
+_IT = r"(?:(?:it|this|that)(?: is|'s| seems| appears) )?"
+_VERY = r"(?:(?:very|highly|most|quite) )?"
+_HERE = r"(?: (?:in|on|at|from|by|for|here)\b.*)?"
 _YES = re.compile(
-    rf"{_SUBJECT} (?:\w+ly )?{_VERB}(?: (?:indeed|correct|right|true|the case|so))?|(?:that's|it's|this is|that is) "
-    rf"(?:correct|right|true|the case)|"
-    r"(?:of course|absolutely|certainly|definitely|indeed|affirmative|positive|correct|true|likely|very likely|most "
-    r"likely|probably|present|confirmed|exactly|y|"
-    r"visible|seen|sure|agreed|there (?:is|are) (?:one|some|several|many))|(?:wahrscheinlich|richtig|stimmt|"
-    r"vorhanden|vrai|présente?|verdadero|cierto|vero|verdadeiro|presente)|(?:可能是|正确|存在|可见)"
+    rf"{_SUBJECT} (?:\w+ly )?{_VERB}(?: (?:indeed|correct|right|true|the case|so))?|that's right|that is right|"
+    rf"{_IT}(?:of course|absolutely|certainly|definitely|indeed|exactly|correct|true|the case|affirmative|positive|confirmed|sure|agreed)|"
+    rf"{_IT}(?:{_VERY}(?:likely|probably|probable)|present{_HERE}|visible{_HERE}|seen{_HERE}|y)|there (?:is|are) (?:one|some|several|many)|"
+    r"(?:wahrscheinlich|richtig|stimmt|vorhanden|vrai|présente?|verdadero|cierto|vero|verdadeiro|presente)|(?:可能是|正确|存在|可见)"
 )
-_AWAY = r"(?: (?:in|on|at|from|by|for|as|that|here)\b.*)?"
+"""A clause that affirms and says nothing else."""
 _NO = re.compile(
     rf"{_SUBJECT} (?:{_VERB} not|{_VERB}n't|cannot|can't)(?: (?:correct|right|true|the case|so|any))?|"
-    rf"(?:that's|it's|this is|that is) (?:not |in|un)(?:correct|right|true|the case|false)|"
-    rf"(?:(?:of course|absolutely|certainly|definitely|probably|likely|most likely) )?not(?: really| at all| likely| "
-    rf"(?:{SEEN})| true| correct)?{_AWAY}|"
+    rf"{_IT}(?:(?:of course|absolutely|certainly|definitely|{_VERY}(?:probably|likely)) )?not"
+    rf"(?: really| at all| that i can see| likely| true| correct| right| (?:{SEEN}))?{_HERE}|"
+    rf"{_IT}(?:{_VERY}(?:unlikely|improbable|doubtful)|negative|false|incorrect|wrong|untrue|denied|excluded|ruled out|"
+    rf"absent{_HERE}|n|never|neither)|"
     rf"(?:it )?(?:does not|doesn't) (?:look|seem|appear) (?:like it|so|to be)|(?:(?:i (?:can )?(?:see|find)|there (?:is|"
     rf"are)) )?none(?: .*)?|"
-    rf"no (?:evidence|signs?|such \w+)(?: of (?:it|that|this))?{_AWAY}|nothing{_AWAY}|(?:(?:very|highly) )?(?:unlikely|improbable)|"
-    rf"absent{_AWAY}|negative|false|incorrect|wrong|untrue|n|never|neither|denied|excluded|ruled out|"
+    rf"(?:(?:i (?:can )?(?:see|find)|there (?:is|are)) )?no (?:evidence|signs?|such \w+)(?: of (?:it|that|this))?{_HERE}|nothing{_HERE}|"
     r"(?:nicht|falsch|keine?r?s?|wahrscheinlich nicht|faux|aucune?|falso|ningun[oa]|nessun[oa]|nenhum[a]?)|(?:不存在|不可见|未见|错误)"
 )
+"""A clause that denies and says nothing else."""
 
 
 class _Claim(NamedTuple):
@@ -66,6 +75,7 @@ class _Claim(NamedTuple):
     others: tuple[re.Pattern[str], ...]  # its other telling words
     normality: int  # 1: that something is normal; -1: that it is not; 0: something else
     denied: bool  # the question denies it: is there no ...
+    compared: str  # "more than", which a clause must say too
     rivals: tuple[tuple[re.Pattern[str], re.Pattern[str]], ...]  # what it names, and what would exclude it
     organ: re.Pattern[str] | None
     is_finding: bool
@@ -92,7 +102,10 @@ def denied(clause: str, start: int, end: int, codes: frozenset[str]) -> bool:
     """Whether what stands at a place of a clause is denied there."""
     outer = [found.span() for found in _OUTER.finditer(clause, 0, start)]
     before = [found for found in pattern("before", codes).finditer(clause, 0, start) if not any(a <= found.start() < b for a, b in outer)]
-    is_denied = bool(before) or pattern("after", codes).search(clause, end) is not None
+    is_denied = (
+        any(not (_LACK.match(found[0]) and _SHOWS.search(clause, found.end(), start)) for found in before)
+        or pattern("after", codes).search(clause, end) is not None
+    )
     return is_denied != bool(len(outer) % 2)
 
 
@@ -110,12 +123,14 @@ def _value(clause: str, claim: _Claim, codes: frozenset[str]) -> bool | None:
         if excluded and not named and (own.search(clause) or _is_about(clause, claim)):
             return claim.denied
     matched = [found for word in claim.words for found in word.finditer(clause)]
-    if matched:
+    if matched and (claim.compared in clause or any(own.search(clause) for own, _ in claim.rivals)):
         is_denied = any(denied(clause, *found.span(), codes) or found["un"] for found in matched)
         is_denied = is_denied or any(
             re.search(r"(?:\bnot|n't)(?: \w+)? $", clause[: found.start()]) for word in claim.others for found in word.finditer(clause)
         )
-        if not claim.words[-1].search(clause) and _says_normal(clause, codes):  # the heart is normal, it was asked whether it is enlarged
+        if not all(word.search(clause) for word in claim.words) and _says_normal(
+            clause, codes
+        ):  # the heart is normal, it was asked whether it is enlarged
             return claim.denied
         return is_denied == claim.denied
     if claim.is_finding and _is_about(clause, claim) and (says := _says_normal(clause, codes)) is not None and says:
@@ -155,16 +170,24 @@ def _is_about(clause: str, claim: _Claim) -> bool:
 @cache
 def _claim(question: str, codes: frozenset[str]) -> _Claim:
     core = re.split(r"[?？]", question)[0]
-    is_denied = bool(re.search(r"\b(?:no|not|without|free of|free from|absence of|n't)\b", core))
+    is_denied = bool(re.search(r"\b(?:no|not|without|free of|free from|absence of|lack of|absent|missing|n't)\b", core))
     if re.search("[\u3040-\u30ff\u4e00-\u9fff]", core):
         return _unspaced_claim(core, codes)
     normal = re.search(_NORMAL_CLAIM, core) or (pattern("normal", codes - {"en"}).search(core) if codes - {"en"} else None)
     abnormal = pattern("abnormal", codes).search(core)
-    words = [word for word in re.findall(r"[^\W_][\w'’-]*", core) if word not in EMPTY]
+    every = re.findall(r"[^\W_][\w'’-]*", core)
+    words = [word for word in every if word not in EMPTY and word not in ("absent", "missing")] or every[-1:]
     places = _PREPOSITIONS if not codes - {"en"} else _ELSEWHERE
     main = re.split(
         places,
-        re.sub(r"\bfree (?:of|from)\b|\babsence of\b|\b(?:evidence|signs?|part|image|picture|view) of\b|\bsuffering from\b", " ", core),
+        re.sub(
+            (
+                r"\bfree (?:of|from)\b|\b(?:absence|lack) of\b|\b(?:absent|missing)\b|\b(?:evidence|signs?|part|image|picture|"
+                r"view) of\b|\bsuffering from\b"
+            ),
+            " ",
+            core,
+        ),
     )[0]
     telling = [word for word in re.findall(r"[^\W_][\w'’-]*", main) if word not in EMPTY] or words
     is_existence = bool(
@@ -181,6 +204,7 @@ def _claim(question: str, codes: frozenset[str]) -> _Claim:
         tuple(_alike(word) for word in words if word not in chosen),
         1 if normal and not abnormal else -1 if abnormal else 0,
         is_denied,
+        found[0] if (found := _COMPARED.search(core)) else "",
         tuple(_rivals(core)),
         next((organ for organ in ORGANS if organ.search(core)), None),
         FINDING.search(" ".join(chosen)) is not None or bool(codes - {"en"}),  # findings are known in English alone
@@ -192,7 +216,7 @@ def _unspaced_claim(core: str, codes: frozenset[str]) -> _Claim:
     telling = re.sub(rf"{'|'.join(ASKS)}|[,,。?？\s]", " ", core).split()
     normal, abnormal = pattern("normal", codes).search(core), pattern("abnormal", codes).search(core)
     words = tuple(re.compile(f"(?P<un>非)?{re.escape(word)}") for word in telling)
-    return _Claim(words, (), 1 if normal and not abnormal else -1 if abnormal else 0, False, (), None, False)
+    return _Claim(words, (), 1 if normal and not abnormal else -1 if abnormal else 0, False, "", (), None, False)
 
 
 def _rivals(core: str) -> list[tuple[re.Pattern[str], re.Pattern[str]]]:
@@ -213,7 +237,7 @@ def _alike(word: str) -> re.Pattern[str]:
     return re.compile(rf"\b(?P<un>non[- ]?|un)?(?:{'|'.join([forms, *same])})")
 
 
-_ENDINGS = "atation ication ations ation ements ement ments ment ions ion ated ates ate ied ies ing ed es s e y"
+_ENDINGS = "x is us atation ication ations ation ements ement ments ment ions ion ated ates ate ied ies ing ed es s e y"
 
 
 def _stem(word: str) -> str:

@@ -28,10 +28,14 @@ ASKS = tuple(_ASKS.split())
 """The same in scripts without spaces."""
 
 FINDING = re.compile(
-    "effusion|mass(?:es)?\\b|lesion|fractur|pneumon|pneumo|nodul|opacit|opacif|infiltrat|edema|consolidat|ha?emorrhag|ha?ematom|bleed|tumou?r|cancer|"
-    "malignan|carcinom|metasta|cysts?\\b|enlarg|dilat|thicken|collaps|atelecta|megaly|infect|inflam|abscess|stone|calculus|calculi|calcif|herni|"
-    "aneurysm|infarct|ischemi|stroke|obstruct|ascites|adenopath|lymphaden|fibrosis|emphysem|swelling|swollen|tubercul|deviat|shift|stenosis|blunt|"
-    "necro|ulcer|polyp|dislocat|fatty|atroph|hydroceph|hydroneph|degenerat|distend|distention|elevat|widen|cavit|damage|injur|increas|decreas|reduc|disease|irregular|"
+    "effusion|mass(?:es)?\\b|lesion|fractur|pneumon|pneumo|nodul|opacit|opacif|infiltrat|edema|consolidat|ha?emorrhag|"
+    "ha?ematom|bleed|tumou?r|cancer|"
+    "malignan|carcinom|metasta|cysts?\\b|enlarg|dilat|thicken|collaps|atelecta|megaly|infect|inflam|abscess|stone|"
+    "calculus|calculi|calcif|herni|"
+    "aneurysm|infarct|ischemi|stroke|obstruct|ascites|adenopath|lymphaden|fibrosis|emphysem|swelling|swollen|tubercul|"
+    "deviat|shift|stenosis|blunt|"
+    "necro|ulcer|polyp|dislocat|fatty|atroph|hydroceph|hydroneph|degenerat|distend|distention|elevat|widen|cavit|"
+    "\\w+itis\\b|damage|injur|increas|decreas|reduc|disease|irregular|"
     "patholog|abnormal"
 )
 """Stems of what is found where something is not normal."""
@@ -43,7 +47,8 @@ ORGANS = tuple(
     )
 )  # fmt: skip
 _RIVALS = (
-    "left|left-sided; right|right-sided; both|bilateral|bilaterally",
+    "left|left-sided; right|right-sided",
+    "both|bilateral|bilaterally; only (?:on )?the (?:left|right)|left-sided|right-sided|unilateral",
     "mri|mr|magnetic resonance; ct|computed tomography|cat scan; x-ray|xray|radiograph|plain film; (?:ultra)?sonogra\\w+|ultrasound; pet",
     "axial|transverse; coronal; sagittal|saggital",
     "pa|posteroanterior|posterior-anterior|posterior anterior; ap|anteroposterior|anterior-posterior|anterior posterior; lateral",
@@ -52,7 +57,6 @@ _RIVALS = (
     "benign; malignant|malignancy",
     "acute; chronic",
     "cystic; solid",
-    "unilateral; bilateral",
     "upper|superior; lower|inferior; middle",
     "homogen\\w+; heterogen\\w+",
     "symmetric\\w*; asymmetric\\w*",
@@ -62,6 +66,7 @@ _RIVALS = (
     "increased|higher|more|larger|bigger; decreased|lower|less|smaller",
     "brain|head|skull; chest|thorax|thoracic; abdomen|abdominal; pelvis|pelvic; spine|spinal; knee; hand|wrist; foot|ankle; neck; shoulder",
     "non-?\\s?contrast|without (?:\\w+ )?contrast|unenhanced; with (?:\\w+ )?contrast|contrast[- ]enhanced",
+    "frontal; lateral",
     "sharp; blunted",
     "intact; broken|disrupted|torn|ruptured",
     "visible; obscured|hidden",

@@ -57,6 +57,7 @@ YES_NO = {
     "zh": ("是 是的 有 有的 对 對 对的 存在 正确 可以 能", "否 不 不是 没有 沒有 无 無 没 不对 不存在 不正确 不能 不可以 不是的"),
 }
 """Language -> words for yes, words for no: what a reference or a whole answer says in it."""
+_MEANING = {word: side for sides in YES_NO.values() for side, words in zip(("yes", "no"), sides, strict=True) for word in words.split()}
 _COMMON = "da ei jo ne nem nie no nu si ya не لا na có"
 COMMON = frozenset(_COMMON.split())
 """Words for yes or no that are everyday words of another language: they count where a language is known to be meant."""
@@ -73,7 +74,7 @@ _EN = "the is are was were this there does do did what which in of image you any
 _ENGLISH = frozenset(_EN.split())
 _SCRIPTS = {"zh": "[\u4e00-\u9fff]", "ja": "[\u3040-\u30ff]", "ko": "[\uac00-\ud7af]", "ru": "[\u0400-\u04ff]"}
 
-SPACED = "\u200b\u200c\u200d\u2060\ufeff\u00ad"  # what nobody sees, but for a space: it goes
+_UNSEEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 """Scripts that put no space between words: Thai, Lao, Burmese, Khmer, kana, Han. A character is a token."""
 _MARKS = "\u0e31\u0e34-\u0e3a\u0e47-\u0e4e"  # Thai vowels and tones that sit on a consonant
@@ -96,8 +97,8 @@ _UNIT_AFTER = re.compile(r"(?<=\d)(?=(?:mm|cm|m|μm|um|ml|l|mg|kg|g|hu|kv|years?
 
 def visible(text: str) -> str:
     """Without characters that nobody sees, apostrophes and full-width marks as on a keyboard."""
-    text = re.sub("[\u2018\u2019\u02bc]", "'", text.translate(dict.fromkeys(map(ord, SPACED))))
-    return "".join(unicodedata.normalize("NFKC", letter) if "\uff01" <= letter <= "\uff5e" else letter for letter in text)
+    text = re.sub("[\u2018\u2019\u02bc]", "'", _UNSEEN.sub("", text))
+    return re.sub("[\uff01-\uff5e]", lambda found: unicodedata.normalize("NFKC", found[0]), text)
 
 
 def tokens(text: str) -> list[str]:
@@ -107,7 +108,7 @@ def tokens(text: str) -> list[str]:
     ER-negative, -2.5 is not 2.5). In scripts without spaces every character is a word. Where nothing would be left (a reference "A"),
     what was there stays.
     """
-    joined = re.sub(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))", "", text.translate(dict.fromkeys(map(ord, SPACED))))
+    joined = re.sub(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))", "", _UNSEEN.sub("", text))
     lowered = unicodedata.normalize("NFKC", joined).lower().strip()
     spaced = re.sub(r"(?<!\d)[.,]|[.,](?!\d)", " ", _numbers(re.sub("['\u2018\u2019]", "", lowered)))
     spaced = _CHARACTER.sub(r" \1 ", _UNIT_AFTER.sub(" ", _UNIT.sub(lambda found: f" {_unit(found)} ", spaced)))
@@ -136,14 +137,21 @@ def _is_punctuation(letter: str) -> bool:
 
 def yes_or_no(reference: str) -> str | None:
     """What a reference says that is a word for yes or no, and nothing else, in a language of `YES_NO`; else None."""
-    word = visible(reference).strip().rstrip(".。!").strip().lower()
-    return next((("yes", "no")[side] for words in YES_NO.values() for side in (0, 1) if word in words[side].split()), None)
+    return _MEANING.get(_word(reference))
 
 
 def languages(reference: str) -> frozenset[str]:
     """Languages in which a reference is yes or no: those that its answer may use, besides English."""
-    word = visible(reference).strip().rstrip(".。!").strip().lower()
-    return frozenset(code for code, (yes, no) in YES_NO.items() if word in f"{yes} {no}".split())
+    word = _word(reference)
+    return (
+        frozenset(code for code, sides in YES_NO.items() if any(word in side.split() for side in sides))
+        if word in _MEANING
+        else frozenset()
+    )
+
+
+def _word(reference: str) -> str:
+    return visible(reference).strip().rstrip(".。!").strip().lower()
 
 
 def spoken(text: str) -> frozenset[str]:
