@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from benchmarks import coverage
 from medbench.stats.intervals import bca, logit, one_sided_p, percentile, quantile, standard_deviation
 from medbench.stats.paired import Ahead, SetTest, holm, is_near, minimum_detectable_difference, p_above, paired_gap, set_test, verdict
 from medbench.stats.pooling import hartung_knapp
@@ -239,3 +240,16 @@ def test_pooling_of_equal_effects_is_no_narrower_than_their_own_uncertainty() ->
 def test_standard_deviation_is_exact() -> None:
     values = np.array([1e8, 1e8 + 1, 1e8 + 2])
     assert standard_deviation(values) == 1.0
+
+
+def test_the_benchmark_of_coverage_draws_and_judges() -> None:
+    """A handful of draws: intervals are shown and hold, far apart is ahead by both rules, and far apart by the margin is not equivalent."""
+    design = coverage.Design(0.4, True, 30, 33)
+    found = coverage.covered(design, 0, 3)
+    assert found["AUROC 0.8, shown"] == found["gap 0.97 - 0.95, shown"] == 3 and found["AUROC 0.8, held"] > 0
+    assert coverage.covered(coverage.Design(0.4, False, 7, 9), 0, 2)["AUROC 0.8, shown"] == 0  # fewer than 10: nothing is shown
+    ahead = coverage.judged(coverage.Case(design, coverage.Row((0.97,), (0.6, coverage.FAR)), 0.02, 2, 1), 0, 2)
+    assert ahead["generalist"] == ahead["old generalist"] == ahead["rows"] == ahead["side in a table"] == 2
+    equal = coverage.judged(coverage.Case(design, coverage.Row((0.8,), (0.8,)), 0.5, 2, 2), 0, 1)
+    assert equal["equivalent"] == equal["old equivalent"] == equal["rows"] == 2 and equal["side in a table"] == 0
+    assert coverage.bound(0, 2000) == pytest.approx(1 - 0.05 ** (1 / 2000))
