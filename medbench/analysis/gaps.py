@@ -274,7 +274,7 @@ def _make(sides: Sides, measure: Measure, rank: int, study: Study, results: Resu
                 if not sides.alone and measure == study.primary[study.tasks[sides.dataset]]:
                     row["selection_bias"] = _selection_bias(generalists.cells, specialists.cells, measure, results)
                     test = _test(generalists, specialists, measure, pair, study, results, notes)
-                    barred = _barred(generalists, specialists, measure, study, results) if test else {}
+                    barred = _barred(generalists, specialists, measure, study, results, pair.effective_groups) if test else {}
     row["reason"] = "; ".join(notes) or None
     return _Made(row, gap, test, barred)
 
@@ -320,7 +320,7 @@ def _uncertainty(pair: Pair, study: Study) -> tuple[PairedGap | None, str]:
         return None, NO_PAIRING
     if pair.effective_groups is not None and pair.effective_groups < MIN_GROUPS:
         return None, f"{shortage(pair.effective_groups, MIN_GROUPS)}: no interval, no verdict"
-    gap = paired_gap(pair.differences, study.level)
+    gap = paired_gap(pair.differences, study.level, pair.effective_groups)
     return (None, gap.reason) if gap.reason else (gap, "")
 
 
@@ -346,7 +346,7 @@ def _test(
     if isinstance(differences, Unpaired):
         notes.append(f"{differences.reason}: no verdict")
         return None
-    return set_test(differences, study.margin[study.tasks[generalists.cells[0].dataset]])
+    return set_test(differences, study.margin[study.tasks[generalists.cells[0].dataset]], best.effective_groups)
 
 
 def _differences(
@@ -363,14 +363,16 @@ def _differences(
     return differences
 
 
-def _barred(generalists: Side, specialists: Side, measure: Measure, study: Study, results: Results) -> dict[str, str]:
+def _barred(
+    generalists: Side, specialists: Side, measure: Measure, study: Study, results: Results, effective_groups: float | None
+) -> dict[str, str]:
     """Verdict -> why the row cannot have it: no side is above the baseline, or the side that would win is itself at chance."""
     models, dataset = [*generalists.cells, *specialists.cells], generalists.cells[0].dataset
     compared = {candidate.model for candidate in study.candidates}
     others = [cell for cell in sorted(study.cells) if cell.dataset == dataset and cell.model not in compared]
     baselines = _side(others, measure, results).cells
     above = _differences(models, baselines, measure, results)
-    if baselines and not isinstance(above, Unpaired) and ahead(above).p > (1 - study.level) / 2:
+    if baselines and not isinstance(above, Unpaired) and ahead(above, 0.0, effective_groups).p > (1 - study.level) / 2:
         return dict.fromkeys(get_args(Verdict), "neither side is above the baseline: no verdict")
     chance, barred = study.chance.get(study.tasks[dataset]), {}
     for name, side in (("generalist", generalists), ("specialist", specialists)):
@@ -390,7 +392,7 @@ def _judged(made: list[_Made], study: Study) -> list[dict[str, Any]]:
             row |= {
                 "p_generalist": test.generalist.p, "p_specialist": test.specialist.p, "p_holm": p_holm, "p_equivalent": p_equivalent,
                 "minimum_detectable_difference": minimum_detectable_difference(
-                    gap.sd, study.level, test.generalist.n_candidates, test.specialist.n_candidates, len(tests)
+                    gap.sd, study.level, test.generalist.n_candidates, test.specialist.n_candidates, len(tests), row["effective_groups"]
                 ),
             }  # fmt: skip
             decided = verdict(test, p_holm, p_equivalent, study.level)

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from medbench.stats import student
+
 Floats = NDArray[np.float64]
 MIN_GROUPS = 10  # effective groups; from fewer, no interval: its coverage falls to a third
 DECIMALS = 12  # of what goes through log and tanh, whose last bit is the machine's own
@@ -33,10 +35,11 @@ def percentile(replicates: Floats, level: float) -> Interval:
 
 
 def logit(estimate: float, replicates: Floats, level: float, effective_groups: float) -> Interval:
-    """estimate +- z sd on the logit scale, for statistics within 0 and 1: stays inside, and covers better near 1 and with few groups.
+    """estimate +- t sd on the logit scale, for statistics within 0 and 1: stays inside, and covers better near 1 and with few groups.
 
-    The sd is carried to the logit scale by the slope 1 / (e (1 - e)), since single replicates may lie on a bound. An estimate of
-    0 or 1 has no variance and no finite logit: its other limit is the exact binomial one (Clopper-Pearson) of `effective_groups`.
+    t: `quantile`. The sd is carried to the logit scale by the slope 1 / (e (1 - e)), since single replicates may lie on a bound. An
+    estimate of 0 or 1 has no variance and no finite logit: its other limit is the exact binomial one (Clopper-Pearson) of
+    `effective_groups`.
     """
     defined, n_undefined, reason = _defined(replicates)
     if not reason and not 0 <= estimate <= 1:
@@ -48,9 +51,30 @@ def logit(estimate: float, replicates: Floats, level: float, effective_groups: f
         bound = round(((1 - level) / 2) ** (1 / max(effective_groups, 1.0)), DECIMALS)
         return Interval(sd, bound, 1.0, n_undefined) if estimate == 1 else Interval(sd, 0.0, 1 - bound, n_undefined)
     centre = math.log(estimate / (1 - estimate))
-    reach = NormalDist().inv_cdf((1 + level) / 2) * sd / (estimate * (1 - estimate))
+    reach = quantile((1 - level) / 2, effective_groups) * sd / (estimate * (1 - estimate))
     low, high = (round(0.5 + math.tanh((centre + side * reach) / 2) / 2, DECIMALS) for side in (-1, 1))
     return Interval(sd, low, high, n_undefined)
+
+
+def quantile(tail: float, effective_groups: float | None) -> float:
+    """How many sd leave a probability of `tail` beyond: Student's t with one degree of freedom less than effective groups.
+
+    A sd of few groups is itself uncertain, which no resampling of these groups shows (Cameron and Miller 2015, t with G - 1 degrees
+    of freedom; Carter, Schnepel and Steigerwald 2017, effective groups in their place). None, of groups unknown: the normal quantile.
+    """
+    if effective_groups is None:
+        return -NormalDist().inv_cdf(tail)
+    return -student.quantile(tail, max(effective_groups, 2.0) - 1)
+
+
+def one_sided_p(share: float, effective_groups: float | None) -> float:
+    """p where a `share` of the resamples lies on the other side, as many normal sd away as t then counts: the inverse of `quantile`.
+
+    For percentiles this is the expanded percentile interval (Hesterberg 2015).
+    """
+    if effective_groups is None or not 0 < share < 1:
+        return share
+    return student.cdf(NormalDist().inv_cdf(share), max(effective_groups, 2.0) - 1)
 
 
 def bca(estimate: float, replicates: Floats, level: float, jackknife: Callable[[], Floats]) -> Interval:

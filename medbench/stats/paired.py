@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from medbench.stats.intervals import DECIMALS, percentile
+from medbench.stats.intervals import DECIMALS, one_sided_p, percentile, quantile
 
 Floats = NDArray[np.float64]
 T = TypeVar("T")
@@ -28,15 +28,16 @@ class PairedGap(NamedTuple):
 
 
 class Ahead(NamedTuple):
-    """One-sided test that some of `n_candidates` beats every rival: `share` of the hardest pair, times the candidates (Bonferroni)."""
+    """One-sided test that some of `n_candidates` beats every rival: p of the hardest pair, times the candidates (Bonferroni)."""
 
-    share: float
+    share: float  # of the hardest pair's resamples, on the other side
     n_candidates: int
+    effective_groups: float | None = None  # None: unknown, and the share is p
 
     @property
     def p(self) -> float:
         """At most 1."""
-        return min(1.0, self.n_candidates * self.share)
+        return min(1.0, self.n_candidates * one_sided_p(self.share, self.effective_groups))
 
 
 class SetTest(NamedTuple):
@@ -58,46 +59,53 @@ class SetTest(NamedTuple):
         return min(1.0, 2 * self.ahead.p)
 
 
-def paired_gap(differences: Floats, level: float) -> PairedGap:
-    """Interval, sd and p of a gap from the same differences [B] (NaN: undefined in one cell)."""
-    interval = percentile(differences, level)
+def paired_gap(differences: Floats, level: float, effective_groups: float | None = None) -> PairedGap:
+    """Interval, sd and p of a gap from the same differences [B] (NaN: undefined in one cell), both expanded for few groups."""
+    within = 1 - 2 * NormalDist().cdf(-quantile((1 - level) / 2, effective_groups))
+    interval = percentile(differences, round(within, DECIMALS))
     if interval.sd is None:
         return PairedGap(None, None, None, None, None, interval.reason)
     if np.nanmin(differences) == np.nanmax(differences):
         return PairedGap(None, None, None, None, None, "every resample gives the same gap, which is no certainty: no verdict")
-    p = min(1.0, 2 * min(p_above(differences), p_above(-differences)))
-    return PairedGap(interval.sd, interval.low, interval.high, p, minimum_detectable_difference(interval.sd, level), None)
+    p = min(1.0, 2 * one_sided_p(min(p_above(differences), p_above(-differences)), effective_groups))
+    detectable = minimum_detectable_difference(interval.sd, level, effective_groups=effective_groups)
+    return PairedGap(interval.sd, interval.low, interval.high, p, detectable, None)
 
 
 def p_above(differences: Floats) -> float:
-    """One-sided p that the difference is above 0: (1 + #{d <= 0}) / (B + 1) over the B defined resamples; 1 where there is none."""
+    """Share of resamples against a difference above 0: (1 + #{d <= 0}) / (B + 1) over the B defined ones; 1 where there is none."""
     defined = differences[~np.isnan(differences)]
     return (1 + int(np.count_nonzero(defined <= 0))) / (len(defined) + 1)
 
 
-def minimum_detectable_difference(sd: float, level: float, n_generalists: int = 1, n_specialists: int = 1, n_rows: int = 1) -> float:
+def minimum_detectable_difference(
+    sd: float, level: float, n_generalists: int = 1, n_specialists: int = 1, n_rows: int = 1, effective_groups: float | None = None
+) -> float:
     """Gap at which either side's verdict, adjusted for its candidates and Holm's `n_rows`, comes with a power of 80%.
 
     A candidate must beat every rival: with a power of 0.8^(1/rivals) against each it does so in 80% at least (Sidak's inequality,
     rivals being positively correlated), so this is an upper bound where there are several.
     """
-    normal, sides = NormalDist(), ((n_generalists, n_specialists), (n_specialists, n_generalists))
-    return sd * max(normal.inv_cdf(1 - (1 - level) / (2 * n_rows * own)) + normal.inv_cdf(POWER ** (1 / rivals)) for own, rivals in sides)
+    sides = (n_generalists, n_specialists), (n_specialists, n_generalists)
+    return sd * max(
+        quantile((1 - level) / (2 * n_rows * own), effective_groups) + NormalDist().inv_cdf(POWER ** (1 / rivals)) for own, rivals in sides
+    )
 
 
-def set_test(differences: Mapping[tuple[T, T], Floats], margin: float) -> SetTest:
+def set_test(differences: Mapping[tuple[T, T], Floats], margin: float, effective_groups: float | None = None) -> SetTest:
     """Test the sets instead of the best by point estimate, which were picked on the same data.
 
     `differences`: generalist - specialist [B] for every pair. Equivalent: two one-sided tests (TOST), that some generalist is less
     than the margin below every specialist, and the other way round; the larger p counts.
     """
     below = {(s, g): -d for (g, s), d in differences.items()}
-    both = ahead(differences, margin), ahead(below, margin)
+    both = ahead(differences, margin, effective_groups), ahead(below, margin, effective_groups)
     n_resamples = min(len(d) for d in differences.values())
-    return SetTest(ahead(differences), ahead(below), max(both, key=lambda side: side.p), n_resamples)
+    sides = ahead(differences, 0.0, effective_groups), ahead(below, 0.0, effective_groups)
+    return SetTest(*sides, max(both, key=lambda side: side.p), n_resamples)
 
 
-def ahead(differences: Mapping[tuple[T, T], Floats], margin: float = 0.0) -> Ahead:
+def ahead(differences: Mapping[tuple[T, T], Floats], margin: float = 0.0, effective_groups: float | None = None) -> Ahead:
     """That some of the first is ahead of every one of the second, or less than `margin` behind; `differences`: first - second [B].
 
     That one beats all is an intersection, so its p is the largest over the second; that some does is a union over the
@@ -106,7 +114,7 @@ def ahead(differences: Mapping[tuple[T, T], Floats], margin: float = 0.0) -> Ahe
     hardest: dict[T, float] = {}
     for (first, _), values in differences.items():
         hardest[first] = max(hardest.get(first, 0.0), p_above(values + margin))
-    return Ahead(min(hardest.values()), len(hardest))
+    return Ahead(min(hardest.values()), len(hardest), effective_groups)
 
 
 def selection_bias(firsts: Sequence[Floats], seconds: Sequence[Floats]) -> float:
@@ -148,6 +156,8 @@ def verdict(sets: SetTest, p_ahead: float, p_equivalent: float, level: float) ->
 
 
 def is_near(p_adjusted: float, test: Ahead, n_resamples: int, alpha: float) -> bool:
-    """Whether a p value is within two Monte Carlo standard errors of alpha: of the binomial share behind it, times its adjustment."""
-    error = p_adjusted / test.share * math.sqrt(test.share * (1 - test.share) / n_resamples)
-    return abs(p_adjusted - alpha) <= 2 * error
+    """Whether a p value is within two Monte Carlo standard errors of alpha: of the binomial share behind it, adjusted likewise."""
+    error = math.sqrt(test.share * (1 - test.share) / n_resamples)
+    adjustment = p_adjusted / one_sided_p(test.share, test.effective_groups)
+    low, high = (adjustment * one_sided_p(test.share + side * 2 * error, test.effective_groups) for side in (-1, 1))
+    return low <= alpha <= high

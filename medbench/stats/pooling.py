@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from medbench.stats import student
+
 MIN_STUDIES = 3  # with two, the t quantile alone (12.7) makes an interval meaningless
 
 
@@ -29,8 +31,6 @@ def hartung_knapp(effects: Sequence[float], sds: Sequence[float], level: float) 
         return Pooled(k, None, None, None, None, f"k = {k}: pooled from {MIN_STUDIES} data sets up")
     if min(sds) <= 0:
         return Pooled(k, None, None, None, None, "a gap without variance cannot be weighted")
-    from scipy.special import stdtrit  # late: half a second, which only runs of three data sets pay
-
     fixed = [1 / sd**2 for sd in sds]
     centre = _mean(effects, fixed)
     heterogeneity = math.fsum(w * (e - centre) ** 2 for w, e in zip(fixed, effects, strict=True))
@@ -38,7 +38,7 @@ def hartung_knapp(effects: Sequence[float], sds: Sequence[float], level: float) 
     weights = [1 / (sd**2 + tau2) for sd in sds]
     mean = _mean(effects, weights)
     scale = math.fsum(w * (e - mean) ** 2 for w, e in zip(weights, effects, strict=True)) / (k - 1)
-    reach = round(float(stdtrit(k - 1, (1 + level) / 2)), 10) * math.sqrt(max(1.0, scale) / math.fsum(weights))
+    reach = student.quantile((1 + level) / 2, k - 1) * math.sqrt(max(1.0, scale) / math.fsum(weights))
     return Pooled(k, mean, mean - reach, mean + reach, tau2)
 
 

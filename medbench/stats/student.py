@@ -3,11 +3,16 @@
 import math
 from statistics import NormalDist
 
+DECIMALS = 8  # the last bits of lgamma and exp are the machine's own
 _TINY, _DIGITS = 1e-300, 1e-15
 
 
 def cdf(t: float, freedom: float) -> float:
     """Probability below `t` with `freedom` > 0 degrees of freedom, of any size: half the regularised incomplete beta in the lower tail."""
+    return round(_cdf(t, freedom), DECIMALS)
+
+
+def _cdf(t: float, freedom: float) -> float:
     tail = 0.5 * _incomplete_beta(freedom / (freedom + t * t), freedom / 2, 0.5)
     return tail if t < 0 else 1 - tail
 
@@ -17,12 +22,12 @@ def quantile(p: float, freedom: float) -> float:
     if p > 0.5:
         return -quantile(1 - p, freedom)
     low, high = min(NormalDist().inv_cdf(p), -1.0), 0.0
-    while cdf(low, freedom) > p:
+    while _cdf(low, freedom) > p:
         low *= 2
     while high - low > _DIGITS * (1 - low):
         middle = (low + high) / 2
-        low, high = (low, middle) if cdf(middle, freedom) > p else (middle, high)
-    return (low + high) / 2
+        low, high = (low, middle) if _cdf(middle, freedom) > p else (middle, high)
+    return round((low + high) / 2, DECIMALS)
 
 
 def _incomplete_beta(x: float, a: float, b: float) -> float:

@@ -58,13 +58,17 @@ class Scored(Protocol):
 
 
 class Plan(NamedTuple):
-    """How many resamples, and how many of the primary measure; whether BCa too; fewer effective groups than `min_groups` are few."""
+    """How many resamples, and how many of the primary measure; whether BCa too; fewer effective groups than `min_groups` are few.
+
+    `published`: whether rows as published too.
+    """
 
     n_resamples: int
     n_test_resamples: int
     level: float
     bca: bool
     min_groups: int
+    published: bool = True
 
 
 class Row(NamedTuple):
@@ -114,13 +118,13 @@ def rows(cell: Scored, primary: Measure, resamples: Resamples, plan: Plan) -> li
     measures = cell.measures()
     points = estimates(cell, measures)
     drawn = replicates(cell, measures, resamples, plan.n_resamples)
-    by_sample = published(cell, measures, resamples, drawn)
+    by_sample = published(cell, measures, resamples, drawn) if plan.published else {}
     if plan.n_test_resamples > plan.n_resamples:
         drawn[primary] = replicates(cell, [primary], resamples, plan.n_test_resamples)[primary]
-    return [row for measure in measures for row in _rows(cell, measure, points[measure], drawn[measure], by_sample[measure], plan)]
+    return [row for measure in measures for row in _rows(cell, measure, points[measure], drawn[measure], by_sample.get(measure), plan)]
 
 
-def _rows(cell: Scored, measure: Measure, estimate: float, drawn: Floats, by_sample: Floats, plan: Plan) -> list[Row]:
+def _rows(cell: Scored, measure: Measure, estimate: float, drawn: Floats, by_sample: Floats | None, plan: Plan) -> list[Row]:
     used = cell.used(measure)
     n_groups, effective = len(np.unique(cell.groups.index[used])), cell.effective_groups(measure)
     intervals = {"percentile": percentile(drawn, plan.level), "logit": logit(estimate, drawn, plan.level, effective)}
@@ -134,13 +138,15 @@ def _rows(cell: Scored, measure: Measure, estimate: float, drawn: Floats, by_sam
     if undefined:
         missing = int(np.isnan(drawn).sum())
         intervals = dict.fromkeys(intervals, Interval(None, None, None, missing, undefined))
-    intervals["published"] = percentile(by_sample, plan.level)  # without a guard, and in no verdict
-    if np.isnan(estimate):
-        intervals["published"] = Interval(None, None, None, int(np.isnan(by_sample).sum()), undefined)
+    if by_sample is not None:  # without a guard, and in no verdict
+        intervals["published"] = percentile(by_sample, plan.level)
+        if np.isnan(estimate):
+            intervals["published"] = Interval(None, None, None, int(np.isnan(by_sample).sum()), undefined)
+    counts = dict.fromkeys(intervals, len(drawn)) | {"published": PUBLISHED_RESAMPLES}
     return [
         Row(
             measure, method, None if np.isnan(estimate) else estimate, interval, int(used.sum()), n_groups, effective,
-            effective < plan.min_groups, len(by_sample if method == "published" else drawn), drawn if method == "percentile" else None,
+            effective < plan.min_groups, counts[method], drawn if method == "percentile" else None,
         )
         for method, interval in intervals.items()
     ]  # fmt: skip

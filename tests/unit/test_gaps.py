@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
 
 from medbench import paths, tables, tasks
 from medbench.analysis.gaps import (
@@ -23,6 +24,7 @@ from medbench.cells import Candidate, Cell
 from medbench.errors import MedbenchError
 from medbench.metrics.measure import Measure
 from medbench.stages import gaps, interval, score
+from medbench.stats.intervals import one_sided_p
 from medbench.tasks.diagnosis import PredictionsDiagnosis
 from medbench.tasks.vqa import PredictionsVqa
 from tests.unit import written
@@ -118,8 +120,9 @@ def test_holm_runs_over_a_questions_rows_and_adaptations_apart() -> None:
     frame = rq_table("rq2", study(people, list(values), datasets, ("lp", "lora")), Numbers(values))
     rows = primary(frame)
     assert [row["adaptation"] for row in rows] == ["lp"] * 3 + ["lora"] * 3
-    assert all(row["p_generalist"] == 1 / (B + 1) for row in rows)
-    assert all(row["p_holm"] == pytest.approx(3 * 2 / (B + 1)) for row in rows)
+    p = one_sided_p(1 / (B + 1), 100.0)
+    assert all(row["p_generalist"] == p for row in rows)
+    assert all(row["p_holm"] == pytest.approx(3 * 2 * p) for row in rows)
 
 
 def test_a_tie_does_not_exceed_and_is_equivalent() -> None:
@@ -141,21 +144,21 @@ def test_ahead_and_yet_within_the_margin_keeps_both_p_values() -> None:
 def test_no_verdict_where_other_resamples_could_say_otherwise() -> None:
     """A p of about 0.05: there was a verdict for `generalist` although the interval beside it had zero inside."""
     people = (candidate("g", "generalist"), candidate("s", "specialist", "xray"))
-    values = {Cell("xray", "g", "ots"): 0.8196, Cell("xray", "s", "ots"): 0.80}
+    values = {Cell("xray", "g", "ots"): 0.8202, Cell("xray", "s", "ots"): 0.80}
     (row,) = primary(rq_table("rq1", study(people, list(values)), Numbers(values)))
     assert row["p_holm"] == pytest.approx(0.05, abs=0.006) and row["verdict"] is None
     assert row["reason"] == "p is too near 0.05 for 9,999 resamples (`n_test_resamples`): no verdict"
 
 
 def test_the_minimum_detectable_difference_counts_candidates_and_comparisons() -> None:
-    """One generalist against one specialist, alone and as one of three comparisons of the question."""
+    """One generalist against one specialist, alone and as one of three comparisons of the question, with 100 groups."""
     found = []
     for datasets in (("a",), ("a", "b", "c")):
         people = (candidate("g", "generalist"), candidate("s", "specialist", *datasets))
         values = {Cell(d, m, "ots"): 0.8 if m == "g" else 0.7 for d in datasets for m in "gs"}
         row = primary(rq_table("rq1", study(people, list(values), datasets), Numbers(values)))[0]
         found.append(row["minimum_detectable_difference"] / row["sd"])
-    assert found == [pytest.approx(2.80, abs=0.005), pytest.approx(3.24, abs=0.005)]
+    assert found == [pytest.approx(stats.t.isf(0.025 / rows, 99) + stats.norm.isf(0.2)) for rows in (1, 3)]  # normal: 2.80 and 3.24
 
 
 def test_of_calibration_errors_the_lower_is_better() -> None:
@@ -370,8 +373,10 @@ def test_stage_on_a_whole_grid() -> None:
     stored = [tables.read(tables.Intervals, paths.intervals("xray", model, "ots")).row(0, named=True) for model in "gs"]
     differences = np.array(stored[0]["replicates"]) - np.array(stored[1]["replicates"])
     assert row["gap"] == stored[0]["estimate"] - stored[1]["estimate"]
-    assert row["p"] == 2 * (1 + min((differences <= 0).sum(), (differences >= 0).sum())) / 401
-    assert (row["low"], row["high"]) == pytest.approx(tuple(np.quantile(differences, [0.025, 0.975])))
+    share, effective = (1 + min((differences <= 0).sum(), (differences >= 0).sum())) / 401, row["effective_groups"]
+    assert row["p"] == 2 * one_sided_p(share, effective)
+    tail = stats.norm.sf(stats.t.isf(0.025, effective - 1))
+    assert (row["low"], row["high"]) == pytest.approx(tuple(np.quantile(differences, [tail, 1 - tail])))
     assert (row["n_pair"], row["n_groups"]) == (N, 40)
     assert made["rq3"].is_empty()  # the only specialist is in its domain
     everyone = {

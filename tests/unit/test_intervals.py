@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from medbench.stats.intervals import bca, logit, percentile, standard_deviation
+from benchmarks import coverage
+from medbench.stats import student
+from medbench.stats.intervals import bca, logit, one_sided_p, percentile, quantile, standard_deviation
 from medbench.stats.paired import Ahead, SetTest, holm, is_near, minimum_detectable_difference, p_above, paired_gap, set_test, verdict
 from medbench.stats.pooling import hartung_knapp
 
@@ -33,9 +35,37 @@ def test_logit_interval_by_hand() -> None:
     drawn = np.array([0.88, 0.92, 0.9, 0.86, 0.94])
     sd = np.std(drawn, ddof=1)
     made = logit(0.9, drawn, 0.95, 30.0)
-    reach = 1.959963984540054 * sd / 0.09
+    reach = stats.t.ppf(0.975, 29) * sd / 0.09
     assert made.low == pytest.approx(1 / (1 + math.exp(-(math.log(9) - reach))))
     assert made.high == pytest.approx(1 / (1 + math.exp(-(math.log(9) + reach))))
+
+
+@given(st.floats(1e-4, 0.5), st.floats(10, 1e4))
+def test_p_is_the_inverse_of_the_quantile(tail: float, effective_groups: float) -> None:
+    share = stats.norm.sf(quantile(tail, effective_groups))
+    assert one_sided_p(share, effective_groups) == pytest.approx(tail, rel=1e-6)
+    assert share <= tail + 1e-12 and one_sided_p(share, None) == share
+
+
+def test_without_effective_groups_the_quantile_is_the_normal_one() -> None:
+    assert quantile(0.025, None) == pytest.approx(stats.norm.isf(0.025))
+    assert quantile(0.025, 1.0) == quantile(0.025, 2.0)  # no degree of freedom: such an interval is never shown
+    assert one_sided_p(1.0, 20.0) == 1.0
+
+
+def test_a_gap_of_few_groups_is_tested_as_by_t() -> None:
+    """A mean of 12 values, its replicates as wide as the unbiased sd: interval and p are Student's; the normal ones are 11% too narrow."""
+    values = np.random.default_rng(5).normal(0.55, 1, 12)
+    drawn = np.random.default_rng(0).choice(values, (200_000, 12)).mean(axis=1)
+    drawn = values.mean() + math.sqrt(12 / 11) * (drawn - values.mean())
+    made, theirs = paired_gap(drawn, 0.95, 12.0), stats.ttest_1samp(values, 0)
+    assert made.p == pytest.approx(theirs.pvalue, abs=0.01) and made.low is not None and made.high is not None
+    interval = theirs.confidence_interval(0.95)
+    assert made.high - made.low == pytest.approx(interval.high - interval.low, rel=0.03)
+    plain = paired_gap(drawn, 0.95)
+    assert plain.high is not None and plain.low is not None and plain.high - plain.low < 0.92 * (interval.high - interval.low)
+    assert plain.p is not None and made.p > plain.p
+    assert made.detectable > plain.detectable  # type: ignore[operator]
 
 
 @given(st.floats(0.001, 0.999), st.lists(st.floats(0, 1), min_size=2, max_size=20))
@@ -126,15 +156,16 @@ def test_set_test_by_hand() -> None:
     """9 resamples: g1 beats s1 always and s2 in 8 of 9; g2 loses to both always."""
     always, mostly = np.ones(9), np.array([1.0] * 8 + [-1.0])
     made = set_test({("g1", "s1"): always, ("g1", "s2"): mostly, ("g2", "s1"): -always, ("g2", "s2"): -always}, 2.0)
-    assert made.generalist == (pytest.approx(0.2), 2) and made.generalist.p == pytest.approx(0.4)  # |G| times the harder of g1's two
+    assert made.generalist == (pytest.approx(0.2), 2, None) and made.generalist.p == pytest.approx(0.4)  # |G| times the harder of g1's two
     assert made.specialist.p == 1.0  # s2 beats g1 in 1 of 9: |S| 9 / 10, at most 1
     assert made.p == pytest.approx(0.8)
-    assert made.equivalent == (pytest.approx(0.1), 2)  # all 9 lie within 2
+    assert made.equivalent == (pytest.approx(0.1), 2, None)  # all 9 lie within 2
 
 
 def test_set_test_of_a_single_pair_is_the_paired_test() -> None:
     differences = np.random.default_rng(0).normal(0.5, 1, 999)
-    assert set_test({("g", "s"): differences}, 0.1).p == paired_gap(differences, 0.95).p
+    for effective_groups in (None, 40.0):
+        assert set_test({("g", "s"): differences}, 0.1, effective_groups).p == paired_gap(differences, 0.95, effective_groups).p
 
 
 @pytest.mark.parametrize("candidates", [1, 4])
@@ -176,6 +207,14 @@ def test_two_monte_carlo_standard_errors_by_hand() -> None:
     assert not is_near(0.0445, Ahead(0.02225, 1), 40_000, 0.05)
 
 
+def test_monte_carlo_errors_are_those_of_the_share_behind_an_expanded_p() -> None:
+    """With 20 groups a share of 0.016 stands for a p of 0.025: two errors of the share, 0.0025, are 0.003 of that p."""
+    share = stats.norm.sf(quantile(0.0224, 20.0))
+    assert is_near(0.0448, Ahead(share, 1, 20.0), 10_000, 0.05)
+    share = stats.norm.sf(quantile(0.0215, 20.0))
+    assert not is_near(0.043, Ahead(share, 1, 20.0), 10_000, 0.05)
+
+
 def test_pooling_needs_three_data_sets_and_variance() -> None:
     assert hartung_knapp([0.1, 0.2], [0.1, 0.1], 0.95).reason == "k = 2: pooled from 3 data sets up"
     assert hartung_knapp([0.1, 0.2, 0.3], [0.1, 0.1, 0.0], 0.95).mean is None
@@ -202,3 +241,25 @@ def test_pooling_of_equal_effects_is_no_narrower_than_their_own_uncertainty() ->
 def test_standard_deviation_is_exact() -> None:
     values = np.array([1e8, 1e8 + 1, 1e8 + 2])
     assert standard_deviation(values) == 1.0
+
+
+def test_the_benchmark_of_coverage_draws_and_judges() -> None:
+    """A handful of draws: intervals are shown and hold, far apart is ahead by both rules, and far apart by the margin is not equivalent."""
+    design = coverage.Design(0.4, True, 30, 33)
+    found = coverage.covered(design, 0, 3)
+    assert found["AUROC 0.8, shown"] == found["gap 0.97 - 0.95, shown"] == 3 and found["AUROC 0.8, held"] > 0
+    assert coverage.covered(coverage.Design(0.4, False, 7, 9), 0, 2)["AUROC 0.8, shown"] == 0  # fewer than 10: nothing is shown
+    ahead = coverage.judged(coverage.Case(design, coverage.Row((0.97,), (0.6, coverage.FAR)), 0.02, 2, 1), 0, 2)
+    assert ahead["generalist"] == ahead["old generalist"] == ahead["rows"] == ahead["side in a table"] == 2
+    equal = coverage.judged(coverage.Case(design, coverage.Row((0.8,), (0.8,)), 0.5, 2, 2), 0, 1)
+    assert equal["equivalent"] == equal["old equivalent"] == equal["rows"] == 2 and equal["side in a table"] == 0
+    assert coverage.bound(0, 2000) == pytest.approx(1 - 0.05 ** (1 / 2000))
+
+
+def test_students_t_is_scipys() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    for freedom in (0.7, 1, 2.5, 9, 29.3, 200, 5000, 1e6):
+        for t in (-40.0, -4.2, -1.96, -0.3, 0.0, 0.5, 2.0, 7.0):
+            assert student.cdf(t, freedom) == pytest.approx(stats.t.cdf(t, freedom), abs=2e-8)
+        for p in (1e-6, 0.0004, 0.025, 0.3, 0.5, 0.9, 0.975, 0.9999):
+            assert student.quantile(p, freedom) == pytest.approx(stats.t.ppf(p, freedom), rel=1e-7, abs=1e-7)
