@@ -221,11 +221,8 @@ def test_gap_figure_has_a_line_for_every_gap(folder: Path, found: results.Materi
 def test_the_page_says_which_images_are_not_as_their_files_have_them(folder: Path) -> None:
     found = section(folder, "images")
     assert "Of 9 images, converted when they were read: 1 image: format DICOM; 2 images: format DICOM, palette." in found
-    assert (
     own = "by what an image alone would need, 9 bits: 1 image; 12 bits: 8 images"
     assert f"All integers of more than 8 bits have one scale: 12 bits, the largest value is 3071 ({own})." in found
-        in found
-    )
     assert "All floats of more than 8 bits have one scale: from -1.5 to 2." in found
     assert found.count("converted when they were read") == 1
 
