@@ -299,7 +299,7 @@ def replicated(drawn: dict[str, dict[Cell, ScoredDiagnosis | None]], study: Stud
     for n_resamples in (*SCREENS, N_RESAMPLES):
         for name in names:
             groups = len(next(model for model in drawn[name].values() if model).groups)
-            first = np.hstack([np.ones((groups, 1)), resamples[name].columns(0, n_resamples)]) if not n_resamples > BLOCK else None
+            first = np.hstack([np.ones((groups, 1)), *resamples[name].weights(n_resamples)]) if not n_resamples > BLOCK else None
             for cell, model in drawn[name].items():
                 if model is None:
                     cells[cell] = 0.0, np.zeros(n_resamples), 0.0
