@@ -76,6 +76,8 @@ def _check_frame(found: Any) -> None:
     beyond_pillow = found.BitsStored > 8 and (
         syntax == JPEGExtended12Bit or (syntax in JPEG2000TransferSyntaxes and found.SamplesPerPixel > 1)
     )
+    if "pillow" in decoder.available_plugins and not beyond_pillow:  # whatever else is installed: decoders round colours differently
+        found.pixel_array_options(decoding_plugin="pillow")
     if not decoder.is_available or (beyond_pillow and decoder.available_plugins == ("pillow",)):
         plugins = next((names for begin, names in PLUGINS.items() if syntax.name.startswith(begin)), "pylibjpeg")
         raise Extra(f"DICOM images in {syntax.name}, {found.BitsStored} bits, need a decoder of pydicom's", f"pip install {plugins}")
