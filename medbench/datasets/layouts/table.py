@@ -8,7 +8,7 @@ Without `split` groups are drawn, without `answer_type` what is answered by yes 
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Literal, NamedTuple
 
 import pyarrow as pa
@@ -111,6 +111,9 @@ def _image_root(options: Options, source: Source) -> Path:
 def _item(line: Line, folder: Path, asked: Counter[str], source: Source) -> Item:
     place, row = line
     name = _image_name(row["image"], folder, source)
+    if PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive:
+        found = f"image path {name!r} is absolute, and not in {folder}"
+        raise source.error(place, found, "set options.image_root to the folder that holds the images, or write paths relative to it")
     image, split = source.inside(name, place, folder), row.get("split", "train")
     if source.rows == "labels":
         return DiagnosisItem(row.get("id") or name, row["group"], split, image, place, row["label"])
