@@ -220,6 +220,14 @@ def test_equal_images_in_two_splits_that_a_table_names_are_refused(raw: Path, ho
     )
 
 
+def test_equal_images_in_two_splits_of_a_published_set_are_reported(raw: Path) -> None:
+    """A set whose counts are published is taken as it is: a reader of the report sees what its splits share."""
+    again(labelled(raw), "images/10.png", "images/0.png", "bytes")
+    prepare.run(entry(raw, expected={"train": 8, "val": 0, "test": 4}), "toy")
+    kinds = {(row["kind"], row["split"], row["other_split"]) for row in card()["shared_as_published"]}
+    assert ("exact-image", "test", "train") in kinds
+
+
 @EQUALLY
 def test_splits_that_are_drawn_never_part_equal_images(raw: Path, how: str) -> None:
     """Of an imagefolder and of a table, for any seed, chains of patients included."""
