@@ -234,9 +234,7 @@ def test_one_column_may_serve_twice_and_a_doubtful_one_is_named(raw: Path) -> No
 
 def test_all_missing_columns_are_named_at_once(raw: Path) -> None:
     written(raw, lines(",", "image,Dx,split,who", *PLAIN))
-    assert refused(entry(raw)).startswith(
-        "labels.csv: columns 'label' and 'group' are missing (found image, Dx, split, who); a diagnosis table"
-    )
+    assert refused(entry(raw)).startswith("labels.csv: columns 'label', 'group' are missing (found image, Dx, split, who); a ")
     wrong = entry(raw, options={"columns": {"question": "Dx"}})
     assert refused(wrong) == "options.columns: 'question' is no column of a diagnosis table; it has image, label, group, split, id"
 
