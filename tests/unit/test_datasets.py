@@ -72,13 +72,13 @@ def test_table_without_a_column(raw: Path, missing: str) -> None:
 
 
 def test_table_of_the_wrong_task(raw: Path) -> None:
-    assert "column 'question' is missing" in refused(entry(labelled(raw), task="vqa"))
+    assert "columns 'question', 'answer' are missing" in refused(entry(labelled(raw), task="vqa"))
 
 
 def test_table_that_is_empty_or_absent(raw: Path) -> None:
     assert refused(entry(raw)) == f"labels.csv: does not exist in {raw}; put the table there or set options.index"
     (raw / "labels.csv").write_text("")
-    assert "column 'image' is missing (found none)" in refused(entry(raw))
+    assert "columns 'image', 'label', 'group' are missing (found none)" in refused(entry(raw))
 
 
 def test_table_with_a_column_twice(raw: Path) -> None:
@@ -232,6 +232,13 @@ def test_one_column_may_serve_twice_and_a_doubtful_one_is_named(raw: Path) -> No
         entry(raw, options={"columns": {"patient": "group"}})
 
 
+def test_all_missing_columns_are_named_at_once(raw: Path) -> None:
+    written(raw, lines(",", "image,Dx,split,who", *PLAIN))
+    assert refused(entry(raw)).startswith("labels.csv: columns 'label', 'group' are missing (found image, Dx, split, who); a ")
+    wrong = entry(raw, options={"columns": {"question": "Dx"}})
+    assert refused(wrong) == "options.columns: 'question' is no column of a diagnosis table; it has image, label, group, split, id"
+
+
 def test_values_as_people_write_them(raw: Path) -> None:
     splits = ["Train", " train ", "training", "TRAIN", "train", "train", "valid", "Validation", "dev", "val", "test", "Testing", "TEST "]
     rows = [
@@ -301,7 +308,7 @@ def test_a_table_without_splits_is_split_by_groups(raw: Path, task: str) -> None
     assert len(set.union(*groups)) == sum(map(len, groups)) == 20 and len(groups[2]) == 6
     if task == "diagnosis":
         assert sorted(samples("test")["label"]) == [0] * 9 + [1] * 9
-    assert card()["notes"] == ["no file names splits: 0.3 of the groups were drawn for test by the seed 0"]
+    assert card()["notes"][-1] == "no file names splits: 0.3 of the groups were drawn for test by the seed 0"
     first = [samples(split)["sample_id"].to_list() for split in paths.SPLITS]
     prepare.run(entry(raw, task=task), "toy")
     assert [samples(split)["sample_id"].to_list() for split in paths.SPLITS] == first
@@ -326,7 +333,9 @@ def test_a_spreadsheet(raw: Path) -> None:
     prepare.run(entry(raw, options={"index": "labels.xlsx"}), "toy")
     assert {path: path.read_bytes() for path in tables} == tables
     assert card()["notes"] == ["labels.xlsx: sheet 'Sheet' is read, others are not: remarks"]
-    assert "column 'image' is missing (found nothing)" in refused(entry(raw, options={"index": "labels.xlsx", "sheet": "remarks"}))
+    assert "columns 'image', 'label', 'group' are missing (found nothing)" in refused(
+        entry(raw, options={"index": "labels.xlsx", "sheet": "remarks"})
+    )
     assert "has no sheet 'x'; choose from Sheet, remarks" in refused(entry(raw, options={"index": "labels.xlsx", "sheet": "x"}))
     (raw / "labels.xls").write_bytes(b"x")
     assert (

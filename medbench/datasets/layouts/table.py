@@ -8,7 +8,7 @@ Without `split` groups are drawn, without `answer_type` what is answered by yes 
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Literal, NamedTuple
 
 import pyarrow as pa
@@ -28,7 +28,7 @@ OTHER_NAMES = {
     "group": ("patient", "patient_id", "patientid", "subject", "subject_id", "subjectid"),
     "split": ("subset", "partition"),
 }
-TABLES = (".csv", ".tsv", ".tab", ".txt", ".parquet", ".xlsx")
+TABLES = (".csv", ".tsv", ".tab", ".txt", ".parquet", ".pq", ".xlsx")
 Ours = Literal["image", "label", "question", "answer", "answer_type", "split", "group", "id"]
 
 
@@ -68,6 +68,7 @@ def items(options: Options, source: Source) -> Iterator[Entry]:
     folder = _image_root(options, source)
     asked: Counter[str] = Counter()
     without_split: list[Item] = []
+    is_typed = True
     for line in _lines(path, options, source):
         if not isinstance(line, Line):
             yield line
@@ -77,10 +78,13 @@ def items(options: Options, source: Source) -> Iterator[Entry]:
         except MedbenchError as error:
             yield error
             continue
+        is_typed &= source.rows == "labels" or "answer_type" in line.values
         if "split" in line.values:
             yield item
         else:
             without_split.append(item)
+    if not is_typed:
+        yield Note("no column says which questions are closed: those that are answered by yes or no count as such")
     if without_split:
         yield from drawn_splits(without_split, options.test, source)
 
@@ -111,6 +115,9 @@ def _image_root(options: Options, source: Source) -> Path:
 def _item(line: Line, folder: Path, asked: Counter[str], source: Source) -> Item:
     place, row = line
     name = _image_name(row["image"], folder, source)
+    if PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive:
+        found = f"image path {name!r} is absolute, and not in {folder}"
+        raise source.error(place, found, "set options.image_root to the folder that holds the images, or write paths relative to it")
     image, split = source.inside(name, place, folder), row.get("split", "train")
     if source.rows == "labels":
         return DiagnosisItem(row.get("id") or name, row["group"], split, image, place, row["label"])
@@ -136,7 +143,7 @@ def _image_name(name: str, folder: Path, source: Source) -> str:
 
 def _lines(path: Path, options: Options, source: Source) -> Iterator[Line | Note | MedbenchError]:
     name = path.relative_to(source.folder).as_posix()
-    if (kind := path.suffix.lower()) == ".parquet":
+    if (kind := path.suffix.lower()) in (".parquet", ".pq"):
         yield from _parquet(path, name, options, source)
         return
     if kind in (".xls", ".ods", ".numbers", ".json", ".jsonl"):
@@ -193,12 +200,16 @@ def _chosen(header: Sequence[str], name: str, options: Options, source: Source) 
         raise source.error(
             name, f"column {ours!r} may be {' or '.join(map(repr, theirs))}", f"set options.columns: {{{ours}: <one of them>}}"
         )
-    for ours in (*NEEDED[source.rows], *options.columns):
-        if ours not in found:
-            wanted = options.columns.get(ours, ours)  # type: ignore[call-overload]
-            columns = ", ".join(dict.fromkeys((*NEEDED[source.rows], *OPTIONAL[source.rows])))
-            remedy = f"a {source.task} table has {columns}; of another name: options: {{columns: {{{ours}: <its name>}}}}"
-            raise source.error(name, f"column {wanted!r} is missing (found {', '.join(filter(str.strip, header)) or 'none'})", remedy)
+    known = dict.fromkeys((*NEEDED[source.rows], *OPTIONAL[source.rows]))
+    if stray := [ours for ours in options.columns if ours not in known]:
+        raise source.error("options.columns", f"{stray[0]!r} is no column of a {source.task} table", f"it has {', '.join(known)}")
+    if missing := [ours for ours in dict.fromkeys((*NEEDED[source.rows], *map(str, options.columns))) if ours not in found]:
+        named = {str(ours): theirs for ours, theirs in options.columns.items()}
+        wanted = ", ".join(repr(named.get(ours, ours)) for ours in missing)
+        there = ", ".join(filter(str.strip, header)) or "none"
+        remedy = f"a {source.task} table has {', '.join(known)}; of another name: options: {{columns: {{{missing[0]}: <its name>}}}}"
+        said = f"column {wanted} is missing" if len(missing) == 1 else f"columns {wanted} are missing"
+        raise source.error(name, f"{said} (found {there})", remedy)
     return found
 
 
