@@ -160,7 +160,7 @@ def unpinned(config: "configuration.Config") -> list[str]:
 
 def warnings(config: "configuration.Config", cells: Sequence[tuple[str, str, str]], now: bool, look: Look) -> list[str]:
     """What the start of a run should say: cells made with other library versions; not for `now`, what gets no
-    verdict, cannot run yet, or is not pinned.
+    verdict, is hard to score, cannot run yet, or is not pinned.
 
     `look`: `stages.look` at a job of this configuration.
     """
@@ -170,13 +170,12 @@ def warnings(config: "configuration.Config", cells: Sequence[tuple[str, str, str
         found.append(f"STALE: {which}; with `rerun_on_versions: true` they run again")
     if now:
         return found
-    from medbench import tasks
     from medbench.stages import interval
 
     found += [f"NO VERDICT: {line}" for line in interval.no_verdicts(config)]
     found += [f"DATA: {line}" for line in data_notes(config)]
     found += [f"TEST ONLY: {line}" for line in untrained(config)] + [f"MODALITY: {line}" for line in doubtful_modalities(config)]
-    found += [f"HARD TO READ: {name}: {line}" for name in config.run.datasets for line in tasks.doubts(config.datasets[name].task, name)]
+    found += [f"HARD TO READ: {line}" for line in interval.doubts(config)]
     return [*found, *(f"NOT READY: {line}" for line in unready(config)), *(f"UNPINNED: {line}" for line in unpinned(config))]
 
 

@@ -96,6 +96,11 @@ def no_verdicts(config: "Config") -> list[str]:
     return found
 
 
+def doubts(config: "Config") -> list[str]:
+    """Prepared data sets of a run whose answers are hard to score, a line each."""
+    return [f"{name}: {line}" for name in config.run.datasets for line in tasks.doubts(config.datasets[name].task, name)]
+
+
 def sample_digest(cell: Scored, used: NDArray[np.bool_]) -> str:
     """Of the test set's ids and groups, and which of them were used: cells with equal digests may be paired replicate by replicate."""
     names = cell.groups.names

@@ -168,6 +168,7 @@ def test_options_that_a_question_names(question: str, reference: str, named: lis
         ("What modality is this?", "MRI", "", "unparsed", False),
         ("What modality is this?", "MRI", "The image shows a large bright area near the border of a darker one.", "unparsed", False),
         ("Are there 2 or 3 kidneys?", "2", "two", "parsed", True),
+        ("Which sign?", "+", "It is a large opacity near the left border of the heart.", "unparsed", False),
         ("Was oral or iv contrast used?", "both", "Both", "parsed", True),
     ],
 )

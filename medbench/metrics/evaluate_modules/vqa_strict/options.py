@@ -121,6 +121,8 @@ def text_pattern(text: str) -> "re.Pattern[str]":
     ]
     signed = [word for word in words if word not in ("-", "+") or len(words) > 1]
     parts = [_plural(word) for word in signed]
+    if not parts:
+        return re.compile("(?!)")  # of marks alone: nothing says it
     gap = r"[\s\-/,.()']*(?:(?:the|a|an)\s+)?"
     body = gap.join(parts)
     start = r"(?<![\w])(?<!\d[.,])" if re.match(r"\w", text.strip()) else ""
