@@ -1,4 +1,4 @@
-"""Do the shown intervals cover, and do verdicts keep what they promise? python -m benchmarks.coverage --to benchmarks/coverage.md
+"""Do the shown intervals cover, and do verdicts keep what they promise? python -m benchmarks.coverage > benchmarks/coverage.md
 
 Patients have one label and several images; a score is label effect + patient effect + noise, so that AUROCs, accuracies and gaps are
 known exactly. Intervals, guards, tests, Holm's adjustment and verdicts are the package's own, made of replicates of the drawn scores.
@@ -10,7 +10,6 @@ import argparse
 import math
 import os
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -415,7 +414,7 @@ def coverage_tables(runs: Runs) -> list[Bar]:
         lines = []
         for kind in dict.fromkeys(map(str, designs)):
             for title in titles:
-                held = [one[f"{title}, held"] / one[f"{title}, shown"] for case, one in counts.items() if str(case) == kind]
+                held = [one[f"{title}, held"] / max(one[f"{title}, shown"], 1) for case, one in counts.items() if str(case) == kind]
                 shares += zip(FROM, held, strict=False)  # without the test sets that are too large
                 lines.append([title, kind, *(f"{share:.3f}" for share in held), *[""] * (len(FROM) - len(held))])
         show(["95% interval of", "prevalence, images a patient", *(f"from {low} effective groups" for low in FROM)], sorted(lines))
@@ -494,17 +493,8 @@ def equivalence_errors(runs: Runs) -> list[Bar]:
         )
         for case, one, (wrong, n) in zip(AT_MARGIN, counts, errors, strict=True)
     ]  # fmt: skip
-    header = [
-        "sets",
-        "true AUROCs",
-        "prevalence, images",
-        "effective groups",
-        "data sets",
-        "within the margin",
-        "at most (95%)",
-        "by the old rules",
-    ]
-    show(header, lines)
+    design = ["sets", "true AUROCs", "prevalence, images", "effective groups"]
+    show([*design, "data sets", "within the margin", "at most (95%)", "by the old rules"], lines)
     worst = max(wrong / n for wrong, n in errors)
     return [Bar("equivalence errors at most 5.5%", f"{worst:.1%}", worst <= 0.055)]
 
@@ -540,22 +530,46 @@ def power(runs: Runs) -> list[Bar]:
     ]
 
 
+PARTS: dict[str, tuple[Callable[[Runs], list[Bar]], str]] = {
+    "coverage": (
+        coverage_tables,
+        "Share of test sets whose 95% interval holds the truth: logit intervals as reports show them, and gaps. Effective groups are "
+        "those of the rarest class, for an accuracy those of both. Images a patient: one, or 1, 2, 3, ... with probabilities 1/2, 1/4, "
+        "1/8, ....",
+    ),
+    "false-verdicts": (
+        false_verdicts,
+        f"Tables of {N_SETS} data sets in which a side is named although the best of both are equal everywhere. Candidates that are *far* "
+        "worse make a null least favourable to one side: its best has one rival alone.",
+    ),
+    "equivalence": (
+        equivalence_errors,
+        "Tables that call a true gap of exactly the margin less than the margin (equivalent, or ahead within the margin). The best of one "
+        "side is as far above every candidate of the other, each of which is a chance to err.",
+    ),
+    "power": (
+        power,
+        f"Share of data sets with the true verdict, 200 patients. A side is ahead in one of {N_SETS} data sets and level in the others, by "
+        f"so many sd of the gap; or both are equal in all {N_SETS}.",
+    ),
+}
+
+
 def main() -> None:
-    """Print all tables."""
+    """Print all tables, and what they say about what is asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=2000)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--parts", nargs="*")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     arguments = parser.parse_args()
     runs = Runs(arguments.draws, arguments.processes)
+    print(f"# `python -m benchmarks.coverage`: {arguments.draws:,} draws of every row")
     bars = []
-    for part in (coverage_tables, false_verdicts, equivalence_errors, power):
-        if not arguments.parts or part.__name__ in arguments.parts:
-            started = time.monotonic()
-            print(f"\n## {part.__name__}\n")
-            bars += part(runs)
-            print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)
-    print("\n## bars\n")
+    for name in arguments.parts:
+        part, about = PARTS[name]
+        print(f"\n## {name.replace('-', ' ').capitalize()}\n\n{about}\n")
+        bars += part(runs)
+    print("\n## Asked and found\n")
     show(["asked", "found", ""], [(*bar[:2], "holds" if bar.holds else "**missed**") for bar in bars])
 
 

@@ -57,24 +57,27 @@ def logit(estimate: float, replicates: Floats, level: float, effective_groups: f
 
 
 def quantile(tail: float, effective_groups: float | None) -> float:
-    """How many sd leave a probability of `tail` beyond: Student's t with one degree of freedom less than effective groups.
+    """How many sd of the bootstrap leave a probability of `tail` beyond: t sqrt(n / (n - 1)) with n - 1 degrees of freedom.
 
-    A sd of few groups is itself uncertain, which no resampling of these groups shows (Cameron and Miller 2015, t with G - 1 degrees
-    of freedom; Carter, Schnepel and Steigerwald 2017, effective groups in their place). None, of groups unknown: the normal quantile.
+    As for a mean of n values, whose bootstrap has a sd too small by that factor, and itself uncertain (Hesterberg 2015). n: effective
+    groups, as the number of clusters in a cluster-robust t test (Carter, Schnepel and Steigerwald 2017). None, where they are
+    unknown: the normal quantile.
     """
     if effective_groups is None:
         return -NormalDist().inv_cdf(tail)
-    return -student.quantile(tail, max(effective_groups, 2.0) - 1)
+    n = max(effective_groups, 2.0)
+    return -student.quantile(tail, n - 1) * math.sqrt(n / (n - 1))
 
 
 def one_sided_p(share: float, effective_groups: float | None) -> float:
-    """p where a `share` of the resamples lies on the other side, as many normal sd away as t then counts: the inverse of `quantile`.
+    """p where a `share` of the resamples lies on the other side: the inverse of `quantile`, from shares of a normal distribution.
 
-    For percentiles this is the expanded percentile interval (Hesterberg 2015).
+    The interval that belongs to it is Hesterberg's expanded percentile interval.
     """
     if effective_groups is None or not 0 < share < 1:
         return share
-    return student.cdf(NormalDist().inv_cdf(share), max(effective_groups, 2.0) - 1)
+    n = max(effective_groups, 2.0)
+    return student.cdf(NormalDist().inv_cdf(share) * math.sqrt((n - 1) / n), n - 1)
 
 
 def bca(estimate: float, replicates: Floats, level: float, jackknife: Callable[[], Floats]) -> Interval:
