@@ -3,6 +3,7 @@
 import io
 import logging
 import warnings
+import zlib
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -39,17 +40,22 @@ def opened(data: bytes) -> Any:
     pixels.
     """
     try:
-        from pydicom import dcmread
+        from pydicom import FileDataset, dcmread
+        from pydicom.dataset import FileMetaDataset
         from pydicom.filereader import read_dataset
-        from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+        from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
     except ImportError:
         raise Extra("DICOM images need pydicom", "pip install 'medbench[dicom]'") from None
     stream = io.BytesIO(data)
     stream.seek(132)
     meta = read_dataset(stream, False, True, stop_when=lambda tag, representation, length: tag.group != 2)
-    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:  # pydicom inflates it at once, whatever its size
-        raise ValueError("the whole file is deflated: save it in another transfer syntax")
-    found: Any = dcmread(io.BytesIO(data))
+    found: Any
+    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        plain = _inflated(data[144 + int(meta.FileMetaInformationGroupLength) :])
+        found = FileDataset("", read_dataset(io.BytesIO(plain), False, True), file_meta=FileMetaDataset(meta))
+    else:
+        found = dcmread(io.BytesIO(data))
     if not any(name in found for name in PIXELS) or not found.get("Rows") or not found.get("Columns"):
         name = UID(uid).name if (uid := meta.get("MediaStorageSOPClassUID")) else "of no class"
         raise ValueError(f"a DICOM file without an image ({name})")
@@ -62,6 +68,18 @@ def opened(data: bytes) -> Any:
     if found.file_meta.TransferSyntaxUID.is_encapsulated:
         _check_frame(found)
     return found
+
+
+def _inflated(data: bytes) -> bytes:
+    """What follows the header of a deflated file; pydicom would unpack it whatever its size."""
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        plain = unpacker.decompress(data, limits.MAX_IMAGE_BYTES + 1)
+    except zlib.error as error:
+        raise ValueError(f"is not deflated as its header says ({error}): export it again") from None
+    if len(plain) > limits.MAX_IMAGE_BYTES:
+        raise ValueError(f"unpacks to more than {limits.MAX_IMAGE_BYTES} bytes: export it without deflating")
+    return plain
 
 
 def _check_frame(found: Any) -> None:

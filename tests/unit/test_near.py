@@ -31,6 +31,7 @@ from medbench.datasets.ingest import perceptual_hash
 from medbench.datasets.layouts import embed
 from medbench.datasets.near import close_pairs
 from medbench.errors import MedbenchError
+from medbench.jobs import limits
 from medbench.stages import adapt, duplicates, overlap, prepare
 from medbench.tasks import diagnosis
 from tests.unit import tiny
@@ -91,7 +92,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (raw / f"images/{number}.png").write_bytes(encoded(scene(number)))
     (raw / "images/8.png").write_bytes(encoded(scene(0), "JPEG", quality=60))
     (raw / "images/9.png").write_bytes((raw / "images/1.png").read_bytes())
-    prepare.run(entry(raw), "toy")
+    prepare.run(entry(raw, allow_group_overlap=True), "toy")
     return raw
 
 
@@ -99,7 +100,7 @@ def test_the_overlap_lists_near_duplicates_apart_from_equal_ones(work: Path) -> 
     overlap.run(overlap.Params(("toy",), 4), "run")
     found = tables.read(tables.Overlap, paths.overlap("run")).filter(split="test")
     assert {(row["kind"], row["shared"], row["total"]) for row in found.to_dicts()} == {
-        ("exact-image", 1, 4), ("exact-pixels", 1, 4), ("near-duplicate", 1, 4),
+        ("exact-image", 1, 4), ("exact-pixels", 1, 4), ("near-duplicate", 1, 4), ("group", 1, 4),  # equal images are one group
     }  # fmt: skip
     [near] = found.filter(kind="near-duplicate").to_dicts()
     assert near["examples"] == ["images/8.png"]
@@ -165,7 +166,7 @@ def test_an_image_larger_than_asked_for_is_shrunk_once(work: Path) -> None:
     shrunk = check(big, 256)
     assert Image.open(io.BytesIO(shrunk.image)).size == (256, 199) and shrunk.change == "larger than 256 pixels"
     assert check(big, 900).image == big and check(big).image == big
-    prepare.run(entry(work, max_side=64), "small")
+    prepare.run(entry(work, max_side=64, allow_group_overlap=True), "small")
     assert card("small")["images"]["converted"]["larger than 64 pixels"]["images"] == 11
     assert samples("test", "small").height == 4
 
@@ -230,13 +231,19 @@ def test_dicom_of_more_pixels_than_fit_is_refused_by_its_header() -> None:
     assert fault.reason == "huge-image" and "13000 x 13000 = 169000000 pixels" in fault.detail
 
 
-def test_dicom_that_hides_its_size_is_refused() -> None:
-    stream = io.BytesIO()
-    deflated = pydicom.dcmread(io.BytesIO(dicom(np.zeros((4, 4), np.uint8))))
+def test_a_deflated_dicom_is_read_unless_it_hides_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, stream = dicom(np.arange(4096, dtype=np.uint16).reshape(64, 64)), io.BytesIO()
+    deflated = pydicom.dcmread(io.BytesIO(plain))
     deflated.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     pydicom.dcmwrite(stream, deflated)
-    fault = check(stream.getvalue())
-    assert fault.reason == "broken-image" and "the whole file is deflated: save it in another transfer syntax" in fault.detail
+    data = stream.getvalue()
+    assert np.array_equal(shown(data), shown(plain)) and len(data) < len(plain)
+    start = 144 + int(pydicom.dcmread(io.BytesIO(data)).file_meta.FileMetaInformationGroupLength)
+    fault = check(data[:start] + b"\xff" + data[start + 1 :])
+    assert fault.reason == "broken-image" and "is not deflated as its header says" in fault.detail
+    monkeypatch.setattr(limits, "MAX_IMAGE_BYTES", len(data))
+    fault = check(data)
+    assert fault.reason == "broken-image" and f"unpacks to more than {len(data)} bytes" in fault.detail
 
 
 def test_dicom_whose_jpeg_is_larger_than_it_says_is_refused() -> None:
