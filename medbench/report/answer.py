@@ -1,5 +1,6 @@
 """The answer first: per question and adaptation the verdict of every family and data set, and one sentence that sums them up."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ SIDES = ("generalist", "specialist")
 VERDICTS = (*SIDES, "equivalent", "undecided")
 NO_VERDICT = "no verdict"
 WITHIN = "ahead, within the margin"
+MOST_TIMES = 100
 
 
 class Line(NamedTuple):
@@ -175,9 +177,22 @@ def _line(material: Material, row: dict[str, Any]) -> Line:
         " against ".join(sides),
         p_value(row["p_holm"]),
         number(row["minimum_detectable_difference"]),
-        row["reason"] or (WITHIN if _is_within(material, row) else ""),
+        row["reason"] or (WITHIN if _is_within(material, row) else _more_groups(row)),
         _bias(row["selection_bias"]),
     )
+
+
+def _more_groups(row: dict[str, Any]) -> str:
+    """How many more test patients an undecided comparison needs: a gap's sd falls with the root of their number."""
+    gap, detectable, groups = (row[name] for name in ("gap", "minimum_detectable_difference", "effective_groups"))
+    if row["verdict"] != "undecided" or not gap or not detectable or not groups:
+        return ""
+    times = (detectable / abs(gap)) ** 2
+    if times <= 1:
+        return ""
+    if times > MOST_TIMES:
+        return f"a gap of this size would take more than {MOST_TIMES} times as many test patients"
+    return f"a gap of this size would take about {math.ceil(groups * (times - 1)):,} more test patients (or other groups) like these"
 
 
 def _on_validation(value: float | None) -> str:

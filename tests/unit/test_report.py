@@ -414,6 +414,21 @@ def test_a_side_with_several_models_gets_its_confirmatory_analysis(tmp_path: Pat
     assert said.count("Chosen on validation data and tested once: of") == 1 == shown.count("The confirmatory analysis: one model a side")
 
 
+@pytest.mark.parametrize(
+    ("gap", "detectable", "expected"),
+    [
+        (0.05, 0.10, "about 300 more test patients"), (-0.05, 0.10, "about 300 more test patients"), (0.001, 0.10, "more than 100 times"),
+        (0.12, 0.10, ""), (0.0, 0.10, ""), (0.05, None, ""),
+    ],
+)  # fmt: skip
+def test_an_undecided_comparison_says_how_many_more_patients(gap: float, detectable: float | None, expected: str) -> None:
+    """Twice the precision takes four times the patients: 100 effective groups and 300 more."""
+    row = {"verdict": "undecided", "gap": gap, "minimum_detectable_difference": detectable, "effective_groups": 100.0}
+    found = answer._more_groups(row)
+    assert expected in found if expected else found == ""
+    assert answer._more_groups({**row, "verdict": "generalist"}) == ""
+
+
 def test_equal_inputs_give_equal_bytes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parents[2])
     before = digests(folder)
