@@ -30,7 +30,7 @@ from medbench.cells import Candidate, Cell
 from medbench.metrics.measure import Measure
 from medbench.stats import table
 from medbench.stats.intervals import percentile
-from medbench.stats.paired import SetTest, holm, set_test
+from medbench.stats.paired import SetTest, holm, is_within, set_test
 from medbench.stats.resamples import BLOCK, Groups, Resamples
 from medbench.stats.table import estimates, replicates
 from medbench.tasks.diagnosis import ScoredDiagnosis
@@ -230,7 +230,6 @@ def seed(design: Design) -> list[int]:
 # Verdicts
 
 SIDES = ("generalist", "specialist")
-CLAIMS = (*SIDES, "equivalent")
 NO_VERDICT = {"verdict": None}
 
 
@@ -265,7 +264,7 @@ def judged(case: Case, chunk: int, n_draws: int) -> Counter[str]:
         verdicts = {
             "": [made[name]["verdict"] for name in watched],
             "old ": [old[name] for name in watched],
-            "within ": [made[name]["verdict"] in CLAIMS and made[name]["p_equivalent"] <= ALPHA for name in watched],
+            "within ": [is_claimed(made[name]["verdict"], made[name]["p_equivalent"]) for name in watched],
         }
         found["tables"] += 1
         found["rows"] += n_true
@@ -389,6 +388,11 @@ class Bar(NamedTuple):
     asked: str
     found: str
     holds: bool
+
+
+def is_claimed(verdict: str | None, p_equivalent: float) -> bool:
+    """Whether a row says that both are within the margin: the verdict, or a note at a side that is ahead."""
+    return verdict == "equivalent" or (verdict in SIDES and is_within(p_equivalent, LEVEL))
 
 
 def bound(errors: int, n: int) -> float:

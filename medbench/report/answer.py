@@ -10,6 +10,7 @@ from medbench.cells import Cell
 from medbench.report.params import ModelFacts, Params
 from medbench.report.results import TASKS, Material
 from medbench.report.words import QUESTIONS, counted, interval, listed, number, p_value, question_title, signed
+from medbench.stats.paired import is_within
 
 SIDES = ("generalist", "specialist")
 VERDICTS = (*SIDES, "equivalent", "undecided")
@@ -205,7 +206,8 @@ def _bias(value: float | None) -> str:
 
 def _is_within(material: Material, row: dict[str, Any]) -> bool:
     """Whether a side is ahead by less than matters."""
-    return row["verdict"] in SIDES and row["p_equivalent"] is not None and row["p_equivalent"] <= 1 - material.params.statistics["level"]
+    p = row["p_equivalent"]
+    return row["verdict"] in SIDES and p is not None and is_within(p, material.params.statistics["level"])
 
 
 def _summary(lines: list[Line]) -> str:

@@ -155,6 +155,11 @@ def verdict(sets: SetTest, p_ahead: float, p_equivalent: float, level: float) ->
     return "equivalent" if p_equivalent <= alpha else "undecided"
 
 
+def is_within(p_equivalent: float, level: float) -> bool:
+    """Whether a side that is ahead is within the margin, too: of two claims about one gap, so each has half of 1 - level."""
+    return p_equivalent <= (1 - level) / 2
+
+
 def is_near(p_adjusted: float, test: Ahead, n_resamples: int, alpha: float) -> bool:
     """Whether a p value is within two Monte Carlo standard errors of alpha: of the binomial share behind it, adjusted likewise."""
     error = math.sqrt(test.share * (1 - test.share) / n_resamples)

@@ -236,7 +236,9 @@ def test_a_colour_map_of_8_bits_is_taken_for_one() -> None:
 def test_formats_that_name_their_range_are_scaled_by_it(raw: Path) -> None:
     half = np.array([[0, 2048, 2048, 100] * 8] * 32, ">u2")
     graymap = b"P5 32 32 4095\n" + half.tobytes()
-    jpeg2000 = encoded(Image.fromarray((half << 4).astype("<u2")), "JPEG2000")  # of 16 bits, as Pillow writes it
+    jpeg2000 = encoded(
+        Image.fromarray((half[::-1, ::-1] << 4)[:, ::-1].astype("<u2") + (np.arange(32) == 31) * np.uint16(1024)), "JPEG2000"
+    )  # of 16 bits, as Pillow writes it
     for image in prepared(raw, {"PGM": graymap, "JPEG 2000": jpeg2000, "full": deep("PNG", [0, 1, 511])}):
         assert image[0, 1, 0] in (128, 0)  # the PNG's 9 bits decide nothing about the others
     floats = [b"Pf 2 1 -1.0\n" + np.array(values, "<f4").tobytes() for values in ([0, 1], [0, 4])]
