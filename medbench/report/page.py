@@ -267,7 +267,8 @@ def _facts(material: Material) -> list[tuple[str, str]]:
         ("Seed", str(material.params.seed)),
         (
             "Intervals",
-            f"{statistics['level']:.0%} bootstrap on the logit scale, of gaps by expanded percentiles, {statistics['n_resamples']:,} resamples; "
+            f"{statistics['level']:.0%} bootstrap on the logit scale, of gaps by expanded percentiles, "
+            f"{statistics['n_resamples']:,} resamples; "
             "percentile intervals of all metrics, as the study publishes them, in tables/metrics.csv",
         ),
         (

@@ -197,7 +197,7 @@ class Lettered:
                 return key
         found = re.match(
             (
-                r"(?:(?:the|la|le|il|die|der) )?(?:(?:correct )?(?:option|choice|answer|letter|"
+                r"(?i:(?:the|la|le|il|die|der) )?(?i:(?:correct )?(?:option|choice|answer|letter|"
                 r"选项?)\s*(?:is\s*)?)?[\[({<]?\s*([A-Za-z])\s*(?![\w'’])([\])}>.:,;!?。]?)(.*)"
             ),
             said,
@@ -210,6 +210,10 @@ class Lettered:
             return None
         if re.match(r"(?:,|/|&|\band\b|\bor\b|和|或)\s*[\[(]?[A-Z](?![\w'’])", f"{mark}{rest}" if mark in ",;" else rest):
             return None  # several
+        if re.match(
+            r"(?:is|seems|can be|was|are)\s+(?:\w+\s+)?(?:wrong|incorrect|false|not|unlikely|excluded|ruled out|eliminated)\b", rest
+        ):
+            return None  # it is denied
         goes_on = re.match(r"\s*\n|\s*(?:[-–—=(/:]|is\b|because\b|since\b|as\b)", found[3])
         is_bare = not mark and rest and said[0] not in "([{" and not goes_on
         text = self.options[letter]
