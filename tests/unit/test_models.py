@@ -14,8 +14,11 @@ import pytest
 import torch
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 from PIL import Image
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 from torch.nn.functional import cosine_similarity
-from transformers import AutoProcessor, CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
+from transformers import AutoProcessor, CLIPConfig, CLIPModel, PreTrainedTokenizerFast, SiglipConfig, SiglipModel
 
 from medbench.errors import MedbenchError
 from medbench.jobs import network
@@ -86,6 +89,16 @@ def test_features_are_the_published_ones(architecture: str, folder: Path, images
         expected = model.model.visual_projection(pooled) if architecture == "clip" else pooled
     assert output.embeddings.shape == (3, 1, expected.shape[1])
     torch.testing.assert_close(output.features, expected)
+
+
+def test_siglip_2_reads_lower_case_whatever_its_tokenizer(tmp_path: Path) -> None:
+    """Its checkpoints come with Gemma's tokenizer, which keeps capitals (big_vision, issue 187)."""
+    model = tiny.load("siglip", tiny.checkpoint("siglip", tmp_path / "model"))
+    words = Tokenizer(WordLevel({"a": 0, "CT": 1, "ct": 2, "[UNK]": 3, "[PAD]": 4}, unk_token="[UNK]"))
+    words.pre_tokenizer = Whitespace()
+    model._tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]", pad_token="[PAD]")  # type: ignore[attr-defined]
+    assert torch.equal(model.encode_texts(["a CT"]), model.encode_texts(["a ct"]))
+    assert not torch.equal(model.encode_texts(["a ct"]), model.encode_texts(["a a"]))
 
 
 def test_siglip_reads_texts_padded_to_full_length(tmp_path: Path) -> None:

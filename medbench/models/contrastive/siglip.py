@@ -24,9 +24,12 @@ class Siglip(hub.HubContrastive):
         return ImageOutput(pooled, pooled[:, None])
 
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """Padded to the full length without an attention mask, as the model was trained: other padding changes the logits."""
+        """Padded to the full length without an attention mask, as the model was trained: other padding changes the logits.
+
+        In lower case, as it was trained too: SigLIP's own tokenizer sees to that, the Gemma tokenizer of SigLIP 2 does not.
+        """
         length = self.model.config.text_config.max_position_embeddings
-        ids = hub.tokens(self._tokenizer, list(texts), length, padding="max_length", max_length=length)["input_ids"].to(self.device)
+        ids = hub.tokens(self._tokenizer, [text.lower() for text in texts], length, padding="max_length", max_length=length)["input_ids"].to(self.device)
         with torch.inference_mode():
             encoded: torch.Tensor = self.model.get_text_features(input_ids=ids).pooler_output.float()
         return encoded
