@@ -29,7 +29,8 @@ class Siglip(hub.HubContrastive):
         In lower case, as it was trained too: SigLIP's own tokenizer sees to that, the Gemma tokenizer of SigLIP 2 does not.
         """
         length = self.model.config.text_config.max_position_embeddings
-        ids = hub.tokens(self._tokenizer, [text.lower() for text in texts], length, padding="max_length", max_length=length)["input_ids"].to(self.device)
+        lowered = [text.lower() for text in texts]
+        ids = hub.tokens(self._tokenizer, lowered, length, padding="max_length", max_length=length)["input_ids"].to(self.device)
         with torch.inference_mode():
             encoded: torch.Tensor = self.model.get_text_features(input_ids=ids).pooler_output.float()
         return encoded
