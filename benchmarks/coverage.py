@@ -11,11 +11,11 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from statistics import NormalDist
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
@@ -264,7 +264,7 @@ def judged(case: Case, chunk: int, n_draws: int) -> Counter[str]:
         verdicts = {
             "": [made[name]["verdict"] for name in watched],
             "old ": [old[name] for name in watched],
-            "within ": [is_claimed(made[name]["verdict"], made[name]["p_equivalent"]) for name in watched],
+            "within ": [is_claimed(made[name]) for name in watched],
         }
         found["tables"] += 1
         found["rows"] += n_true
@@ -390,9 +390,9 @@ class Bar(NamedTuple):
     holds: bool
 
 
-def is_claimed(verdict: str | None, p_equivalent: float) -> bool:
+def is_claimed(row: Mapping[str, Any]) -> bool:
     """Whether a row says that both are within the margin: the verdict, or a note at a side that is ahead."""
-    return verdict == "equivalent" or (verdict in SIDES and is_within(p_equivalent, LEVEL))
+    return row["verdict"] == "equivalent" or (row["verdict"] in SIDES and is_within(row["p_equivalent"], LEVEL))
 
 
 def bound(errors: int, n: int) -> float:
