@@ -1,6 +1,7 @@
 """Student's t, by the standard library: importing scipy takes as long as all other work of a small interval job."""
 
 import math
+from functools import cache
 from statistics import NormalDist
 
 DECIMALS = 8  # the last bits of lgamma and exp are the machine's own
@@ -17,6 +18,7 @@ def _cdf(t: float, freedom: float) -> float:
     return tail if t < 0 else 1 - tail
 
 
+@cache  # the rows of a data set ask for a few, again and again
 def quantile(p: float, freedom: float) -> float:
     """`t` with probability `p` below it, 0 < p < 1, by bisection between bounds found from the normal quantile."""
     if p > 0.5:
