@@ -103,7 +103,7 @@ def standings(config: Config, ordered: list[Job]) -> list[Standing]:
 def _standing(config: Config, job: Job, before: list[Standing], begun: float | None, held: Mapping[str, locks.Owner]) -> Standing:
     record = integrity.read(paths.run_record(job.outputs[0]))
     if (owner := held.get(str(job))) is not None:
-        return Standing(job, "running", ", ".join(filter(None, (console.far(job.log), _where(owner)))), _age(job.log))
+        return Standing(job, "running", ", ".join(filter(None, (console.far(job.log), _where(owner)))), time.time() - _since(owner))
     try:
         is_live = begun is not None and job.log.stat().st_mtime >= begun
     except OSError:
@@ -144,6 +144,11 @@ def _begun() -> float | None:
     owner = locks.read(exclusive.FOLDER / "medbench.owner")
     if owner is None or owner.lives() is False:
         return None
+    return _since(owner)
+
+
+def _since(owner: locks.Owner) -> float:
+    """When an owner took its lock [s since the epoch]."""
     return time.mktime(time.strptime(owner.since, "%Y-%m-%d %H:%M:%S"))
 
 
@@ -160,12 +165,9 @@ def _where(owner: locks.Owner) -> str:
 
 
 def _age(log: Path) -> float | None:
-    """Seconds since a job began to write its log."""
-    try:
-        found = log.stat()
-    except OSError:
-        return None
-    return time.time() - getattr(found, "st_birthtime", found.st_ctime if found.st_size == 0 else found.st_mtime)
+    """Seconds since a job began its log; None where it has written into it, since Linux keeps no time of birth that Python 3.11 reads."""
+    found = log.stat()
+    return time.time() - found.st_mtime if found.st_size == 0 else None
 
 
 def seconds_left(found: Collection[Standing]) -> float | None:

@@ -111,10 +111,10 @@ def rq_tables() -> dict[str, pl.DataFrame]:
 
 
 def unpaired(gaps: pl.DataFrame, figures: pl.DataFrame) -> pl.DataFrame:
-    """Gaps with `unpaired_low` and `unpaired_high`, 95% bounds from the sd of both sides as if their test sets had nothing in common.
+    """Gaps with `unpaired_low`, `unpaired_high` and `zero` (whether 0 lies between): 95% bounds as if both test sets had nothing in common.
 
-    That is conservative: the same samples make the two sides rise and fall together, which narrows the gap's own interval. Without a
-    published sd it is taken from the width of the published interval.
+    They come from the published sd of both sides, or the width of the published interval where there is none. That is conservative: the
+    same samples make the two sides rise and fall together, which narrows the gap's own interval.
     """
     sd = pl.coalesce("sd", (pl.col("high") - pl.col("low")) / (2 * NORMAL))
     sides = figures.select("dataset", "model", "mode", sd)
@@ -122,13 +122,13 @@ def unpaired(gaps: pl.DataFrame, figures: pl.DataFrame) -> pl.DataFrame:
         keys = {"model": side, "mode": f"{side}_mode", "sd": f"{side}_sd"}
         gaps = gaps.join(sides.rename(keys), on=["dataset", side, f"{side}_mode"], how="left", maintain_order="left")
     reach = NORMAL * (pl.col("generalist_sd") ** 2 + pl.col("specialist_sd") ** 2).sqrt()
-    return gaps.with_columns(unpaired_low=pl.col("gap") - reach, unpaired_high=pl.col("gap") + reach).drop("generalist_sd", "specialist_sd")
+    bounds = {"unpaired_low": pl.col("gap") - reach, "unpaired_high": pl.col("gap") + reach, "zero": pl.col("gap").abs() <= reach}
+    return gaps.with_columns(**bounds).drop("generalist_sd", "specialist_sd")
 
 
 def including_zero(made: dict[str, pl.DataFrame]) -> pl.DataFrame:
     """Of how many gaps the unpaired bounds include 0, a row a question and adaptation, as `7 of 16`."""
-    rows = _families(made).with_columns(zero=(pl.col("unpaired_low") <= 0) & (pl.col("unpaired_high") >= 0))
-    counted = rows.group_by("question", "adaptation", maintain_order=True).agg(pl.col("zero").sum(), of=pl.len())
+    counted = _families(made).group_by("question", "adaptation", maintain_order=True).agg(pl.col("zero").sum(), of=pl.len())
     text = pl.format("{} of {}", "zero", "of").alias("unpaired bounds include 0")
     return counted.select(pl.col("question").cast(pl.String).str.to_uppercase(), "adaptation", text)
 
@@ -173,8 +173,7 @@ def gaps_side_by_side(made: dict[str, pl.DataFrame]) -> pl.DataFrame:
     rows = _families(made)
     column = pl.col("question").cast(pl.String).str.to_uppercase() + " " + pl.col("adaptation")
     texts = (pl.col("gap") * PERCENT).map_elements(lambda gap: f"{gap:+.2f}", return_dtype=pl.String)
-    includes = (pl.col("unpaired_low") <= 0) & (pl.col("unpaired_high") >= 0)
-    starred = pl.format("{}{}", texts, pl.when(includes).then(pl.lit("*")).otherwise(pl.lit(""))).alias("gap")
+    starred = pl.format("{}{}", texts, pl.when("zero").then(pl.lit("*")).otherwise(pl.lit(""))).alias("gap")
     wide = rows.select("family", "dataset", starred, column=column).pivot("column", index=["family", "dataset"], values="gap")
     return wide.with_row_index("place").sort(pl.col("place").min().over("family"), "place").drop("place")
 
