@@ -19,6 +19,8 @@ TRACKED = False  # how jobs stand is no part of a result
 
 STATES = ("finished", "running", "waiting", "failed", "stale", "deleted")
 """`stale`: runs again, with the reason; `deleted`: its output is gone and nothing needs it."""
+OPEN = ("running", "waiting", "failed", "stale")
+"""Of jobs that are to be done."""
 
 
 _BEHIND = "behind a failed job: "
@@ -93,7 +95,7 @@ def standings(config: Config, ordered: list[Job]) -> list[Standing]:
         kept = [file for file in job.reads if stages.is_read_before(file, job.stage, job.names, lasting)]
         before = dict.fromkeys(place for file, place in job.reads.items() if file not in kept)
         found.append(_standing(config, job, [found[place] for place in before], begun, held))
-    needed = {place for one in found if one.state in ("waiting", "running", "failed", "stale") for place in one.job.reads.values()}
+    needed = {place for one in found if one.state in OPEN for place in one.job.reads.values()}
     return [
         one._replace(state="waiting", why="its output is gone, and a job needs it") if one.state == "deleted" and place in needed else one
         for place, one in enumerate(found)
@@ -179,7 +181,7 @@ def seconds_left(found: Collection[Standing]) -> float | None:
                 known.setdefault(key, []).append(one.seconds)
     total, is_known = 0.0, True
     for one in found:
-        if one.state in ("waiting", "running", "failed", "stale"):
+        if one.state in OPEN:
             like = next((known[key] for key in _kin(one.job) if key in known), None)
             is_known &= like is not None
             total += sum(like) / len(like) if like else 0.0

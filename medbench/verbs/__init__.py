@@ -5,6 +5,7 @@ from types import ModuleType
 
 VERBS = (
     "try",
+    "plan",
     "docs",
     "status",
     "why",
