@@ -1,8 +1,9 @@
 """How long jobs take: by finished jobs of the same stage and model where there are any, else by a probe of this machine.
 
 Each cost below is a share of what the probe measures, as the demo had it on two cores: `start`, a Python process with what jobs without a
-model import; `image`, one image through the mini CLIP on one thread; a thread's float operations, for models with a known number of
-parameters. So a slower or a busier machine makes all of them longer. On a GPU the rule of `config/needs.py` stands.
+model import; `torch`, its import; `image`, one image through an encoder of the mini CLIP's size on one thread; a thread's float operations,
+for models with a known number of parameters. So a slower or a busier machine makes all of them longer. On a GPU the rule of
+`config/needs.py` stands.
 """
 
 import json
@@ -18,12 +19,10 @@ from medbench.config.needs import gpu_seconds
 from medbench.errors import MedbenchError
 from medbench.jobs import warm
 from medbench.planning import sizes
-from medbench.planning.probe import Speed
+from medbench.planning.probe import REFERENCE, Speed
 
 TRACKED = False  # a look ahead is no part of a result
 
-REFERENCE = Speed(start=0.25, imports=3.1, image=0.00029, flops=1.5e11, gpu_flops=None, processes=2)
-"""Of the machine on which the costs were taken; without a probe the base of what finished jobs correct."""
 GPU_FLOPS = 2e14
 """Of a data centre's GPU in bfloat16, for which `config/needs.py` counts."""
 # Starts of a whole job without a model: imports and what it does; and for each row of its data set.
@@ -36,8 +35,9 @@ _EMBED, _PROMPTS, _PROBED, _PREDICT, _LORA = 2.5, 2.2, 6.5, 2.0, 3.0  # starts o
 _FITTED = {True: 0.003, False: 0.014}  # starts of a probe's search for each row: on a mini model's few features, on others'
 _PUBLISHED = 0.4  # the same by the study's recipe
 _TRAINED = 3.0  # forward passes in a training step of one sample
-_QUESTION = 10.0  # a question to a mini model, in images
+_IMAGE, _QUESTION = 1.75, 17.0  # an image, a question to a mini model, in images of the small encoder
 _TOKENS = {"contrastive": 50, "generative": 800}  # of an image, or of an image with question and answer
+_IMPORTS = 2.5  # imports of torch: those of a model job that finds nothing warm
 _SNAKEMAKE, _JOB = 30.0, 0.12  # starts that Snakemake itself takes, and for each job
 
 
@@ -98,7 +98,7 @@ class Estimator:
         gpu = sum(one.seconds or 0 for one in found if one.on_gpu)
         own = self.speed.start * (_SNAKEMAKE + _JOB * len(found)) if found else 0.0
         if any(self._is_warm(one.stage) for one in found):
-            own += self.speed.imports / cores  # once
+            own += _IMPORTS * self.speed.torch / cores  # once
         longest = max((one.seconds or 0 for one in found), default=0.0)
         wall = own + max(cpu / cores, gpu / max(self.n_gpus, 1), longest)
         unknown = sum(one.seconds is None for one in found)
@@ -114,7 +114,7 @@ class Estimator:
 
     def _on_gpu(self, rule: float) -> float:
         factor = GPU_FLOPS / (self.speed.gpu_flops / self.n_gpus) if self.speed.gpu_flops else 1.0
-        return self.speed.start + self.speed.imports + rule * factor
+        return self.speed.start + _IMPORTS * self.speed.torch + rule * factor
 
     def _is_warm(self, stage: str) -> bool:
         return stage in warm.STAGES and self.config.run.warm and not self.n_gpus
@@ -126,7 +126,7 @@ class Estimator:
             return speed.start * self._without_model(stage, named)
         entry = self.config.models[named["model"]]
         loads = entry.kind in ("contrastive", "generative") and (stage != "predict" or self._loads(named))
-        imports = speed.imports if loads and not is_warm else 0.0
+        imports = _IMPORTS * speed.torch if loads and not is_warm else 0.0
         if stage == "pretrain":
             return imports + self._pretrained(named["model"])
         starts = {"embed": _EMBED, "prompts": _PROMPTS, "predict": _LORA if loads else _PREDICT, "validate": _LORA if loads else _PREDICT}
@@ -161,7 +161,7 @@ class Estimator:
             return _WHOLE["pretrain"] * self.speed.start
         made = self.config.models[model].pretrain
         assert made is not None
-        each = self.speed.image * (_QUESTION if self.config.models[model].kind == "generative" else 1)
+        each = self.speed.image * (_QUESTION if self.config.models[model].kind == "generative" else _IMAGE)
         return self.speed.start * (_LORA + _DRAWN * made.pool_size) + made.steps * made.batch_size * _TRAINED * each
 
     def _loads(self, named: Mapping[str, str]) -> bool:
@@ -173,7 +173,7 @@ class Estimator:
         """One core's seconds for one image, or one question."""
         entry = self.config.models[named["model"]]
         if entry.pretrain is not None or entry.about.parameters is None:
-            return self.speed.image * (_QUESTION if entry.kind == "generative" else 1)
+            return self.speed.image * (_QUESTION if entry.kind == "generative" else _IMAGE)
         return 2 * entry.about.parameters * _TOKENS.get(entry.kind, 50) / self.speed.flops
 
     def _adapted(self, named: Mapping[str, str], size: sizes.Size, decoded: float) -> float:
