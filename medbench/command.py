@@ -29,11 +29,16 @@ def read_config(args: argparse.Namespace) -> "configuration.Config":
 
     if resolved := os.environ.get(RESOLVED):
         return configuration.from_resolved(Path(resolved))
-    named = [_file_of(args.run)] if getattr(args, "run", None) else []
-    configuration.require_whole([*named, *args.configfile])
+    files = config_files(args)
+    configuration.require_whole(files)
     from medbench.datasets.layouts import with_test_only
 
-    return with_test_only(configuration.from_files([ROOT / "config" / "config.yaml", *named, *args.configfile], ROOT))
+    return with_test_only(configuration.from_files([ROOT / "config" / "config.yaml", *files], ROOT))
+
+
+def config_files(args: argparse.Namespace) -> list[Path]:
+    """What is laid over the demo's configuration: the file of a run that is named, then those of `--configfile`."""
+    return [*([_file_of(args.run)] if getattr(args, "run", None) else []), *args.configfile]
 
 
 def _file_of(run: str) -> Path:

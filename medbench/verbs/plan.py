@@ -19,6 +19,7 @@ from medbench.jobs import devices
 from medbench.jobs.console import duration
 from medbench.planning import downloads, effort, memory, prices, probe, sizes, verdicts
 from medbench.schedule import OPEN, Standing, jobs, standings
+from medbench.verbs.status import SHOWN, notable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,6 +95,7 @@ def text(plan: Plan) -> list[str]:
         f"run {plan.run}: {plan.n_cells} cells, {len(plan.found)} jobs, of which {len(plan.efforts)} are to do and {finished} are finished",
         "",
         *_stages(plan),
+        *notable(plan.found, SHOWN, ("running", "failed", "stale", "deleted")),
         "",
         *_downloads(plan),
         *_room(plan),
@@ -211,6 +213,9 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "run": plan.run,
         "cells": {"all": plan.n_cells, "finished": plan.n_finished_cells},
         "jobs": {"all": len(plan.found), **states},
+        "not_waiting": [
+            {"job": str(one.job), "state": one.state, "why": one.why} for one in plan.found if one.state not in ("finished", "waiting")
+        ],
         "stages": {
             stage: {
                 "to_do": len(own := [one for one in plan.efforts if one.stage == stage]),
