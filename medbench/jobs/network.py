@@ -51,6 +51,13 @@ def closed() -> Iterator[None]:
 
 
 @contextmanager
+def offline() -> Iterator[None]:
+    """Nothing reaches the hub meanwhile: what is in the local cache is there, and all else is refused."""
+    with _switched(True), closed():
+        yield
+
+
+@contextmanager
 def _switched(offline: bool) -> Iterator[None]:
     before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, offline
     try:

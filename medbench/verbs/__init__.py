@@ -8,6 +8,8 @@ VERBS = (
     "docs",
     "status",
     "why",
+    "doctor",
+    "export-model",
     "verify",
     "clean",
     "unlock",

@@ -4,7 +4,7 @@ import argparse
 
 from medbench import cells
 from medbench.cells import Cell
-from medbench.command import add_config_options, read_config
+from medbench.command import add_config_options, cell_names, read_config
 from medbench.errors import MedbenchError, visible
 from medbench.jobs.console import duration
 from medbench.schedule import jobs, of_cell, standings
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> None:
     """Print it. Raises MedbenchError for a cell that is not of the run."""
     config = read_config(args)
-    parts = args.cell.removeprefix("results/predictions/").removesuffix(".parquet").strip("/").split("/")
+    parts = cell_names(args.cell)
     grid = cells.grid(config)
     if len(parts) != 3 or (cell := Cell(*parts)) not in grid:
         like = [str(one) for one in grid if set(parts) & set(one)] or [str(one) for one in grid]
