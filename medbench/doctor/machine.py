@@ -171,8 +171,11 @@ def _hub() -> Iterator[Line]:
         return
     try:
         yield Line(OK, where, f"reached; its token is that of {HfApi().whoami(token=token)['name']}")
-    except (HfHubHTTPError, network.HTTPError, OSError):
-        yield Line(FAULT, where, "reached, but it refuses the token", "`hf auth login`, or set HF_TOKEN anew")
+    except (HfHubHTTPError, network.HTTPError, OSError) as error:
+        if getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
+            yield Line(FAULT, where, "reached, but it refuses the token", "`hf auth login`, or set HF_TOKEN anew")
+        else:
+            yield Line(WARNING, where, "reached, but it does not say whose the token is", "run again later")
 
 
 def _slurm(root: Path) -> Iterator[Line]:
