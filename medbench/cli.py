@@ -27,7 +27,7 @@ Look: TypeAlias = Callable[[str, tuple[str, ...]], stages.Look]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb. Exit code 0; 2 with one line for an expected error; anything else is a bug and shows a traceback."""
+    """Run one verb. Exit code 0, or the verb's own; 2 with one line for an expected error; all else is a bug and shows a traceback."""
     parser = argparse.ArgumentParser(prog="medbench", description="Specialist or adapted generalist? One verb a stage.")
     parser.add_argument("--version", action="version", version=f"medbench {importlib.import_module('medbench').__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="stage")
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         _add_stage(verbs, name) if name in STAGES else _add_verb(verbs, name)
     args = parser.parse_args(argv)
     try:
-        args.execute(args)
+        code = args.execute(args) or 0
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read has seen enough: `medbench models | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         if (line := files.trouble(error, paths.RESULTS)) is None:
             raise
         return _refused(line)
-    return 0
+    return code
 
 
 def _plain(argv: list[str]) -> list[str]:

@@ -41,6 +41,7 @@ def config_files(args: argparse.Namespace) -> list[Path]:
     return [*([_file_of(args.run)] if getattr(args, "run", None) else []), *args.configfile]
 
 
+<<<<<<< HEAD
 def _file_of(run: str) -> Path:
     """The run configuration of that name, or the file itself. Raises MedbenchError where there is none."""
     if run.endswith((".yaml", ".yml")) or "/" in run:
@@ -52,4 +53,27 @@ def _file_of(run: str) -> Path:
     if len(found := runs.get(run, [])) != 1:
         said = f"{' and '.join(file.name for file in found) or 'no file'} in config/ or tries/ has it"
         raise MedbenchError(f"run {run!r}", said, f"{choose(run, runs)}, or give --configfile FILE")
+=======
+def runs() -> dict[str, list[Path]]:
+    """Name of each run in `config/` -> the files that have it: one, unless somebody copied it."""
+    found: dict[str, list[Path]] = {}
+    for file in sorted(one for one in (ROOT / "config").glob("*.yaml") if one.is_file()):
+        if named := re.search(r"""^run:\s*["']?([\w.-]+)""", file.read_text(encoding="utf-8", errors="replace"), re.MULTILINE):
+            found.setdefault(named[1], []).append(file)
+    return found
+
+
+def _file_of(run: str) -> Path:
+    """The run configuration of that name. Raises MedbenchError where there is none."""
+    known = runs()
+    if len(found := known.get(run, [])) != 1:
+        said = f"{' and '.join(file.name for file in found) or 'no file'} in config/ has it"
+        raise MedbenchError(f"run {run!r}", said, f"{choose(run, known)}, or give --configfile FILE")
+>>>>>>> h-export
     return found[0]
+
+
+def cell_names(text: str) -> tuple[str, ...]:
+    """The names in `DATASET/MODEL/MODE`, or in the path of a file or folder of that cell: three, where it is one."""
+    names = re.sub(r"^(.*/)?results/[^/]+/", "", text.strip("/")).removesuffix(".parquet").split("/")
+    return tuple(names[:3] if "results/" in text else names)

@@ -71,6 +71,13 @@ def _is_offline() -> bool:
 
 
 @contextmanager
+def offline() -> Iterator[None]:
+    """Nothing reaches the hub meanwhile: what is in the local cache is there, and all else is refused."""
+    with _switched(True), closed():
+        yield
+
+
+@contextmanager
 def _switched(offline: bool) -> Iterator[None]:
     before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, offline
     try:

@@ -9,6 +9,8 @@ VERBS = (
     "docs",
     "status",
     "why",
+    "doctor",
+    "export-model",
     "verify",
     "clean",
     "unlock",
