@@ -11,12 +11,8 @@ from typing import Any
 
 from medbench import cells, paths, stages
 from medbench.cells import Cell
-<<<<<<< HEAD
 from medbench.command import add_config_options, config_files, read_config
 from medbench.config import Config
-=======
-from medbench.command import add_config_options, cell_names, read_config
->>>>>>> h-export
 from medbench.errors import MedbenchError, visible
 from medbench.jobs import integrity
 from medbench.jobs.console import duration
@@ -39,17 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> None:
     """Print it. Raises MedbenchError for what no job makes."""
     config = read_config(args)
-<<<<<<< HEAD
     target, wanted = _wanted(config, args.what)
     ordered = jobs(config, *wanted)
-=======
-    parts = cell_names(args.cell)
-    grid = cells.grid(config)
-    if len(parts) != 3 or (cell := Cell(*parts)) not in grid:
-        like = [str(one) for one in grid if set(parts) & set(one)] or [str(one) for one in grid]
-        raise MedbenchError(f"cell {args.cell}", f"is not of run {config.run.run}", f"choose from {', '.join(like[:6])}, ...")
-    ordered = jobs(config)
->>>>>>> h-export
     found = standings(config, ordered)
     chosen = [place for place, job in enumerate(ordered) if (job.stage, job.names) in wanted]
     own = [found[place] for place in leading(ordered, chosen)]
