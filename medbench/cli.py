@@ -31,7 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="medbench", description="Specialist or adapted generalist? One verb a stage.")
     parser.add_argument("--version", action="version", version=f"medbench {importlib.import_module('medbench').__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="stage")
-    given = (sys.argv[1:] if argv is None else argv)[:1]
+    argv = _plain(sys.argv[1:] if argv is None else argv)
+    given = argv[:1]
     own = [name for name in (*STAGES, *VERBS) if given == [name]]  # a job imports its own stage only
     if given and not own and not given[0].startswith("-"):
         return _refused(MedbenchError(f"medbench {given[0]}", "is no stage and no verb", choose(given[0], (*STAGES, *VERBS))))
@@ -53,6 +54,11 @@ def main(argv: list[str] | None = None) -> int:
             raise
         return _refused(line)
     return code
+
+
+def _plain(argv: list[str]) -> list[str]:
+    """`fetch --all RUN` is a verb of its own: all that a run needs is more than the stage's one data set."""
+    return ["fetch-all", *(word for word in argv[1:] if word != "--all")] if argv[:1] == ["fetch"] and "--all" in argv else argv
 
 
 def _refused(error: MedbenchError) -> int:

@@ -5,6 +5,7 @@ from types import ModuleType
 
 VERBS = (
     "try",
+    "plan",
     "docs",
     "status",
     "why",
@@ -16,6 +17,9 @@ VERBS = (
     "datasets",
     "models",
     "lock-models",
+    "fetch-all",
+    "bundle",
+    "unbundle",
     "ask",
     "score-answers",
     "compare-paper",
