@@ -21,9 +21,7 @@ NEEDS_GPU = 5e8
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
-    parser.add_argument(
-        "name", nargs="?", help="a model (its first contact), a data set, or a run in config/ or its file; default: this machine"
-    )
+    parser.add_argument("name", nargs="?", help="a model (its first contact), a data set, or a run (name or file); default: this machine")
     add_config_options(parser)
 
 
