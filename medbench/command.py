@@ -41,8 +41,13 @@ def config_files(args: argparse.Namespace) -> list[Path]:
     return [*([_file_of(args.run)] if getattr(args, "run", None) else []), *args.configfile]
 
 
+def is_file(run: str) -> bool:
+    """Whether what stands for a run is its file, and no name."""
+    return run.endswith((".yaml", ".yml")) or "/" in run
+
+
 def runs() -> dict[str, list[Path]]:
-    """Name of each run in `config/`, and of each try -> the files that have it: one, unless somebody copied it."""
+    """Name of each run in `config/` and of those that `try` wrote -> the files that have it: one, unless somebody copied it."""
     found: dict[str, list[Path]] = {}
     for file in sorted(one for one in (*(ROOT / "config").glob("*.yaml"), *Path("tries").glob("*/run.yaml")) if one.is_file()):
         if named := re.search(r"""^run:\s*["']?([\w.-]+)""", file.read_text(encoding="utf-8", errors="replace"), re.MULTILINE):
@@ -52,7 +57,7 @@ def runs() -> dict[str, list[Path]]:
 
 def _file_of(run: str) -> Path:
     """The run configuration of that name, or the file itself. Raises MedbenchError where there is none."""
-    if run.endswith((".yaml", ".yml")) or "/" in run:
+    if is_file(run):
         return Path(run)
     known = runs()
     if len(found := known.get(run, [])) != 1:
