@@ -51,12 +51,13 @@ def measure(cores: int) -> Speed:
     nothing is measured.
     """
     begun = time.monotonic()
-    first = _look(cores, LONGEST)
+    first = look(cores, LONGEST)
     took = time.monotonic() - begun
-    return first if took > LONGEST / 2.5 else _look(cores, LONGEST - took)
+    return first if took > LONGEST / 2.5 else look(cores, LONGEST - took)
 
 
-def _look(cores: int, seconds: float) -> Speed:
+def look(cores: int, seconds: float) -> Speed:
+    """The mean of several processes at once, within so many seconds."""
     n, end = max(1, min(cores, PROCESSES)), time.monotonic() + seconds
     path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "PYTHONPATH": path, **{f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}}

@@ -60,9 +60,11 @@ def _wanted(config: Config, what: str) -> tuple[Path, list[Key]]:
     file = Path(what)
     file = file.absolute().relative_to(Path.cwd()) if file.is_absolute() and file.is_relative_to(Path.cwd()) else Path(*file.parts)
     for job in jobs(config):
-        outputs = (*job.outputs, job.log, paths.run_record(job.outputs[0]))
-        if any(file == output or file.is_relative_to(output) for output in outputs):
-            return file, [(job.stage, job.names), *([("interval", job.names)] if job.stage == "predict" else [])]
+        wanted: list[Key] = [(job.stage, job.names), *([("interval", job.names)] if job.stage == "predict" else [])]
+        if any(file == output or file.is_relative_to(output) for output in job.outputs):
+            return file, wanted
+        if file in (job.log, paths.run_record(job.outputs[0])):
+            return job.outputs[0], wanted
     return file, [_named(config, file)]
 
 

@@ -218,7 +218,7 @@ def test_a_probe_that_is_cut_off_says_what_it_has_measured(monkeypatch: pytest.M
     said = """import time; print('{"start": 0.5}', flush=True); print('{"tor', end='', flush=True); time.sleep(60)"""
     plain = probe.subprocess.Popen
     monkeypatch.setattr(probe.subprocess, "Popen", lambda command, **rest: plain([sys.executable, "-c", said], **rest))
-    found = probe._look(2, 1.5)
+    found = probe.look(2, 1.5)
     assert (found.start, found.processes, found.gpu_flops) == (0.5, 2, None)
     assert found.image == pytest.approx(2 * REFERENCE.image) and found.flops == pytest.approx(REFERENCE.flops / 2)
 
