@@ -178,8 +178,12 @@ def _lacks(config: Config, job: Job) -> str:
     model = config.models[job.names[stages.get(job.stage).keys.index("model")]]
     if not model.has_file:
         return f"architecture {model.architecture!r} has no file yet, so it will fail"
-    is_local = model.checkpoint is not None and Path(model.checkpoint).expanduser().is_dir()
-    return "its weights are gated: accept the licence on their page, then `hf auth login`" if model.about.gated and not is_local else ""
+    if not model.about.gated or model.checkpoint is None or Path(model.checkpoint).expanduser().is_dir():
+        return ""
+    from huggingface_hub import constants
+
+    held = Path(constants.HF_HUB_CACHE, f"models--{model.checkpoint.replace('/', '--')}", "snapshots").is_dir()
+    return "" if held else "its weights are gated: accept the licence on their page, then `hf auth login`"
 
 
 def _was_before(job: Job) -> bool:

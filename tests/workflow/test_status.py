@@ -278,9 +278,9 @@ def test_why_of_cells_and_files_says_what_made_them_and_how_to_make_them(worked_
     said = ask(worked_on, "why", "slake/llava-1.5/ots", configfile="config/half.yaml")
     assert "made by     python -m medbench predict slake llava-1.5 ots (" in said and "weights     checkpoint sha256 " in said
     assert re.search(r"samples     results/data/slake/test.parquet, 2 rows, sha256 \w{12}\n", said) and "seed        0 (prepare" in said
-    assert "to make it  snakemake --cores all --configfile config/half.yaml -- results/predictions/slake/llava-1.5/ots.parquet" in said
+    assert "to make it  snakemake --cores all results/predictions/slake/llava-1.5/ots.parquet --configfile config/half.yaml" in said
     gone = ask(worked_on, "why", "results/embeddings/gf3300/pubmedclip.parquet", configfile="config/half.yaml")
-    assert "absent: deleted, " in gone and "results/embeddings/gf3300/pubmedclip.parquet\njobs" in gone
+    assert "absent: deleted, " in gone and "results/embeddings/gf3300/pubmedclip.parquet --configfile config/half.yaml\njobs" in gone
     other = ask(worked_on, "why", "papila/clip/lp-16", configfile="config/half.yaml")
     assert other.startswith("results/predictions/papila/clip/lp-16.parquet: absent: waiting, after ")
     for what in ("logs/embed/papila/clip.log", "results/data/papila/card.json", str(worked_on.folder / "results/data/papila/test.parquet")):
