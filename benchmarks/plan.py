@@ -41,6 +41,8 @@ def main() -> None:
         cores = len(os.sched_getaffinity(0))
         config = read_config(argparse.Namespace(configfile=[Path(args.configfile)]))
         todo, before = jobs(config), probe.measure(cores)
+        if before is None:
+            sys.exit("this machine is so busy that the probe measured nothing")
         estimator = Estimator(config, before, 0)  # it knows no record: nothing has run here
         predicted = [estimator.of(job.stage, job.names) for job in todo]
         total = estimator.total(predicted, cores).seconds
@@ -66,7 +68,8 @@ def main() -> None:
 def _probed(cores: int, every: float, over: threading.Event) -> list[probe.Speed]:
     found = []
     while not over.wait(every):
-        found.append(probe.look(cores, probe.LONGEST))
+        if (speed := probe.look(cores, probe.LONGEST)) is not None:
+            found.append(speed)
     return found
 
 

@@ -45,6 +45,7 @@ class Plan(NamedTuple):
     memory: list[memory.Memory]
     gpus: list[int | None]
     cores: int
+    is_probed: bool
     speed: probe.Speed | None
     efforts: list[effort.Effort]
     total: effort.Total
@@ -55,7 +56,7 @@ class Plan(NamedTuple):
 
 
 def execute(args: argparse.Namespace) -> None:
-    """Print it. Raises MedbenchError where the probe does not end in time."""
+    """Print it."""
     plan = look(read_config(args), args.cores or len(os.sched_getaffinity(0)), not args.no_probe)
     if args.json:
         print(json.dumps(as_json(plan), ensure_ascii=False, indent=1))
@@ -81,7 +82,7 @@ def look(config: Config, cores: int, is_probed: bool) -> Plan:
     unfinished = [cell for cell in grid if tuple(cell) not in done]
     return Plan(
         config.run.run, len(grid), len(grid) - len(unfinished), found, wanted, downloads.has_token(),
-        downloads.disks(config, wanted, results), memory.of_models(config, grid, estimator.records, gpus), gpus, cores, speed, efforts,
+        downloads.disks(config, wanted, results), memory.of_models(config, grid, estimator.records, gpus), gpus, cores, is_probed, speed, efforts,
         estimator.total(efforts, cores), [price for cell in unfinished if (price := prices.of_cell(config, cell))],
         [name for name in config.run.models if not config.models[name].has_file], verdicts.outlooks(config, estimator.size),
         verdicts.unasked(config),
@@ -162,7 +163,11 @@ def _time(plan: Plan) -> list[str]:
         return ["time: nothing is to do"]
     if not speed and total.n_unknown == len(plan.efforts) - total.n_downloads:
         return [
-            "time: not known without a probe, or finished jobs of the same stages and models"
+            (
+                f"time: not known: this machine is so busy that the probe measured nothing in {probe.LONGEST:.0f} s"
+                if plan.is_probed
+                else "time: not known without a probe, or finished jobs of the same stages and models"
+            )
             + (f"; a rule of thumb for GPUs of a data centre says {_hours(total.gpu_hours)} hours of a GPU" if total.gpu_hours else "")
         ]
     by = Counter(one.source for one in plan.efforts if one.stage != "fetch")

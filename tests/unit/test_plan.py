@@ -219,7 +219,7 @@ def test_a_probe_that_is_cut_off_says_what_it_has_measured(monkeypatch: pytest.M
     plain = probe.subprocess.Popen
     monkeypatch.setattr(probe.subprocess, "Popen", lambda command, **rest: plain([sys.executable, "-c", said], **rest))
     found = probe.look(2, 1.5)
-    assert (found.start, found.processes, found.gpu_flops) == (0.5, 2, None)
+    assert found is not None and (found.start, found.processes, found.gpu_flops) == (0.5, 2, None)
     assert found.image == pytest.approx(2 * REFERENCE.image) and found.flops == pytest.approx(REFERENCE.flops / 2)
 
 
