@@ -81,12 +81,25 @@ def look(config: Config, cores: int, is_probed: bool) -> Plan:
     done = {one.job.names for one in found if one.job.stage == "interval" and one.state == "finished"}
     unfinished = [cell for cell in grid if tuple(cell) not in done]
     return Plan(
-        config.run.run, len(grid), len(grid) - len(unfinished), found, wanted, downloads.has_token(),
-        downloads.disks(config, wanted, results), memory.of_models(config, grid, estimator.records, gpus), gpus, cores, is_probed, speed, efforts,
-        estimator.total(efforts, cores), [price for cell in unfinished if (price := prices.of_cell(config, cell))],
-        [name for name in config.run.models if not config.models[name].has_file], verdicts.outlooks(config, estimator.size),
-        verdicts.unasked(config),
-    )  # fmt: skip
+        run=config.run.run,
+        n_cells=len(grid),
+        n_finished_cells=len(grid) - len(unfinished),
+        found=found,
+        wanted=wanted,
+        has_token=downloads.has_token(),
+        disks=downloads.disks(config, wanted, results),
+        memory=memory.of_models(config, grid, estimator.records, gpus),
+        gpus=gpus,
+        cores=cores,
+        is_probed=is_probed,
+        speed=speed,
+        efforts=efforts,
+        total=estimator.total(efforts, cores),
+        prices=[price for cell in unfinished if (price := prices.of_cell(config, cell))],
+        without_file=[name for name in config.run.models if not config.models[name].has_file],
+        outlooks=verdicts.outlooks(config, estimator.size),
+        unasked=verdicts.unasked(config),
+    )
 
 
 def text(plan: Plan) -> list[str]:
@@ -103,9 +116,8 @@ def text(plan: Plan) -> list[str]:
         "",
         *_time(plan),
     ]
-    lines += [f"endpoints: about ${sum(one.dollars for one in plan.prices):.2f}", *(f"  {one.cell}: {one.said}" for one in plan.prices)][
-        : 1 + len(plan.prices) if plan.prices else 0
-    ]
+    if plan.prices:
+        lines += [f"endpoints: about ${sum(one.dollars for one in plan.prices):.2f}", *(f"  {one.cell}: {one.said}" for one in plan.prices)]
     lines += [f"NOT READY: {name}: its architecture has no file yet, its cells will fail" for name in plan.without_file]
     return [*lines, "", *_verdicts(plan)]
 
