@@ -130,6 +130,7 @@ def _stages(plan: Plan) -> list[str]:
         finished = sum(one.job.stage == stage and one.state == "finished" for one in plan.found)
         known = [one.seconds for one in own if one.seconds is not None]
         took = "" if stage == "fetch" or not own else duration(sum(known)) if known else "not known"
+        took += f" and {len(own) - len(known)} not known" if known and len(known) < len(own) else ""
         gpu = sum(one.gpu_seconds for one in own) / 3600
         rows.append([stage, str(len(own) or ""), str(finished or ""), took, _hours(gpu) if gpu else ""])
     return columns(rows)
@@ -163,8 +164,7 @@ def _room(plan: Plan) -> list[str]:
     rows = [["model", "GPUs", "to ask each", "LoRA each", "by", "fits"]]
     for need in plan.memory:
         fits = "" if need.fits is None else "yes" if need.fits else "NO"
-        amounts = ["not known" if one is None and name == "asked" else size(one and one * 1e6) if one else "" for name, one in
-                   (("asked", need.asked), ("adapted", need.adapted))]  # fmt: skip
+        amounts = [size(need.asked * 1e6) if need.asked else "not known", size(need.adapted * 1e6) if need.adapted else ""]
         rows.append([need.model, str(need.gpus), *amounts, need.source, fits])
     return [*lines, *(f"  {line}" for line in columns(rows))]
 
