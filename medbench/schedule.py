@@ -142,7 +142,11 @@ def _standing(config: Config, job: Job, before: list[Standing], at_work: _AtWork
         if job.log.exists() and not record:
             return Standing(job, "failed", error.removeprefix("ERROR: ") or "it ended without a word: it was killed")
         if record:
-            return Standing(job, "deleted", f"{job.outputs[0]} is gone; `snakemake --cores all {job.outputs[0]}` makes it again")
+            return Standing(
+                job,
+                "deleted",
+                f"{job.outputs[0]} is gone; `snakemake --cores all {job.outputs[0]}`, with the run's --configfile, makes it again",
+            )
         return Standing(job, "waiting", _waits(before) or _lacks(config, job))
     seconds = float(record["seconds"]) if record and isinstance(record.get("seconds"), int | float) else None
     try:

@@ -204,6 +204,19 @@ def test_small_models_that_finished_say_nothing_of_large_ones() -> None:
     assert estimator(study, None).of("adapt", ("ham10000", "plip", "lora")).source == "unknown"
 
 
+def test_jobs_that_mostly_started_are_not_taken_to_larger_data() -> None:
+    """Twenty images that took six minutes on a busy machine say nothing of 223,648."""
+    study, names = of_run("paper"), ("chexpert", "clip")
+    before = estimator(study).of("embed", names).seconds or 0
+    tiny = estimator(study)
+    tiny.size = lambda dataset: sizes.Size(16, 4, 20, None, True, "prepared")  # type: ignore[method-assign]
+    [factors] = {*tiny._corrections([effort.Recorded("embed", ("papila", "clip"), 360.0, "cpu", False, None)]).values()}
+    assert factors.work == 1 and factors.fixed > 10
+    record("embed", ("papila", "clip"), 360.0, paths.embeddings("papila", "clip"), forked=False)
+    after = estimator(study).of("embed", names)
+    assert after.source == "records" and before and (after.seconds or 0) > 0
+
+
 def test_gpu_hours_are_those_of_the_rule_and_fall_on_a_gpu_where_one_is_seen() -> None:
     study, names = of_run("paper"), ("pathvqa", "qwen2-vl", "lora")
     here, there = estimator(study).of("adapt", names), estimator(study, n_gpus=2).of("adapt", names)

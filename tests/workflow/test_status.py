@@ -240,10 +240,8 @@ def test_a_half_finished_study_is_told_job_by_job(worked_on: Clone) -> None:
     assert found[FAILED][0] == "failed" and found[FAILED][1].startswith("checkpoint google/medsiglip-448: revision ")
     assert found["predict papila/medsiglip/ots"] == ("waiting", f"behind a failed job: {FAILED}")
     assert found[RUNNING][0] == "running"
-    assert found[GONE] == (
-        "deleted",
-        f"{(table := 'results/embeddings/gf3300/pubmedclip.parquet')} is gone; `snakemake --cores all {table}` makes it again",
-    )
+    table = "results/embeddings/gf3300/pubmedclip.parquet"
+    assert found[GONE] == ("deleted", f"{table} is gone; `snakemake --cores all {table}`, with the run's --configfile, makes it again")
     assert found[NEEDED] == ("waiting", "its output is gone, and a job needs it")
     assert found["fetch chexpert"][0] == "waiting" and "need an application: register" in found["fetch chexpert"][1]
     assert "raw/chexpert" in found["fetch chexpert"][1]
