@@ -822,6 +822,8 @@ def _check_remote(config: Config, model: str) -> None:
         check(entry.options)
     except ValidationError as error:
         raise one_line(f"{where}, options", error) from None
+    except ValueError as error:
+        raise MedbenchError(where, f"options: {error}", "see docs/remote.md") from None
 
 
 def _check_modalities(config: Config) -> None:

@@ -30,7 +30,7 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     parameters: dict[str, Any] = {}  # of the body; null takes away one that would be sent else
-    detail: Literal["auto", "low", "high", "original"] | None = None  # how closely an image is looked at
+    detail: Literal["auto", "low", "high", "original"] | None = None  # how closely an image is looked at, where the protocol says so
 
 
 class RemoteAnswerer(Answerer):

@@ -1,10 +1,14 @@
 """What an endpoint is: it sends a request and reads the body that comes back. One file a protocol in `medbench/remote/endpoints/`."""
 
+import email.utils
 import importlib
+import json
 import os
 import re
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -14,7 +18,7 @@ from medbench.remote.request import Request
 
 QUOTED = 300
 """Characters of what a service says that an error holds."""
-_DATED = r"(@[\w.-]+|-\d{4}-\d{2}-\d{2}|-\d{8})?"
+_DATED = r"(@[\w.-]+|-\d{4}-\d{2}-\d{2}|-\d{3,4}|-\d{8})?"
 
 
 class Usage(NamedTuple):
@@ -128,6 +132,23 @@ class Endpoint(ABC):
             remedy = "ask for a model that is still served; where it is the same one, write `returned_as` into `endpoint` of its entry"
             raise Stopped(self.where, f"{reply.model!r} answered, and {asked!r} was asked", remedy)
 
+    def refused(self, status: int, code: str, said: object, wait: float | None, is_spent: bool = False) -> Exception:
+        """What a status other than success means. `code`: the service's word for it; `is_spent`: no money is left."""
+        found = f"status {status}{f' {code}' if code else ''}: {self.plain(said)}"
+        if is_spent:
+            return Stopped(self.where, found, "add credit or raise the limit of the account, then run again: what was answered is kept")
+        if status in (401, 403):
+            return Stopped(self.where, found, "set the variable of its key to one that may use this model, then run again")
+        if status == 404:
+            return Stopped(self.where, found, "check the address and the name of the model, or note in its entry that it is `retired_on`")
+        if status == 429:
+            return Limited(found, wait, status)
+        if status in (408, 409) or status >= 500:
+            return Failed(found, wait, status)
+        if status < 300:  # an error under a status of success
+            return Failed(found, None, status)
+        return Invalid(found, None, status)
+
     def plain(self, said: object) -> str:
         """One short line without the key, whatever a service or library wrote into it."""
         text = masked(said)
@@ -141,3 +162,30 @@ def required(library: str) -> ModuleType:
         return importlib.import_module(library)
     except ImportError:
         raise Stopped("remote models", f"need {library}, which is not installed", "run `pip install 'medbench[remote]'`") from None
+
+
+def count(value: object) -> int:
+    """A number of tokens; 0 for what is none."""
+    return value if type(value) is int and value >= 0 else 0
+
+
+def wait(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a service asks to wait; None where it does not say."""
+    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        value = headers.get(name)
+        if value is None:
+            continue
+        with suppress(ValueError):
+            return max(0.0, float(value) * unit)
+        with suppress(ValueError):
+            return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    return None
+
+
+def parsed(text: str) -> dict[str, Any] | None:
+    """An object of JSON, or None."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from medbench.remote.endpoint import Endpoint, Failed, Invalid, Limited, Reply, Sent, Stopped, Usage, required
+from medbench.remote.endpoint import Endpoint, Failed, Reply, Sent, Usage, count, parsed, required, wait
 from medbench.remote.request import Picture, Request
 
 KIND = "openai"
@@ -19,7 +19,7 @@ _REASONS = {
     "stop": "stop", "eos": "stop", "eos_token": "stop", "stop_sequence": "stop", "length": "length", "max_tokens": "length",
     "repetition": "repetition", "content_filter": "filter",
 }  # fmt: skip
-_SPENT = "insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "account_deactivated"
+_SPENT = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "account_deactivated"}
 
 
 class OpenAI(Endpoint):
@@ -87,25 +87,12 @@ class OpenAI(Endpoint):
             await self.client.close()
 
     def _refused(self, status: int, text: str, headers: Mapping[str, str]) -> Exception:
-        """What a status other than success means."""
         body = parsed(text) or {}
         error = body.get("error")
         fields: Mapping[str, Any] = error if isinstance(error, dict) else {}
-        code, said = str(fields.get("code") or fields.get("type") or ""), fields.get("message") or error or body.get("detail") or text
-        found = f"status {status}{f' {code}' if code else ''}: {self.plain(said)}"
-        if code in _SPENT or fields.get("type") in _SPENT:
-            return Stopped(self.where, found, "add credit or raise the limit of the account, then run again: what was answered is kept")
-        if status in (401, 403):
-            return Stopped(self.where, found, "set the variable of its key to one that may use this model, then run again")
-        if status == 404:
-            return Stopped(self.where, found, "check the address and the name of the model, or note in its entry that it is `retired_on`")
-        if status == 429:
-            return Limited(found, wait(headers), status)
-        if status in (408, 409) or status >= 500:
-            return Failed(found, wait(headers), status)
-        if status < 300:  # an error under a status of success
-            return Failed(found, None, status)
-        return Invalid(found, None, status)
+        codes = [str(value) for value in (fields.get("code"), fields.get("type")) if value]
+        said = fields.get("message") or error or body.get("detail") or text
+        return self.refused(status, next(iter(codes), ""), said, wait(headers), is_spent=bool(_SPENT & set(codes)))
 
 
 def messages(request: Request) -> list[dict[str, Any]]:
@@ -131,44 +118,11 @@ def usage(body: Mapping[str, Any]) -> Usage:
 
     def inside(name: str, key: str) -> int:
         details = counts.get(name)
-        return _count(details.get(key)) if isinstance(details, dict) else 0
+        return count(details.get(key)) if isinstance(details, dict) else 0
 
     return Usage(
-        _count(counts.get("prompt_tokens")),
+        count(counts.get("prompt_tokens")),
         inside("prompt_tokens_details", "cached_tokens"),
-        _count(counts.get("completion_tokens")),
+        count(counts.get("completion_tokens")),
         inside("completion_tokens_details", "reasoning_tokens"),
     )
-
-
-def _count(value: object) -> int:
-    return value if type(value) is int and value >= 0 else 0
-
-
-def wait(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a service asks to wait; None where it does not say."""
-    import email.utils
-    import time
-
-    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-        value = headers.get(name)
-        if value is None:
-            continue
-        try:
-            return max(0.0, float(value) * unit)
-        except ValueError:
-            pass
-        try:
-            return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-        except ValueError:
-            continue
-    return None
-
-
-def parsed(text: str) -> dict[str, Any] | None:
-    """An object of JSON, or None."""
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
