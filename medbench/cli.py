@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from medbench import config as configuration
 
 TRACKED = False  # what is decided here reaches a job by its parameters
+ASKED_TOKENS = 1000  # of a question with its image: a picture is 700 to 1,100 tokens for the large services
 Look: TypeAlias = Callable[[str, tuple[str, ...]], stages.Look]
 
 
@@ -124,6 +125,38 @@ def data_notes(config: "configuration.Config") -> list[str]:
     return found
 
 
+def secrets(config: "configuration.Config") -> list[str]:
+    """Environment variables that hold API keys of the run's models, as far as they are set: what is kept needs none."""
+    endpoints = (config.models[name].endpoint for name in config.run.models)
+    return sorted({one.key for one in endpoints if one is not None and one.key and os.environ.get(one.key)})
+
+
+def estimates(config: "configuration.Config", cells: Iterable[tuple[str, str, str]]) -> list[str]:
+    """What the cells of remote models that are not made yet may cost, a line each model: by rough counts of tokens, output at its most."""
+    from medbench.config import needs
+    from medbench.remote.endpoint import Stopped, Usage
+    from medbench.remote.prices import Price
+
+    asked: dict[str, int] = {}
+    for dataset, model, mode in cells:
+        if config.models[model].endpoint is not None and not paths.predictions(dataset, model, mode).exists():
+            asked[model] = asked.get(model, 0) + needs.test_rows(config, dataset)
+    found = []
+    for model, n in asked.items():
+        entry = config.models[model]
+        budget = entry.max_new_tokens or config.asking.max_new_tokens
+        text = f"{model}: about {n:,} questions, {n * ASKED_TOKENS:,} tokens in and at most {n * budget:,} out"
+        if entry.endpoint is not None and entry.endpoint.price:
+            try:
+                dollars = n * Price(entry.endpoint.price).of(Usage(ASKED_TOKENS, 0, budget, 0))
+            except Stopped as error:
+                found.append(f"{text}: {error}")
+                continue
+            text += f": at most {dollars:,.2f} $ by genai-prices; what is kept in {paths.store()} costs nothing"
+        found.append(text)
+    return found
+
+
 def untrained(config: "configuration.Config") -> list[str]:
     """Data sets of a run without a row for training, a line each."""
     modes = [mode for mode in config.run.modes if config.modes[mode].kind != "zero-shot"]
@@ -149,7 +182,7 @@ def unpinned(config: "configuration.Config") -> list[str]:
     for name in config.run.models:
         entry = config.models[name]
         place = configuration.checkpoint(config, name)
-        if entry.pretrain or place is None or not entry.has_file:
+        if entry.pretrain or place is None or not entry.has_file or entry.kind == "remote":
             continue
         repositories = {place: entry.revision, **entry.companions}
         loose = [one for one, revision in repositories.items() if not is_pinned(one, revision, entry.checksums)]
@@ -176,6 +209,8 @@ def warnings(config: "configuration.Config", cells: Sequence[tuple[str, str, str
     found += [f"NO VERDICT: {line}" for line in interval.no_verdicts(config)]
     found += [f"DATA: {line}" for line in data_notes(config)]
     found += [f"TEST ONLY: {line}" for line in untrained(config)] + [f"MODALITY: {line}" for line in doubtful_modalities(config)]
+    found += [f"COST: {line}" for line in estimates(config, cells)]
+    found += [f"LEFT OUT: {cell}: {why}" for cell, why in config.left_out.items()]
     found += [f"HARD TO READ: {line}" for line in interval.doubts(config)]
     return [*found, *(f"NOT READY: {line}" for line in unready(config)), *(f"UNPINNED: {line}" for line in unpinned(config))]
 

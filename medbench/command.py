@@ -31,9 +31,10 @@ def read_config(args: argparse.Namespace) -> "configuration.Config":
         return configuration.from_resolved(Path(resolved))
     named = [_file_of(args.run)] if getattr(args, "run", None) else []
     configuration.require_whole([*named, *args.configfile])
+    from medbench.cells import with_left_out
     from medbench.datasets.layouts import with_test_only
 
-    return with_test_only(configuration.from_files([ROOT / "config" / "config.yaml", *named, *args.configfile], ROOT))
+    return with_left_out(with_test_only(configuration.from_files([ROOT / "config" / "config.yaml", *named, *args.configfile], ROOT)))
 
 
 def _file_of(run: str) -> Path:

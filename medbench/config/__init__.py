@@ -355,6 +355,7 @@ class Dataset(Strict):
     validation: float = Field(0.2, gt=0, lt=1)  # share of train's groups cut off where there is no official validation split
     max_drops: float = Field(0.0, ge=0, le=1)  # share of rows that may be dropped (missing or broken image) and counted
     allow_group_overlap: bool = False  # published that way (VQA-RAD): reported instead of refused
+    send_to: tuple[str, ...] = ()  # hosts of services that its images and texts may be sent to, or "*": nobody, unless this says so
     test_only: bool = False  # no row is for training: adapted modes and baselines are left out. Own files are looked at for that
     expected: Counts | None = None  # another number of rows is an error,
     allow_counts: bool = False  # unless this says that it is known
@@ -450,6 +451,8 @@ class Run(Strict):
     near_duplicates: NearDuplicates = NearDuplicates()
     registries: Registries = Registries()
     rerun_on_versions: bool = False
+    max_cost: float | None = Field(None, ge=0)  # dollars that services with a `price` may cost; what is in flight then goes beyond it
+    unsent: Literal["refuse", "leave-out"] = "refuse"  # what of cells whose data set may not be sent to their model's service
     warm: bool = False  # small models on CPUs: jobs are forked from one process that has imported torch (medbench.jobs.warm)
     deterministic: bool = False  # GPU kernels that sum in a fixed order: slower; on a CPU they always do
 
@@ -463,6 +466,7 @@ class Config(NamedTuple):
     modes: dict[str, ZeroShot | Probe | Lora]
     asking: Asking
     digests: dict[str, str]  # model -> digest of its local folder of weights, filled when it is asked for
+    left_out: Mapping[str, str] = MappingProxyType({})  # cell -> why it cannot be made any more: filled at the start
 
 
 def recipe(config: Config, model: str, mode: str) -> ZeroShot | Probe | ContrastiveLora | GenerativeLora:
@@ -555,7 +559,7 @@ def dump(config: Config) -> dict[str, Any]:
     parts: dict[str, Any] = {"run": config.run.model_dump(mode="json")}
     for name in ("models", "datasets", "modes"):
         parts[name] = {slug: entry.model_dump(mode="json") for slug, entry in getattr(config, name).items()}
-    parts["asking"] = config.asking.model_dump(mode="json")
+    parts |= {"asking": config.asking.model_dump(mode="json"), "left_out": dict(config.left_out)}
     return parts
 
 
@@ -575,6 +579,7 @@ def from_resolved(path: Path) -> Config:
         {slug: _ModeEntry.model_validate({"entry": entry}).entry for slug, entry in parts["modes"].items()},
         Asking.model_validate(parts["asking"]),
         {},
+        parts["left_out"],
     )
 
 
@@ -804,6 +809,11 @@ def _check_selection(config: Config, source: str) -> None:
     for dataset in run.datasets:
         require_layout(config, dataset, source)
         raw_dir(config, dataset)
+        for model_name in run.models if run.unsent == "refuse" else ():
+            if host := unsent(config, dataset, model_name):
+                found = f"model {model_name} would send its images and questions to {host}; its licence: {licence(config, dataset)}"
+                remedy = f"read its terms, then add `send_to: [{host}]` to its entry, or leave the model out"
+                raise MedbenchError(f"{run.registries.datasets}: data set {dataset}", found, remedy)
 
 
 def _check_remote(config: Config, model: str) -> None:
@@ -824,6 +834,21 @@ def _check_remote(config: Config, model: str) -> None:
         raise one_line(f"{where}, options", error) from None
     except ValueError as error:
         raise MedbenchError(where, f"options: {error}", "see docs/remote.md") from None
+
+
+def unsent(config: Config, dataset: str, model: str) -> str | None:
+    """The host of a remote model's service to which a data set may not be sent; None where it may, is not, or nobody can tell yet."""
+    entry, chosen = config.datasets[dataset], config.models[model]
+    answers = entry.task in chosen.tasks if chosen.tasks is not None else chosen.kind in tasks.get(entry.task).answered_by
+    if chosen.endpoint is None or not answers or not all(os.environ.get(name) for name in VARIABLE.findall(chosen.endpoint.url)):
+        return None
+    host = addresses.host(os.path.expandvars(chosen.endpoint.url))
+    return None if {host, "*"} & set(entry.send_to) else host
+
+
+def licence(config: Config, dataset: str) -> str:
+    """Of a data set, in words."""
+    return config.datasets[dataset].about.licence or "not stated"
 
 
 def _check_modalities(config: Config) -> None:

@@ -33,6 +33,14 @@ def credentials(text: str) -> str | None:
     return None
 
 
+def host(address: str) -> str:
+    """Whom a request to an address reaches: its host in lower case, without a port; empty for what is no address."""
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
+
+
 def expanded(address: str, where: str) -> str:
     """With the values of its variables, for the request alone. Raises MedbenchError for one that is not set."""
     for name in VARIABLE.findall(address):

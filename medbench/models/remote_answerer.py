@@ -4,7 +4,9 @@ import time
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -14,10 +16,11 @@ from medbench.jobs.microbatching import Microbatching
 from medbench.models.answering import Answer, Answerer, Questions, decoded, windows
 from medbench.models.checkpoint import Source
 from medbench.remote.asking import Given, ask
-from medbench.remote.endpoint import Endpoint, Reached, Reply
+from medbench.remote.endpoint import Endpoint, Reached, Reply, Retired
 from medbench.remote.limits import Limits
+from medbench.remote.prices import Price
 from medbench.remote.request import Picture, Request, picture
-from medbench.remote.store import Store
+from medbench.remote.store import Store, size
 
 WINDOW = 32
 """Encoded images held at once."""
@@ -64,8 +67,8 @@ class RemoteAnswerer(Answerer):
             raise MedbenchError(f"model {self.asked}", "its entry has no `endpoint`", "write `endpoint: {url: ...}` into it")
         endpoint = self.endpoint(Reached(**{name: told[name] for name in Reached._fields if name in told}))
         limits = Limits(**{name: told[name] for name in Limits._fields if name in told})
-        seen, group, handed = Seen(), dict[int, Answer](), time.monotonic()
-        with Store(endpoint.kind, self.asked) as store:
+        seen, group, handed = Seen(limits.price), dict[int, Answer](), time.monotonic()
+        with Store(endpoint.kind, self.asked) as store, self.noting_what_is_gone(endpoint.kind):
             for given in ask(self.requests(questions, endpoint.kind), endpoint, store, limits):
                 seen.note(given)
                 if given.tag not in done:
@@ -76,6 +79,17 @@ class RemoteAnswerer(Answerer):
         self._facts = seen.facts(endpoint, self.asked)
         if group:
             yield group
+
+    @contextmanager
+    def noting_what_is_gone(self, kind: str) -> Iterator[None]:
+        """A model that was shut down before all was answered leaves a note, by which the next start leaves the cell out."""
+        try:
+            yield
+        except Retired:
+            if note := self.told.get("gone"):
+                Path(note).parent.mkdir(parents=True, exist_ok=True)
+                Path(note).write_text(f"{size(kind, self.asked)}\n")
+            raise
 
     def requests(self, questions: Questions, kind: str) -> Iterator[tuple[int, Request]]:
         """Every question once, beside its image. Raises MedbenchError naming an image that cannot be decoded."""
@@ -101,28 +115,38 @@ def answer(reply: Reply) -> Answer:
 
 
 class Seen:
-    """What the replies of a cell say together."""
+    """What the replies of a cell say together. Of equal requests one was paid."""
 
-    def __init__(self) -> None:
+    def __init__(self, price: str | None) -> None:
+        self.price = Price(price) if price else None
         self.models, self.fingerprints, self.reasons = Counter[str](), Counter[str](), Counter[str]()
-        self.tokens, self.times, self.lines = Counter[str](), list[str](), dict[str, bool]()
+        self.tokens, self.first, self.last, self.dollars = Counter[str](), "", "", 0.0
+        self.keys, self.n_tries = set[str](), 0
 
     def note(self, given: Given[int]) -> None:
         """Count one reply."""
         reply, at = given.reply, str(given.line.get("time", ""))
         self.models[reply.model] += 1
-        self.fingerprints[reply.fingerprint] += bool(reply.fingerprint)
         self.reasons[reply.reason or reply.finish_reason] += 1
-        self.tokens.update(reply.usage._asdict())
-        self.times = [min([at, *self.times]), max([at, *self.times])]
+        self.fingerprints[reply.fingerprint] += bool(reply.fingerprint)
+        self.first, self.last = min(self.first or at, at), max(self.last, at)
+        if given.key not in self.keys:
+            self.keys.add(given.key)
+            self.n_tries += len(given.tries)
+            for usage in given.tries:
+                self.tokens.update(usage._asdict())
+                self.dollars += self.price.of(usage) if self.price else 0.0
 
     def facts(self, endpoint: Endpoint, asked: str) -> dict[str, Any]:
         """For the run record. Raises MedbenchError for a cell that two models answered."""
         if len(self.models) > 1:
             found = f"{' and '.join(sorted(self.models))} answered, and one cell is of one model"
             raise MedbenchError(f"model {asked}", found, "name a snapshot in `checkpoint`, or `python -m medbench store prune` one of them")
-        endpoint_facts = {
+        service = {
             "kind": endpoint.kind, "asked": asked, "returned": dict(self.models), "fingerprints": dict(+self.fingerprints),
-            "reasons": dict(self.reasons), "tokens": dict(self.tokens), "first": self.times[:1], "last": self.times[1:],
+            "reasons": dict(self.reasons), "tokens": dict(self.tokens), "first": self.first, "last": self.last,
+            "requests": len(self.keys), "answers_paid": self.n_tries, "price": self.price and self.price.name,
         }  # fmt: skip
-        return {"weights": {"model": next(iter(self.models), asked)}, "endpoint": endpoint_facts}
+        cost = {"dollars": round(self.dollars, 6)} if self.price else {}
+        tokens = {"input_tokens": self.tokens["input"], "output_tokens": self.tokens["output"]}
+        return {"weights": {"model": next(iter(self.models), asked)}, "endpoint": service, **tokens, **cost}

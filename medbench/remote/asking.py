@@ -4,16 +4,18 @@ import asyncio
 import random
 import time
 from collections.abc import Iterable, Iterator
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from medbench.errors import Interrupted, MedbenchError
-from medbench.remote.endpoint import Endpoint, Failed, Invalid, Limited, Reply, Sent
+from medbench.remote.endpoint import Endpoint, Failed, Invalid, Limited, Reply, Sent, Usage
 from medbench.remote.limits import Gate, Limits
+from medbench.remote.prices import Price, Purse
 from medbench.remote.request import Request
 from medbench.remote.store import Store
 
 TRACKED = False  # how an answer is got decides nothing of it
 T = TypeVar("T")
+Task: TypeAlias = "asyncio.Task[tuple[Sent, dict[str, object], tuple[Usage, ...]]]"
 GRACE = 30.0  # s: what is in flight when asking stops is paid for, so it may end
 FIRST = 5  # requests: when so many failed and none was answered, all will
 _NAMED = 3  # failures that an error names
@@ -25,6 +27,8 @@ class Given(NamedTuple, Generic[T]):
     tag: T
     reply: Reply
     line: dict[str, object]
+    tries: tuple[Usage, ...]  # of each answer to this request that was paid, the one used last
+    key: str
     is_new: bool
 
 
@@ -50,7 +54,9 @@ class _Asking:
     def __init__(self, endpoint: Endpoint, store: Store, limits: Limits) -> None:
         self.endpoint, self.store, self.limits = endpoint, store, limits
         self.gate = Gate(store.folder.parent, endpoint.where, limits)
-        self.tasks: dict[asyncio.Task[tuple[Sent, dict[str, object]]], Request] = {}
+        price = Price(limits.price) if limits.price else None
+        self.purse = Purse(store.folder.parent, limits.run, price, limits.max_cost)
+        self.tasks: dict[Task, Request] = {}
         self.failed: list[tuple[str, Failed]] = []
         self.n_answered = 0
         self.limited_since: float | None = None
@@ -62,7 +68,7 @@ class _Asking:
             if request.key in waiting:
                 waiting[request.key].append(tag)
             elif (found := self.kept(request)) is not None:
-                yield Given(tag, *found, False)
+                yield Given(tag, *found, request.key, False)
             else:
                 waiting[request.key] = [tag]
                 self.tasks[runner.run(self.begin(request))] = request
@@ -71,14 +77,16 @@ class _Asking:
         while self.tasks:
             yield from self.ended(waiting, runner)
 
-    def kept(self, request: Request) -> tuple[Reply, dict[str, object]] | None:
+    def kept(self, request: Request) -> tuple[Reply, dict[str, object], tuple[Usage, ...]] | None:
         """A final answer; or, after enough tries, the last of those that are not."""
-        line = self.store.final(request.key)
-        if line is None and not self.limits.retry and len(tried := self.store.tried(request.key)) >= self.limits.max_unanswered:
-            line = tried[-1]
-        return None if line is None else (self.endpoint.read(line["body"]), line)
+        line, tried = self.store.final(request.key), self.store.tried(request.key)
+        if line is None and not self.limits.retry and len(tried) >= self.limits.max_unanswered:
+            line = tried.pop()
+        if line is None:
+            return None
+        return self.endpoint.read(line["body"]), line, tuple(self.endpoint.read(one["body"]).usage for one in [*tried, line])
 
-    async def begin(self, request: Request) -> asyncio.Task[tuple[Sent, dict[str, object]]]:
+    async def begin(self, request: Request) -> Task:
         return asyncio.create_task(self.one(request))
 
     def ended(self, waiting: dict[str, list[T]], runner: asyncio.Runner) -> Iterator[Given[T]]:
@@ -87,23 +95,25 @@ class _Asking:
             request = self.tasks.pop(task)
             tags = waiting.pop(request.key)
             try:
-                sent, line = task.result()
+                sent, line, tries = task.result()
             except Failed as error:
                 self.failed.append((request.name, error))
                 self.require_hope()
                 continue
             self.n_answered += 1
             for tag in tags:
-                yield Given(tag, sent.reply, line, True)
+                yield Given(tag, sent.reply, line, tries, request.key, True)
 
-    async def one(self, request: Request) -> tuple[Sent, dict[str, object]]:
+    async def one(self, request: Request) -> tuple[Sent, dict[str, object], tuple[Usage, ...]]:
         """Ask until there is an answer that is final, or enough of those that are not."""
-        n_failed, tried = 0, 0 if self.limits.retry else len(self.store.tried(request.key))
+        n_failed, tries = 0, [self.endpoint.read(line["body"]).usage for line in self.store.tried(request.key)]
+        n_tried = 0 if self.limits.retry else len(tries)
         while True:
             try:
                 async with self.gate.passed():
                     if self.is_over:
                         raise asyncio.CancelledError
+                    self.purse.require()
                     sent = await self.endpoint.send(request)
             except Limited as error:
                 self.wait(error)
@@ -120,13 +130,15 @@ class _Asking:
                 await asyncio.sleep(error.wait if error.wait is not None and error.wait <= 60 else _backoff(n_failed))
                 continue
             self.limited_since = None
-            tried += not sent.reply.is_final
+            n_tried += not sent.reply.is_final
+            tries.append(sent.reply.usage)
             line = {
                 "model": sent.reply.model, "request_id": sent.request_id, "name": request.name, "asked": request.words(), "body": sent.body
             }  # fmt: skip
             await asyncio.to_thread(self.store.add, request.key, sent.reply.is_final, **line)
-            if sent.reply.is_final or tried >= self.limits.max_unanswered:
-                return sent, {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **line}
+            self.purse.pay(sent.reply.usage)
+            if sent.reply.is_final or n_tried >= self.limits.max_unanswered:
+                return sent, {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **line}, tuple(tries)
 
     def wait(self, error: Limited) -> None:
         """Pause all requests. Raises Interrupted where that takes too long."""
@@ -168,7 +180,7 @@ class _Asking:
         await self.endpoint.close()
 
 
-async def _first(tasks: list[asyncio.Task[tuple[Sent, dict[str, object]]]]) -> list[asyncio.Task[tuple[Sent, dict[str, object]]]]:
+async def _first(tasks: list[Task]) -> list[Task]:
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     return [task for task in tasks if task in done]
 

@@ -7,13 +7,13 @@ import os
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from medbench.errors import MedbenchError
-from medbench.jobs.addresses import expanded, masked
+from medbench.jobs.addresses import expanded, host, masked
 from medbench.remote.request import Request
 
 QUOTED = 300
@@ -87,6 +87,11 @@ class Reached(NamedTuple):
     returned_as: str | None = None  # what the service calls the model, where that is another name
     retired_on: str | None = None  # YYYY-MM-DD: from then on nothing is asked
     timeout: float = 600.0  # s a try
+    send_to: Sequence[str] = ("*",)  # hosts that may be asked
+
+
+class Retired(Stopped):
+    """The service has shut the model down, and not all of its answers are kept."""
 
 
 class Endpoint(ABC):
@@ -110,11 +115,18 @@ class Endpoint(ABC):
         """Connections end."""
 
     def address(self) -> str:
-        """The base URL. Raises Stopped for a variable that is not set."""
+        """The base URL. Raises Stopped for a variable that is not set, a host that may not be asked and, Retired, a model that is gone."""
+        if is_past(self.reached.retired_on):
+            found = f"the model was shut down on {self.reached.retired_on}, and not all of its answers are kept"
+            raise Retired(self.where, found, "its cells stay absent: run again for the report")
         try:
-            return expanded(self.reached.url, "the endpoint's url")
+            url = expanded(self.reached.url, "the endpoint's url")
         except MedbenchError as error:
             raise Stopped(error.where, error.found, error.remedy) from None
+        if not {host(url), "*"} & set(self.reached.send_to):
+            found = f"{host(url)} is none of the services that the data set may be sent to"
+            raise Stopped(self.where, found, f"read its terms, then add `send_to: [{host(url)}]` to its entry")
+        return url
 
     def secret(self) -> str | None:
         """The API key. Raises Stopped where its variable is not set."""
@@ -154,6 +166,11 @@ class Endpoint(ABC):
         text = masked(said)
         secret = os.environ.get(self.reached.key or "", "").strip()
         return (text.replace(secret, "...") if secret else text)[:QUOTED]
+
+
+def is_past(day: str | None) -> bool:
+    """Whether a day, YYYY-MM-DD, has come."""
+    return day is not None and day <= time.strftime("%Y-%m-%d")
 
 
 def required(library: str) -> ModuleType:

@@ -26,6 +26,8 @@ class Limits(NamedTuple):
     max_wait: float = 600.0  # s that a service may ask to wait, at once or without an answer in between
     max_failures: float = 0.1  # share of requests that may fail before the others are not asked
     max_cost: float | None = None  # dollars of a run
+    run: str = "by-hand"  # whose money it is
+    price: str | None = None  # provider/model of genai-prices
     retry: bool = False  # ask again what is kept as empty or filtered
 
 

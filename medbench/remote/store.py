@@ -146,6 +146,11 @@ class Store:
         return line if isinstance(line, dict) and isinstance(line.get("body"), dict) else None
 
 
+def size(kind: str, model: str) -> int:
+    """Bytes of the answers of a model that are kept."""
+    return sum(file.stat().st_size for file in (paths.store() / folder_name(kind, model)).glob("*.jsonl"))
+
+
 def make_private(folder: Path) -> None:
     """A folder in a store, and the store, for their owner alone; one that is there keeps its permissions: it may be shared on purpose."""
     files.make_folder(folder.parents[1])

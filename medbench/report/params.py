@@ -1,6 +1,8 @@
 """What the report is told about a run: names, labels, who is in-domain where, settings. All else it reads from the run's files."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 from medbench import cells, config
@@ -51,6 +53,7 @@ class Params(NamedTuple):
     statistics: dict[str, Any]
     seed: int
     templates: str
+    left_out: Mapping[str, str] = MappingProxyType({})  # of these cells, those that cannot be made any more: why
 
     def facts(self, cell: Cell) -> dict[str, Any]:
         """What the report's tables say of a cell in front: names, labels, task, family, role, whether it is in-domain."""
@@ -77,7 +80,7 @@ class Params(NamedTuple):
 
 def collect(settings: config.Config) -> Params:
     """Pick what the report shows from a validated configuration; only models, data sets and modes that have a cell."""
-    grid = tuple(cells.grid(settings))
+    grid = tuple(cells.every(settings))
     used = tuple(dict.fromkeys(cell.model for cell in grid))
     return Params(
         grid,
@@ -90,6 +93,7 @@ def collect(settings: config.Config) -> Params:
         settings.run.statistics.model_dump(),
         settings.run.seed,
         digests.digest("".join(path.read_text(encoding="utf-8") for path in sorted(TEMPLATES.iterdir()) if path.is_file())),
+        settings.left_out,
     )
 
 

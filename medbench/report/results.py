@@ -68,7 +68,9 @@ def read(params: Params, run: str, way: Way) -> Material:
 
     Raises MedbenchError for a table that breaks its contract.
     """
-    missing = {cell: absent for cell in params.cells if (absent := _absent(cell, params.datasets[cell.dataset].task, way))}
+    gone = {cell: Absent(cell, "predict", "", params.left_out[str(cell)]) for cell in params.cells if str(cell) in params.left_out}
+    others = [cell for cell in params.cells if cell not in gone]
+    missing = gone | {cell: absent for cell in others if (absent := _absent(cell, params.datasets[cell.dataset].task, way))}
     present = tuple(cell for cell in params.cells if cell not in missing)
     *questions, confirmatory, pooled = paths.gaps(run)
     metrics = _metrics(params, present)

@@ -115,7 +115,8 @@ def needs_of(stage: str, source: dict[str, Any] | None, config: Config, dataset:
 
 def beside(config: Config, dataset: str, model: str, mode: str) -> dict[str, Any]:
     """How a remote model is reached."""
-    return sources.reached(config, model)
+    told = sources.reached(config, model, dataset)
+    return {**told, "gone": str(paths.gone(dataset, model, mode))} if told else {}
 
 
 STAGE = Stage(

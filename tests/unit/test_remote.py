@@ -15,9 +15,10 @@ from PIL import Image
 
 from medbench.errors import Interrupted, MedbenchError
 from medbench.remote.asking import Given, ask
-from medbench.remote.endpoint import Reached, Stopped
+from medbench.remote.endpoint import Reached, Retired, Stopped, Usage
 from medbench.remote.endpoints.openai import OpenAI
 from medbench.remote.limits import Limits
+from medbench.remote.prices import Price
 from medbench.remote.request import Request, picture
 from medbench.remote.store import Store
 from tests.unit.stub import Said, Stub, completion, serving
@@ -372,6 +373,69 @@ def test_another_name_is_another_model(stub: Stub, name: str) -> None:
     with pytest.raises(Stopped, match="answered, and 'm' was asked"):
         given(stub.url, questions(1))
     assert len(given(stub.url, questions(1), returned_as=name)) == 1
+
+
+# --- what may be asked, and what it costs -----------------------------------------------------------------------------
+
+
+def test_a_model_that_was_shut_down_is_not_asked_and_what_is_kept_is_read(stub: Stub) -> None:
+    given(stub.url, questions(3))
+    assert len(given(stub.url, questions(3), retired_on="2020-01-01")) == 3
+    assert len(given(stub.url, questions(4), retired_on="2999-01-01")) == 4
+    with pytest.raises(Retired, match="shut down on 2020-01-01"):
+        given(stub.url, questions(9), retired_on="2020-01-01")
+    assert len(stub.asked) == 4
+
+
+def test_nothing_goes_to_a_host_that_the_data_set_does_not_name(stub: Stub) -> None:
+    with pytest.raises(Stopped, match=r"127\.0\.0\.1 is none of the services .* add `send_to: \[127\.0\.0\.1\]`"):
+        given(stub.url, questions(3), send_to=["api.openai.com"])
+    assert not stub.asked
+    assert len(given(stub.url, questions(3), send_to=["api.openai.com", "127.0.0.1"])) == 3
+
+
+PRICED = LIMITS._replace(price="openai/o3", run="r", concurrency=1)
+
+
+def priced(stub: Stub) -> float:
+    """Each answer of the stub costs so much."""
+    counts = {"prompt_tokens": 100_000, "completion_tokens": 100_000, "prompt_tokens_details": {"cached_tokens": 50_000}}
+    stub.answer = lambda body: {**completion(), "usage": counts}
+    return 50_000 * 2e-6 + 50_000 * 0.5e-6 + 100_000 * 8e-6
+
+
+def test_cost_is_that_of_each_call_and_stops_a_run_in_time(stub: Stub) -> None:
+    each = priced(stub)
+    with pytest.raises(Stopped, match=r"run r: has spent 2\.78 \$ of its max_cost of 2 \$; raise max_cost"):
+        given(stub.url, questions(20), PRICED._replace(max_cost=2.0))
+    assert len(stub.asked) == 3 and Price("openai/o3").of(given(stub.url, questions(3))[0].reply.usage) == pytest.approx(each)
+    with pytest.raises(Stopped, match="max_cost"):
+        given(stub.url, questions(20), PRICED._replace(max_cost=2.0))
+    assert len(stub.asked) == 3 and len(given(stub.url, questions(3), PRICED._replace(max_cost=2.0))) == 3, "what is kept is free"
+    given(stub.url, questions(4), PRICED._replace(max_cost=2.0, run="another"))
+    assert len(stub.asked) == 4
+
+
+def test_empty_answers_cost_too(stub: Stub) -> None:
+    each = priced(stub)
+    stub.say(*[Said({**completion(""), "usage": {"prompt_tokens": 0, "completion_tokens": 100_000}})] * 2)
+    [one] = given(stub.url, questions(1), PRICED)
+    [again] = given(stub.url, questions(1), PRICED)
+    for found in (one, again):
+        assert sum(Price("openai/o3").of(usage) for usage in found.tries) == pytest.approx(each + 2 * 0.8)
+
+
+def test_tiers_are_those_of_a_call() -> None:
+    one, most = Price("google/gemini-2.5-pro").of(Usage(1000, 0, 100, 0)), Price("google/gemini-2.5-pro").of(Usage(10**6, 0, 10**5, 0))
+    assert 1000 * one < most and Price("openai/o3", True).of(Usage(1000, 0, 0, 0)) == pytest.approx(
+        Price("openai/o3").of(Usage(500, 0, 0, 0))
+    )
+
+
+def test_an_unknown_price_is_said_before_anything_is_asked(stub: Stub) -> None:
+    with pytest.raises(Stopped, match="openai/no-such-model: is not known to genai-prices"):
+        given(stub.url, questions(3), PRICED._replace(price="openai/no-such-model"))
+    assert not stub.asked
 
 
 # --- refusals, filters, empty answers, thoughts -----------------------------------------------------------------------

@@ -40,14 +40,15 @@ class Gemini(Endpoint):
     async def send(self, request: Request) -> Sent:
         client, asked = self.client, await asyncio.to_thread(contents, request)
         import httpx2
-        from google.genai import errors
+        from google.genai import errors, types
         from pydantic import ValidationError
 
         config = {**request.parameters, "should_return_http_response": True}
         if request.system:
             config["system_instruction"] = request.system
         try:
-            raw = await client.aio.models.generate_content(model=request.model, contents=asked, config=config)
+            checked = types.GenerateContentConfig.model_validate(config)
+            raw = await client.aio.models.generate_content(model=request.model, contents=asked, config=checked)
         except ValidationError as error:
             raise Invalid(f"a parameter that Gemini does not know: {self.plain(error.errors()[0]['loc'])}") from None
         except errors.APIError as error:
