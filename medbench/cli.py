@@ -222,7 +222,9 @@ def _add_stage(verbs: Any, name: str) -> None:
     for key in declared.keys:
         parser.add_argument(key, type=_slug)
     add_config_options(parser)
-    parser.set_defaults(fingerprint=None)
+    parser.set_defaults(fingerprint=None, retry=False)
+    if name in ("predict", "validate"):
+        parser.add_argument("--retry", action="store_true", help="of a remote model: ask again for answers kept as empty or filtered")
     if declared.is_handed:
         parser.add_argument(
             "--fingerprint", help="what the rule tracks of the job: it runs with these parameters and reads no configuration"
@@ -294,7 +296,9 @@ def _run_stage(declared: Stage, names: tuple[str, ...], args: argparse.Namespace
         from medbench.jobs import lazy
 
         lazy.without_unused()
-    facts = declared.execute(given.params, *names, beside=given.beside)
+    if args.retry and not given.beside:
+        raise MedbenchError(f"{declared.name} {'/'.join(names)}", "asks no service, so there is nothing to retry", "leave out --retry")
+    facts = declared.execute(given.params, *names, beside={**given.beside, "retry": args.retry} if args.retry else given.beside)
     device = str(devices.device()) if "torch" in sys.modules else "cpu"
     found = {"device": device, **devices.gpu_facts(), **facts}
     outputs, inputs = declared.outputs(*names), declared.inputs(given.params, *names)

@@ -62,7 +62,7 @@ class Store:
     def add(self, key: str, final: bool, **fields: Any) -> None:
         """Keep an answer: on the disk when this returns. Raises Interrupted for what the disk refuses; what was kept before stays."""
         head = {"key": key, "final": final, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-        line = json.dumps({**head, **fields}, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+        line = encoded({**head, "kind": self.kind, "asked_model": self.model, **fields})
         with self._lock, files.written(self.folder, "answers that are kept are not asked again"):
             if self._own is None:
                 self._own = self._open()
@@ -162,6 +162,17 @@ def folder_name(kind: str, model: str) -> str:
     """Of the answers of a model, whose own name may be a path: readable, and its own."""
     readable = re.sub(r"[^a-z0-9.]+", "-", model.lower()).strip("-.")[-60:]
     return f"{kind}-{readable}-{hashlib.sha256(f'{kind} {model}'.encode()).hexdigest()[:8]}"
+
+
+def encoded(line: dict[str, Any]) -> bytes:
+    """As it stands in a file: `key` and `final` come first, by which the index is read."""
+    return json.dumps(line, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+
+
+def is_written(file: Path) -> bool:
+    """Whether the process that writes a file may live: on another host nobody can tell."""
+    host, process = file.name.removesuffix(".jsonl").rsplit(".", 2)[:2]
+    return host != socket.gethostname() or (process.isdigit() and files.lives(int(process)))
 
 
 def lines(file: Path) -> Iterator[dict[str, Any]]:

@@ -233,7 +233,10 @@ def unreadable(material: Material) -> Caution:
         lost = {state: row[state] for state in LOST if row[state]}
         how = ", ".join(f"{n:,} {state}" for state, n in lost.items())
         said = [f"{sum(lost.values()):,} of {closed} hold no choice ({how})"] if _many(sum(lost.values()), row["n_closed"]) else []
-        said += [f"{row['empty']:,} of {every} are empty"] if _many(row["empty"], row["n"]) else []
+        said += [f"{row['refusal']:,} of {every} are refusals"] if _many(row["refusal"], row["n"]) else []
+        said += [f"{row['filter']:,} of {every} were held back by the service"] if _many(row["filter"], row["n"]) else []
+        empty = row["empty"] - row["filter"]
+        said += [f"{empty:,} of {every} are empty"] if _many(empty, row["n"]) else []
         if said:
             places.append(f"{_cell(material, row)}: {', '.join(said)}")
     meaning = (

@@ -73,7 +73,7 @@ def run(params: Params, dataset: str, model: str, mode: str, work: partial.Work)
     adapter = {"adapter": integrity.require_adapter("/".join(cell), *paths.adapter_files(*cell))} if params.adapted else {}
     task, key = tasks.get(params.task), _key(params, cell, work)
     test = tables.read(task.samples, paths.samples(dataset, "test"))
-    made = earlier.find(cell, key, test, task.repeated)
+    made = None if work.beside.get("retry") else earlier.find(cell, key, test, task.repeated)
     if made is None:
         made = earlier.Earlier(*answered(params, *cell, work))
         earlier.keep(cell, key, test, made)

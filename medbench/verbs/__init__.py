@@ -10,6 +10,7 @@ VERBS = (
     "why",
     "verify",
     "clean",
+    "store",
     "unlock",
     "datasets",
     "models",

@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import socket
 import stat
 import threading
 import time
@@ -589,3 +590,47 @@ def test_other_variables_of_the_client_are_not_used(stub: Stub, monkeypatch: pyt
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"X-Secret: {KEY}")
     given(stub.url, questions(1))
     assert KEY not in json.dumps(stub.headers) and "org-x" not in json.dumps(stub.headers)
+
+
+# --- the verb ---------------------------------------------------------------------------------------------------------
+
+
+def verb(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    from medbench import cli
+
+    code = cli.main(["store", *words])
+    said = capsys.readouterr()
+    assert code in (0, 2)
+    return said.out + said.err
+
+
+def test_the_store_is_listed_exported_and_pruned(stub: Stub, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verb(capsys, "list") == "no answer is kept in store\n"
+    stub.answer = lambda body: completion("" if "Question 1?" in str(body) else "yes", model=body["model"])
+    given(stub.url, questions(3))
+    given(stub.url, questions(2, "org/other"))
+    assert "m, 2 answers, 1 empty or filtered" in (listed := verb(capsys, "list")) and "org/other, 1 answers" in listed
+    assert "wrote 5 answers" in verb(capsys, "export", "m", "out.jsonl")
+    lines = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+    assert len(lines) == 5 and stat.S_IMODE((folder / "out.jsonl").stat().st_mode) == 0o600
+    assert "no answer of it is kept" in verb(capsys, "prune", "no-such-model")
+
+    assert "a job writes it" in verb(capsys, "prune", "m"), "this process lives"
+    [file] = folder.glob("store/openai-m-*/*.jsonl")
+    file.rename(file.with_name(f"{socket.gethostname()}.{2**22 + 1}.1.jsonl"))
+    assert "removed" in verb(capsys, "prune", "m")
+    [file] = folder.glob("store/openai-m-*/*.jsonl")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600 and "2 answers, 0 empty" in verb(capsys, "list")
+    before = len(stub.asked)
+    given(stub.url, [questions(3)[place] for place in (0, 2)])
+    assert len(stub.asked) == before
+    verb(capsys, "prune", "m", "--all")
+    assert not list(folder.glob("store/openai-m-*/*.jsonl")) and "org/other" in verb(capsys, "list")
+
+
+def test_clean_touches_no_answer(stub: Stub, folder: Path) -> None:
+    from medbench import cli
+
+    given(stub.url, questions(3))
+    assert cli.main(["clean", "--partial"]) == 0
+    assert len(given(stub.url, questions(3))) == 3 and len(stub.asked) == 3
