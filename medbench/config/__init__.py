@@ -197,7 +197,7 @@ class Endpoint(Strict):
 _FOR: dict[tuple[Kind, ...], tuple[str, ...]] = {
     ("generative",): ("gpus", "bits", "processor"),
     ("generative", "remote"): ("max_new_tokens", "thoughts"),
-    ("remote",): ("options", "endpoint", "retired_on"),
+    ("remote",): ("options", "endpoint", "retired_on", "same_as"),
 }
 """Keys of a model's entry that are for some kinds alone."""
 
@@ -226,6 +226,7 @@ class Model(Strict):
     )  # marks around what is no part of an answer; its scores rerun alone
     options: dict[str, Any] = {}  # of a remote model: what its file reads
     endpoint: Endpoint | None = None  # of a remote model: where it is asked
+    same_as: Slug | None = None  # of a remote model: the model of the same checkpoint that runs here; the report compares the two
     retired_on: date | None = None  # of a remote model: from this day on nothing is asked; what is kept in the store stays usable
     processor: dict[str, Any] = {}  # exceptions from a generative model's own image processor, by its fields
     overrides: dict[Slug, dict[str, Any]] = {}  # mode -> fields of the recipe (of this model's kind) that differ
@@ -791,6 +792,9 @@ def _check_selection(config: Config, source: str) -> None:
             recipe(config, name, mode)
     for model_name in run.models:
         model = config.models[model_name]
+        if model.same_as is not None and model.same_as not in config.models:
+            where = f"{run.registries.models}: model {model_name}"
+            raise MedbenchError(where, f"same_as {model.same_as!r} is in no registry", choose(model.same_as, config.models))
         require_architecture(config, model_name, source, planned=True)
         if not any(can_run(model, mode, config.modes[mode]) for mode in run.modes):
             raise MedbenchError(

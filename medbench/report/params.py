@@ -22,6 +22,7 @@ class ModelFacts(NamedTuple):
     revision: str | None
     licence: str | None
     in_domain: tuple[str, ...]
+    same_as: str | None = None  # of a model behind a server: the same checkpoint here
 
 
 class DatasetFacts(NamedTuple):
@@ -112,7 +113,7 @@ def _model(settings: config.Config, name: str) -> ModelFacts:
     entry = settings.models[name]
     weights = entry.checkpoint or ("pretrained by medbench" if entry.pretrain else "none")
     label, in_domain = entry.about.label or name, cells.domain(settings, name)
-    return ModelFacts(label, entry.family, entry.role, weights, entry.revision, entry.about.licence, in_domain)
+    return ModelFacts(label, entry.family, entry.role, weights, entry.revision, entry.about.licence, in_domain, entry.same_as)
 
 
 def dataset(settings: config.Config, name: str) -> DatasetFacts:

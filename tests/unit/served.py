@@ -38,7 +38,7 @@ def serving(model: Path, log: Path) -> Iterator[Served]:
         process = subprocess.Popen([*command, "--port", str(port)], stdout=stream, stderr=stream, env={**os.environ, **quiet})
     served = Served(process, port)
     try:
-        end = time.monotonic() + 300
+        end = time.monotonic() + 1500  # ten to twenty seconds where cores are free
         while True:
             assert process.poll() is None and time.monotonic() < end, log.read_text(errors="replace")[-3000:]
             with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tests.conftest import Clone
+from tests.conftest import make_clone
 from tests.unit import served
 
 KEY = "sk-planted-0123456789abcdefghij"
@@ -24,8 +24,17 @@ nano-served:
   checkpoint: {model}
   pretrained_on: [everyday]
   modes: [ots]
+  same_as: nano-llava
   endpoint: {{url: "${{NANO_URL}}", key: PLANTED_KEY, price: openai/gpt-4o-mini}}
 """
+RUN = """
+run: served
+seed: 0
+models: [nano-llava, nano-served]
+datasets: [nano-vqa-radiology]
+modes: [ots]
+"""
+CONFIG = "config/served.yaml"
 TABLES = [f"results/{stage}/{REMOTE}.parquet" for stage in ("predictions", "scores", "intervals")]
 
 
@@ -52,24 +61,29 @@ def watched() -> Iterator[list[str]]:
     assert not [line for line in found if KEY in line], "the key stands in a process list"
 
 
-def test_a_model_behind_a_server(clone: Clone, tmp_path: Path, watched: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_behind_a_server(tmp_path: Path, watched: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    clone = make_clone(tmp_path / "clone")
     monkeypatch.setenv("PLANTED_KEY", KEY)
     clone.append("config/models.yaml", ENTRY.format(model=NANO))
-    clone.edit("config/nano.yaml", "nano-llava-med]", "nano-llava-med, nano-served]")
+    (clone.folder / CONFIG).write_text(RUN)
     with served.serving(NANO, tmp_path / "log") as server:
         monkeypatch.setenv("NANO_URL", server.url)
-        outcome = clone.snakemake()
+        outcome = clone.snakemake(configfile=CONFIG)
     assert outcome.code == 0, outcome.output
     assert "COST: nano-served: about " in outcome.output and " $ by genai-prices" in outcome.output
-    assert {job for job in outcome.executed if "nano-served" not in job} == {"gaps nano", "report nano"}
-
     for stage in ("predictions", "scores", "intervals"):
         remote, local = (pl.read_parquet(clone.folder / f"results/{stage}/{cell}.parquet") for cell in (REMOTE, LOCAL))
         assert remote.equals(local), stage
     record = json.loads((clone.folder / f"results/predictions/{REMOTE}.run.json").read_text())
     assert record["torch"] is False and record["weights"] == {"model": f"{NANO}@main"} and record["endpoint"]["requests"] > 0
-    cost = pl.read_csv(clone.folder / "results/report/nano/cost.csv").filter(pl.col("model") == "nano-served", pl.col("stage") == "predict")
+    cost = pl.read_csv(clone.folder / "results/report/served/cost.csv").filter(
+        pl.col("model") == "nano-served", pl.col("stage") == "predict"
+    )
     assert cost["dollars"].item() == pytest.approx(record["dollars"]) and record["dollars"] > 0
+
+    served_here = pl.read_csv(clone.folder / "results/report/served/tables/served.csv")
+    assert served_here.select("model", "here", "n_different", "gap").rows() == [("nano-served", "nano-llava", 0, 0.0)]
+    assert "0 of " in (page := (clone.folder / "results/report/served/index.html").read_text()) and "behind a server" in page
 
     files = [place for place in clone.folder.rglob("*") if place.is_file()]
     assert not [place for place in files if KEY.encode() in place.read_bytes()] and KEY not in outcome.output
@@ -79,7 +93,7 @@ def test_a_model_behind_a_server(clone: Clone, tmp_path: Path, watched: list[str
     clone.edit("medbench/models/remote/openai.py", '{"temperature": 0, self.chosen.budget', '{"temperature": 0.0 * 0, self.chosen.budget')
     monkeypatch.delenv("PLANTED_KEY")
     monkeypatch.setenv("NANO_URL", "http://127.0.0.1:9/v1")
-    outcome = clone.snakemake()
+    outcome = clone.snakemake(configfile=CONFIG)
     assert outcome.code == 0 and f"predict {REMOTE}" in outcome.executed, outcome.output
     assert tables == {name: (clone.folder / name).read_bytes() for name in TABLES}
 
@@ -90,15 +104,15 @@ def test_a_model_behind_a_server(clone: Clone, tmp_path: Path, watched: list[str
         '  modes: [ots]\n  retired_on: "2020-01-01"\n  endpoint: {url: "${NANO_URL}"',
     )
     (clone.folder / TABLES[0]).unlink()
-    outcome = clone.snakemake()
+    outcome = clone.snakemake(configfile=CONFIG)
     assert outcome.code == 0 and tables == {name: (clone.folder / name).read_bytes() for name in TABLES}, outcome.output
     shutil.rmtree(clone.folder / "store")
-    assert clone.plan() == []
+    assert clone.plan(configfile=CONFIG) == []
     for name in TABLES:
         (clone.folder / name).unlink()
     shutil.rmtree(clone.folder / "results/.answers")
-    outcome = clone.snakemake()
-    assert outcome.code == 0 and outcome.executed == {"gaps nano", "report nano"}, outcome.output
-    absent = pl.read_csv(clone.folder / "results/report/nano/tables/absent.csv")
+    outcome = clone.snakemake(configfile=CONFIG)
+    assert outcome.code == 0 and outcome.executed == {"gaps served", "report served"}, outcome.output
+    absent = pl.read_csv(clone.folder / "results/report/served/tables/absent.csv")
     assert absent["error"].to_list() == [f"{NANO} was shut down on 2020-01-01, and none of its answers is kept in store"]
-    assert clone.plan() == []
+    assert clone.plan(configfile=CONFIG) == []
