@@ -31,9 +31,10 @@ def read_config(args: argparse.Namespace) -> "configuration.Config":
         return configuration.from_resolved(Path(resolved))
     files = config_files(args)
     configuration.require_whole(files)
+    from medbench.cells import with_left_out
     from medbench.datasets.layouts import with_test_only
 
-    return with_test_only(configuration.from_files([ROOT / "config" / "config.yaml", *files], ROOT))
+    return with_left_out(with_test_only(configuration.from_files([ROOT / "config" / "config.yaml", *files], ROOT)))
 
 
 def config_files(args: argparse.Namespace) -> list[Path]:

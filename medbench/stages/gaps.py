@@ -83,7 +83,7 @@ def params(config: "Config", run: str) -> Params:
         min_groups=chosen.min_groups,
     )
     choice = with_a_choice(study_of(made))
-    validated = tuple(cell for cell in choice if validate.method(config, *cell))
+    validated = tuple(cell for cell in choice if validate.method(config, *cell) and not validate.is_gone(config, *cell))
     return made._replace(
         validated=validated,
         thoughts={
