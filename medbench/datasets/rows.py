@@ -273,6 +273,8 @@ def _check_values(item: Item, source: Source) -> None:
         if item.answer_type not in ANSWER_TYPES:
             raise source.error(item.place, f"answer type {item.answer_type!r} is unknown", f"write one of {', '.join(ANSWER_TYPES)}")
     elif isinstance(item, ChoiceItem):
+        if source.rows != "choices":
+            raise source.error(item.place, f"is a lettered question, the task is {source.task}", "set task: mcq")
         _check_choice(item, source)
     elif item.label not in source.classes:
         raise source.error(

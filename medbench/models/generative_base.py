@@ -132,6 +132,8 @@ class Generative(ABC):
 
     def require_images(self, n_images: int) -> None:
         """Raise MedbenchError where a prompt cannot hold so many images: said before the first question is asked."""
+        if n_images in self._turns:
+            return
         where, image = f"checkpoint {self.model.name_or_path or type(self).__name__}", Image.new("RGB", (64, 64))
 
         def shown(n: int) -> int:
@@ -141,7 +143,7 @@ class Generative(ABC):
         try:
             found = shown(n_images)
         except MedbenchError as error:
-            raise MedbenchError(where, f"cannot be shown {n_images} images at once: {error.found}", "leave out the data set") from None
+            raise MedbenchError(where, f"cannot be shown {n_images} images at once: {error.found}", error.remedy) from None
         if found != n_images * shown(1):
             raise MedbenchError(where, f"its prompt does not hold {n_images} images", "leave out the data set, or the model")
 

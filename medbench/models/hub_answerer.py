@@ -70,10 +70,9 @@ class HubAnswerer(Answerer):
                     yield Batch(places, window.images)
 
     def _require(self, questions: Questions) -> None:
-        """Raise MedbenchError where a question has more images than the model can be shown."""
-        most = max(len(questions.images_of(place)) for place in range(len(questions.texts)))
-        if most > 1:
-            self.model.require_images(most)
+        """Raise MedbenchError, before the first question, where one has more images than the model can be shown."""
+        for n_images in sorted({len(questions.images_of(place)) for place in range(len(questions.texts))}):
+            self.model.require_images(n_images)
 
     def tells_letters(self, n: int) -> bool:
         """Whether the tokenizer has every letter as a token."""
