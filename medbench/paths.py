@@ -125,6 +125,11 @@ def gaps(run: str) -> list[Path]:
     return [RESULTS / "gaps" / run / f"{name}.parquet" for name in GAP_TABLES]
 
 
+def controls(run: str) -> Path:
+    """What the models of a run gain over themselves without their image."""
+    return RESULTS / "gaps" / run / "controls.parquet"
+
+
 def overlap(run: str) -> Path:
     """Table `overlap`: what data sets and splits of the run share."""
     return RESULTS / "overlap" / f"{run}.parquet"

@@ -8,6 +8,7 @@ A gap is descriptive for the published pair, the best of either side by point es
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeAlias, get_args
 
 import numpy as np
@@ -55,6 +56,7 @@ class Study(NamedTuple):
     primary: Mapping[str, Measure]  # task -> the measure that decides
     margin: Mapping[str, float]  # task -> equivalence margin, in the measure's unit
     chance: Mapping[str, float | None]  # task -> the measure's value when guessing
+    fallback: Mapping[str, Measure] = MappingProxyType({})  # task -> what decides where a cell of a comparison has no primary measure
 
 
 class Estimate(NamedTuple):
@@ -238,10 +240,21 @@ def _cells(members: Sequence[Candidate], role: str, dataset: str, mode: str | No
 
 
 def _measures(sides: Sides, study: Study, results: Results) -> list[Measure]:
-    """The primary measure, then all others that any cell of the comparison has."""
-    primary = study.primary[study.tasks[sides.dataset]]
+    """The measure that decides, then all others that any cell of the comparison has."""
+    primary = _deciding(sides, study, results)
     found = [measure for cell in (*sides.generalists, *sides.specialists) for measure in results.measures(cell)]
     return list(dict.fromkeys([primary, *found]))
+
+
+def _deciding(sides: Sides, study: Study, results: Results) -> Measure:
+    """One measure for both sides: the primary one where all have it that have any, else the other one of the task."""
+    task = study.tasks[sides.dataset]
+    primary, other = study.primary[task], study.fallback.get(task)
+    if other is None:
+        return primary
+    cells = (*sides.generalists, *sides.specialists)
+    lacks = any(results.estimate(cell, primary).value is None and results.estimate(cell, other).value is not None for cell in cells)
+    return other if lacks else primary
 
 
 def _side(cells: list[Cell], measure: Measure, results: Results) -> Side:
@@ -266,12 +279,12 @@ def _make(sides: Sides, measure: Measure, rank: int, study: Study, results: Resu
             notes.append(pair.reason)
         else:
             row |= _gap(pair, measure)
-            gap, why_not = _uncertainty(pair, study)
+            gap, why_not = uncertainty(pair, study)
             if gap is None:
                 notes.append(why_not)
             else:
                 row |= {"sd": gap.sd, "low": gap.low, "high": gap.high, "p": gap.p, "minimum_detectable_difference": gap.detectable}
-                if not sides.alone and measure == study.primary[study.tasks[sides.dataset]]:
+                if not sides.alone and measure == _deciding(sides, study, results):
                     row["selection_bias"] = _selection_bias(generalists.cells, specialists.cells, measure, results)
                     test = _test(generalists, specialists, measure, pair, study, results, notes)
                     barred = _barred(generalists, specialists, measure, study, results, pair.effective_groups) if test else {}
@@ -290,7 +303,7 @@ def _key(sides: Sides, generalists: Side, measure: Measure, rank: int) -> dict[s
 
 def _confirmed(sides: Sides, study: Study, results: Results, validation: Validation) -> _Made:
     """One row of the models that validation data choose, the first of equals; a model alone on its side needs no choice."""
-    measure, values, missing = study.primary[study.tasks[sides.dataset]], dict[str, float | None](), list[str]()
+    measure, values, missing = _deciding(sides, study, results), dict[str, float | None](), list[str]()
     chosen = []
     for name, cells in (("generalist", sides.generalists), ("specialist", sides.specialists)):
         reached = {cell: validation(cell) for cell in cells} if len(cells) > 1 else {cells[0]: Estimate(None, None)}
@@ -314,7 +327,7 @@ def _selection_bias(generalists: list[Cell], specialists: list[Cell], measure: M
     return selection_bias(one, other) if one and other else None
 
 
-def _uncertainty(pair: Pair, study: Study) -> tuple[PairedGap | None, str]:
+def uncertainty(pair: Pair, study: Study) -> tuple[PairedGap | None, str]:
     """Interval and p value of a gap, or None and why there is none."""
     if pair.differences is None:
         return None, NO_PAIRING

@@ -71,7 +71,9 @@ class ZeroShot(Strict):
 
     kind: Literal["zero-shot"]
     about: AboutMode = AboutMode()
-    image: Literal["own", "blank", "shuffled"] = "own"  # controls of generative models: a grey image, or another group's
+    image: Literal["own", "blank", "shuffled", "none"] = "own"  # controls of generative models: a grey image, another group's, none
+    wording: Literal["as-is", "told", "options-only"] = "as-is"  # of lettered questions: "no image is given" said first; no question
+    rotations: int = Field(4, ge=0, le=26)  # orders of a question's lettered options, drawn by the seed; 0: the data's own order
 
 
 class Probe(Strict):
@@ -421,13 +423,15 @@ class Asking(Strict):
 
     question: str = "{question}"
     yes_no: str = "{question} Answer yes or no."  # for a question that wants yes or no, judged by the question alone
+    choices: str = "{question}\n\n{options}\n\nAnswer with the option's letter from the given choices directly."
+    no_image: Mark = "No image is given. Guess what the right answer is."  # said before a lettered question by the wording `told`
     max_new_tokens: int = Field(32, ge=1)
 
     @model_validator(mode="after")
     def _check(self) -> "Asking":
-        for name in ("question", "yes_no"):
-            if getattr(self, name).count("{question}") != 1:
-                raise ValueError(f"`{name}` must hold {{question}} once, found {getattr(self, name)!r}")
+        for name, place in (("question", "question"), ("yes_no", "question"), ("choices", "question"), ("choices", "options")):
+            if getattr(self, name).count(f"{{{place}}}") != 1:
+                raise ValueError(f"`{name}` must hold {{{place}}} once, found {getattr(self, name)!r}")
         return self
 
 

@@ -154,7 +154,8 @@ def _answers(params: Params, present: tuple[Cell, ...]) -> pl.DataFrame:
         task = TASKS[params.datasets[cell.dataset].task]
         if task.asked is None or params.models[cell.model].role == "baseline":
             continue
-        given = tables.read(task.predictions, paths.predictions(*cell), ["answer", "answer_type", "finish_reason"])
+        columns = [name for name in tables.columns(task.predictions) if name in ("answer", "answer_type", "finish_reason")]
+        given = tables.read(task.predictions, paths.predictions(*cell), columns)
         has_states = "state" in tables.columns(task.scores)
         states = (
             tables.read(task.scores, paths.scores(*cell), ["state"])["state"].cast(pl.String)
@@ -162,7 +163,8 @@ def _answers(params: Params, present: tuple[Cell, ...]) -> pl.DataFrame:
             else pl.Series([], dtype=pl.String)
         )
         reasons = given["finish_reason"].cast(pl.String)
-        counts = [given.height, (given["answer_type"].cast(pl.String) == "closed").sum()]
+        n_closed = (given["answer_type"].cast(pl.String) == "closed").sum() if "answer_type" in columns else given.height
+        counts = [given.height, n_closed]
         counts += [(states == state).sum() for state in LOST]
         counts += [(reasons == reason).sum() for reason in ("length", "repetition", "refusal", "filter")]
         counts.append((given["answer"].str.strip_chars() == "").sum())

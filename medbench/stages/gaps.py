@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from medbench import paths, tables, tasks
 from medbench.analysis import validation
+from medbench.analysis.controls import control_table
 from medbench.analysis.gaps import (
     QUESTIONS,
     Estimate,
@@ -33,7 +34,7 @@ from medbench.stages import interval, validate
 from medbench.stats.resamples import Resamples
 from medbench.stats.table import Scored, estimates, replicates
 
-SCHEMAS = {"confirmatory": tables.Confirmatory, "pooled": tables.PooledGaps}
+SCHEMAS = {"confirmatory": tables.Confirmatory, "pooled": tables.PooledGaps, "controls": tables.Controls}
 
 if TYPE_CHECKING:
     from medbench.config import Config
@@ -58,6 +59,8 @@ class Params(NamedTuple):
     validated: tuple[tuple[str, str, str], ...] = ()  # of cells whose side has several models, those with predictions of validation data
     thoughts: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType({})  # of their models that are asked: marks of thoughts
     certified: tuple[tuple[str, str, str], ...] = ()  # and those whose certificate says what they reach on validation data
+    fallback: Mapping[str, tuple[str, str, str]] = MappingProxyType({})  # task -> what decides where a cell lacks the primary measure
+    controls: tuple[str, ...] = ()  # modes in which models off the shelf do not see their question as it is
 
 
 def params(config: "Config", run: str) -> Params:
@@ -67,6 +70,7 @@ def params(config: "Config", run: str) -> Params:
     chosen = config.run.statistics
     used = sorted({config.datasets[dataset].task for dataset in config.run.datasets})
     zero_shot = [mode for mode in config.run.modes if config.modes[mode].kind == "zero-shot"]
+    controls = tuple(mode for mode in zero_shot if getattr(config.modes[mode], "image", "own") != "own")
     made = Params(
         candidates=tuple((one.model, one.family, one.role, tuple(sorted(one.in_domain))) for one in candidates(config)),
         cells=tuple((cell.dataset, cell.model, cell.mode) for cell in grid(config)),
@@ -74,13 +78,15 @@ def params(config: "Config", run: str) -> Params:
         primary={name: tasks.get(name).primary for name in used},
         margin={name: chosen.margin_of(tasks.get(name).primary.metric) for name in used},
         chance={name: tasks.get(name).chance for name in used},
-        off_the_shelf=next((mode for mode in zero_shot if getattr(config.modes[mode], "image", "own") == "own"), None),
+        off_the_shelf=next((mode for mode in zero_shot if mode not in controls), None),
         adapted=tuple(mode for mode in config.run.modes if mode not in zero_shot),
         seed=config.run.seed,
         n_resamples=chosen.n_resamples,
         n_test_resamples=chosen.n_test_resamples,
         level=chosen.level,
         min_groups=chosen.min_groups,
+        fallback={name: other for name in used if (other := tasks.get(name).fallback)},
+        controls=controls,
     )
     choice = with_a_choice(study_of(made))
     validated = tuple(cell for cell in choice if validate.method(config, *cell) and not validate.is_gone(config, *cell))
@@ -94,7 +100,7 @@ def params(config: "Config", run: str) -> Params:
 
 
 def run(params: Params, run: str) -> None:
-    """Write `gaps/{run}/{rq1,rq2,rq3,rq4,global,confirmatory,pooled}.parquet`."""
+    """Write `gaps/{run}/{rq1,rq2,rq3,rq4,global,confirmatory,pooled,controls}.parquet`."""
     study = study_of(params)
     results = Stored(params)
     families = {question: rq_table(question, study, results) for question in QUESTIONS}
@@ -102,15 +108,21 @@ def run(params: Params, run: str) -> None:
         **families,
         "global": global_table(study, results),
         "confirmatory": confirmatory_table(study, results, results.validation),
-        "pooled": pooled_table(pl.concat(families.values()), params.level, study.primary.values()),
+        "pooled": pooled_table(pl.concat(families.values()), params.level, [*study.primary.values(), *study.fallback.values()]),
+        "controls": control_table(study, params.controls, results),
     }
-    for path in paths.gaps(run):
+    for path in outputs(run):
         tables.write(SCHEMAS.get(path.stem, tables.Gaps), made[path.stem], path)
     for cell in sorted(results.missing):
         print(f"{cell}: no intervals", file=sys.stderr)
     for name, frame in made.items():
-        if n_null := frame["gap"].null_count():
+        if n_null := frame["gain" if name == "controls" else "gap"].null_count():
             print(f"gaps/{run}/{name}: {n_null} of {len(frame)} rows have no gap; see their reasons", file=sys.stderr)
+
+
+def outputs(run: str) -> list[Path]:
+    """The tables of a run."""
+    return [*paths.gaps(run), paths.controls(run)]
 
 
 def study_of(params: Params) -> Study:
@@ -120,6 +132,7 @@ def study_of(params: Params) -> Study:
         frozenset(Cell(*cell) for cell in params.cells),
         params.tasks, params.off_the_shelf, params.adapted, params.level, params.min_groups,
         {task: Measure(*primary) for task, primary in params.primary.items()}, params.margin, params.chance,
+        {task: Measure(*other) for task, other in params.fallback.items()},
     )  # fmt: skip
 
 
@@ -155,7 +168,7 @@ class Stored:
 
     def __init__(self, params: Params) -> None:
         self.params = params
-        self.primary = {Measure(*primary) for primary in params.primary.values()}
+        self.primary = {Measure(*one) for one in (*params.primary.values(), *params.fallback.values())}
         self.missing: set[Cell] = set()
         self._intervals: dict[Cell, dict[Measure, _Row]] = {}
         self._scored: dict[Cell, Scored] = {}
@@ -249,7 +262,7 @@ STAGE = Stage(
     keys=("run",),
     params=params,
     inputs=inputs,
-    outputs=paths.gaps,
+    outputs=outputs,
     run=run,
     uses=code,
     needs=lambda config, *names: Needs(memory_mb=2000, minutes=60),

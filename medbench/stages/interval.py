@@ -51,7 +51,7 @@ def run(params: Params, dataset: str, model: str, mode: str) -> None:
     cell = read(params.task, dataset, model, mode, params.prompt_sets)
     resamples = Resamples(params.seed, dataset, len(cell.groups))
     plan = Plan(params.n_resamples, params.n_test_resamples, params.level, params.bca, params.min_groups)
-    frame = table(cell, rows(cell, Measure(*params.primary), resamples, plan), plan)
+    frame = table(cell, rows(cell, Measure(*params.primary), resamples, plan, tasks.get(params.task).fallback), plan)
     tables.write(tables.Intervals, frame, paths.intervals(dataset, model, mode))
 
 

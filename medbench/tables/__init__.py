@@ -31,7 +31,7 @@ class Samples(Table):
 
     sample_id = Column(pl.String, key=True)
     group_id = Column(pl.String)  # patient, lesion, slide, ...: never split apart
-    image_id = Column(pl.String)
+    image_id = Column(pl.String)  # the first, where there are several (`image_ids`)
 
 
 class Duplicates(Table):
@@ -151,6 +151,28 @@ class PooledGaps(Table):
     reason = Column(pl.String, null=True)
 
 
+class Controls(Table):
+    """gaps/{run}/controls.parquet: a model off the shelf against itself in a control mode (grey image, another's, none), paired."""
+
+    dataset = Column(pl.String, key=True)
+    model = Column(pl.String, key=True)
+    mode = Column(pl.String)
+    control = Column(pl.String, key=True)  # its mode
+    metric = Column(pl.String, key=True)
+    scoring = Column(pl.String, key=True)
+    subset = Column(pl.String, key=True)
+    estimate = Column(pl.Float64, null=True)
+    control_estimate = Column(pl.Float64, null=True)
+    gain = Column(pl.Float64, null=True)  # estimate - control_estimate, on the samples that both have
+    sd = Column(pl.Float64, null=True)
+    low = Column(pl.Float64, null=True)
+    high = Column(pl.Float64, null=True)
+    p = Column(pl.Float64, null=True, low=0, high=1)  # two-sided, unadjusted
+    n_pair = Column(pl.Int32, null=True)
+    n_groups = Column(pl.Int32, null=True)
+    reason = Column(pl.String, null=True)  # why there is no gain or no interval
+
+
 class Overlap(Table):
     """overlap/{run}.parquet: what two splits share, within and across the data sets of a run. Pairs that share nothing have no row."""
 
@@ -173,6 +195,7 @@ TABLES: dict[str, type[Table]] = {
     "gaps": Gaps,
     "confirmatory": Confirmatory,
     "pooled-gaps": PooledGaps,
+    "controls": Controls,
     "overlap": Overlap,
 }
 

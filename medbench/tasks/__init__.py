@@ -45,7 +45,8 @@ class Task:
 
     name: str
     rows: str
-    """What layouts yield for it: `labels` (an image and its class) or `questions` (an image, a question, an answer)."""
+    """What layouts yield for it: `labels` (an image and its class), `questions` (an image, a question, an answer), or `choices` (images, a
+    question, its options, the letter of the right one)."""
     answered_by: tuple[str, ...]
     """Kinds of models."""
     noun: str
@@ -82,6 +83,10 @@ class Task:
     scored: Callable[..., Any]
     """(predictions, or scores where `is_scored_first`; ids of test samples that another split holds too; where; prompt sets)
     -> `medbench.stats.table.Scored`."""
+    fallback: Measure | None = None
+    """What decides a comparison in which a model has no `primary`."""
+    closed_options: Callable[[str, str], tuple[tuple[str, ...], str] | None] | None = None
+    """(question, answer) -> options of a closed question in words and the letter of the right one, where the task wants choices."""
     certified: tuple[tuple[str, str], ...] = ()
     """(kind of model, kind of recipe) of adaptations whose certificate says what they reach on validation data by the primary measure."""
     notes: Callable[..., list[str]] | None = None

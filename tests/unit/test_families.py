@@ -371,7 +371,7 @@ def test_tokens_are_counted_as_the_processor_makes_them(model: Generative) -> No
     sizes = [(56, 56), (112, 56), (28, 140), (300, 200)]
     asking = [Query("s", Image.new("RGB", size), "Is it" + " very" * place) for place, size in enumerate(sizes)]
     real = [int(model.inputs([query], 1)["attention_mask"].sum()) for query in asking]
-    counted = model.lengths([query.text for query in asking], [query.image.size for query in asking])
+    counted = model.lengths([query.text for query in asking], [[query.image.size] for query in asking])
     assert len({found - expected for found, expected in zip(real, counted, strict=True)}) == 1
 
 

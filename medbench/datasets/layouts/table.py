@@ -200,10 +200,10 @@ def _chosen(header: Sequence[str], name: str, options: Options, source: Source) 
         raise source.error(
             name, f"column {ours!r} may be {' or '.join(map(repr, theirs))}", f"set options.columns: {{{ours}: <one of them>}}"
         )
-    known = dict.fromkeys((*NEEDED[source.rows], *OPTIONAL[source.rows]))
+    known = dict.fromkeys((*NEEDED[_kind(source)], *OPTIONAL[_kind(source)]))
     if stray := [ours for ours in options.columns if ours not in known]:
         raise source.error("options.columns", f"{stray[0]!r} is no column of a {source.task} table", f"it has {', '.join(known)}")
-    if missing := [ours for ours in dict.fromkeys((*NEEDED[source.rows], *map(str, options.columns))) if ours not in found]:
+    if missing := [ours for ours in dict.fromkeys((*NEEDED[_kind(source)], *map(str, options.columns))) if ours not in found]:
         named = {str(ours): theirs for ours, theirs in options.columns.items()}
         wanted = ", ".join(repr(named.get(ours, ours)) for ours in missing)
         there = ", ".join(filter(str.strip, header)) or "none"
@@ -213,11 +213,16 @@ def _chosen(header: Sequence[str], name: str, options: Options, source: Source) 
     return found
 
 
+def _kind(source: Source) -> str:
+    """What a row is. Closed questions of a table become lettered ones where the task wants choices."""
+    return "labels" if source.rows == "labels" else "questions"
+
+
 def _found(header: Sequence[str], options: Options, source: Source) -> tuple[dict[str, str], dict[str, list[str]]]:
     """Our name -> the column that it is: by `columns`, by its name in any case, or by another usual name; and what may be several."""
     found, doubtful = dict[str, str](), dict[str, list[str]]()
     named = {str(ours): theirs for ours, theirs in options.columns.items()}
-    for ours in (*NEEDED[source.rows], *OPTIONAL[source.rows]):
+    for ours in (*NEEDED[_kind(source)], *OPTIONAL[_kind(source)]):
         words = [(named[ours],)] if ours in named else [(ours,), OTHER_NAMES.get(ours, ())]
         for names in words:
             for alike in (str, _plain):

@@ -124,6 +124,7 @@ _WRAPPED = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mathit|textit|operatornam
 
 def _plain(text: str) -> str:
     """Without what only formats it: LaTeX, marks of emphasis, headings, fences."""
+    text = re.sub(r"(?<!\w)([*_]{1,3})(\w)\1(?=[a-z])", r"\2", text)  # **b**ilateral: a letter of a word
     text = _BOXED.sub(lambda found: f" {found[1]} ", _WRAPPED.sub(r" \1 ", text))
     text = re.sub(r"(\*{1,3}|__)(\w+)\1(?=[a-z])", r"\2", text)  # "**b**ilateral" is one word
     text = re.sub(r"\\[()\[\]]|\$|```\w*|[*`]|~~|(?<!\w)_+|_+(?!\w)|</?[a-z]\w*>|<\|[\w ]+\|>|\[/?INST\]", " ", text)
@@ -150,7 +151,7 @@ def _announced(text: str) -> list[str]:
 # --- what says nothing by itself
 
 _MARKS = " \n\t.,;:!?\"'()[]{}<>|/-–—。、"
-_SENTENCE = re.compile(r"(?<=[.!?。!?;])\s+|(?<=[。!?])|\n+")
+_SENTENCE = re.compile(r"(?<=[.!?。!?;])(?!(?<=\b[A-Z]\.)\s+[a-z])\s+|(?<=[。!?])|\n+")
 _CONTRAST = re.compile(r",?\s*\b(?:but|however|though|nevertheless|yet|that said|aber|mais|pero|ma|mas)\b,?|但是?|不过|然而", re.IGNORECASE)
 _CONCESSION = re.compile(r"\W*(?:while|although|though|even though|obwohl|bien que|aunque|虽然)\b", re.IGNORECASE)
 
