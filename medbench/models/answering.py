@@ -9,7 +9,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from PIL import Image
 
@@ -20,6 +20,7 @@ from medbench.models.prefetch import Row
 
 HUB = "medbench.models.hub_answerer"
 REMOTE = "medbench.models.remote."
+T = TypeVar("T")
 
 
 class Query(NamedTuple):
@@ -39,6 +40,29 @@ class Answer(NamedTuple):
     text: str
     finish_reason: str
     n_tokens: int
+
+
+class Prompt(NamedTuple):
+    """A text that is put to a model without an image.
+
+    `schema`: of JSON, to which a model is held where it can be. `round`: tells apart prompts that are equal and asked again. `name`: for
+    errors.
+    """
+
+    name: str
+    system: str
+    text: str
+    schema: Mapping[str, Any] | None = None
+    round: int = 0
+
+
+class Said(NamedTuple):
+    """What a model said to a prompt. `answered_by`: its name as it came back, or its weights; `request`: key of a kept answer, or empty."""
+
+    text: str
+    finish_reason: str
+    answered_by: str
+    request: str = ""
 
 
 class Questions(NamedTuple):
@@ -68,6 +92,10 @@ class Answerer(ABC):
 
         Raises MedbenchError naming the sample that cannot be asked.
         """
+
+    def says(self, prompts: Iterable[tuple[T, Prompt]], max_new_tokens: int) -> Iterator[tuple[T, Said]]:
+        """What is said to each prompt, in the order in which it comes. Raises MedbenchError where the model takes no text alone."""
+        raise MedbenchError(f"{type(self).__name__}", "takes no text without an image", "choose another model as the judge")
 
     def loglikelihood(self, query: Query, options: Sequence[str]) -> list[float]:
         """Log-probability of each option as the whole answer to a question. Raises MedbenchError where the model tells none."""

@@ -91,8 +91,9 @@ def read(name: str, dataset: str, model: str, mode: str, prompt_sets: Sequence[s
     frame = tables.read(task.scores if task.is_scored_first else task.predictions, path)
     require_test(frame, path, dataset, task.repeated)
     scored: Scored = task.scored(frame, duplicates, path, prompt_sets)
-    if (how := Judging(*judged)).scorings and task.judged:
-        scored = task.judged(scored, tables.read(tables.Judgements, paths.judgements(dataset, model, mode)), *how)
+    by_judges = paths.judgements(dataset, model, mode)
+    if (how := Judging(*judged)).scorings and task.judged and by_judges.exists():  # `now` judges nothing
+        scored = task.judged(scored, tables.read(tables.Judgements, by_judges), *how)
     return scored
 
 

@@ -15,6 +15,7 @@ VERBS = (
     "models",
     "lock-models",
     "ask",
+    "label",
     "score-answers",
     "compare-paper",
 )

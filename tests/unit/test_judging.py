@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from medbench.metrics.evaluate_modules.vqa_strict.choices import is_refusal
 from medbench.metrics.judging import SCORINGS, STATES, Reading, calibration, published, scoring, strict
 
 CALIBRATION = Path("resources/judge/calibration.csv")
@@ -184,3 +185,17 @@ def test_states_are_those_of_the_readings() -> None:
         *(one.state for one in (strict.unasked("a b", text, flag) for text, flag in (("", False), ("a b", False), ("no", True))) if one),
     }
     assert seen == set(STATES)
+
+
+@pytest.mark.parametrize(
+    ("answer", "refuses"),
+    [
+        ("I cannot determine this from the image provided.", True), ("I'm sorry, but I can't assist with that request.", True),
+        ("I'm sorry.", True), ("Unable to assess.", True), ("I cannot determine the exact type, but it is a tumor.", False),
+        ("Sorry, pneumonia.", False), ("I'm sorry, but the image shows a fracture.", False), ("As an AI, I think this is a stroke.", False),
+        ("It is not possible to exclude pneumonia; probably a pleural effusion.", False), ("no", False), ("not seen", False), ("", False),
+        ("<think>I cannot tell. Or can I?</think>A stroke.", False),
+    ],
+)  # fmt: skip
+def test_only_what_says_nothing_else_is_a_refusal(answer: str, refuses: bool) -> None:
+    assert is_refusal(answer, "What is seen?") is refuses

@@ -8,7 +8,7 @@ import pytest
 
 # From the top to the bottom: each imports only from what stands below it.
 LAYERS = (
-    "__main__", "cli", "verbs", "command", "trial", "schedule", "stages", "report", "analysis", "predict", "datasets", "cells", "config",
+    "__main__", "cli", "verbs", "command", "trial", "schedule", "stages", "report", "analysis", "judging", "predict", "datasets", "cells", "config",
     "tasks", "adapt", "models", "demo", "stats", "metrics", "tables", "jobs", "paths", "errors",
 )  # fmt: skip
 
