@@ -17,6 +17,7 @@ from medbench.metrics.judging import HIGHEST, LOWEST
 from medbench.stats.agreement import Agreement, agreement, kappa
 from medbench.stats.prediction_powered import Corrected, corrected_mean
 from medbench.stats.resamples import Groups
+from medbench.tables.spreadsheet import defused
 
 COLUMNS = ("id", "question", "reference", "answer", "label")
 ANCHORS = (1, 25, 50, 75, 100)
@@ -71,8 +72,6 @@ def sheet(answers: Sequence[Answer]) -> str:
 
     What a spreadsheet would run as a formula gets an apostrophe in front.
     """
-    from medbench.report.export import defused
-
     lines = {one.id: one for one in answers}
     rows = [(id_, one.question, one.reference, one.answer, "") for id_, one in sorted(lines.items())]
     return "\ufeff" + defused(pl.DataFrame(rows, schema=dict.fromkeys(COLUMNS, pl.String), orient="row")).write_csv()

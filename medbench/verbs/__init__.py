@@ -16,6 +16,7 @@ VERBS = (
     "lock-models",
     "ask",
     "label",
+    "make-questions",
     "score-answers",
     "compare-paper",
 )
