@@ -6,8 +6,9 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from medbench import paths, stages
@@ -216,6 +217,7 @@ class _Job(NamedTuple):
     fingerprint: str
     libraries: tuple[str, ...]
     gpus: int = 0
+    beside: Mapping[str, Any] = MappingProxyType({})
 
 
 def _configured(declared: Stage, names: tuple[str, ...], args: argparse.Namespace) -> _Job:
@@ -228,7 +230,8 @@ def _configured(declared: Stage, names: tuple[str, ...], args: argparse.Namespac
     if "model" in declared.keys:
         require_architecture(config, names[declared.keys.index("model")], where)
     params = declared.params(config, *names)
-    return _Job(params, declared.fingerprint(params), rerun.libraries(declared.code(params)), declared.needs(config, *names).gpus)
+    libraries, gpus = rerun.libraries(declared.code(params)), declared.needs(config, *names).gpus
+    return _Job(params, declared.fingerprint(params), libraries, gpus, declared.beside(config, *names))
 
 
 def _handed(declared: Stage, text: str) -> _Job:
@@ -256,7 +259,7 @@ def _run_stage(declared: Stage, names: tuple[str, ...], args: argparse.Namespace
         from medbench.jobs import lazy
 
         lazy.without_unused()
-    facts = declared.execute(given.params, *names)
+    facts = declared.execute(given.params, *names, beside=given.beside)
     device = str(devices.device()) if "torch" in sys.modules else "cpu"
     found = {"device": device, **devices.gpu_facts(), **facts}
     outputs, inputs = declared.outputs(*names), declared.inputs(given.params, *names)

@@ -160,6 +160,11 @@ def partial(key: str) -> Path:
     return RESULTS / ".partial" / key
 
 
+def store() -> Path:
+    """Folder of answers of endpoints, which are paid for: MEDBENCH_STORE, by default `store`. Outside of the results."""
+    return Path(os.environ.get("MEDBENCH_STORE") or "store").expanduser()
+
+
 def log(stage: str, *names: str) -> Path:
     """Log file of one job."""
     return Path("logs", stage, *names[:-1], f"{names[-1]}.log")

@@ -5,12 +5,14 @@ selects from it by lists. Everything under `about` is for people: it is shown, a
 """
 
 import difflib
+import importlib
 import json
 import math
 import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import date
 from functools import cache
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -173,10 +175,29 @@ class AboutModel(Strict):
     citation: str | None = None
 
 
+class Endpoint(Strict):
+    """How the service of a remote model is reached, and how fast it is asked. Nothing here changes an answer or reruns a cell."""
+
+    url: str = Field(min_length=1)  # base address; `${VARIABLE}` is expanded when it is asked
+    key: str | None = None  # name of the environment variable that holds the API key; null where the server asks for none
+    returned_as: str | None = None  # what the server calls the model, where that is neither `checkpoint` nor a dated snapshot of it
+    price: str | None = None  # provider/model of the package genai-prices; null: costs nothing, or is not known
+    concurrency: int = Field(16, ge=1, le=1000)  # requests in flight, of all cells together
+    timeout: float = Field(600, gt=0)  # s a try
+    max_wait: float = Field(600, ge=0)  # s: a longer wait for the service ends the job, which says when to go on
+
+    @field_validator("key")
+    @classmethod
+    def _is_a_name(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,99}", value):
+            raise ValueError("must be the name of an environment variable in capitals, never the key itself")
+        return value
+
+
 _FOR: dict[tuple[Kind, ...], tuple[str, ...]] = {
     ("generative",): ("gpus", "bits", "processor"),
     ("generative", "remote"): ("max_new_tokens", "thoughts"),
-    ("remote",): ("options",),
+    ("remote",): ("options", "endpoint", "retired_on"),
 }
 """Keys of a model's entry that are for some kinds alone."""
 
@@ -204,6 +225,8 @@ class Model(Strict):
         ("<think>", "</think>"),
     )  # marks around what is no part of an answer; its scores rerun alone
     options: dict[str, Any] = {}  # of a remote model: what its file reads
+    endpoint: Endpoint | None = None  # of a remote model: where it is asked
+    retired_on: date | None = None  # of a remote model: from this day on nothing is asked; what is kept in the store stays usable
     processor: dict[str, Any] = {}  # exceptions from a generative model's own image processor, by its fields
     overrides: dict[Slug, dict[str, Any]] = {}  # mode -> fields of the recipe (of this model's kind) that differ
     about: AboutModel = AboutModel()
@@ -789,8 +812,9 @@ def _check_selection(config: Config, source: str) -> None:
             raise MedbenchError(
                 source, f"model {model_name!r} ({model.kind}) can run none of the modes {list(run.modes)}", "add a mode or drop the model"
             )
+        _check_remote(config, model_name)
         place = checkpoint(config, model_name)
-        if model.checkpoint and place and place.startswith((".", "/")) and not Path(place).is_dir():
+        if model.kind != "remote" and model.checkpoint and place and place.startswith((".", "/")) and not Path(place).is_dir():
             where, found = f"{run.registries.models}: model {model_name}", f"checkpoint {place} does not exist"
             raise MedbenchError(where, found, "give a hub id or a folder")
     for mode in run.modes:
@@ -808,6 +832,24 @@ def _check_selection(config: Config, source: str) -> None:
         if config.models[judge].kind not in ("remote", "generative"):
             found = f"judge: {judge!r} is a {config.models[judge].kind} model, which writes nothing"
             raise MedbenchError(source, found, "give an endpoint or a generative model")
+
+
+def _check_remote(config: Config, model: str) -> None:
+    """Raise MedbenchError for a remote model's entry that the file of its protocol cannot use, where that says so."""
+    entry, where = config.models[model], f"{config.run.registries.models}: model {model}"
+    if entry.kind != "remote" or not entry.has_file:
+        return
+    check = getattr(importlib.import_module(f"medbench.models.remote.{entry.architecture.replace('-', '_')}"), "check", None)
+    if check is None:
+        return
+    if entry.endpoint is None or entry.checkpoint is None:
+        remedies = {"endpoint": "its `url`, where it is asked", "checkpoint": "the name by which it is asked for"}
+        absent = "endpoint" if entry.endpoint is None else "checkpoint"
+        raise MedbenchError(where, f"key {absent!r} is missing", f"give {remedies[absent]}")
+    try:
+        check(entry.options)
+    except ValidationError as error:
+        raise one_line(f"{where}, options", error) from None
 
 
 def _check_modalities(config: Config) -> None:
@@ -884,9 +926,12 @@ def _complaint(one: Any, title: str, limit: int) -> str:
     found = f"{key}: {message}" if key else message
     if one["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(one["loc"][-1]), _keys(title if len(one["loc"]) == 1 else None), 1, 0.75)
-        return f"unknown key {key!r} (value {_short(one['input'], limit)})" + (f", did you mean {near[0]!r}?" if near else "")
+        value = "" if addresses.SECRET_KEY.search(key) else f" (value {_short(one['input'], limit)})"
+        return f"unknown key {key!r}{value}" + (f", did you mean {near[0]!r}?" if near else "")
     if one["type"] == "missing":
         return f"key {key!r} is missing"
+    if one["loc"][-2:] == ("endpoint", "key"):  # it may be the key itself
+        return found
     return f"{found} (found {_short(one['input'], limit)}{_quoting(one)})" if "input" in one and key else found
 
 

@@ -42,9 +42,11 @@ class _Task(NamedTuple):
     tries: int  # so far
 
 
-def load(judge: Judge) -> Answerer:
-    """The model that judges. Raises MedbenchError where it cannot be loaded."""
-    return answering.load(Source(**judge.source))
+def load(judge: Judge, told: Mapping[str, Any] | None = None) -> Answerer:
+    """The model that judges. `told`: how an endpoint is reached. Raises MedbenchError where it cannot be loaded."""
+    answerer = answering.load(Source(**judge.source))
+    answerer.told = told or {}
+    return answerer
 
 
 def judgements(

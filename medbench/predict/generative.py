@@ -41,6 +41,7 @@ def answers(params: Params, dataset: str, model: str, mode: str, put: Asked, wor
             tuned.read(paths.adapter_weights(dataset, model, mode), loaded, source)
 
     answerer = answering.load(source, change)
+    answerer.told = work.beside
     work.found["weights"] = answerer.weights
     with work.journal() as journal:
         done = {place for kept in journal for place in kept["place"].to_pylist()}

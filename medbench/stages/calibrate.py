@@ -11,6 +11,7 @@ from medbench import paths
 from medbench.config import Config, needs, sources
 from medbench.errors import MedbenchError
 from medbench.jobs import files
+from medbench.jobs.partial import Work
 from medbench.jobs.stage import Needs, Stage
 from medbench.judging import asking
 from medbench.metrics.judging import calibration, scoring
@@ -35,10 +36,10 @@ def params(config: Config, model: str) -> Params:
     return Params(sources.source(config, model), config.run.judge.max_new_tokens, config.run.judge.scorings)
 
 
-def run(params: Params, model: str) -> dict[str, Any]:
+def run(params: Params, model: str, work: Work) -> dict[str, Any]:
     """Write `calibration/{model}.json`: of every scoring what the judge made of the items, and the bars that it misses."""
     judge, items = asking.Judge(model, params.source, params.max_new_tokens), calibration.items(ITEMS)
-    answerer = asking.load(judge)
+    answerer = asking.load(judge, work.beside)
     triples = [asking.Triple(item.question, item.reference, item.answer) for item in items]
     found, answered_by = {}, set[str]()
     for name in params.scorings:
@@ -75,4 +76,6 @@ STAGE = Stage(
     run=run,
     uses=uses,
     needs=lambda config, model: needs_of(config, model),
+    resumes=True,
+    beside=sources.reached,
 )

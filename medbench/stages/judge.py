@@ -12,6 +12,7 @@ import polars as pl
 from medbench import paths, tables, tasks
 from medbench.config import Config, sources
 from medbench.errors import MedbenchError
+from medbench.jobs.partial import Work
 from medbench.jobs.stage import Needs, Stage
 from medbench.judging import asking
 from medbench.judging.asking import Judge, Judgement, Triple
@@ -52,7 +53,7 @@ def inputs(params: Params, *cell: str) -> list[Path]:
     return [paths.samples(cell[0], "test"), paths.predictions(*cell), *(paths.calibration(name) for name in params.judges)]
 
 
-def run(params: Params, dataset: str, model: str, mode: str) -> dict[str, Any]:
+def run(params: Params, dataset: str, model: str, mode: str, work: Work) -> dict[str, Any]:
     """Write `judgements/{dataset}/{model}/{mode}.parquet`; facts: who judged, refused judges, floors."""
     task, path = tasks.get(params.task), paths.predictions(dataset, model, mode)
     frame = tables.read(task.predictions, path)
@@ -69,7 +70,7 @@ def run(params: Params, dataset: str, model: str, mode: str) -> dict[str, Any]:
         }
         if not admitted or not asked:
             continue
-        answerer = asking.load(judge)
+        answerer = asking.load(judge, work.beside.get(name))
         for one in admitted:
             given: dict[tuple[Triple, int], Judgement] = {
                 (triple, repeat): found for triple, repeat, found in asking.judgements(answerer, judge, one, asked.values(), params.repeats)
@@ -141,4 +142,6 @@ STAGE = Stage(
     run=run,
     uses=uses,
     needs=needs,
+    resumes=True,
+    beside=lambda config, *cell: {name: sources.reached(config, name) for name in (config.run.judge.models if config.run.judge else ())},
 )

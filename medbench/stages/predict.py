@@ -113,6 +113,11 @@ def needs_of(stage: str, source: dict[str, Any] | None, config: Config, dataset:
     return asked._replace(network=entry.kind == "remote")
 
 
+def beside(config: Config, dataset: str, model: str, mode: str) -> dict[str, Any]:
+    """How a remote model is reached."""
+    return sources.reached(config, model)
+
+
 STAGE = Stage(
     name="predict",
     keys=("dataset", "model", "mode"),
@@ -123,4 +128,5 @@ STAGE = Stage(
     uses=uses,
     needs=lambda config, *cell: needs_of("predict", params(config, *cell).source, config, *cell),
     resumes=True,
+    beside=beside,
 )

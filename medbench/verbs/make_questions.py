@@ -65,7 +65,8 @@ def execute(args: argparse.Namespace) -> None:
         said = f"model {args.model} is an endpoint, and notes are about patients"
         raise MedbenchError(args.notes, said, "give --send where they may be sent there")
     rows = read_notes(args.notes)
-    answerer = asking.load(asking.Judge(args.model, sources.source(config, args.model), args.max_new_tokens))
+    judge = asking.Judge(args.model, sources.source(config, args.model), args.max_new_tokens)
+    answerer = asking.load(judge, sources.reached(config, args.model))
     found: dict[str, Pair] = {}
     for note, pair in questions.make(answerer, [row.note for row in rows], args.max_new_tokens):
         found[note.name] = pair
