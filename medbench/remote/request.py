@@ -36,9 +36,11 @@ class Request:
         parameters: Mapping[str, Any],
         system: str = "",
         name: str = "request",
+        round: int = 0,
     ) -> None:
-        """`kind`: of the endpoint, as `openai`; `model`: the name by which it knows its model."""
+        """`kind`: of the endpoint, as `openai`; `model`: the name by which it knows its model; `round`: tells equal requests apart."""
         self.kind, self.model, self.parts, self.parameters, self.system, self.name = kind, model, parts, parameters, system, name
+        self.round = round
 
     @cached_property
     def key(self) -> str:

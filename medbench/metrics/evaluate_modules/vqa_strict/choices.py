@@ -12,11 +12,7 @@ from typing import NamedTuple
 from . import statements
 from .cues import CUES, SORRY, pattern
 from .options import Lettered, Named, text_pattern
-<<<<<<< HEAD
-from .words import COMMON, FILLERS, THINK, UNSPACED, YES_NO, State, Tags, spoken, tokens, visible
-=======
-from .words import COMMON, HELD, THINK, UNSPACED, YES_NO, State, Tags, spoken, tokens, visible
->>>>>>> h-remote
+from .words import COMMON, FILLERS, HELD, THINK, UNSPACED, YES_NO, State, Tags, spoken, tokens, visible
 
 BINARY: Mapping[str, str] = {"yes": "yes", "no": "no"}
 """The options of a question that wants yes or no."""
