@@ -110,6 +110,16 @@ def scores(dataset: str, model: str, mode: str) -> Path:
     return RESULTS / "scores" / dataset / model / f"{mode}.parquet"
 
 
+def calibration(model: str) -> Path:
+    """What a judge made of answers whose truth is known."""
+    return RESULTS / "calibration" / f"{model}.json"
+
+
+def judgements(dataset: str, model: str, mode: str) -> Path:
+    """Table `judgements`: one row an open answer, scoring, judge and repeat."""
+    return RESULTS / "judgements" / dataset / model / f"{mode}.parquet"
+
+
 def intervals(dataset: str, model: str, mode: str) -> Path:
     """Table `intervals`: every metric of a cell with its replicates."""
     return RESULTS / "intervals" / dataset / model / f"{mode}.parquet"

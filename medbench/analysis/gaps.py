@@ -37,6 +37,7 @@ from medbench.tables.contract import Table
 
 Floats = NDArray[np.float64]
 QUESTIONS = ("rq1", "rq2", "rq3", "rq4")
+MOST_FAILED = 0.01  # share of judgements that may fail where a verdict rests on them
 NOBODY = "absent"  # stands for a generalist of which no cell can be used: the column is part of the key
 
 
@@ -57,6 +58,13 @@ class Study(NamedTuple):
     margin: Mapping[str, float]  # task -> equivalence margin, in the measure's unit
     chance: Mapping[str, float | None]  # task -> the measure's value when guessing
     fallback: Mapping[str, Measure] = MappingProxyType({})  # task -> what decides where a cell of a comparison has no primary measure
+    secondary: Mapping[str, Measure] = MappingProxyType({})  # task -> a measure that decides in comparisons of its own
+    secondary_margin: Mapping[str, float] = MappingProxyType({})
+
+    def margin_of(self, measure: Measure, dataset: str) -> float:
+        """Of a measure that decides on a data set."""
+        task = self.tasks[dataset]
+        return self.secondary_margin[task] if measure == self.secondary.get(task) else self.margin[task]
 
 
 class Estimate(NamedTuple):
@@ -240,10 +248,15 @@ def _cells(members: Sequence[Candidate], role: str, dataset: str, mode: str | No
 
 
 def _measures(sides: Sides, study: Study, results: Results) -> list[Measure]:
-    """The measure that decides, then all others that any cell of the comparison has."""
-    primary = _deciding(sides, study, results)
+    """The measures that decide, then all others that any cell of the comparison has."""
     found = [measure for cell in (*sides.generalists, *sides.specialists) for measure in results.measures(cell)]
-    return list(dict.fromkeys([primary, *found]))
+    return list(dict.fromkeys([*_decide_by(sides, study, results), *found]))
+
+
+def _decide_by(sides: Sides, study: Study, results: Results) -> list[Measure]:
+    """What decides a comparison, and what decides in comparisons of its own."""
+    second = study.secondary.get(study.tasks[sides.dataset])
+    return [_deciding(sides, study, results), *([second] if second else [])]
 
 
 def _deciding(sides: Sides, study: Study, results: Results) -> Measure:
@@ -284,7 +297,7 @@ def _make(sides: Sides, measure: Measure, rank: int, study: Study, results: Resu
                 notes.append(why_not)
             else:
                 row |= {"sd": gap.sd, "low": gap.low, "high": gap.high, "p": gap.p, "minimum_detectable_difference": gap.detectable}
-                if not sides.alone and measure == _deciding(sides, study, results):
+                if not sides.alone and measure in _decide_by(sides, study, results):
                     row["selection_bias"] = _selection_bias(generalists.cells, specialists.cells, measure, results)
                     test = _test(generalists, specialists, measure, pair, study, results, notes)
                     barred = _barred(generalists, specialists, measure, study, results, pair.effective_groups) if test else {}
@@ -355,11 +368,16 @@ def _test(
     if generalists.missing or specialists.missing:
         notes.append("no verdict on incomplete sets")
         return None
+    failed = measure._replace(metric=f"{measure.metric}_failed")
+    for cell in (*generalists.cells, *specialists.cells) if measure in study.secondary.values() else ():
+        if (share := results.estimate(cell, failed).value) is not None and share > MOST_FAILED:
+            notes.append(f"{cell}: {share:.1%} of the judgements failed, more than {MOST_FAILED:.0%}: no verdict")
+            return None
     differences = _differences(generalists.cells, specialists.cells, measure, results)
     if isinstance(differences, Unpaired):
         notes.append(f"{differences.reason}: no verdict")
         return None
-    return set_test(differences, study.margin[study.tasks[generalists.cells[0].dataset]], best.effective_groups)
+    return set_test(differences, study.margin_of(measure, generalists.cells[0].dataset), best.effective_groups)
 
 
 def _differences(
@@ -387,7 +405,8 @@ def _barred(
     above = _differences(models, baselines, measure, results)
     if baselines and not isinstance(above, Unpaired) and ahead(above, 0.0, effective_groups).p > (1 - study.level) / 2:
         return dict.fromkeys(get_args(Verdict), "neither side is above the baseline: no verdict")
-    chance, barred = study.chance.get(study.tasks[dataset]), {}
+    task, barred = study.tasks[dataset], {}
+    chance = None if measure == study.secondary.get(task) else study.chance.get(task)
     for name, side in (("generalist", generalists), ("specialist", specialists)):
         low = results.estimate(side.cells[0], measure).low
         if chance is not None and low is not None and low <= chance:
@@ -396,7 +415,18 @@ def _barred(
 
 
 def _judged(made: list[_Made], study: Study) -> list[dict[str, Any]]:
-    """Rows of one question and adaptation with set-wise p values, Holm's adjustment over the tested ones, and verdicts."""
+    """Rows of one question and adaptation with set-wise p values, Holm's adjustment over the tested ones, and verdicts.
+
+    Comparisons by a secondary measure are adjusted among themselves: what judges say changes no verdict of accuracies.
+    """
+    secondary = set(study.secondary.values())
+    for is_secondary in (False, True):
+        _decide([one for one in made if (Measure(*(one.row[name] for name in Measure._fields)) in secondary) is is_secondary], study)
+    return [one.row for one in made]
+
+
+def _decide(made: list[_Made], study: Study) -> None:
+    """Verdicts of one family of tests, in their rows."""
     tests = [one.test for one in made if one.test]
     adjusted = iter(zip(holm([test.p for test in tests]), holm([test.equivalent.p for test in tests]), strict=True))
     for row, gap, test, barred in made:
@@ -415,7 +445,6 @@ def _judged(made: list[_Made], study: Study) -> list[dict[str, Any]]:
                 row["reason"] = barred[decided]
             else:
                 row["verdict"] = decided
-    return [one.row for one in made]
 
 
 def _frame(rows: list[dict[str, Any]], table: type[Table] = tables.Gaps) -> pl.DataFrame:

@@ -40,14 +40,18 @@ def source(config: Config, model: str) -> dict[str, Any]:
     }
 
 
-def reached(config: Config, model: str, dataset: str) -> dict[str, Any]:
-    """Fields of medbench.remote.endpoint.Reached and medbench.remote.limits.Limits of a remote model; nothing for others."""
+def reached(config: Config, model: str, dataset: str | None = None) -> dict[str, Any]:
+    """Fields of medbench.remote.endpoint.Reached and medbench.remote.limits.Limits of a remote model; nothing for others.
+
+    `dataset`: whose images and texts are sent; None where nothing of any is.
+    """
     entry = config.models[model]
     if entry.endpoint is None:
         return {}
     run = {"run": config.run.run, "max_cost": config.run.max_cost}
     retired = entry.retired_on and str(entry.retired_on)
-    return {**entry.endpoint.model_dump(mode="json"), "retired_on": retired, "send_to": config.datasets[dataset].send_to} | run
+    send_to = ("*",) if dataset is None else config.datasets[dataset].send_to
+    return {**entry.endpoint.model_dump(mode="json"), "retired_on": retired, "send_to": send_to} | run
 
 
 def asking(config: Config, model: str) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from PIL import Image
 
@@ -22,6 +22,7 @@ NO_IMAGE = ""
 """Stands for the image of a question without one."""
 HUB = "medbench.models.hub_answerer"
 REMOTE = "medbench.models.remote."
+T = TypeVar("T")
 
 
 class Query(NamedTuple):
@@ -48,6 +49,29 @@ class Answer(NamedTuple):
     text: str
     finish_reason: str
     n_tokens: int
+
+
+class Prompt(NamedTuple):
+    """A text that is put to a model without an image.
+
+    `schema`: of JSON, to which a model is held where it can be. `round`: tells apart prompts that are equal and asked again. `name`: for
+    errors.
+    """
+
+    name: str
+    system: str
+    text: str
+    schema: Mapping[str, Any] | None = None
+    round: int = 0
+
+
+class Said(NamedTuple):
+    """What a model said to a prompt. `answered_by`: its name as it came back, or its weights; `request`: key of a kept answer, or empty."""
+
+    text: str
+    finish_reason: str
+    answered_by: str
+    request: str = ""
 
 
 class Questions(NamedTuple):
@@ -122,6 +146,10 @@ class Answerer(ABC):
         """Place -> letters of every order, of all questions but `done`. Raises MedbenchError where the model tells none."""
         name = choices.questions.names[0]
         raise MedbenchError(name, f"{type(self).__name__} gives no probabilities of letters", "score its answers as text")
+
+    def says(self, prompts: Iterable[tuple[T, Prompt]], max_new_tokens: int) -> Iterator[tuple[T, Said]]:
+        """What is said to each prompt, in the order in which it comes. Raises MedbenchError where the model takes no text alone."""
+        raise MedbenchError(f"{type(self).__name__}", "takes no text without an image", "choose another model as the judge")
 
     def loglikelihood(self, query: Query, options: Sequence[str]) -> list[float]:
         """Log-probability of each option as the whole answer to a question. Raises MedbenchError where the model tells none."""

@@ -61,15 +61,18 @@ class Overview(NamedTuple):
     rows: list[tuple[str, list[str]]]
 
 
-def deciding(material: Material) -> pl.DataFrame:
-    """The gaps on the primary metric of each data set's task, family-wise, as `ordered`."""
+def deciding(material: Material, secondary: bool = False) -> pl.DataFrame:
+    """The gaps on the primary (or the secondary) metric of each data set's task, family-wise, as `ordered`."""
+    measures = {
+        name: TASKS[facts.task].secondary if secondary else TASKS[facts.task].primary for name, facts in material.params.datasets.items()
+    }
     chosen = [
-        pl.all_horizontal(
-            pl.col("dataset") == name, *(pl.col(key) == getattr(TASKS[facts.task].primary, key) for key in ("metric", "scoring", "subset"))
-        )
-        for name, facts in material.params.datasets.items()
+        pl.all_horizontal(pl.col("dataset") == name, *(pl.col(key) == value for key, value in measure._asdict().items()))
+        for name, measure in measures.items()
+        if measure
     ]
-    return ordered(material, material.gaps.filter(pl.col("question").is_in(list(QUESTIONS)), pl.any_horizontal(*chosen)))
+    own = pl.any_horizontal(*chosen) if chosen else pl.lit(False)
+    return ordered(material, material.gaps.filter(pl.col("question").is_in(list(QUESTIONS)), own))
 
 
 def ordered(material: Material, rows: pl.DataFrame) -> pl.DataFrame:
@@ -85,6 +88,14 @@ def parts(material: Material) -> list[Part]:
     return [
         _part(material, str(question), str(adaptation), rows)
         for (question, adaptation), rows in deciding(material).group_by("question", "adaptation", maintain_order=True)
+    ]
+
+
+def by_judges(material: Material) -> list[Part]:
+    """The same by the judges' scores of open answers, where there are any: comparisons of their own."""
+    return [
+        _part(material, str(question), str(adaptation), rows)._replace(pooled=[], confirmed="", confirmatory=[])
+        for (question, adaptation), rows in deciding(material, secondary=True).group_by("question", "adaptation", maintain_order=True)
     ]
 
 

@@ -14,6 +14,8 @@ from medbench import paths, tables, tasks
 from medbench.cells import Cell
 from medbench.jobs import files
 from medbench.metrics.measure import PROMPTS, Measure
+from medbench.report import judged
+from medbench.report.judged import Judged
 from medbench.report.params import Params
 
 ESTIMATES = [name for name in tables.columns(tables.Intervals) if name not in ("replicates", "sample_digest")]
@@ -61,6 +63,7 @@ class Material(NamedTuple):
     answers: pl.DataFrame  # one row a cell of questions: ANSWERS
     doubts: dict[str, list[str]]  # data set -> what is doubtful about its samples
     wording: pl.DataFrame  # zero-shot AUROC by every prompt set, as in `metrics`
+    judged: Judged
 
 
 def read(params: Params, run: str, way: Way) -> Material:
@@ -91,6 +94,7 @@ def read(params: Params, run: str, way: Way) -> Material:
         _answers(params, present),
         {name: tasks.doubts(facts.task, name) for name, facts in params.datasets.items()},
         _wording(metrics),
+        judged.read(params, present),
     )
 
 
@@ -114,6 +118,7 @@ def of_cells(params: Params) -> Material:
         _answers(params, params.cells),
         {name: tasks.doubts(facts.task, name) for name, facts in params.datasets.items()},
         _wording(metrics),
+        judged.read(params, params.cells),
     )
 
 

@@ -61,6 +61,9 @@ class Params(NamedTuple):
     certified: tuple[tuple[str, str, str], ...] = ()  # and those whose certificate says what they reach on validation data
     fallback: Mapping[str, tuple[str, str, str]] = MappingProxyType({})  # task -> what decides where a cell lacks the primary measure
     controls: tuple[str, ...] = ()  # modes in which models off the shelf do not see their question as it is
+    secondary: Mapping[str, tuple[str, str, str]] = MappingProxyType({})  # task -> the measure that decides in comparisons of its own
+    secondary_margin: Mapping[str, float] = MappingProxyType({})  # task -> its margin
+    judging: Mapping[str, tuple[tuple[str, ...], int]] = MappingProxyType({})  # task -> how its answers are judged
 
 
 def params(config: "Config", run: str) -> Params:
@@ -88,6 +91,12 @@ def params(config: "Config", run: str) -> Params:
         fallback={name: other for name in used if (other := tasks.get(name).fallback)},
         controls=controls,
     )
+    secondary = {name: measure for name in used if (measure := interval.secondary(config, name))}
+    made = made._replace(
+        secondary=secondary,
+        secondary_margin={name: chosen.margin_of(measure.metric) for name, measure in secondary.items()},
+        judging={name: judging for name in used if (judging := interval.judging(config, name)).scorings},
+    )
     choice = with_a_choice(study_of(made))
     validated = tuple(cell for cell in choice if validate.method(config, *cell) and not validate.is_gone(config, *cell))
     return made._replace(
@@ -108,7 +117,9 @@ def run(params: Params, run: str) -> None:
         **families,
         "global": global_table(study, results),
         "confirmatory": confirmatory_table(study, results, results.validation),
-        "pooled": pooled_table(pl.concat(families.values()), params.level, [*study.primary.values(), *study.fallback.values()]),
+        "pooled": pooled_table(
+            pl.concat(families.values()), params.level, [*study.primary.values(), *study.fallback.values(), *study.secondary.values()]
+        ),
         "controls": control_table(study, params.controls, results),
     }
     for path in outputs(run):
@@ -133,12 +144,14 @@ def study_of(params: Params) -> Study:
         params.tasks, params.off_the_shelf, params.adapted, params.level, params.min_groups,
         {task: Measure(*primary) for task, primary in params.primary.items()}, params.margin, params.chance,
         {task: Measure(*other) for task, other in params.fallback.items()},
+        {task: Measure(*measure) for task, measure in params.secondary.items()}, params.secondary_margin,
     )  # fmt: skip
 
 
 def inputs(params: Params, run: str) -> list[Path]:
     """Intervals of all cells, what pairs are computed again from where two cells were scored on other samples, and validation values."""
     files = [file for cell in params.cells for file in (paths.intervals(*cell), *tasks.read_by_interval(params.tasks[cell[0]], *cell))]
+    files += [paths.judgements(*cell) for cell in params.cells if params.tasks[cell[0]] in params.judging]
     datasets = dict.fromkeys(cell[0] for cell in params.cells)
     files += [file for name in datasets for file in (paths.samples(name, "test"), paths.duplicates(name))]
     files += [paths.validation(*cell) for cell in params.validated if cell in params.cells]
@@ -147,7 +160,7 @@ def inputs(params: Params, run: str) -> list[Path]:
 
 def code(params: Params) -> tuple[str, ...]:
     """What is used of the tasks: how intervals are read, and how validation answers are scored."""
-    of_tests = [use for name in sorted(set(params.tasks.values())) for use in interval.code(name)]
+    of_tests = [use for name in sorted(set(params.tasks.values())) for use in interval.code(name, name in params.judging)]
     scored = sorted({params.tasks[dataset] for dataset, _, _ in params.validated})
     return (*of_tests, *(use for name in scored for use in tasks.get(name).code("score")))
 
@@ -168,7 +181,8 @@ class Stored:
 
     def __init__(self, params: Params) -> None:
         self.params = params
-        self.primary = {Measure(*one) for one in (*params.primary.values(), *params.fallback.values())}
+        named = (*params.primary.values(), *params.fallback.values(), *params.secondary.values())
+        self.deciding = {Measure(*measure) for measure in named}
         self.missing: set[Cell] = set()
         self._intervals: dict[Cell, dict[Measure, _Row]] = {}
         self._scored: dict[Cell, Scored] = {}
@@ -241,7 +255,7 @@ class Stored:
         except MedbenchError as error:
             return Unpaired(str(error))
         both = a.used(measure) & b.used(measure)  # both are of the test split, in its order
-        size = self.params.n_test_resamples if measure in self.primary else self.params.n_resamples
+        size = self.params.n_test_resamples if measure in self.deciding else self.params.n_resamples
         resamples = self._resamples.setdefault(first.dataset, Resamples(self.params.seed, first.dataset, len(a.groups)))
         sides = [cell.without(~both) for cell in (a, b)]
         values = [estimates(cell, [measure])[measure] for cell in sides]
@@ -253,7 +267,8 @@ class Stored:
 
     def _read(self, cell: Cell) -> Scored:
         if cell not in self._scored:
-            self._scored[cell] = interval.read(self.params.tasks[cell.dataset], *cell)
+            task = self.params.tasks[cell.dataset]
+            self._scored[cell] = interval.read(task, *cell, judged=self.params.judging.get(task, ()))
         return self._scored[cell]
 
 

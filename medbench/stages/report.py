@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from medbench import paths, stages
+from medbench import paths, stages, tasks
 from medbench.config import Config
 from medbench.errors import MedbenchError, visible
 from medbench.jobs import files, partial
@@ -26,7 +26,8 @@ def inputs(params: Params, run: str) -> list[Path]:
     intervals = [paths.intervals(*cell) for cell in cells]
     datasets = dict.fromkeys(cell.dataset for cell in cells)
     data = [file for dataset in datasets for file in (*paths.data(dataset), paths.duplicates(dataset))]
-    return [*intervals, *data, *paths.gaps(run), paths.overlap(run)]
+    judged = [paths.judgements(*cell) for cell in params.cells if params.judges and tasks.get(params.datasets[cell.dataset].task).judged]
+    return [*intervals, *data, *paths.gaps(run), paths.overlap(run), *judged, *map(paths.calibration, params.judges)]
 
 
 def run(params: Params, run: str) -> None:

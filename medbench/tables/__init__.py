@@ -64,6 +64,20 @@ class Prompts(Table):
     bias = Column(pl.Float32)
 
 
+class Judgements(Table):
+    """judgements/{dataset}/{model}/{mode}.parquet: what judges said of every open answer. Readable by its owner alone."""
+
+    sample_id = Column(pl.String, key=True)
+    scoring = Column(pl.Enum(["strict", "published"]), key=True)
+    judge = Column(pl.String, key=True)
+    repeat = Column(pl.Int16, key=True, low=0)
+    state = Column(pl.Enum(["judged", "exact", "empty", "refused", "failed"]))  # exact, empty, refused: scored unasked
+    score = Column(pl.Float64, null=True, low=1, high=100)  # null where the judge gave none that can be read
+    reason = Column(pl.String)  # the judge's own words, or why there is no score
+    answered_by = Column(pl.String)  # the model's own name as it came back, or its weights; empty where nobody was asked
+    request = Column(pl.String)  # key of the answer in the store; empty likewise
+
+
 class Intervals(Table):
     """intervals/{dataset}/{model}/{mode}.parquet: one row a metric, scoring, subset and method."""
 
@@ -191,6 +205,7 @@ TABLES: dict[str, type[Table]] = {
     "duplicates": Duplicates,
     "embeddings": Embeddings,
     "prompts": Prompts,
+    "judgements": Judgements,
     "intervals": Intervals,
     "gaps": Gaps,
     "confirmatory": Confirmatory,

@@ -101,6 +101,11 @@ class Task:
     """(data set, answers) -> table of predictions, where questions are asked."""
     uncalibrated: tuple[str, ...] = ()
     """Metrics that off the shelf rest on a threshold nobody has calibrated."""
+    secondary: Measure | None = None
+    """A second measure that decides, in comparisons of its own: of what judges said."""
+    judged: Callable[..., Any] | None = None
+    """(what `scored` gives, table `judgements`, scorings, how many judges are needed) -> the same with the judges' measures, where answers
+    may be judged."""
     published: Measure | None = None
     """The measure of the study's published figures,"""
     published_file: tuple[str, str] | None = None

@@ -22,6 +22,8 @@ VERBS = (
     "bundle",
     "unbundle",
     "ask",
+    "label",
+    "make-questions",
     "score-answers",
     "compare-paper",
 )

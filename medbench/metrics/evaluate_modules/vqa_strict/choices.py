@@ -12,7 +12,7 @@ from typing import NamedTuple
 from . import statements
 from .cues import CUES, SORRY, pattern
 from .options import Lettered, Named, text_pattern
-from .words import COMMON, HELD, THINK, UNSPACED, YES_NO, State, Tags, spoken, tokens, visible
+from .words import COMMON, FILLERS, HELD, THINK, UNSPACED, YES_NO, State, Tags, spoken, tokens, visible
 
 BINARY: Mapping[str, str] = {"yes": "yes", "no": "no"}
 """The options of a question that wants yes or no."""
@@ -99,6 +99,17 @@ def without_thoughts(text: str, thoughts: Tags = THINK) -> tuple[str, bool]:
                 kept.append(part)
         text, is_open = "\n".join(kept), is_open or inside
     return text, is_open
+
+
+def is_refusal(answer: str, question: str = "", thoughts: Tags = THINK) -> bool:
+    """Whether an answer only declines: it says that it cannot or will not tell, and nothing else."""
+    plain = _plain(without_thoughts(visible(answer), thoughts)[0])
+    codes = _codes(frozenset(), question)
+    rest, has_refused = _without_refusals(_without_echo(plain, question, codes), question, codes)
+    said = {word for word in tokens(SORRY.sub(" ", rest.lower())) if any(letter.isalnum() for letter in word)}
+    return (has_refused or SORRY.search(plain.lower()) is not None) and not said - FILLERS - {"i", "im", "am", "so", "but"} - set(
+        tokens(question)
+    )
 
 
 # --- what an answer announces as its answer
