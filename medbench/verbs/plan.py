@@ -205,7 +205,7 @@ def _time(plan: Plan) -> list[str]:
         lines.append(
             f"  probe, {speed.processes} processes at once: Python and tables start in {speed.start:.2f} s, torch in {speed.torch:.1f} s, "
             f"an encoder of the mini CLIP's size takes {1 / speed.image:,.0f} images/s, a thread does {speed.flops / 1e9:.0f} GFLOP/s"
-            + (f", the GPUs {speed.gpu_flops / 1e12:.0f} TFLOP/s" if speed.gpu_flops else "")
+            + (f", the first GPU {speed.gpu_flops / 1e12:.0f} TFLOP/s" if speed.gpu_flops else "")
         )
     return lines
 
