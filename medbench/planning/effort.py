@@ -122,7 +122,7 @@ class Estimator:
         return stage in ("predict", "validate") and self.config.models[named["model"]].kind == "remote"
 
     def _on_gpu(self, rule: float) -> Cost:
-        factor = GPU_FLOPS / (self.speed.gpu_flops / self.n_gpus) if self.speed.gpu_flops else 1.0
+        factor = GPU_FLOPS / self.speed.gpu_flops if self.speed.gpu_flops else 1.0
         return Cost(self.speed.start + _IMPORTS * self.speed.torch, rule * factor)
 
     def _is_warm(self, stage: str) -> bool:

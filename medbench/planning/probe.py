@@ -27,7 +27,7 @@ WIDTH, HEADS, LAYERS, TOKENS = 64, 2, 2, 65  # of the mini CLIP's image tower
 
 class Speed(NamedTuple):
     """Seconds of one process among as many as there are cores: to start with what jobs without a model import, to import torch, to send one
-    image through the small encoder; float32 operations a second of one thread; those of all GPUs in bfloat16, if there are any.
+    image through the small encoder; float32 operations a second of one thread; those of the first GPU in bfloat16, if there is one.
     """
 
     start: float
@@ -69,7 +69,7 @@ def look(cores: int, seconds: float) -> Speed | None:
     for name in ("torch", "image"):
         means.setdefault(name, getattr(REFERENCE, name) * slower)
     means.setdefault("flops", REFERENCE.flops / slower)
-    gpu = [one["gpu_flops"] for one in found if "gpu_flops" in one]
+    gpu = [one["gpu_flops"] for one in found if "gpu_flops" in one]  # all on the first one: their sum is what it does
     return Speed(means["start"], means["torch"], means["image"], means["flops"], sum(gpu) if gpu else None, n)
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from medbench import cells
 from medbench.command import add_config_options, read_config
 from medbench.config import Config
-from medbench.errors import visible
+from medbench.errors import MedbenchError, visible
 from medbench.jobs import devices
 from medbench.jobs.console import duration
 from medbench.planning import downloads, effort, memory, prices, probe, sizes, verdicts
@@ -25,7 +25,7 @@ from medbench.verbs.status import SHOWN, notable
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
     add_config_options(parser, run=True)
-    parser.add_argument("--cores", type=int, help="as Snakemake will get; default: all")
+    parser.add_argument("--cores", type=int, metavar="N", help="as Snakemake will get; default: all")
     parser.add_argument(
         "--no-probe", action="store_true", help=f"time by finished jobs alone; the probe takes {probe.LONGEST:.0f} s at most"
     )
@@ -56,7 +56,9 @@ class Plan(NamedTuple):
 
 
 def execute(args: argparse.Namespace) -> None:
-    """Print it."""
+    """Print it. Raises MedbenchError for a number of cores that is none."""
+    if args.cores is not None and args.cores < 1:
+        raise MedbenchError(f"--cores {args.cores}", "is no number of cores", "give 1 or more, or leave it out")
     plan = look(read_config(args), args.cores or len(os.sched_getaffinity(0)), not args.no_probe)
     if args.json:
         print(json.dumps(as_json(plan), ensure_ascii=False, indent=1))
@@ -205,7 +207,7 @@ def _time(plan: Plan) -> list[str]:
         lines.append(
             f"  probe, {speed.processes} processes at once: Python and tables start in {speed.start:.2f} s, torch in {speed.torch:.1f} s, "
             f"an encoder of the mini CLIP's size takes {1 / speed.image:,.0f} images/s, a thread does {speed.flops / 1e9:.0f} GFLOP/s"
-            + (f", the GPUs {speed.gpu_flops / 1e12:.0f} TFLOP/s" if speed.gpu_flops else "")
+            + (f", the first GPU {speed.gpu_flops / 1e12:.0f} TFLOP/s" if speed.gpu_flops else "")
         )
     return lines
 
