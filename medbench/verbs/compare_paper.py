@@ -1,4 +1,7 @@
-"""The finished cells beside the study's published figures, and its questions recomputed from them."""
+"""The finished cells beside the study's published figures, and its questions recomputed from them.
+
+Example: python -m medbench compare-paper
+"""
 
 import argparse
 

@@ -1,4 +1,7 @@
-"""How far a run is: what is finished, runs, waits, failed with its last error, is stale and why, and about how long the rest takes."""
+"""How far a run is: what is finished, runs, waits, failed with its last error, is stale and why, and about how long the rest takes.
+
+Example: python -m medbench status nano
+"""
 
 import argparse
 import json

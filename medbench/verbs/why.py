@@ -1,4 +1,7 @@
-"""Why a cell is as it is: each job that leads to it, whether it is finished, and in words what would run again and for what reason."""
+"""Why a cell is as it is: each job that leads to it, whether it is finished, and in words what would run again and for what reason.
+
+Example: python -m medbench why nano-radiology/nano-clip/lp --configfile config/nano.yaml
+"""
 
 import argparse
 
