@@ -119,6 +119,15 @@ def parquet_rows(path: Path, name: str, source: Source, choose: Callable[[pa.Sch
         raise source.error(name, f"is no readable Parquet file ({str(error).splitlines()[0]})", "download it again") from None
 
 
+def parquet_size(path: Path) -> int:
+    """Rows of a Parquet file, as its end says; 0 where it cannot be read: whoever reads the rows says so."""
+    try:
+        with pq.ParquetFile(path) as file:
+            return int(file.metadata.num_rows)
+    except (pa.ArrowException, OSError):
+        return 0
+
+
 def _largest(group: pq.RowGroupMetaData, columns: Sequence[str], name: str, source: Source) -> int:
     """Bytes of the largest of some columns in a row group, unpacked."""
     chunks = [chunk for chunk in map(group.column, range(group.num_columns)) if chunk.path_in_schema in columns]
@@ -223,7 +232,7 @@ def sheet_cells(path: Path, name: str, source: Source, remedy: str, sheet: str |
             raise source.error(name, f"has no sheet {sheet!r}", f"choose from {', '.join(names)}")
         chosen = book[sheet or names[0]]
         cells = chosen.iter_rows(max_row=limits.MAX_SHEET_ROWS + 1, max_col=limits.MAX_SHEET_COLUMNS, values_only=True)
-        rows = [[_text(cell) for cell in row] for row in cells]
+        rows = [[as_text(cell) for cell in row] for row in cells]
         book.close()
     except MedbenchError:
         raise
@@ -235,9 +244,12 @@ def sheet_cells(path: Path, name: str, source: Source, remedy: str, sheet: str |
     return Sheet([row or [""] for row in rows], sorted(names, key=(sheet or names[0]).__ne__))
 
 
-def _text(cell: Any) -> str:
-    if cell is None:
+def as_text(cell: Any) -> str:
+    """A cell of a spreadsheet or of Parquet as a person reads it: 1.0 is 1, nothing is empty."""
+    if cell is None or cell != cell:
         return ""
+    if cell is True or cell is False:
+        return str(cell).lower()
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()
 
 

@@ -59,6 +59,7 @@ def render(material: Material, parts: Parts) -> str:
         parts=answers,
         overview=answer.overview(answers),
         no_verdict=answer.NO_VERDICT,
+        advised=answer.advice(material),
         unasked=answer.unasked(material.params),
         reading=_reading(material),
         level=f"{statistics['level']:.0%}",

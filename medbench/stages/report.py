@@ -51,7 +51,7 @@ def run(params: Params, run: str) -> None:
         for sheet in sheets:
             sample_sheet.write(sheet, folder / "contact" / f"{sheet.dataset}.png")
         export.write_facts(found, folder / "facts.json")
-        (folder / "answer.txt").write_text(visible(answer.text(answer.parts(found), params)), encoding="utf-8")
+        (folder / "answer.txt").write_text(visible(answer.text(answer.parts(found), params, answer.advice(found))), encoding="utf-8")
         html = page.render(found, page.Parts(gaps, heatmaps, warned, sheets, list(tables)))
         (folder / "index.html").write_text(html, encoding="utf-8")
         files.publish(folder, [*reversed(paths.report_files(run))])  # the page last: where there is one, the report is whole

@@ -1,6 +1,6 @@
 """Why a cell or a file is as it is: what made it, whether it is up to date and why not, or why it is absent and how to make it.
 
-Examples: python -m medbench why ham10000/clip/lora --configfile config/paper.yaml; python -m medbench why results/report/demo/index.html
+Example: python -m medbench why nano-radiology/nano-clip/lp --configfile config/nano.yaml
 """
 
 import argparse

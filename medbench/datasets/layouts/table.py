@@ -16,7 +16,7 @@ from pydantic import Field
 
 from medbench.config import expand_raw_dir
 from medbench.datasets.layouts import SPLIT_WORDS, DiagnosisItem, Entry, Item, Note, Source, Strict, VqaItem, drawn_splits, is_yes_no
-from medbench.datasets.reading import Records, parquet_rows, records, sheet_cells
+from medbench.datasets.reading import Records, as_text, parquet_rows, records, sheet_cells
 from medbench.errors import MedbenchError
 from medbench.jobs import files
 
@@ -28,6 +28,8 @@ OTHER_NAMES = {
     "group": ("patient", "patient_id", "patientid", "subject", "subject_id", "subjectid"),
     "split": ("subset", "partition"),
 }
+READABLE = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_boolean, pa.types.is_floating)
+"""Types of columns of Parquet; numbers are read as spreadsheets show them."""
 TABLES = (".csv", ".tsv", ".tab", ".txt", ".parquet", ".pq", ".xlsx")
 Ours = Literal["image", "label", "question", "answer", "answer_type", "split", "group", "id"]
 
@@ -179,13 +181,14 @@ def _parquet(path: Path, name: str, options: Options, source: Source) -> Iterato
         for column in chosen.values():
             kind = schema.field(column).type
             kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-            if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-                raise source.error(name, f"column {column!r} holds {kind}, not text", "write it as text")
+            if not any(is_kind(kind) for is_kind in READABLE):
+                raise source.error(name, f"column {column!r} holds {kind}, not text or numbers", "write it as text")
         return sorted(set(chosen.values()))
 
     for place, values in parquet_rows(path, name, source, choose):
-        if any((value or "").strip() for value in values.values()):
-            yield Line(place, {ours: (values[theirs] or "").strip() for ours, theirs in chosen.items()})
+        texts = {ours: as_text(values[theirs]).strip() for ours, theirs in chosen.items()}
+        if any(texts.values()):
+            yield Line(place, texts)
 
 
 # --- columns
