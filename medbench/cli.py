@@ -27,11 +27,12 @@ Look: TypeAlias = Callable[[str, tuple[str, ...]], stages.Look]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb. Exit code 0; 2 with one line for an expected error; anything else is a bug and shows a traceback."""
+    """Run one verb. Exit code 0, or the verb's own; 2 with one line for an expected error; all else is a bug and shows a traceback."""
     parser = argparse.ArgumentParser(prog="medbench", description="Specialist or adapted generalist? One verb a stage.")
     parser.add_argument("--version", action="version", version=f"medbench {importlib.import_module('medbench').__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="stage")
-    given = (sys.argv[1:] if argv is None else argv)[:1]
+    argv = _plain(sys.argv[1:] if argv is None else argv)
+    given = argv[:1]
     own = [name for name in (*STAGES, *VERBS) if given == [name]]  # a job imports its own stage only
     if given and not own and not given[0].startswith("-"):
         return _refused(MedbenchError(f"medbench {given[0]}", "is no stage and no verb", choose(given[0], (*STAGES, *VERBS))))
@@ -39,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         _add_stage(verbs, name) if name in STAGES else _add_verb(verbs, name)
     args = parser.parse_args(argv)
     try:
-        args.execute(args)
+        code = args.execute(args) or 0
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read has seen enough: `medbench models | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -52,7 +53,12 @@ def main(argv: list[str] | None = None) -> int:
         if (line := files.trouble(error, paths.RESULTS)) is None:
             raise
         return _refused(line)
-    return 0
+    return code
+
+
+def _plain(argv: list[str]) -> list[str]:
+    """`fetch --all RUN` is a verb of its own: all that a run needs is more than the stage's one data set."""
+    return ["fetch-all", *(word for word in argv[1:] if word != "--all")] if argv[:1] == ["fetch"] and "--all" in argv else argv
 
 
 def _refused(error: MedbenchError) -> int:

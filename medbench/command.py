@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]  # the clone: registries are found there from a
 def add_config_options(parser: argparse.ArgumentParser, run: bool = False) -> None:
     """`--configfile`, as Snakemake understands it; and for a verb about a `run`, its name in `config/` as the only argument."""
     if run:
-        parser.add_argument("run", nargs="?", help="name of a run in config/; else that of --configfile")
+        parser.add_argument("run", nargs="?", help="name of a run in config/ or of a try, or a run file; else that of --configfile")
     parser.add_argument("--configfile", type=Path, nargs="+", default=[], help="laid over config/config.yaml; later files win")
 
 
@@ -29,20 +29,51 @@ def read_config(args: argparse.Namespace) -> "configuration.Config":
 
     if resolved := os.environ.get(RESOLVED):
         return configuration.from_resolved(Path(resolved))
-    named = [_file_of(args.run)] if getattr(args, "run", None) else []
-    configuration.require_whole([*named, *args.configfile])
+    files = config_files(args)
+    configuration.require_whole(files)
     from medbench.datasets.layouts import with_test_only
 
-    return with_test_only(configuration.from_files([ROOT / "config" / "config.yaml", *named, *args.configfile], ROOT))
+    return with_test_only(configuration.from_files([ROOT / "config" / "config.yaml", *files], ROOT))
+
+
+def config_files(args: argparse.Namespace) -> list[Path]:
+    """What is laid over the demo's configuration: the file of a run that is named, then those of `--configfile`."""
+    return [*([_file_of(args.run)] if getattr(args, "run", None) else []), *args.configfile]
+
+
+<<<<<<< HEAD
+def _file_of(run: str) -> Path:
+    """The run configuration of that name, or the file itself. Raises MedbenchError where there is none."""
+    if run.endswith((".yaml", ".yml")) or "/" in run:
+        return Path(run)
+    runs: dict[str, list[Path]] = {}
+    for file in sorted(one for one in (*(ROOT / "config").glob("*.yaml"), *Path("tries").glob("*/run.yaml")) if one.is_file()):
+        if named := re.search(r"""^run:\s*["']?([\w.-]+)""", file.read_text(encoding="utf-8", errors="replace"), re.MULTILINE):
+            runs.setdefault(named[1], []).append(file)
+    if len(found := runs.get(run, [])) != 1:
+        said = f"{' and '.join(file.name for file in found) or 'no file'} in config/ or tries/ has it"
+        raise MedbenchError(f"run {run!r}", said, f"{choose(run, runs)}, or give --configfile FILE")
+=======
+def runs() -> dict[str, list[Path]]:
+    """Name of each run in `config/` -> the files that have it: one, unless somebody copied it."""
+    found: dict[str, list[Path]] = {}
+    for file in sorted(one for one in (ROOT / "config").glob("*.yaml") if one.is_file()):
+        if named := re.search(r"""^run:\s*["']?([\w.-]+)""", file.read_text(encoding="utf-8", errors="replace"), re.MULTILINE):
+            found.setdefault(named[1], []).append(file)
+    return found
 
 
 def _file_of(run: str) -> Path:
     """The run configuration of that name. Raises MedbenchError where there is none."""
-    runs: dict[str, list[Path]] = {}
-    for file in sorted(one for one in (ROOT / "config").glob("*.yaml") if one.is_file()):
-        if named := re.search(r"""^run:\s*["']?([\w.-]+)""", file.read_text(encoding="utf-8", errors="replace"), re.MULTILINE):
-            runs.setdefault(named[1], []).append(file)
-    if len(found := runs.get(run, [])) != 1:
+    known = runs()
+    if len(found := known.get(run, [])) != 1:
         said = f"{' and '.join(file.name for file in found) or 'no file'} in config/ has it"
-        raise MedbenchError(f"run {run!r}", said, f"{choose(run, runs)}, or give --configfile FILE")
+        raise MedbenchError(f"run {run!r}", said, f"{choose(run, known)}, or give --configfile FILE")
+>>>>>>> h-export
     return found[0]
+
+
+def cell_names(text: str) -> tuple[str, ...]:
+    """The names in `DATASET/MODEL/MODE`, or in the path of a file or folder of that cell: three, where it is one."""
+    names = re.sub(r"^(.*/)?results/[^/]+/", "", text.strip("/")).removesuffix(".parquet").split("/")
+    return tuple(names[:3] if "results/" in text else names)

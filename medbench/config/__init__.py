@@ -264,6 +264,7 @@ class AboutDataset(Strict):
     access: Literal["open", "gated", "manual", "generated"] | None = None  # null: open where there is a source, else one's own
     citation: str | None = None
     published: Counts | None = None  # the study's own figures, which for questions count train and test together
+    download: int | None = Field(None, ge=1)  # bytes of its official files, where they are known
     test_groups: int | None = Field(None, ge=1)  # patients, slides, ... of the test split, where they are too few for a verdict
     note: str | None = None
 

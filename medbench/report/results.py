@@ -92,6 +92,29 @@ def read(params: Params, run: str, way: Way) -> Material:
     )
 
 
+def of_cells(params: Params) -> Material:
+    """The same of some cells that are there, without the run that compares them: no gaps, and no overlap with other data sets."""
+    metrics = _metrics(params, params.cells)
+    return Material(
+        "",
+        params,
+        params.cells,
+        (),
+        metrics,
+        pl.DataFrame(schema=tables.columns(tables.Gaps)),
+        pl.DataFrame(schema=tables.columns(tables.Confirmatory)),
+        pl.DataFrame(schema=tables.columns(tables.PooledGaps)),
+        pl.DataFrame(schema=tables.columns(tables.Overlap)),
+        {name: _leak_free(name) for name in params.datasets if paths.duplicates(name).exists()},
+        {name: files.read_json(paths.card(name)) for name in params.datasets if paths.card(name).exists()},
+        {cell: files.read_json(path) for cell in params.cells if (path := paths.adapter(*cell) / "certificate.json").exists()},
+        {cell: files.read_json(path) for cell in params.cells if (path := paths.run_record(paths.predictions(*cell))).exists()},
+        _answers(params, params.cells),
+        {name: tasks.doubts(facts.task, name) for name, facts in params.datasets.items()},
+        _wording(metrics),
+    )
+
+
 def primary(material: Material, task: str) -> pl.DataFrame:
     """The deciding metric of every present cell of a task, one row a cell, with the logit interval, which covers better near 1."""
     return _of(material, task, TASKS[task].primary)

@@ -1,4 +1,4 @@
-"""The finished cells beside the study's published figures, and its questions recomputed from them."""
+"""The finished cells beside the study's published figures, its questions recomputed, and the companion study's contradictions."""
 
 import argparse
 
@@ -9,6 +9,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> None:
     """Do it."""
-    from medbench.analysis import paper
+    from medbench.analysis import companion, paper
 
     paper.command()
+    companion.command()

@@ -55,6 +55,7 @@ def read_choice(
     if options.keys() == BINARY.keys():
         read = _Binary(question, codes)
     elif all(re.fullmatch("[A-Z]", key) for key in options):
+        options = {key: _plain(text) for key, text in options.items()}
         read = Lettered(options, question, codes)
     else:
         read = Named(options, question, codes, may_shorten=True)
@@ -121,8 +122,8 @@ _WRAPPED = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mathit|textit|operatornam
 
 def _plain(text: str) -> str:
     """Without what only formats it: LaTeX, marks of emphasis, headings, fences."""
-    text = re.sub(r"(?<!\w)([*_]{1,3})(\w)\1(?=[a-z])", r"\2", text)  # **b**ilateral: a letter of a word
     text = _BOXED.sub(lambda found: f" {found[1]} ", _WRAPPED.sub(r" \1 ", text))
+    text = re.sub(r"(\*{1,3}|__)(\w+)\1(?=[a-z])", r"\2", text)  # "**b**ilateral" is one word
     text = re.sub(r"\\[()\[\]]|\$|```\w*|[*`]|~~|(?<!\w)_+|_+(?!\w)|</?[a-z]\w*>|<\|[\w ]+\|>|\[/?INST\]", " ", text)
     return re.sub(r"^[ \t]*(?:#+|>)[ \t]*", "", re.sub(r"[ \t]+", " ", text), flags=re.MULTILINE).strip()
 
