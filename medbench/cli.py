@@ -6,8 +6,9 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from medbench import paths, stages
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from medbench import config as configuration
 
 TRACKED = False  # what is decided here reaches a job by its parameters
+ASKED_TOKENS = 1000  # of a question with its image: a picture is 700 to 1,100 tokens for the large services
 Look: TypeAlias = Callable[[str, tuple[str, ...]], stages.Look]
 
 
@@ -129,6 +131,38 @@ def data_notes(config: "configuration.Config") -> list[str]:
     return found
 
 
+def secrets(config: "configuration.Config") -> list[str]:
+    """Environment variables that hold API keys of the run's models, as far as they are set: what is kept needs none."""
+    endpoints = (config.models[name].endpoint for name in config.run.models)
+    return sorted({one.key for one in endpoints if one is not None and one.key and os.environ.get(one.key)})
+
+
+def estimates(config: "configuration.Config", cells: Iterable[tuple[str, str, str]]) -> list[str]:
+    """What the cells of remote models that are not made yet may cost, a line each model: by rough counts of tokens, output at its most."""
+    from medbench.config import needs
+    from medbench.remote.endpoint import Stopped, Usage
+    from medbench.remote.prices import Price
+
+    asked: dict[str, int] = {}
+    for dataset, model, mode in cells:
+        if config.models[model].endpoint is not None and not paths.predictions(dataset, model, mode).exists():
+            asked[model] = asked.get(model, 0) + needs.test_rows(config, dataset)
+    found = []
+    for model, n in asked.items():
+        entry = config.models[model]
+        budget = entry.max_new_tokens or config.asking.max_new_tokens
+        text = f"{model}: about {n:,} questions, {n * ASKED_TOKENS:,} tokens in and at most {n * budget:,} out"
+        if entry.endpoint is not None and entry.endpoint.price:
+            try:
+                dollars = n * Price(entry.endpoint.price).of(Usage(ASKED_TOKENS, 0, budget, 0))
+            except Stopped as error:
+                found.append(f"{text}: {error}")
+                continue
+            text += f": at most {dollars:,.2f} $ by genai-prices; what is kept in {paths.store()} costs nothing"
+        found.append(text)
+    return found
+
+
 def untrained(config: "configuration.Config") -> list[str]:
     """Data sets of a run without a row for training, a line each."""
     modes = [mode for mode in config.run.modes if config.modes[mode].kind != "zero-shot"]
@@ -154,7 +188,7 @@ def unpinned(config: "configuration.Config") -> list[str]:
     for name in config.run.models:
         entry = config.models[name]
         place = configuration.checkpoint(config, name)
-        if entry.pretrain or place is None or not entry.has_file:
+        if entry.pretrain or place is None or not entry.has_file or entry.kind == "remote":
             continue
         repositories = {place: entry.revision, **entry.companions}
         loose = [one for one, revision in repositories.items() if not is_pinned(one, revision, entry.checksums)]
@@ -181,6 +215,8 @@ def warnings(config: "configuration.Config", cells: Sequence[tuple[str, str, str
     found += [f"NO VERDICT: {line}" for line in interval.no_verdicts(config)]
     found += [f"DATA: {line}" for line in data_notes(config)]
     found += [f"TEST ONLY: {line}" for line in untrained(config)] + [f"MODALITY: {line}" for line in doubtful_modalities(config)]
+    found += [f"COST: {line}" for line in estimates(config, cells)]
+    found += [f"LEFT OUT: {cell}: {why}" for cell, why in config.left_out.items()]
     found += [f"HARD TO READ: {line}" for line in interval.doubts(config)]
     return [*found, *(f"NOT READY: {line}" for line in unready(config)), *(f"UNPINNED: {line}" for line in unpinned(config))]
 
@@ -192,7 +228,9 @@ def _add_stage(verbs: Any, name: str) -> None:
     for key in declared.keys:
         parser.add_argument(key, type=_slug)
     add_config_options(parser)
-    parser.set_defaults(fingerprint=None)
+    parser.set_defaults(fingerprint=None, retry=False)
+    if name in ("predict", "validate"):
+        parser.add_argument("--retry", action="store_true", help="of a remote model: ask again for answers kept as empty or filtered")
     if declared.is_handed:
         parser.add_argument(
             "--fingerprint", help="what the rule tracks of the job: it runs with these parameters and reads no configuration"
@@ -222,6 +260,7 @@ class _Job(NamedTuple):
     fingerprint: str
     libraries: tuple[str, ...]
     gpus: int = 0
+    beside: Mapping[str, Any] = MappingProxyType({})
 
 
 def _configured(declared: Stage, names: tuple[str, ...], args: argparse.Namespace) -> _Job:
@@ -234,7 +273,8 @@ def _configured(declared: Stage, names: tuple[str, ...], args: argparse.Namespac
     if "model" in declared.keys:
         require_architecture(config, names[declared.keys.index("model")], where)
     params = declared.params(config, *names)
-    return _Job(params, declared.fingerprint(params), rerun.libraries(declared.code(params)), declared.needs(config, *names).gpus)
+    libraries, gpus = rerun.libraries(declared.code(params)), declared.needs(config, *names).gpus
+    return _Job(params, declared.fingerprint(params), libraries, gpus, declared.beside(config, *names))
 
 
 def _handed(declared: Stage, text: str) -> _Job:
@@ -262,7 +302,9 @@ def _run_stage(declared: Stage, names: tuple[str, ...], args: argparse.Namespace
         from medbench.jobs import lazy
 
         lazy.without_unused()
-    facts = declared.execute(given.params, *names)
+    if args.retry and not given.beside:
+        raise MedbenchError(f"{declared.name} {'/'.join(names)}", "asks no service, so there is nothing to retry", "leave out --retry")
+    facts = declared.execute(given.params, *names, beside={**given.beside, "retry": args.retry} if args.retry else given.beside)
     device = str(devices.device()) if "torch" in sys.modules else "cpu"
     found = {"device": device, **devices.gpu_facts(), **facts}
     outputs, inputs = declared.outputs(*names), declared.inputs(given.params, *names)

@@ -31,9 +31,10 @@ def read_config(args: argparse.Namespace) -> "configuration.Config":
         return configuration.from_resolved(Path(resolved))
     files = config_files(args)
     configuration.require_whole(files)
+    from medbench.cells import with_left_out
     from medbench.datasets.layouts import with_test_only
 
-    return with_test_only(configuration.from_files([ROOT / "config" / "config.yaml", *files], ROOT))
+    return with_left_out(with_test_only(configuration.from_files([ROOT / "config" / "config.yaml", *files], ROOT)))
 
 
 def config_files(args: argparse.Namespace) -> list[Path]:
@@ -41,35 +42,28 @@ def config_files(args: argparse.Namespace) -> list[Path]:
     return [*([_file_of(args.run)] if getattr(args, "run", None) else []), *args.configfile]
 
 
-<<<<<<< HEAD
-def _file_of(run: str) -> Path:
-    """The run configuration of that name, or the file itself. Raises MedbenchError where there is none."""
-    if run.endswith((".yaml", ".yml")) or "/" in run:
-        return Path(run)
-    runs: dict[str, list[Path]] = {}
-    for file in sorted(one for one in (*(ROOT / "config").glob("*.yaml"), *Path("tries").glob("*/run.yaml")) if one.is_file()):
-        if named := re.search(r"""^run:\s*["']?([\w.-]+)""", file.read_text(encoding="utf-8", errors="replace"), re.MULTILINE):
-            runs.setdefault(named[1], []).append(file)
-    if len(found := runs.get(run, [])) != 1:
-        said = f"{' and '.join(file.name for file in found) or 'no file'} in config/ or tries/ has it"
-        raise MedbenchError(f"run {run!r}", said, f"{choose(run, runs)}, or give --configfile FILE")
-=======
+def is_file(run: str) -> bool:
+    """Whether what stands for a run is its file, and no name."""
+    return run.endswith((".yaml", ".yml")) or "/" in run
+
+
 def runs() -> dict[str, list[Path]]:
-    """Name of each run in `config/` -> the files that have it: one, unless somebody copied it."""
+    """Name of each run in `config/` and of those that `try` wrote -> the files that have it: one, unless somebody copied it."""
     found: dict[str, list[Path]] = {}
-    for file in sorted(one for one in (ROOT / "config").glob("*.yaml") if one.is_file()):
+    for file in sorted(one for one in (*(ROOT / "config").glob("*.yaml"), *Path("tries").glob("*/run.yaml")) if one.is_file()):
         if named := re.search(r"""^run:\s*["']?([\w.-]+)""", file.read_text(encoding="utf-8", errors="replace"), re.MULTILINE):
             found.setdefault(named[1], []).append(file)
     return found
 
 
 def _file_of(run: str) -> Path:
-    """The run configuration of that name. Raises MedbenchError where there is none."""
+    """The run configuration of that name, or the file itself. Raises MedbenchError where there is none."""
+    if is_file(run):
+        return Path(run)
     known = runs()
     if len(found := known.get(run, [])) != 1:
-        said = f"{' and '.join(file.name for file in found) or 'no file'} in config/ has it"
+        said = f"{' and '.join(file.name for file in found) or 'no file'} in config/ or tries/ has it"
         raise MedbenchError(f"run {run!r}", said, f"{choose(run, known)}, or give --configfile FILE")
->>>>>>> h-export
     return found[0]
 
 

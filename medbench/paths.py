@@ -155,6 +155,16 @@ def partial(key: str) -> Path:
     return RESULTS / ".partial" / key
 
 
+def store() -> Path:
+    """Folder of answers of endpoints, which are paid for: MEDBENCH_STORE, by default `store`. Outside of the results."""
+    return Path(os.environ.get("MEDBENCH_STORE") or "store").expanduser()
+
+
+def gone(dataset: str, model: str, mode: str) -> Path:
+    """Note that a retired model left a cell without all of its answers."""
+    return RESULTS / ".gone" / dataset / model / mode
+
+
 def log(stage: str, *names: str) -> Path:
     """Log file of one job."""
     return Path("logs", stage, *names[:-1], f"{names[-1]}.log")

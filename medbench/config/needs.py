@@ -4,9 +4,12 @@ Generous round figures: a request that is too small costs a retry (which asks fo
 Nothing here changes a result.
 """
 
+import contextlib
+import json
 from pathlib import Path
 
 from medbench import config as configuration
+from medbench import paths
 from medbench.config import Config, GenerativeLora, Model, Probe
 from medbench.jobs.stage import Needs
 from medbench.models.checkpoint import WEIGHTS
@@ -43,6 +46,14 @@ def weights_mb(config: Config, model: str) -> float:
     if entry.about.parameters is None:
         return (UNKNOWN_MB - BASE_MB) / PER_WEIGHT
     return entry.about.parameters * (4 if entry.kind == "contrastive" else 2) / 1e6
+
+
+def test_rows(config: Config, dataset: str) -> int:
+    """Rows of a test split: as the data set's card says, or its entry expects, or a guess."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return int(json.loads(paths.card(dataset).read_bytes())["splits"]["test"]["samples"])
+    expected = config.datasets[dataset].expected
+    return UNKNOWN_ROWS // 4 if expected is None else expected.test
 
 
 def gpu_mb(model: Model, adapts: bool) -> float | None:

@@ -40,6 +40,16 @@ def source(config: Config, model: str) -> dict[str, Any]:
     }
 
 
+def reached(config: Config, model: str, dataset: str) -> dict[str, Any]:
+    """Fields of medbench.remote.endpoint.Reached and medbench.remote.limits.Limits of a remote model; nothing for others."""
+    entry = config.models[model]
+    if entry.endpoint is None:
+        return {}
+    run = {"run": config.run.run, "max_cost": config.run.max_cost}
+    retired = entry.retired_on and str(entry.retired_on)
+    return {**entry.endpoint.model_dump(mode="json"), "retired_on": retired, "send_to": config.datasets[dataset].send_to} | run
+
+
 def asking(config: Config, model: str) -> dict[str, Any] | None:
     """Fields of medbench.models.asking.Asking for a generative model, None for others. The entry's own token budget wins."""
     entry = config.models[model]

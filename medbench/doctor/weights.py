@@ -20,6 +20,9 @@ AWAY = ("not in the local cache", "is not downloaded")
 """What the errors of weights say that are not on this disk at all."""
 
 
+FETCHED = "a run fetches it, or `python -m medbench fetch --all RUN` before, where there is a network"
+
+
 class _Found(BaseException):
     """The folder is known; the architecture's file goes no further."""
 
@@ -75,8 +78,8 @@ def look(config: Config, model: str) -> Line:
             return refused(subject, error)
         page = f"https://huggingface.co/{entry.checkpoint}"
         if not entry.about.gated:
-            return Line(WARNING, subject, f"{entry.checkpoint} is not cached", "the run fetches it where there is a network")
-        remedy = f"accept its licence at {page}, then `hf auth login`; the run fetches it where there is a network"
+            return Line(WARNING, subject, f"{entry.checkpoint} is not cached", FETCHED)
+        remedy = f"accept its licence at {page}, then `hf auth login`; {FETCHED}"
         if get_token():
             return Line(WARNING, subject, f"{entry.checkpoint} is gated, and not cached", remedy)
         return Line(FAULT, subject, f"{entry.checkpoint} is gated and not cached, and no token is there", remedy)

@@ -98,7 +98,8 @@ def _write(config: Config, cell: Cell, folder: Path, merged: bool, examples: Pat
     about |= {"source": source._asdict(), "weights": trained_on}
     if not merged:
         shutil.copytree(weights, folder, ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
-    is_native = entry.architecture in HUB_FORMAT and not (entry.architecture == "blip2" and _target(config, cell) == "text")
+    needs_medbench = entry.bits is not None or (entry.architecture == "blip2" and _target(config, cell) == "text")
+    is_native = entry.architecture in HUB_FORMAT and not needs_medbench
     if entry.kind == "generative":
         about["asking"] = {**(sources.asking(config, cell.model) or {}), **RULE}
         if is_native:

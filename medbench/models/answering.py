@@ -41,7 +41,8 @@ class Query(NamedTuple):
 class Answer(NamedTuple):
     """What a model answered; `n_tokens` without the end.
 
-    `finish_reason`: stop (the model ended it), length (the budget did) or repetition (it repeated itself and was stopped).
+    `finish_reason`: stop (the model ended it), length (the budget did), repetition (it repeated itself and was stopped), refusal (it
+    declined by a message of its own) or filter (the service held the answer back: `text` is empty).
     """
 
     text: str
@@ -103,6 +104,8 @@ class Answerer(ABC):
 
     weights: Mapping[str, str] = {}
     """What answers: commit or digest of weights, or the name that a server gives its model."""
+    told: Mapping[str, Any] = {}
+    """What the run says that changes no answer (`medbench.jobs.stage.Stage.beside`): of a remote model its address, limits and prices."""
 
     @abstractmethod
     def answers(self, questions: Questions, done: Collection[int], microbatching: Microbatching) -> Iterator[dict[int, Answer]]:

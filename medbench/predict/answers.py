@@ -10,7 +10,7 @@ from medbench.adapt.asked import Asked
 
 
 class Answered(NamedTuple):
-    """One answer. `finish_reason` is stop, length or repetition."""
+    """One answer. `finish_reason` is stop, length, repetition, refusal or filter."""
 
     text: str
     finish_reason: str

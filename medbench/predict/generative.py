@@ -44,9 +44,10 @@ def answers(params: Params, dataset: str, model: str, mode: str, put: Asked, wor
             tuned.read(paths.adapter_weights(dataset, model, mode), loaded, source)
 
     answerer = answering.load(source, change)
+    answerer.told = work.beside
     work.found["weights"] = answerer.weights
     with work.journal() as journal:
-        done = {place for kept in journal for place in kept["place"].to_pylist()}
+        done = set() if work.beside.get("retry") else {place for kept in journal for place in kept["place"].to_pylist()}
         groups, what = answerer.answers(questions, done, work.microbatching), f"{stage} {dataset}/{model}/{mode}, questions"
         for group in track(groups, what, len(questions.texts), len(done), len):
             columns = dict(zip(Answer._fields, map(list, zip(*group.values(), strict=True)), strict=True))

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from medbench import paths
-from medbench.report import cost
+from medbench.report import cost, served
 from medbench.report.answer import deciding
 from medbench.report.cautions import Caution
 from medbench.report.results import TASKS, Material, primary
@@ -36,6 +36,7 @@ def frames(material: Material, cautions: list[Caution]) -> dict[str, pl.DataFram
         ),
         "overlap": material.overlap,
         "prompt-sensitivity": material.wording,
+        "served": served.table(material),
     }
 
 

@@ -68,7 +68,9 @@ def read(params: Params, run: str, way: Way) -> Material:
 
     Raises MedbenchError for a table that breaks its contract.
     """
-    missing = {cell: absent for cell in params.cells if (absent := _absent(cell, params.datasets[cell.dataset].task, way))}
+    gone = {cell: Absent(cell, "predict", "", params.left_out[str(cell)]) for cell in params.cells if str(cell) in params.left_out}
+    others = [cell for cell in params.cells if cell not in gone]
+    missing = gone | {cell: absent for cell in others if (absent := _absent(cell, params.datasets[cell.dataset].task, way))}
     present = tuple(cell for cell in params.cells if cell not in missing)
     *questions, confirmatory, pooled = paths.gaps(run)
     metrics = _metrics(params, present)
@@ -136,11 +138,12 @@ def _wording(metrics: pl.DataFrame) -> pl.DataFrame:
     return chosen.select("dataset", "dataset_label", "model", "model_label", "mode", set_of, "estimate", "sd", "low", "high", "n")
 
 
-LOST = "refused", "truncated", "unparsed"
+LOST = "refused", "truncated", "unparsed", "filtered"
 """States of closed answers that hold no choice."""
 ANSWERS = {
     "dataset": pl.String, "model": pl.String, "mode": pl.String, "n": pl.Int64, "n_closed": pl.Int64,
-    **dict.fromkeys(LOST, pl.Int64), "cut": pl.Int64, "repetition": pl.Int64, "empty": pl.Int64,
+    **dict.fromkeys(LOST, pl.Int64), "cut": pl.Int64, "repetition": pl.Int64, "refusal": pl.Int64, "filter": pl.Int64,
+    "empty": pl.Int64,
 }  # fmt: skip
 
 
@@ -163,7 +166,8 @@ def _answers(params: Params, present: tuple[Cell, ...]) -> pl.DataFrame:
         n_closed = (given["answer_type"].cast(pl.String) == "closed").sum() if "answer_type" in columns else given.height
         counts = [given.height, n_closed]
         counts += [(states == state).sum() for state in LOST]
-        counts += [(reasons == "length").sum(), (reasons == "repetition").sum(), (given["answer"].str.strip_chars() == "").sum()]
+        counts += [(reasons == reason).sum() for reason in ("length", "repetition", "refusal", "filter")]
+        counts.append((given["answer"].str.strip_chars() == "").sum())
         rows.append(dict(zip(ANSWERS, [*cell, *counts], strict=True)))
     return pl.DataFrame(rows, schema=ANSWERS)
 

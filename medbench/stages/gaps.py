@@ -89,7 +89,7 @@ def params(config: "Config", run: str) -> Params:
         controls=controls,
     )
     choice = with_a_choice(study_of(made))
-    validated = tuple(cell for cell in choice if validate.method(config, *cell))
+    validated = tuple(cell for cell in choice if validate.method(config, *cell) and not validate.is_gone(config, *cell))
     return made._replace(
         validated=validated,
         thoughts={

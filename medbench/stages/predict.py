@@ -73,7 +73,7 @@ def run(params: Params, dataset: str, model: str, mode: str, work: partial.Work)
     adapter = {"adapter": integrity.require_adapter("/".join(cell), *paths.adapter_files(*cell))} if params.adapted else {}
     task, key = tasks.get(params.task), _key(params, cell, work)
     test = tables.read(task.samples, paths.samples(dataset, "test"))
-    made = earlier.find(cell, key, test, task.repeated)
+    made = None if work.beside.get("retry") else earlier.find(cell, key, test, task.repeated)
     if made is None:
         made = earlier.Earlier(*answered(params, *cell, work))
         earlier.keep(cell, key, test, made)
@@ -113,6 +113,12 @@ def needs_of(stage: str, source: dict[str, Any] | None, config: Config, dataset:
     return asked._replace(network=entry.kind == "remote")
 
 
+def beside(config: Config, dataset: str, model: str, mode: str) -> dict[str, Any]:
+    """How a remote model is reached."""
+    told = sources.reached(config, model, dataset)
+    return {**told, "gone": str(paths.gone(dataset, model, mode))} if told else {}
+
+
 STAGE = Stage(
     name="predict",
     keys=("dataset", "model", "mode"),
@@ -123,4 +129,5 @@ STAGE = Stage(
     uses=uses,
     needs=lambda config, *cell: needs_of("predict", params(config, *cell).source, config, *cell),
     resumes=True,
+    beside=beside,
 )

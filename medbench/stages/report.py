@@ -22,8 +22,9 @@ def params(config: Config, run: str) -> Params:
 
 def inputs(params: Params, run: str) -> list[Path]:
     """Everything of the run."""
-    intervals = [paths.intervals(*cell) for cell in params.cells]
-    datasets = dict.fromkeys(cell.dataset for cell in params.cells)
+    cells = [cell for cell in params.cells if str(cell) not in params.left_out]
+    intervals = [paths.intervals(*cell) for cell in cells]
+    datasets = dict.fromkeys(cell.dataset for cell in cells)
     data = [file for dataset in datasets for file in (*paths.data(dataset), paths.duplicates(dataset))]
     return [*intervals, *data, *paths.gaps(run), paths.overlap(run)]
 

@@ -50,7 +50,7 @@ class PredictionsVqa(Table):
     question = Column(pl.String)
     reference = Column(pl.String)
     answer = Column(pl.String)
-    finish_reason = Column(pl.Enum(["stop", "length", "repetition"]))  # the model ended it, the budget did, it went round in circles
+    finish_reason = Column(pl.Enum(["stop", "length", "repetition", "refusal", "filter"]))  # model, budget, circle, own refusal, service
     n_tokens = Column(pl.Int32, low=0)
 
 

@@ -13,6 +13,7 @@ VERBS = (
     "export-model",
     "verify",
     "clean",
+    "store",
     "unlock",
     "datasets",
     "models",

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 
 from medbench import doctor
-from medbench.command import ROOT, add_config_options, read_config, runs
+from medbench.command import ROOT, add_config_options, is_file, read_config, runs
 from medbench.config import Config
 from medbench.doctor import Line, dataset, machine, weights
 from medbench.errors import MedbenchError, visible
@@ -21,7 +21,7 @@ NEEDS_GPU = 5e8
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
-    parser.add_argument("name", nargs="?", help="a model (its first contact), a data set, or a run in config/; default: this machine")
+    parser.add_argument("name", nargs="?", help="a model (its first contact), a data set, or a run (name or file); default: this machine")
     add_config_options(parser)
 
 
@@ -50,7 +50,7 @@ def _lines(args: argparse.Namespace) -> Iterator[Line]:
         yield from dataset.look(config, args.name)
         return
     if args.name is not None:
-        if args.name not in runs():
+        if args.name not in runs() and not is_file(args.name):
             near = difflib.get_close_matches(args.name, [*config.models, *config.datasets, *runs()], 1, 0.6)
             remedy = f"{f'did you mean {near[0]}? ' if near else ''}`python -m medbench models` and `datasets` list the names; runs: "
             raise MedbenchError(args.name, "is no model, no data set and no run in config/", remedy + ", ".join(runs()))

@@ -162,7 +162,8 @@ weights in bfloat16 and a quarter more. A model without a row of parameters is a
 cells are listed and fail with one line.
 
 Loading was tested on tiny checkpoints that have the real names of files, tensors and fields; no real weights were loaded when this was
-written: `python -m medbench doctor NAME` is their first contact ([doctor.md](doctor.md)). The notes below a model say where medbench differs from what its authors ran, or what is not known.
+written: `python -m medbench doctor NAME` is their first contact ([doctor.md](doctor.md)). The notes below a model say where medbench
+differs from what its authors ran, or what is not known.
 """
 
 DATASETS = """\

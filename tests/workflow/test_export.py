@@ -227,7 +227,7 @@ def test_every_generative_family_is_carried_away(clone: Clone) -> None:
     path.write_text(yaml.safe_dump(entries, sort_keys=False))
     cells = [f"nano-vqa-radiology/{name}/lora" for name in names]
     clone.compute(*(f"results/intervals/{cell}.parquet" for cell in cells))
-    rows, images = shown(clone, "nano-vqa-radiology", 3)
+    rows, images = shown(clone, "nano-vqa-radiology", 2)
     calls = [[image, row["question"]] for row, image in zip(rows, images, strict=True)]
     own = ("llava-med", "vila-1.5")
     jobs = [(cell, f"out/{cell}", [], calls) for cell in cells]

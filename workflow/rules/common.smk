@@ -35,13 +35,18 @@ try:
     if workflow.is_main_process:
         exclusive.enter(workflow.output_settings.dryrun, stages.STAGES)
         configuration.require_whole(workflow.overwrite_configfiles, workflow.config_settings.config)
-    CONFIG = layouts.with_test_only(configuration.load(config, BASE, "run configuration"))
+    CONFIG = cells.with_left_out(layouts.with_test_only(configuration.load(config, BASE, "run configuration")))
     RESOLVED = cli.write_resolved(CONFIG, exclusive.only_reads(workflow.output_settings.dryrun))  # what every job of this start reads
     CELLS = cells.grid(CONFIG)
 except MedbenchError as error:
     sys.exit(f"ERROR: {error}")
 
 RUN = CONFIG.run.run
+
+
+envvars:
+    *cli.secrets(CONFIG),  # names of API keys: no rule, log or record holds their values
+
 
 if NOW:
     CELLS = [cell for cell in CELLS if paths.predictions(*cell).exists()]

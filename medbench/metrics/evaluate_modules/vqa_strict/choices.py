@@ -12,7 +12,7 @@ from typing import NamedTuple
 from . import statements
 from .cues import CUES, SORRY, pattern
 from .options import Lettered, Named, text_pattern
-from .words import COMMON, THINK, UNSPACED, YES_NO, State, Tags, spoken, tokens, visible
+from .words import COMMON, HELD, THINK, UNSPACED, YES_NO, State, Tags, spoken, tokens, visible
 
 BINARY: Mapping[str, str] = {"yes": "yes", "no": "no"}
 """The options of a question that wants yes or no."""
@@ -26,7 +26,7 @@ class Choice(NamedTuple):
     """What was read.
 
     `state`: parsed; refused (the model says that it cannot or will not tell); truncated (it, or its thoughts, ended before a choice was
-    said); unparsed (all else).
+    said); filtered (the service held it back); unparsed (all else).
     """
 
     state: State
@@ -46,6 +46,8 @@ def read_choice(
     `options`: choice -> its text: `BINARY`; texts that the question names; or letters ("A" to "Z"), where a text may be empty.
     `finish_reason`: stop, or what else ended the answer. `thoughts`: opening and closing marks. `languages`: of the options.
     """
+    if finish_reason in HELD:
+        return Choice(HELD[finish_reason])
     text, is_open = without_thoughts(visible(answer), thoughts)
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST // 2]}\n{text[-_LONGEST // 2 :]}"
