@@ -135,7 +135,6 @@ _WRAPPED = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mathit|textit|operatornam
 
 def _plain(text: str) -> str:
     """Without what only formats it: LaTeX, marks of emphasis, headings, fences."""
-    text = re.sub(r"(?<!\w)([*_]{1,3})(\w)\1(?=[a-z])", r"\2", text)  # **b**ilateral: a letter of a word
     text = _BOXED.sub(lambda found: f" {found[1]} ", _WRAPPED.sub(r" \1 ", text))
     text = re.sub(r"(\*{1,3}|__)(\w+)\1(?=[a-z])", r"\2", text)  # "**b**ilateral" is one word
     text = re.sub(r"\\[()\[\]]|\$|```\w*|[*`]|~~|(?<!\w)_+|_+(?!\w)|</?[a-z]\w*>|<\|[\w ]+\|>|\[/?INST\]", " ", text)
