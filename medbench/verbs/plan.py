@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from medbench import cells
+from medbench import cells, stages
 from medbench.command import add_config_options, read_config
 from medbench.config import Config
 from medbench.errors import MedbenchError, visible
@@ -76,10 +76,8 @@ def look(config: Config, cores: int, is_probed: bool) -> Plan:
     estimator = effort.Estimator(config, speed, len(gpus))
     efforts = [estimator.of(job.stage, job.names) for job in todo]
     wanted = downloads.wanted(config)
-    results = sum(
-        sizes.written(config, job.stage, job.names, estimator.size(job.names[0]) if job.names[0] in config.datasets else None)
-        for job in todo
-    )
+    sized = [(job, estimator.size(job.names[0]) if "dataset" in stages.get(job.stage).keys else None) for job in todo]
+    results = sum(sizes.written(config, job.stage, job.names, size) for job, size in sized)
     done = {one.job.names for one in found if one.job.stage == "interval" and one.state == "finished"}
     unfinished = [cell for cell in grid if tuple(cell) not in done]
     return Plan(

@@ -276,3 +276,10 @@ def test_the_demo_needs_no_download_and_nothing_is_written(folder: Path, capsys:
 def test_too_little_disk_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloads, "_free", lambda folder: 10)
     assert "TOO LITTLE" in run(capsys, "--no-probe", "nano")
+
+
+def test_a_run_may_have_the_name_of_its_data_set(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As those of `try` have."""
+    chosen = "{run: phantom-radiology, models: [mini-clip], datasets: [phantom-radiology], modes: [ots]}"
+    (folder / "mine.yaml").write_text(chosen)
+    assert run(capsys, "--no-probe", "mine.yaml").startswith("run phantom-radiology: 2 cells, ")
