@@ -25,6 +25,7 @@ LONGEST = 7 * 24 * 60  # min
 _LEAST = {"pretrain": 30, "prompts": 30, "embed": 60, "adapt": 60, "predict": 60, "validate": 60}  # min: start, loading, a slow disk
 # Seconds of a GPU for one sample: a constant, and one for each 10^9 parameters.
 _ENCODED, _TRAINED = (0.01, 0.03), (0.03, 0.15)
+ASKED_SECONDS = 15.0  # of a service that reasons, one question
 _ANSWERED, _TAUGHT = (0.1, 0.15), (0.1, 0.3)
 
 
@@ -78,6 +79,8 @@ def gpu_seconds(config: Config, stage: str, names: dict[str, str], loads: bool) 
     )
     if stage == "embed":
         return (train + test) * _each(_ENCODED, model)
+    if model.kind == "remote":
+        return test_rows(config, names["dataset"]) * ASKED_SECONDS / (model.endpoint.concurrency if model.endpoint else 1)
     if not loads:
         published = isinstance(mode := config.modes[names["mode"]], Probe) and mode.solver == "published"
         return train * (0.1 if published else 0.01) if stage == "adapt" else 0

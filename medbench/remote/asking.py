@@ -3,8 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import Iterable, Iterator
-from typing import Generic, NamedTuple, TypeAlias, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from medbench.errors import Interrupted, MedbenchError
 from medbench.remote.endpoint import Endpoint, Failed, Invalid, Limited, Reply, Sent, Usage
@@ -16,6 +16,7 @@ from medbench.remote.store import Store
 TRACKED = False  # how an answer is got decides nothing of it
 T = TypeVar("T")
 Task: TypeAlias = "asyncio.Task[tuple[Sent, dict[str, object], tuple[Usage, ...]]]"
+AHEAD = 8  # requests that are encoded while others are in flight
 GRACE = 30.0  # s: what is in flight when asking stops is paid for, so it may end
 FIRST = 5  # requests: when so many failed and none was answered, all will
 _NAMED = 3  # failures that an error names
@@ -61,6 +62,7 @@ class _Asking:
         self.n_answered = 0
         self.limited_since: float | None = None
         self.is_over = False
+        self.free = asyncio.Semaphore(limits.concurrency)
 
     def given(self, requests: Iterable[tuple[T, Request]], runner: asyncio.Runner) -> Iterator[Given[T]]:
         waiting: dict[str, list[T]] = {}  # key of a request in flight -> who wants its reply
@@ -72,7 +74,7 @@ class _Asking:
             else:
                 waiting[request.key] = [tag]
                 self.tasks[runner.run(self.begin(request))] = request
-                while len(self.tasks) >= self.limits.concurrency:
+                while len(self.tasks) >= self.limits.concurrency + AHEAD:
                     yield from self.ended(waiting, runner)
         while self.tasks:
             yield from self.ended(waiting, runner)
@@ -82,9 +84,20 @@ class _Asking:
         line, tried = self.store.final(request.key), self.store.tried(request.key)
         if line is None and not self.limits.retry and len(tried) >= self.limits.max_unanswered:
             line = tried.pop()
-        if line is None:
+        if line is None or (reply := self.read(line)) is None:
             return None
-        return self.endpoint.read(line["body"]), line, tuple(self.endpoint.read(one["body"]).usage for one in [*tried, line])
+        return reply, line, (*self.usages(tried), reply.usage)
+
+    def read(self, line: Mapping[str, Any]) -> Reply | None:
+        """What the store holds; None for what is no answer by the code of now."""
+        try:
+            return self.endpoint.read(line["body"])
+        except Failed:
+            return None
+
+    def usages(self, lines: Iterable[Mapping[str, Any]]) -> list[Usage]:
+        """Of answers that the store holds."""
+        return [reply.usage for line in lines if (reply := self.read(line)) is not None]
 
     async def begin(self, request: Request) -> Task:
         return asyncio.create_task(self.one(request))
@@ -94,6 +107,8 @@ class _Asking:
         for task in runner.run(_first(list(self.tasks))):
             request = self.tasks.pop(task)
             tags = waiting.pop(request.key)
+            if task.cancelled():  # it waited when another found that all must stop
+                continue
             try:
                 sent, line, tries = task.result()
             except Failed as error:
@@ -105,16 +120,23 @@ class _Asking:
                 yield Given(tag, sent.reply, line, tries, request.key, True)
 
     async def one(self, request: Request) -> tuple[Sent, dict[str, object], tuple[Usage, ...]]:
-        """Ask until there is an answer that is final, or enough of those that are not."""
-        n_failed, tries = 0, [self.endpoint.read(line["body"]).usage for line in self.store.tried(request.key)]
+        """Ask until there is an answer that is final, or enough of those that are not. What stops all stops those that wait at once."""
+        try:
+            return await self.asked(request, await asyncio.to_thread(self.endpoint.payload, request))
+        except MedbenchError:
+            self.is_over = True
+            raise
+
+    async def asked(self, request: Request, payload: Any) -> tuple[Sent, dict[str, object], tuple[Usage, ...]]:
+        n_failed, tries = 0, self.usages(self.store.tried(request.key))
         n_tried = 0 if self.limits.retry else len(tries)
         while True:
             try:
-                async with self.gate.passed():
+                async with self.free, self.gate.passed():
                     if self.is_over:
                         raise asyncio.CancelledError
                     self.purse.require()
-                    sent = await self.endpoint.send(request)
+                    sent = await self.endpoint.send(request, payload)
             except Limited as error:
                 self.wait(error)
                 n_failed += error.wait is None  # a service that says how long is believed

@@ -103,7 +103,11 @@ class Endpoint(ABC):
         self.reached, self.where = reached, masked(reached.url)
 
     @abstractmethod
-    async def send(self, request: Request) -> Sent:
+    def payload(self, request: Request) -> Any:
+        """The words and pictures as the client takes them: here images are encoded."""
+
+    @abstractmethod
+    async def send(self, request: Request, payload: Any) -> Sent:
         """Raises Failed, Limited, Invalid or Stopped."""
 
     @abstractmethod

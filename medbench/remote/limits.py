@@ -42,6 +42,7 @@ class Gate:
         self.folder = root / f".limits-{hashlib.sha256(service.encode()).hexdigest()[:16]}"
         make_private(self.folder)
         self._pause, self.limits = self.folder / "pause", limits
+        self._held = set[int]()  # by this process
 
     @asynccontextmanager
     async def passed(self) -> AsyncIterator[None]:
@@ -55,7 +56,8 @@ class Gate:
         try:
             yield
         finally:
-            place.release()
+            self._held.discard(place[0])
+            place[1].release()
 
     def pause(self, seconds: float) -> None:
         """Let nothing through for so long."""
@@ -72,9 +74,9 @@ class Gate:
             return float(self._pause.read_text())
         return 0.0
 
-    def _place(self) -> FileLock | None:
+    def _place(self) -> tuple[int, FileLock] | None:
         """A free one of the places, held; on a disk without locks any: there the limit holds in each process."""
-        for number in range(self.limits.concurrency):
+        for number in (number for number in range(self.limits.concurrency) if number not in self._held):
             lock = FileLock(self.folder / str(number), mode=0o600, thread_local=False, fallback_to_soft=False)
             try:
                 lock.acquire(blocking=False)
@@ -82,5 +84,6 @@ class Gate:
                 continue
             except OSError:
                 pass
-            return lock
+            self._held.add(number)
+            return number, lock
         return None

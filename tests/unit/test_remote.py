@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from medbench.errors import Interrupted, MedbenchError
-from medbench.remote.asking import Given, ask
+from medbench.remote.asking import AHEAD, Given, ask
 from medbench.remote.endpoint import Reached, Retired, Stopped, Usage
 from medbench.remote.endpoints.openai import OpenAI
 from medbench.remote.limits import Limits
@@ -567,7 +567,7 @@ def test_an_image_is_encoded_only_when_it_is_sent(stub: Stub) -> None:
         for place in range(40):
             one = picture(lambda place=place: Image.new("RGB", (8, 8), (place, 0, 0)))
             made.append(place)
-            assert place - len(stub.asked) <= LIMITS.concurrency, "requests are made as they are needed"
+            assert place - len(stub.asked) <= LIMITS.concurrency + AHEAD, "requests are made as they are needed"
             yield place, Request("openai", "m", (one, "?"), {})
 
     with Store("openai", "m") as store:
@@ -590,6 +590,22 @@ def test_other_variables_of_the_client_are_not_used(stub: Stub, monkeypatch: pyt
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"X-Secret: {KEY}")
     given(stub.url, questions(1))
     assert KEY not in json.dumps(stub.headers) and "org-x" not in json.dumps(stub.headers)
+
+
+# --- where it runs ----------------------------------------------------------------------------------------------------
+
+
+def test_a_remote_job_asks_for_a_network_and_no_gpu() -> None:
+    from medbench import config as configuration
+    from medbench import stages
+    from tests.unit.served import ROOT
+
+    config = configuration.from_files([ROOT / "config/config.yaml"], ROOT)
+    for stage in ("predict", "validate"):
+        needs = stages.get(stage).needs(config, "pathvqa", "o3", "ots")
+        assert (needs.gpus, needs.network) == (0, True) and needs.memory_mb < 5000 and needs.minutes > 60
+        local = stages.get(stage).needs(config, "pathvqa", "llava-1.5", "ots")
+        assert (local.gpus, local.network) == (1, False)
 
 
 # --- the verb ---------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@ import functools
 import gc
 import inspect
 import os
+import re
 import shlex
 import sys
 
@@ -25,6 +26,7 @@ ASKED_NOW = config.pop("now", False) or "now" in sys.argv[1:]
 if workflow.is_main_process:
     os.environ["MEDBENCH_NOW"] = "1" if ASKED_NOW else ""
 NOW = bool(os.environ["MEDBENCH_NOW"])
+REMOTE_JOBS = config.pop("remote_jobs", "local")  # or `cluster`: where a cluster's profile has remote models asked
 
 
 envvars:

@@ -4,7 +4,6 @@ Bodies are read as they came. The client's own retries are off, since it heeds n
 own it would take another version, and Google's cloud where the environment says so.
 """
 
-import asyncio
 import re
 from collections.abc import Mapping
 from functools import cached_property
@@ -37,8 +36,11 @@ class Gemini(Endpoint):
         }  # fmt: skip
         return genai.Client(vertexai=False, api_key=self.secret() or "-", http_options=options)
 
-    async def send(self, request: Request) -> Sent:
-        client, asked = self.client, await asyncio.to_thread(contents, request)
+    def payload(self, request: Request) -> list[Any]:
+        return contents(request)
+
+    async def send(self, request: Request, payload: list[Any]) -> Sent:
+        client = self.client
         import httpx2
         from google.genai import errors, types
         from pydantic import ValidationError
@@ -48,7 +50,7 @@ class Gemini(Endpoint):
             config["system_instruction"] = request.system
         try:
             checked = types.GenerateContentConfig.model_validate(config)
-            raw = await client.aio.models.generate_content(model=request.model, contents=asked, config=checked)
+            raw = await client.aio.models.generate_content(model=request.model, contents=payload, config=checked)
         except ValidationError as error:
             raise Invalid(f"a parameter that Gemini does not know: {self.plain(error.errors()[0]['loc'])}") from None
         except errors.APIError as error:
@@ -111,6 +113,5 @@ class Gemini(Endpoint):
 
 def contents(request: Request) -> list[Any]:
     """Texts and pictures as google-genai takes them."""
-    from google.genai import types
-
+    types = required("google.genai").types
     return [part if isinstance(part, str) else types.Part.from_bytes(data=part.png(), mime_type="image/png") for part in request.parts]

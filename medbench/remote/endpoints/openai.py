@@ -3,7 +3,6 @@
 The client's answer is read as JSON, since it lets pass what is none: HTML, an error or no choices under status 200.
 """
 
-import asyncio
 import base64
 import json
 import logging
@@ -38,13 +37,16 @@ class OpenAI(Endpoint):
         client._custom_headers = {}
         return client
 
-    async def send(self, request: Request) -> Sent:
-        client, asked = self.client, await asyncio.to_thread(messages, request)
+    def payload(self, request: Request) -> list[dict[str, Any]]:
+        return messages(request)
+
+    async def send(self, request: Request, payload: list[dict[str, Any]]) -> Sent:
+        client = self.client
         import openai
 
         try:
             raw = await client.chat.completions.with_raw_response.create(
-                model=request.model, messages=asked, extra_body=dict(request.parameters)
+                model=request.model, messages=payload, extra_body=dict(request.parameters)
             )
         except openai.APITimeoutError:
             raise Failed("no answer within the time limit") from None
