@@ -122,7 +122,12 @@ class _Asking:
     async def one(self, request: Request) -> tuple[Sent, dict[str, object], tuple[Usage, ...]]:
         """Ask until there is an answer that is final, or enough of those that are not. What stops all stops those that wait at once."""
         try:
-            return await self.asked(request, await asyncio.to_thread(self.endpoint.payload, request))
+            async with self.gate.alone(request.key):
+                self.store.look()
+                if (found := self.kept(request)) is not None:  # another process has asked meanwhile
+                    reply, line, tries = found
+                    return Sent({}, reply), line, tries
+                return await self.asked(request, await asyncio.to_thread(self.endpoint.payload, request))
         except MedbenchError:
             self.is_over = True
             raise
@@ -137,6 +142,7 @@ class _Asking:
                         raise asyncio.CancelledError
                     self.purse.require()
                     sent = await self.endpoint.send(request, payload)
+                    self.purse.pay(sent.reply.usage)  # before the next one looks
             except Limited as error:
                 self.wait(error)
                 n_failed += error.wait is None  # a service that says how long is believed
@@ -158,7 +164,6 @@ class _Asking:
                 "model": sent.reply.model, "request_id": sent.request_id, "name": request.name, "asked": request.words(), "body": sent.body
             }  # fmt: skip
             await asyncio.to_thread(self.store.add, request.key, sent.reply.is_final, **line)
-            self.purse.pay(sent.reply.usage)
             if sent.reply.is_final or n_tried >= self.limits.max_unanswered:
                 return sent, {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **line}, tuple(tries)
 
@@ -200,6 +205,7 @@ class _Asking:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.endpoint.close()
+        self.gate.close()
 
 
 async def _first(tasks: list[Task]) -> list[Task]:

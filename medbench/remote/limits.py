@@ -1,7 +1,10 @@
 """How fast and how long an endpoint is asked: requests in flight and pauses, shared by all processes that use one store."""
 
 import asyncio
+import errno
+import fcntl
 import hashlib
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -43,6 +46,7 @@ class Gate:
         make_private(self.folder)
         self._pause, self.limits = self.folder / "pause", limits
         self._held = set[int]()  # by this process
+        self._asked = os.open(self.folder / "asked", os.O_CREAT | os.O_RDWR, 0o600)
 
     @asynccontextmanager
     async def passed(self) -> AsyncIterator[None]:
@@ -58,6 +62,29 @@ class Gate:
         finally:
             self._held.discard(place[0])
             place[1].release()
+
+    @asynccontextmanager
+    async def alone(self, key: str) -> AsyncIterator[None]:
+        """Around one request: no other process asks for the same key meanwhile."""
+        place = int(key[:12], 16)  # one byte of the file stands for a key
+        while not self._locked(fcntl.LOCK_EX | fcntl.LOCK_NB, place):
+            await asyncio.sleep(_LOOK)
+        try:
+            yield
+        finally:
+            self._locked(fcntl.LOCK_UN, place)
+
+    def close(self) -> None:
+        """What is locked is free."""
+        os.close(self._asked)
+
+    def _locked(self, how: int, place: int) -> bool:
+        """Whether it could be done; on a disk without locks it counts as done."""
+        try:
+            fcntl.lockf(self._asked, how, 1, place)
+        except OSError as error:
+            return error.errno not in (errno.EACCES, errno.EAGAIN)
+        return True
 
     def pause(self, seconds: float) -> None:
         """Let nothing through for so long."""

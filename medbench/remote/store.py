@@ -54,6 +54,10 @@ class Store:
             found = self._final.get(bytes.fromhex(key))
         return None if found is None else self._line(found)
 
+    def look(self) -> None:
+        """Take in what other processes have kept by now."""
+        self._scan()
+
     def tried(self, key: str) -> list[dict[str, Any]]:
         """Lines of answers that were empty or filtered, the oldest first."""
         found = [line for place in self._tried.get(bytes.fromhex(key), ()) if (line := self._line(place)) is not None]

@@ -5,6 +5,8 @@ import io
 import json
 import socket
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -650,3 +652,29 @@ def test_clean_touches_no_answer(stub: Stub, folder: Path) -> None:
     given(stub.url, questions(3))
     assert cli.main(["clean", "--partial"]) == 0
     assert len(given(stub.url, questions(3))) == 3 and len(stub.asked) == 3
+
+
+ASKING = """
+import sys
+from pathlib import Path
+from medbench.remote.asking import ask
+from medbench.remote.endpoint import Reached
+from medbench.remote.endpoints.openai import OpenAI
+from medbench.remote.limits import Limits
+from medbench.remote.request import Request
+from medbench.remote.store import Store
+
+requests = [(n, Request("openai", "m", (f"question {n}",), {})) for n in range(12)]
+with Store("openai", "m", Path(sys.argv[2])) as store:
+    found = list(ask(requests, OpenAI(Reached(url=sys.argv[1])), store, Limits(concurrency=4)))
+assert sorted(one.tag for one in found) == list(range(12))
+"""
+
+
+def test_two_processes_at_once_ask_nothing_twice(tmp_path: Path) -> None:
+    with serving(lambda body: Said(completion(model="m"), seconds=0.2)) as stub:
+        command = [sys.executable, "-c", ASKING, stub.url, str(tmp_path)]
+        running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+        errors = [process.communicate(timeout=300)[1] for process in running]
+        assert [process.returncode for process in running] == [0, 0, 0], errors
+        assert len(stub.asked) == 12
