@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from medbench import paths
 from medbench.errors import MedbenchError, choose
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def possible(config: "Config", cell: Cell) -> bool:
     model = config.models[cell.model]
     mode, task = config.modes[cell.mode], config.datasets[cell.dataset].task
     fits = answers(model, task) and can_run(model, cell.mode, mode) and (model.kind, mode.kind) in tasks.get(task).predicted_by
+    fits = fits and (getattr(mode, "wording", "as-is") == "as-is" or tasks.get(task).rows == "choices")
     return fits and not (config.datasets[cell.dataset].test_only and is_trained(config, cell))
 
 
@@ -81,8 +83,34 @@ def check(config: "Config", cell: Cell) -> None:
         )
 
 
+def with_left_out(config: "Config") -> "Config":
+    """The configuration with the cells of the run that cannot be made, and why: model shut down, data set not to be sent there."""
+    from medbench.config import licence, unsent
+    from medbench.remote.endpoint import is_past
+    from medbench.remote.store import size
+
+    found = {}
+    for cell in every(config):
+        model = config.models[cell.model]
+        if (host := unsent(config, cell.dataset, cell.model)) and not paths.predictions(*cell).exists():
+            found[str(cell)] = f"its data set may not be sent to {host} (licence: {licence(config, cell.dataset)})"
+            continue
+        if model.retired_on is None or not is_past(str(model.retired_on)) or paths.predictions(*cell).exists():
+            continue
+        kept, note = size(model.architecture, model.checkpoint or ""), paths.gone(*cell)
+        if kept == 0 or (note.exists() and note.read_text().strip() == str(kept)):
+            how = "not all of its answers are" if kept else "none of its answers is"
+            found[str(cell)] = f"{model.checkpoint} was shut down on {model.retired_on}, and {how} kept in {paths.store()}"
+    return config._replace(left_out=found)
+
+
 def grid(config: "Config") -> list[Cell]:
-    """The run's cells in the order of its lists, baselines last. Raises MedbenchError when a data set has none."""
+    """The run's cells in the order of its lists, baselines last, without those left out. Raises MedbenchError when a data set has none."""
+    return [cell for cell in every(config) if str(cell) not in config.left_out]
+
+
+def every(config: "Config") -> list[Cell]:
+    """Those left out among them."""
     run, cells = config.run, []
     for dataset in run.datasets:
         chosen = [Cell(dataset, model, mode) for model in run.models for mode in run.modes]

@@ -2,16 +2,18 @@
 
 import argparse
 import contextlib
+import difflib
 import importlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
 from medbench import paths, stages
-from medbench.command import RESOLVED, add_config_options, read_config
+from medbench.command import HOME, RESOLVED, ROOT, add_config_options, is_clone, read_config
 from medbench.errors import MedbenchError, choose
 from medbench.jobs import devices, digests, files, process, records, rerun, warm
 from medbench.jobs.stage import Stage
@@ -23,29 +25,27 @@ if TYPE_CHECKING:
     from medbench import config as configuration
 
 TRACKED = False  # what is decided here reaches a job by its parameters
+ASKED_TOKENS = 1000  # of a question with its image: a picture is 700 to 1,100 tokens for the large services
 Look: TypeAlias = Callable[[str, tuple[str, ...]], stages.Look]
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb. Exit code 0, or the verb's own; 2 with one line for an expected error; all else is a bug and shows a traceback."""
-    parser = argparse.ArgumentParser(prog="medbench", description="Specialist or adapted generalist? One verb a stage.")
-    parser.add_argument("--version", action="version", version=f"medbench {importlib.import_module('medbench').__version__}")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="stage")
-    argv = _plain(sys.argv[1:] if argv is None else argv)
-    given = argv[:1]
-    own = [name for name in (*STAGES, *VERBS) if given == [name]]  # a job imports its own stage only
-    if given and not own and not given[0].startswith("-"):
-        return _refused(MedbenchError(f"medbench {given[0]}", "is no stage and no verb", choose(given[0], (*STAGES, *VERBS))))
-    for name in own or (*STAGES, *VERBS):
-        _add_stage(verbs, name) if name in STAGES else _add_verb(verbs, name)
-    args = parser.parse_args(argv)
+    words = _plain(sys.argv[1:] if argv is None else argv)
     try:
+        words = _entered(words)
+        own = [name for name in (*STAGES, *VERBS) if words[:1] == [name]]  # a job imports its own stage only
+        if words and not own and not words[0].startswith("-"):
+            raise MedbenchError(f"medbench {words[0]}", "is no stage and no verb", choose(words[0], (*STAGES, *VERBS)))
+        args = parser(own or (*STAGES, *VERBS)).parse_args(words)
         code = args.execute(args) or 0
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read has seen enough: `medbench models | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:  # whoever pressed Ctrl-C needs no traceback
+        with contextlib.suppress(OSError):
+            print("interrupted: the same command goes on where it was", file=sys.stderr, flush=True)
         return 130
     except MedbenchError as error:
         return _refused(error)
@@ -54,6 +54,62 @@ def main(argv: list[str] | None = None) -> int:
             raise
         return _refused(line)
     return code
+
+
+def parser(names: Iterable[str]) -> argparse.ArgumentParser:
+    """What reads the command line, for some stages and verbs."""
+    found = Parser(prog="medbench", description="Specialist or adapted generalist? One verb a stage.", epilog=EPILOG)
+    found.add_argument("--version", action="version", version=f"medbench {importlib.import_module('medbench').__version__}")
+    found.add_argument("-C", dest="folder", metavar="FOLDER", help="work there: results/ lies in it. It stands before the verb")
+    verbs = found.add_subparsers(dest="verb", required=True, metavar="stage")
+    for name in names:
+        _add_stage(verbs, name) if name in STAGES else _add_verb(verbs, name)
+    return found
+
+
+EPILOG = "Example: medbench try moles.csv --images photos --modality dermoscopy"
+
+
+class Parser(argparse.ArgumentParser):
+    """As argparse's, but what it does not understand is one line that names what is nearest."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises MedbenchError."""
+        unknown = message.removeprefix("unrecognized arguments: ").split()[0] if message.startswith("unrecognized arguments: ") else ""
+        flags = [flag for one in self._all() for action in one._actions for flag in action.option_strings if flag.startswith("--")]
+        near = difflib.get_close_matches(unknown, flags, 1, 0.6) if unknown.startswith("-") else []
+        remedy = f"{f'did you mean {near[0]}? ' if near else ''}see `{self.prog} --help`"
+        raise MedbenchError(self.prog, message, remedy)
+
+    def _all(self) -> "list[argparse.ArgumentParser]":
+        """Itself and those of its verbs: what a verb does not know, argparse reports of the whole."""
+        below = [one for action in self._actions if isinstance(action, argparse._SubParsersAction) for one in action.choices.values()]
+        return [self, *below]
+
+
+def script() -> int:
+    """The command `medbench`, from any folder: inside a clone it uses that clone and works in its root; elsewhere it works where the user
+    stands, with the clone that MEDBENCH_HOME names or that it was installed from."""
+    words = sys.argv[1:]
+    folder = Path(words[1] if words[:1] == ["-C"] and len(words) > 1 else ".").resolve()
+    around = next((one for one in (folder, *folder.parents) if is_clone(one)), None)
+    words = ["-C", str(around or folder), *(words[2:] if words[:1] == ["-C"] else words)]
+    home = around or Path(os.environ.get(HOME) or ROOT).expanduser().resolve()
+    if home != ROOT and is_clone(home):
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(home), os.environ.get("PYTHONPATH"))))}
+        os.execve(sys.executable, [sys.executable, "-m", "medbench", *words], environment)
+    return main(words)
+
+
+def _entered(words: list[str]) -> list[str]:
+    """The command line without `-C FOLDER`, in that folder."""
+    if words[:1] != ["-C"] or len(words) < 2:
+        return words
+    try:
+        os.chdir(words[1])
+    except OSError as error:
+        raise MedbenchError(f"-C {words[1]}", f"is no folder to work in ({error.strerror})", "give one that exists") from None
+    return _plain(words[2:])
 
 
 def _plain(argv: list[str]) -> list[str]:
@@ -129,6 +185,38 @@ def data_notes(config: "configuration.Config") -> list[str]:
     return found
 
 
+def secrets(config: "configuration.Config") -> list[str]:
+    """Environment variables that hold API keys of the run's models, as far as they are set: what is kept needs none."""
+    endpoints = (config.models[name].endpoint for name in config.run.models)
+    return sorted({one.key for one in endpoints if one is not None and one.key and os.environ.get(one.key)})
+
+
+def estimates(config: "configuration.Config", cells: Iterable[tuple[str, str, str]]) -> list[str]:
+    """What the cells of remote models that are not made yet may cost, a line each model: by rough counts of tokens, output at its most."""
+    from medbench.config import needs
+    from medbench.remote.endpoint import Stopped, Usage
+    from medbench.remote.prices import Price
+
+    asked: dict[str, int] = {}
+    for dataset, model, mode in cells:
+        if config.models[model].endpoint is not None and not paths.predictions(dataset, model, mode).exists():
+            asked[model] = asked.get(model, 0) + needs.test_rows(config, dataset)
+    found = []
+    for model, n in asked.items():
+        entry = config.models[model]
+        budget = entry.max_new_tokens or config.asking.max_new_tokens
+        text = f"{model}: about {n:,} questions, {n * ASKED_TOKENS:,} tokens in and at most {n * budget:,} out"
+        if entry.endpoint is not None and entry.endpoint.price:
+            try:
+                dollars = n * Price(entry.endpoint.price).of(Usage(ASKED_TOKENS, 0, budget, 0))
+            except Stopped as error:
+                found.append(f"{text}: {error}")
+                continue
+            text += f": at most {dollars:,.2f} $ by genai-prices; what is kept in {paths.store()} costs nothing"
+        found.append(text)
+    return found
+
+
 def untrained(config: "configuration.Config") -> list[str]:
     """Data sets of a run without a row for training, a line each."""
     modes = [mode for mode in config.run.modes if config.modes[mode].kind != "zero-shot"]
@@ -154,7 +242,7 @@ def unpinned(config: "configuration.Config") -> list[str]:
     for name in config.run.models:
         entry = config.models[name]
         place = configuration.checkpoint(config, name)
-        if entry.pretrain or place is None or not entry.has_file:
+        if entry.pretrain or place is None or not entry.has_file or entry.kind == "remote":
             continue
         repositories = {place: entry.revision, **entry.companions}
         loose = [one for one, revision in repositories.items() if not is_pinned(one, revision, entry.checksums)]
@@ -181,18 +269,29 @@ def warnings(config: "configuration.Config", cells: Sequence[tuple[str, str, str
     found += [f"NO VERDICT: {line}" for line in interval.no_verdicts(config)]
     found += [f"DATA: {line}" for line in data_notes(config)]
     found += [f"TEST ONLY: {line}" for line in untrained(config)] + [f"MODALITY: {line}" for line in doubtful_modalities(config)]
+    found += [f"COST: {line}" for line in estimates(config, cells)]
+    found += [f"LEFT OUT: {cell}: {why}" for cell, why in config.left_out.items()]
     found += [f"HARD TO READ: {line}" for line in interval.doubts(config)]
     return [*found, *(f"NOT READY: {line}" for line in unready(config)), *(f"UNPINNED: {line}" for line in unpinned(config))]
+
+
+EXAMPLES = {"dataset": "nano-radiology", "model": "nano-clip", "mode": "lp", "run": "nano"}
+"""Names of each kind, for the example of a stage's help."""
 
 
 def _add_stage(verbs: Any, name: str) -> None:
     declared = stages.get(name)
     text = (sys.modules[f"medbench.stages.{name}"].__doc__ or "").strip()
+    if "Example:" not in text:
+        words = " ".join((name, *(EXAMPLES[key] for key in declared.keys)))
+        text += f"\n\nExample: python -m medbench {words} --configfile config/nano.yaml"
     parser = verbs.add_parser(name, help=text.split("\n")[0], description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     for key in declared.keys:
         parser.add_argument(key, type=_slug)
     add_config_options(parser)
-    parser.set_defaults(fingerprint=None)
+    parser.set_defaults(fingerprint=None, retry=False)
+    if name in ("predict", "validate"):
+        parser.add_argument("--retry", action="store_true", help="of a remote model: ask again for answers kept as empty or filtered")
     if declared.is_handed:
         parser.add_argument(
             "--fingerprint", help="what the rule tracks of the job: it runs with these parameters and reads no configuration"
@@ -203,7 +302,7 @@ def _add_stage(verbs: Any, name: str) -> None:
 def _add_verb(verbs: Any, name: str) -> None:
     module = get_verb(name)
     text = (module.__doc__ or "").strip()
-    parser = verbs.add_parser(name, help=text.split("\n")[0], description=text)
+    parser = verbs.add_parser(name, help=text.split("\n")[0], description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     module.add_arguments(parser)
     parser.set_defaults(execute=module.execute)
 
@@ -222,6 +321,7 @@ class _Job(NamedTuple):
     fingerprint: str
     libraries: tuple[str, ...]
     gpus: int = 0
+    beside: Mapping[str, Any] = MappingProxyType({})
 
 
 def _configured(declared: Stage, names: tuple[str, ...], args: argparse.Namespace) -> _Job:
@@ -234,7 +334,8 @@ def _configured(declared: Stage, names: tuple[str, ...], args: argparse.Namespac
     if "model" in declared.keys:
         require_architecture(config, names[declared.keys.index("model")], where)
     params = declared.params(config, *names)
-    return _Job(params, declared.fingerprint(params), rerun.libraries(declared.code(params)), declared.needs(config, *names).gpus)
+    libraries, gpus = rerun.libraries(declared.code(params)), declared.needs(config, *names).gpus
+    return _Job(params, declared.fingerprint(params), libraries, gpus, declared.beside(config, *names))
 
 
 def _handed(declared: Stage, text: str) -> _Job:
@@ -262,7 +363,9 @@ def _run_stage(declared: Stage, names: tuple[str, ...], args: argparse.Namespace
         from medbench.jobs import lazy
 
         lazy.without_unused()
-    facts = declared.execute(given.params, *names)
+    if args.retry and not given.beside:
+        raise MedbenchError(f"{declared.name} {'/'.join(names)}", "asks no service, so there is nothing to retry", "leave out --retry")
+    facts = declared.execute(given.params, *names, beside={**given.beside, "retry": args.retry} if args.retry else given.beside)
     device = str(devices.device()) if "torch" in sys.modules else "cpu"
     found = {"device": device, **devices.gpu_facts(), **facts}
     outputs, inputs = declared.outputs(*names), declared.inputs(given.params, *names)

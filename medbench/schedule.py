@@ -142,7 +142,11 @@ def _standing(config: Config, job: Job, before: list[Standing], at_work: _AtWork
         if job.log.exists() and not record:
             return Standing(job, "failed", error.removeprefix("ERROR: ") or "it ended without a word: it was killed")
         if record:
-            return Standing(job, "deleted", f"{job.outputs[0]} is gone; `snakemake --cores all {job.outputs[0]}` makes it again")
+            return Standing(
+                job,
+                "deleted",
+                f"{job.outputs[0]} is gone; `snakemake --cores all {job.outputs[0]}`, with the run's --configfile, makes it again",
+            )
         return Standing(job, "waiting", _waits(before) or _lacks(config, job))
     seconds = float(record["seconds"]) if record and isinstance(record.get("seconds"), int | float) else None
     try:
@@ -178,8 +182,12 @@ def _lacks(config: Config, job: Job) -> str:
     model = config.models[job.names[stages.get(job.stage).keys.index("model")]]
     if not model.has_file:
         return f"architecture {model.architecture!r} has no file yet, so it will fail"
-    is_local = model.checkpoint is not None and Path(model.checkpoint).expanduser().is_dir()
-    return "its weights are gated: accept the licence on their page, then `hf auth login`" if model.about.gated and not is_local else ""
+    if not model.about.gated or model.checkpoint is None or Path(model.checkpoint).expanduser().is_dir():
+        return ""
+    from huggingface_hub import constants
+
+    held = Path(constants.HF_HUB_CACHE, f"models--{model.checkpoint.replace('/', '--')}", "snapshots").is_dir()
+    return "" if held else "its weights are gated: accept the licence on their page, then `hf auth login`"
 
 
 def _was_before(job: Job) -> bool:

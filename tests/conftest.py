@@ -49,7 +49,11 @@ class Clone:
         assert outcome.code == 0, outcome.output
         blocks = re.findall(r"^ *(?:local)?rule (\w+):$(.*?)(?=^ *(?:local)?rule|\Z)", outcome.output, re.MULTILINE | re.DOTALL)
         wildcards = [(stage, re.search(r"^ +wildcards: (.*)$", block, re.MULTILINE)) for stage, block in blocks]
-        found = [f"{stage} {'/'.join(pair.split('=')[1] for pair in names[1].split(', '))}" for stage, names in wildcards if names]
+        found = [
+            f"{stage.removesuffix('_remote')} {'/'.join(pair.split('=')[1] for pair in names[1].split(', '))}"
+            for stage, names in wildcards
+            if names
+        ]
         assert found or "Nothing to be done" in outcome.output, outcome.output
         return found
 

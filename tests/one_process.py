@@ -27,9 +27,9 @@ def watch(executed: dict[str, set[str]]) -> None:
     """From now on note what each stage executes."""
     plain = Stage.execute
 
-    def execute(self: Stage, params: Any, *names: str) -> dict[str, Any]:
+    def execute(self: Stage, params: Any, *names: str, **told: Any) -> dict[str, Any]:
         found = executed.setdefault(f"{self.name} {'/'.join(names)}", set())
-        return plain(dataclasses.replace(self, run=_watched(self.run, found)), params, *names)
+        return plain(dataclasses.replace(self, run=_watched(self.run, found)), params, *names, **told)
 
     Stage.execute = execute  # type: ignore[method-assign]
 

@@ -12,7 +12,7 @@ import polars as pl
 from medbench.analysis.paper import NORMAL, PERCENT, markdown, rows_of
 
 DIGITS = 4  # of the published fractions
-ROUNDING = 10**-DIGITS  # by which a mean and its parts may differ through rounding
+ROUNDING = 1e-4  # by which a mean and its parts may differ through rounding
 
 
 class Sizes(NamedTuple):
@@ -54,7 +54,7 @@ def fits(value: float, n: int) -> bool:
 
 def by_chance(n: int) -> float:
     """The share of all figures of four decimals that fit n questions."""
-    return len({round(k / n, DIGITS) for k in range(n + 1)}) / 10**DIGITS
+    return len({round(k / n, DIGITS) for k in range(n + 1)}) * ROUNDING
 
 
 def contradictions() -> pl.DataFrame:
@@ -80,7 +80,7 @@ def contradictions() -> pl.DataFrame:
 
 
 def denominators() -> pl.DataFrame:
-    """A row a benchmark and part whose number of questions is recovered: n, of ten figures those that fit it, and those that would by chance."""
+    """A row a benchmark and part with a recovered number of questions n: of ten figures those that fit it, and would by chance."""
     records = []
     for benchmark, size in SIZES.items():
         rows = figures().filter(pl.col("benchmark") == benchmark)

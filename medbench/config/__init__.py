@@ -5,12 +5,14 @@ selects from it by lists. Everything under `about` is for people: it is shown, a
 """
 
 import difflib
+import importlib
 import json
 import math
 import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import date
 from functools import cache
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -69,7 +71,9 @@ class ZeroShot(Strict):
 
     kind: Literal["zero-shot"]
     about: AboutMode = AboutMode()
-    image: Literal["own", "blank", "shuffled"] = "own"  # controls of generative models: a grey image, or another group's
+    image: Literal["own", "blank", "shuffled", "none"] = "own"  # controls of generative models: a grey image, another group's, none
+    wording: Literal["as-is", "told", "options-only"] = "as-is"  # of lettered questions: "no image is given" said first; no question
+    rotations: int = Field(4, ge=0, le=26)  # orders of a question's lettered options, drawn by the seed; 0: the data's own order
 
 
 class Probe(Strict):
@@ -173,10 +177,29 @@ class AboutModel(Strict):
     citation: str | None = None
 
 
+class Endpoint(Strict):
+    """How the service of a remote model is reached, and how fast it is asked. Nothing here changes an answer or reruns a cell."""
+
+    url: str = Field(min_length=1)  # base address; `${VARIABLE}` is expanded when it is asked
+    key: str | None = None  # name of the environment variable that holds the API key; null where the server asks for none
+    returned_as: str | None = None  # what the server calls the model, where that is neither `checkpoint` nor a dated snapshot of it
+    price: str | None = None  # provider/model of the package genai-prices; null: costs nothing, or is not known
+    concurrency: int = Field(16, ge=1, le=1000)  # requests in flight, of all cells together
+    timeout: float = Field(600, gt=0)  # s a try
+    max_wait: float = Field(600, ge=0)  # s: a longer wait for the service ends the job, which says when to go on
+
+    @field_validator("key")
+    @classmethod
+    def _is_a_name(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,99}", value):
+            raise ValueError("must be the name of an environment variable in capitals, never the key itself")
+        return value
+
+
 _FOR: dict[tuple[Kind, ...], tuple[str, ...]] = {
     ("generative",): ("gpus", "bits", "processor"),
     ("generative", "remote"): ("max_new_tokens", "thoughts"),
-    ("remote",): ("options",),
+    ("remote",): ("options", "endpoint", "retired_on", "same_as"),
 }
 """Keys of a model's entry that are for some kinds alone."""
 
@@ -204,6 +227,9 @@ class Model(Strict):
         ("<think>", "</think>"),
     )  # marks around what is no part of an answer; its scores rerun alone
     options: dict[str, Any] = {}  # of a remote model: what its file reads
+    endpoint: Endpoint | None = None  # of a remote model: where it is asked
+    same_as: Slug | None = None  # of a remote model: the model of the same checkpoint that runs here; the report compares the two
+    retired_on: date | None = None  # of a remote model: from this day on nothing is asked; what is kept in the store stays usable
     processor: dict[str, Any] = {}  # exceptions from a generative model's own image processor, by its fields
     overrides: dict[Slug, dict[str, Any]] = {}  # mode -> fields of the recipe (of this model's kind) that differ
     about: AboutModel = AboutModel()
@@ -333,6 +359,7 @@ class Dataset(Strict):
     validation: float = Field(0.2, gt=0, lt=1)  # share of train's groups cut off where there is no official validation split
     max_drops: float = Field(0.0, ge=0, le=1)  # share of rows that may be dropped (missing or broken image) and counted
     allow_group_overlap: bool = False  # published that way (VQA-RAD): reported instead of refused
+    send_to: tuple[str, ...] = ()  # hosts of services that its images and texts may be sent to, or "*": nobody, unless this says so
     test_only: bool = False  # no row is for training: adapted modes and baselines are left out. Own files are looked at for that
     expected: Counts | None = None  # another number of rows is an error,
     allow_counts: bool = False  # unless this says that it is known
@@ -365,19 +392,20 @@ class Statistics(Strict):
     level: float = Field(0.95, gt=0.5, lt=1)
     bca: bool = False
     margin: float = Field(0.02, gt=0)  # equivalence margin, in the metric's unit
-    margins: dict[str, Annotated[float, Field(gt=0)]] = {}  # primary metric -> its own: auroc, closed_accuracy
+    margins: dict[str, Annotated[float, Field(gt=0)]] = {}  # metric that decides -> its own: auroc, closed_accuracy, judge_score
     min_groups: int = Field(30, ge=2)  # effective groups (of the rarest class); under this: `few_groups`, no verdict
 
     @field_validator("margins")
     @classmethod
     def _are_primary(cls, value: dict[str, float]) -> dict[str, float]:
-        known = sorted({tasks.get(name).primary.metric for name in tasks.names()})
+        every = [task for name in tasks.names() for task in [tasks.get(name)]]
+        known = sorted({measure.metric for task in every for measure in (task.primary, task.secondary) if measure})
         if unknown := sorted(set(value) - set(known)):
             raise ValueError(f"no verdict is given on {', '.join(unknown)}: choose from {', '.join(known)}")
         return value
 
     def margin_of(self, metric: str) -> float:
-        """The margin of a primary metric."""
+        """The margin of a metric that decides."""
         return self.margins.get(metric, self.margin)
 
 
@@ -396,13 +424,34 @@ class Asking(Strict):
 
     question: str = "{question}"
     yes_no: str = "{question} Answer yes or no."  # for a question that wants yes or no, judged by the question alone
+    choices: str = "{question}\n\n{options}\n\nAnswer with the option's letter from the given choices directly."
+    no_image: Mark = "No image is given. Guess what the right answer is."  # said before a lettered question by the wording `told`
     max_new_tokens: int = Field(32, ge=1)
 
     @model_validator(mode="after")
     def _check(self) -> "Asking":
-        for name in ("question", "yes_no"):
-            if getattr(self, name).count("{question}") != 1:
-                raise ValueError(f"`{name}` must hold {{question}} once, found {getattr(self, name)!r}")
+        for name, place in (("question", "question"), ("yes_no", "question"), ("choices", "question"), ("choices", "options")):
+            if getattr(self, name).count(f"{{{place}}}") != 1:
+                raise ValueError(f"`{name}` must hold {{{place}}} once, found {getattr(self, name)!r}")
+        return self
+
+
+class Judging(Strict):
+    """Language models that compare open answers with their references. Verdicts of accuracies are as without them."""
+
+    models: tuple[Slug, ...] = Field(min_length=1)  # of the registry: endpoints, or generative models that run here
+    scorings: tuple[Literal["strict", "published"], ...] = Field(("strict",), min_length=1)
+    repeats: int = Field(1, ge=1, le=20)  # times that each judge is asked; the score is the mean
+    minimum: int = Field(1, ge=1)  # judges whose score is needed
+    max_new_tokens: int = Field(512, ge=16)  # of a judgement; a judge that reasons needs more
+
+    @model_validator(mode="after")
+    def _check(self) -> "Judging":
+        if self.minimum > len(self.models):
+            raise ValueError(f"`minimum` is {self.minimum}, more than the {len(self.models)} of `models`")
+        for name in ("models", "scorings"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise ValueError(f"`{name}` names one twice")
         return self
 
 
@@ -428,7 +477,10 @@ class Run(Strict):
     near_duplicates: NearDuplicates = NearDuplicates()
     registries: Registries = Registries()
     rerun_on_versions: bool = False
+    max_cost: float | None = Field(None, ge=0)  # dollars that services with a `price` may cost; what is in flight then goes beyond it
+    unsent: Literal["refuse", "leave-out"] = "refuse"  # what of cells whose data set may not be sent to their model's service
     warm: bool = False  # small models on CPUs: jobs are forked from one process that has imported torch (medbench.jobs.warm)
+    judge: Judging | None = None  # of open answers; null: none
     deterministic: bool = False  # GPU kernels that sum in a fixed order: slower; on a CPU they always do
 
 
@@ -441,6 +493,7 @@ class Config(NamedTuple):
     modes: dict[str, ZeroShot | Probe | Lora]
     asking: Asking
     digests: dict[str, str]  # model -> digest of its local folder of weights, filled when it is asked for
+    left_out: Mapping[str, str] = MappingProxyType({})  # cell -> why it cannot be made any more: filled at the start
 
 
 def recipe(config: Config, model: str, mode: str) -> ZeroShot | Probe | ContrastiveLora | GenerativeLora:
@@ -533,7 +586,7 @@ def dump(config: Config) -> dict[str, Any]:
     parts: dict[str, Any] = {"run": config.run.model_dump(mode="json")}
     for name in ("models", "datasets", "modes"):
         parts[name] = {slug: entry.model_dump(mode="json") for slug, entry in getattr(config, name).items()}
-    parts["asking"] = config.asking.model_dump(mode="json")
+    parts |= {"asking": config.asking.model_dump(mode="json"), "left_out": dict(config.left_out)}
     return parts
 
 
@@ -553,6 +606,7 @@ def from_resolved(path: Path) -> Config:
         {slug: _ModeEntry.model_validate({"entry": entry}).entry for slug, entry in parts["modes"].items()},
         Asking.model_validate(parts["asking"]),
         {},
+        parts["left_out"],
     )
 
 
@@ -764,13 +818,17 @@ def _check_selection(config: Config, source: str) -> None:
             recipe(config, name, mode)
     for model_name in run.models:
         model = config.models[model_name]
+        if model.same_as is not None and model.same_as not in config.models:
+            where = f"{run.registries.models}: model {model_name}"
+            raise MedbenchError(where, f"same_as {model.same_as!r} is in no registry", choose(model.same_as, config.models))
         require_architecture(config, model_name, source, planned=True)
         if not any(can_run(model, mode, config.modes[mode]) for mode in run.modes):
             raise MedbenchError(
                 source, f"model {model_name!r} ({model.kind}) can run none of the modes {list(run.modes)}", "add a mode or drop the model"
             )
+        _check_remote(config, model_name)
         place = checkpoint(config, model_name)
-        if model.checkpoint and place and place.startswith((".", "/")) and not Path(place).is_dir():
+        if model.kind != "remote" and model.checkpoint and place and place.startswith((".", "/")) and not Path(place).is_dir():
             where, found = f"{run.registries.models}: model {model_name}", f"checkpoint {place} does not exist"
             raise MedbenchError(where, found, "give a hub id or a folder")
     for mode in run.modes:
@@ -781,6 +839,58 @@ def _check_selection(config: Config, source: str) -> None:
     for dataset in run.datasets:
         require_layout(config, dataset, source)
         raw_dir(config, dataset)
+        for model_name in run.models if run.unsent == "refuse" else ():
+            if host := unsent(config, dataset, model_name):
+                found = f"model {model_name} would send its images and questions to {host}; its licence: {licence(config, dataset)}"
+                remedy = f"read its terms, then add `send_to: [{host}]` to its entry, or leave the model out"
+                raise MedbenchError(f"{run.registries.datasets}: data set {dataset}", found, remedy)
+    for judge in run.judge.models if run.judge else ():
+        if judge not in config.models:
+            raise MedbenchError(source, f"judge: {judge!r} is not in {run.registries.models}", choose(judge, config.models))
+        require_architecture(config, judge, source)
+        if config.models[judge].kind not in ("remote", "generative"):
+            found = f"judge: {judge!r} is a {config.models[judge].kind} model, which writes nothing"
+            raise MedbenchError(source, found, "give an endpoint or a generative model")
+        for dataset in run.datasets:
+            if tasks.get(config.datasets[dataset].task).judged and (host := unsent(config, dataset, judge)):
+                found = f"judge {judge} would send its questions, references and answers to {host}; its licence: {licence(config, dataset)}"
+                remedy = f"read its terms, then add `send_to: [{host}]` to its entry, or leave the judge out"
+                raise MedbenchError(f"{run.registries.datasets}: data set {dataset}", found, remedy)
+
+
+def _check_remote(config: Config, model: str) -> None:
+    """Raise MedbenchError for a remote model's entry that the file of its protocol cannot use, where that says so."""
+    entry, where = config.models[model], f"{config.run.registries.models}: model {model}"
+    if entry.kind != "remote" or not entry.has_file:
+        return
+    check = getattr(importlib.import_module(f"medbench.models.remote.{entry.architecture.replace('-', '_')}"), "check", None)
+    if check is None:
+        return
+    if entry.endpoint is None or entry.checkpoint is None:
+        remedies = {"endpoint": "its `url`, where it is asked", "checkpoint": "the name by which it is asked for"}
+        absent = "endpoint" if entry.endpoint is None else "checkpoint"
+        raise MedbenchError(where, f"key {absent!r} is missing", f"give {remedies[absent]}")
+    try:
+        check(entry.options)
+    except ValidationError as error:
+        raise one_line(f"{where}, options", error) from None
+    except ValueError as error:
+        raise MedbenchError(where, f"options: {error}", "see docs/remote.md") from None
+
+
+def unsent(config: Config, dataset: str, model: str) -> str | None:
+    """The host of a remote model's service to which a data set may not be sent; None where it may, is not, or nobody can tell yet."""
+    entry, chosen = config.datasets[dataset], config.models[model]
+    answers = entry.task in chosen.tasks if chosen.tasks is not None else chosen.kind in tasks.get(entry.task).answered_by
+    if chosen.endpoint is None or not answers or not all(os.environ.get(name) for name in VARIABLE.findall(chosen.endpoint.url)):
+        return None
+    host = addresses.host(os.path.expandvars(chosen.endpoint.url))
+    return None if {host, "*"} & set(entry.send_to) else host
+
+
+def licence(config: Config, dataset: str) -> str:
+    """Of a data set, in words."""
+    return config.datasets[dataset].about.licence or "not stated"
 
 
 def _check_modalities(config: Config) -> None:
@@ -857,9 +967,12 @@ def _complaint(one: Any, title: str, limit: int) -> str:
     found = f"{key}: {message}" if key else message
     if one["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(one["loc"][-1]), _keys(title if len(one["loc"]) == 1 else None), 1, 0.75)
-        return f"unknown key {key!r} (value {_short(one['input'], limit)})" + (f", did you mean {near[0]!r}?" if near else "")
+        value = "" if addresses.SECRET_KEY.search(key) else f" (value {_short(one['input'], limit)})"
+        return f"unknown key {key!r}{value}" + (f", did you mean {near[0]!r}?" if near else "")
     if one["type"] == "missing":
         return f"key {key!r} is missing"
+    if one["loc"][-2:] == ("endpoint", "key"):  # it may be the key itself
+        return found
     return f"{found} (found {_short(one['input'], limit)}{_quoting(one)})" if "input" in one and key else found
 
 

@@ -4,9 +4,12 @@ Generous round figures: a request that is too small costs a retry (which asks fo
 Nothing here changes a result.
 """
 
+import contextlib
+import json
 from pathlib import Path
 
 from medbench import config as configuration
+from medbench import paths
 from medbench.config import Config, GenerativeLora, Model, Probe
 from medbench.jobs.stage import Needs
 from medbench.models.checkpoint import WEIGHTS
@@ -22,6 +25,7 @@ LONGEST = 7 * 24 * 60  # min
 _LEAST = {"pretrain": 30, "prompts": 30, "embed": 60, "adapt": 60, "predict": 60, "validate": 60}  # min: start, loading, a slow disk
 # Seconds of a GPU for one sample: a constant, and one for each 10^9 parameters.
 _ENCODED, _TRAINED = (0.01, 0.03), (0.03, 0.15)
+ASKED_SECONDS = 15.0  # of a service that reasons, one question
 _ANSWERED, _TAUGHT = (0.1, 0.15), (0.1, 0.3)
 
 
@@ -43,6 +47,14 @@ def weights_mb(config: Config, model: str) -> float:
     if entry.about.parameters is None:
         return (UNKNOWN_MB - BASE_MB) / PER_WEIGHT
     return entry.about.parameters * (4 if entry.kind == "contrastive" else 2) / 1e6
+
+
+def test_rows(config: Config, dataset: str) -> int:
+    """Rows of a test split: as the data set's card says, or its entry expects, or a guess."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return int(json.loads(paths.card(dataset).read_bytes())["splits"]["test"]["samples"])
+    expected = config.datasets[dataset].expected
+    return UNKNOWN_ROWS // 4 if expected is None else expected.test
 
 
 def gpu_mb(model: Model, adapts: bool) -> float | None:
@@ -67,6 +79,8 @@ def gpu_seconds(config: Config, stage: str, names: dict[str, str], loads: bool) 
     )
     if stage == "embed":
         return (train + test) * _each(_ENCODED, model)
+    if model.kind == "remote":
+        return test_rows(config, names["dataset"]) * ASKED_SECONDS / (model.endpoint.concurrency if model.endpoint else 1)
     if not loads:
         published = isinstance(mode := config.modes[names["mode"]], Probe) and mode.solver == "published"
         return train * (0.1 if published else 0.01) if stage == "adapt" else 0

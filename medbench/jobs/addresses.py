@@ -10,7 +10,7 @@ TRACKED = False  # what is refused or masked makes no result
 
 VARIABLE = re.compile(r"\$\{(\w+)\}")
 _ADDRESS = re.compile(r"\w[\w+.-]*://[^\s'\"<>]+")
-_SECRET_KEY = re.compile(r"sig|token|key|secret|pass|pwd|auth|cred|policy|session|jwt|hmac", re.IGNORECASE)
+SECRET_KEY = re.compile(r"sig|token|key|secret|pass|pwd|auth|cred|policy|session|jwt|hmac", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w+/=~-]{24,}")
 _USER = re.compile(r"(?<=://)[^/\s]*@")
 _QUERY = re.compile(r"(?<=[^\s?#])[?#][^\s'\"<>)]+")
@@ -28,9 +28,17 @@ def credentials(text: str) -> str | None:
             return "a password before its host"
         for name, value in parse_qsl(f"{parts.query}&{parts.fragment}"):
             plain = VARIABLE.sub("", value)
-            if plain and (_SECRET_KEY.search(name) or _SECRET_VALUE.fullmatch(plain)):
+            if plain and (SECRET_KEY.search(name) or _SECRET_VALUE.fullmatch(plain)):
                 return f"what looks like a key in its `{name[:40]}`"
     return None
+
+
+def host(address: str) -> str:
+    """Whom a request to an address reaches: its host in lower case, without a port; empty for what is no address."""
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
 
 
 def expanded(address: str, where: str) -> str:

@@ -112,7 +112,7 @@ class Lines(logging.Handler):
         ])  # fmt: skip
 
     def _started(self, facts: dict[str, Any]) -> None:
-        name = " ".join((facts["rule_name"], "/".join(facts["wildcards"].values()))).rstrip()
+        name = " ".join((facts["rule_name"].removesuffix("_remote"), "/".join(facts["wildcards"].values()))).rstrip()
         logs = list(facts["log"] or ())
         self.running[facts["jobid"]] = Job(name, Path(logs[0]) if logs else None, time.monotonic())
         if not facts["reason"].startswith(_ORDINARY) and name not in ("all", "now"):
@@ -123,7 +123,7 @@ class Lines(logging.Handler):
                 self.say("others for such a reason too: `snakemake --dry-run` names the reason of every job")
 
     def _failed(self, facts: dict[str, Any]) -> None:
-        job = self.running.pop(facts["jobid"], None) or Job(str(facts["rule_name"]), None, time.monotonic())
+        job = self.running.pop(facts["jobid"], None) or Job(str(facts["rule_name"]).removesuffix("_remote"), None, time.monotonic())
         error, rest = error_of(job.log, str(facts.get("rule_msg") or "it said nothing"))
         self.failed[job.name] = error
         where = f" (log: {job.log})" if job.log else ""

@@ -161,7 +161,7 @@ def _aside(path: Path) -> Path:
     begin = f".{path.name}.{socket.gethostname()}."
     for left in path.parent.glob(f"{glob.escape(begin)}*.partial"):
         process = left.name.removeprefix(begin).removesuffix(".partial")
-        if process.isdigit() and not _lives(int(process)):
+        if process.isdigit() and not lives(int(process)):
             _remove(left)
     aside = path.with_name(f"{begin}{os.getpid()}.partial")
     _remove(aside)
@@ -175,7 +175,8 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _lives(process: int) -> bool:
+def lives(process: int) -> bool:
+    """Whether there is a process of that number on this host."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

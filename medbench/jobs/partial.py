@@ -97,6 +97,7 @@ class Work:
         """`fingerprint`: parameters and code of the job."""
         self.folder, self.fingerprint = folder, fingerprint
         self.found: dict[str, Any] = {}  # more facts for the run record
+        self.beside: dict[str, Any] = {}  # what the job is told that changes no result
         self._fits = folder / "fits.json"
         self.microbatching = Microbatching(self._read(), self._record)
 

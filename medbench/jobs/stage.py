@@ -1,8 +1,9 @@
 """A stage, declared once: rules, resume keys, `status`, "why absent" and the command line all read this one declaration."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from medbench.jobs import rerun
@@ -25,6 +26,10 @@ def _nothing(params: Any, *names: str) -> list[Path]:
 
 def _none(params: Any, *names: str) -> list[str]:
     return []
+
+
+def _empty(config: Any, *names: str) -> dict[str, Any]:
+    return {}
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ class Stage:
     """(config, *names) -> what the job asks of a scheduler, at its first try."""
     resumes: bool = False
     """Whether a killed job goes on where it was: then it gets a `Work`, found again by all of the above."""
+    beside: Callable[..., dict[str, Any]] = _empty
+    """(config, *names) -> what a job that `resumes` is told besides its parameters: what changes no result, as addresses and limits."""
     replaced: Callable[..., list[str]] = _none
     """(params, *names) -> lines on what a finished job read besides its inputs, and is no longer as it was."""
     is_handed: bool = False
@@ -68,11 +75,12 @@ class Stage:
         """The text that must stay equal for a finished job to stay finished, but for versions of libraries."""
         return rerun.fingerprint(params, self.code(params))
 
-    def execute(self, params: Any, *names: str) -> dict[str, Any]:
+    def execute(self, params: Any, *names: str, beside: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
         """Do one job; facts for its run record. Raises MedbenchError for what a person can fix."""
         if not self.resumes:
             return self.run(params, *names) or {}
         from medbench.jobs import partial  # with pyarrow
 
         with partial.work(self.name, names, self.fingerprint(params), self.inputs(params, *names)) as work:
+            work.beside = dict(beside)
             return self.run(params, *names, work) or {}

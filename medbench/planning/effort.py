@@ -41,6 +41,13 @@ _IMPORTS = 2.5  # imports of torch: those of a model job that finds nothing warm
 _SNAKEMAKE, _JOB = 30.0, 0.12  # starts that Snakemake itself takes, and for each job
 
 
+class Cost(NamedTuple):
+    """Seconds that a job takes whatever its data, and those that grow with them."""
+
+    fixed: float
+    work: float
+
+
 class Effort(NamedTuple):
     """Expected seconds of a job: here (None where nobody knows), on a data centre's GPU where it asks for one, and by what."""
 
@@ -83,10 +90,12 @@ class Estimator:
             return Effort(stage, names, 0.0, 0.0, False, "unknown")
         if self._is_remote(stage, named):
             return Effort(stage, names, None, 0.0, False, "unknown")
-        seconds = self._on_gpu(gpu) if on_gpu else self._on_cpu(stage, named, self._is_warm(stage))
+        cost = self._on_gpu(gpu) if on_gpu else self._on_cpu(stage, named, self._is_warm(stage))
         kin = next((key for key in _kin(self.config, stage, names, on_gpu) if key in self.corrections), None)
         if kin is not None:
-            return Effort(stage, names, seconds * self.corrections[kin], gpu, on_gpu, "records")
+            fixed, work = self.corrections[kin]
+            return Effort(stage, names, cost.fixed * fixed + cost.work * work, gpu, on_gpu, "records")
+        seconds = sum(cost)
         if on_gpu:
             return Effort(stage, names, seconds, gpu, True, "probe" if self.speed.gpu_flops else "rule")
         return Effort(stage, names, seconds if self.is_probed else None, gpu, False, "probe" if self.is_probed else "unknown")
@@ -112,57 +121,55 @@ class Estimator:
         """Whether a job waits for an endpoint."""
         return stage in ("predict", "validate") and self.config.models[named["model"]].kind == "remote"
 
-    def _on_gpu(self, rule: float) -> float:
-        factor = GPU_FLOPS / (self.speed.gpu_flops / self.n_gpus) if self.speed.gpu_flops else 1.0
-        return self.speed.start + _IMPORTS * self.speed.torch + rule * factor
+    def _on_gpu(self, rule: float) -> Cost:
+        factor = GPU_FLOPS / self.speed.gpu_flops if self.speed.gpu_flops else 1.0
+        return Cost(self.speed.start + _IMPORTS * self.speed.torch, rule * factor)
 
     def _is_warm(self, stage: str) -> bool:
         return stage in warm.STAGES and self.config.run.warm and not self.n_gpus
 
-    def _on_cpu(self, stage: str, named: Mapping[str, str], is_warm: bool) -> float:
+    def _on_cpu(self, stage: str, named: Mapping[str, str], is_warm: bool) -> Cost:
         """One core's seconds."""
         speed = self.speed
         if "model" not in named or stage in ("score", "interval"):
-            return speed.start * self._without_model(stage, named)
+            return self._without_model(stage, named)
         entry = self.config.models[named["model"]]
         loads = entry.kind in ("contrastive", "generative") and (stage != "predict" or self._loads(named))
         imports = _IMPORTS * speed.torch if loads and not is_warm else 0.0
         if stage == "pretrain":
-            return imports + self._pretrained(named["model"])
-        starts = {"embed": _EMBED, "prompts": _PROMPTS, "predict": _LORA if loads else _PREDICT, "validate": _LORA if loads else _PREDICT}
+            fixed, work = self._pretrained(named["model"])
+            return Cost(imports + fixed, work)
         if stage == "prompts":
-            return imports + starts[stage] * speed.start
+            return Cost(imports + _PROMPTS * speed.start, 0.0)
         size, is_drawn = self.size(named["dataset"]), self.config.datasets[named["dataset"]].layout.startswith("phantom")
-        decoded = _DECODED[is_drawn] * speed.start
+        decoded, forward = _DECODED[is_drawn] * speed.start, self._forward(named) if loads else 0.0
         if stage == "embed":
-            base = _EMBED if loads else 1.0
-            return imports + base * speed.start + size.images * (decoded + (self._forward(named) if loads else 0))
+            return Cost(imports + (_EMBED if loads else 1.0) * speed.start, size.images * (decoded + forward))
         if stage == "adapt":
-            return imports + self._adapted(named, size, decoded)
+            fixed, work = self._adapted(named, size, decoded)
+            return Cost(imports + fixed, work)
         rows = size.test if stage == "predict" else size.train / 5
-        return imports + starts[stage] * speed.start + (rows * (decoded + self._forward(named)) if loads else 0)
+        return Cost(imports + (_LORA if loads else _PREDICT) * speed.start, rows * (decoded + forward) if loads else 0.0)
 
-    def _without_model(self, stage: str, named: Mapping[str, str]) -> float:
-        """In starts."""
-        config, found = self.config, _WHOLE[stage]
-        if stage in _CELL:
-            found += _CELL[stage] * self.n_cells
+    def _without_model(self, stage: str, named: Mapping[str, str]) -> Cost:
+        config, work = self.config, _CELL.get(stage, 0.0) * self.n_cells
         datasets = [named["dataset"]] if "dataset" in named else config.run.datasets if stage == "overlap" else []
         for one in map(self.size, datasets):
             rows = one.test if stage in ("score", "interval") else one.images if stage == "overlap" else one.train + one.test
-            found += _EACH.get(stage, 0.0) * rows
+            work += _EACH.get(stage, 0.0) * rows
         if stage == "prepare":
             is_drawn = config.datasets[named["dataset"]].layout.startswith("phantom")
-            found += (_DRAWN if is_drawn else _READ) * self.size(named["dataset"]).images
-        return found
+            work += (_DRAWN if is_drawn else _READ) * self.size(named["dataset"]).images
+        return Cost(self.speed.start * _WHOLE[stage], self.speed.start * work)
 
-    def _pretrained(self, model: str) -> float:
+    def _pretrained(self, model: str) -> Cost:
         if stages.get("pretrain").params(self.config, model).files:  # it comes with medbench
-            return _WHOLE["pretrain"] * self.speed.start
+            return Cost(_WHOLE["pretrain"] * self.speed.start, 0.0)
         made = self.config.models[model].pretrain
         assert made is not None
         each = self.speed.image * (_QUESTION if self.config.models[model].kind == "generative" else _IMAGE)
-        return self.speed.start * (_LORA + _DRAWN * made.pool_size) + made.steps * made.batch_size * _TRAINED * each
+        work = self.speed.start * _DRAWN * made.pool_size + made.steps * made.batch_size * _TRAINED * each
+        return Cost(self.speed.start * _LORA, work)
 
     def _loads(self, named: Mapping[str, str]) -> bool:
         """Whether `predict` loads the model: to ask it, or once its tower is adapted."""
@@ -176,39 +183,44 @@ class Estimator:
             return self.speed.image * (_QUESTION if entry.kind == "generative" else _IMAGE)
         return 2 * entry.about.parameters * _TOKENS.get(entry.kind, 50) / self.speed.flops
 
-    def _adapted(self, named: Mapping[str, str], size: sizes.Size, decoded: float) -> float:
+    def _adapted(self, named: Mapping[str, str], size: sizes.Size, decoded: float) -> Cost:
         entry, start = self.config.models[named["model"]], self.speed.start
         recipe = configuration.recipe(self.config, named["model"], named["mode"])
         if isinstance(recipe, Probe):
             each = _PUBLISHED if recipe.solver == "published" else _FITTED[entry.pretrain is not None]
-            return start * (_PROBED + each * min(size.train, (recipe.labels or size.train) * recipe.draws * 2))
+            rows = size.train if recipe.labels is None else min(size.train, recipe.labels * 2) * recipe.draws
+            return Cost(start * _PROBED, start * each * rows)
         assert isinstance(recipe, ContrastiveLora | GenerativeLora)
         n_val = size.train * 0.2
         seen = (size.train - n_val) * recipe.epochs + n_val * (recipe.epochs + 1)
         passes = (size.train - n_val) * recipe.epochs * _TRAINED + n_val * (recipe.epochs + 1)
-        return start * _LORA + seen * decoded + passes * self._forward(named)
+        return Cost(start * _LORA, seen * decoded + passes * self._forward(named))
 
-    def _corrections(self, records: Sequence["Recorded"]) -> dict[tuple[str, ...], float]:
-        """Kin -> recorded seconds by expected ones."""
+    def _corrections(self, records: Sequence["Recorded"]) -> dict[tuple[str, ...], Cost]:
+        """Kin -> by what the expected costs are multiplied.
+
+        Jobs that mostly worked tell how fast this machine works. Those that mostly started tell nothing of larger data.
+        """
         sums: dict[tuple[str, ...], list[float]] = {}
         for one in records:
             on_gpu = one.device.startswith("cuda")
             try:
                 named = dict(zip(stages.get(one.stage).keys, one.names, strict=True))
-                loads = self._asks(one.stage, one.names) if on_gpu else False
-                expected = (
-                    self._on_gpu(gpu_seconds(self.config, one.stage, named, True))
-                    if on_gpu and loads
-                    else self._on_cpu(one.stage, named, one.is_forked)
-                )
+                is_rule = on_gpu and self._asks(one.stage, one.names)
+                rule = gpu_seconds(self.config, one.stage, named, True) if is_rule else 0.0
+                cost = self._on_gpu(rule) if is_rule else self._on_cpu(one.stage, named, one.is_forked)
                 keys = _kin(self.config, one.stage, one.names, on_gpu)
-            except (KeyError, ValueError, IndexError, MedbenchError):  # of a model or data set that no registry has any more
+            except (KeyError, ValueError, IndexError, ModuleNotFoundError, MedbenchError):  # of what no registry has any more
                 continue
             for key in keys:
-                total = sums.setdefault(key, [0.0, 0.0])
-                total[0] += one.seconds
-                total[1] += expected
-        return {key: recorded / expected for key, (recorded, expected) in sums.items() if expected > 0}
+                sums[key] = [before + more for before, more in zip(sums.get(key, [0.0] * 3), (one.seconds, *cost), strict=True)]
+        return {key: _factors(*values) for key, values in sums.items()}
+
+
+def _factors(recorded: float, fixed: float, work: float) -> Cost:
+    if work >= fixed:
+        return Cost(recorded / (fixed + work), recorded / (fixed + work))
+    return Cost(max(recorded - work, 0.0) / fixed, 1.0)
 
 
 def _kin(config: Config, stage: str, names: tuple[str, ...], on_gpu: bool) -> list[tuple[str, ...]]:

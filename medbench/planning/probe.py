@@ -12,8 +12,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from medbench.errors import MedbenchError
-
 if TYPE_CHECKING:
     import torch
 
@@ -29,7 +27,7 @@ WIDTH, HEADS, LAYERS, TOKENS = 64, 2, 2, 65  # of the mini CLIP's image tower
 
 class Speed(NamedTuple):
     """Seconds of one process among as many as there are cores: to start with what jobs without a model import, to import torch, to send one
-    image through the small encoder; float32 operations a second of one thread; those of all GPUs in bfloat16, if there are any.
+    image through the small encoder; float32 operations a second of one thread; those of the first GPU in bfloat16, if there is one.
     """
 
     start: float
@@ -44,19 +42,20 @@ REFERENCE = Speed(start=0.25, torch=1.5, image=0.00017, flops=1.5e11, gpu_flops=
 """Of the machine on which the costs of `medbench.planning.effort` were taken."""
 
 
-def measure(cores: int) -> Speed:
+def measure(cores: int) -> Speed | None:
     """The mean of several processes at once. Twice where there is time: the first look reads libraries from the disk.
 
-    What a busy machine does not measure in time is taken to be as much slower than the reference as its start. Raises MedbenchError where
-    nothing is measured.
+    What a busy machine does not measure in time is taken to be as much slower than the reference as its start; None where even that is not
+    measured.
     """
     begun = time.monotonic()
-    first = _look(cores, LONGEST)
+    first = look(cores, LONGEST)
     took = time.monotonic() - begun
-    return first if took > LONGEST / 2.5 else _look(cores, LONGEST - took)
+    return first if took > LONGEST / 2.5 else look(cores, LONGEST - took) or first
 
 
-def _look(cores: int, seconds: float) -> Speed:
+def look(cores: int, seconds: float) -> Speed | None:
+    """The mean of several processes at once, within so many seconds; None where nothing is measured in them."""
     n, end = max(1, min(cores, PROCESSES)), time.monotonic() + seconds
     path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "PYTHONPATH": path, **{f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}}
@@ -65,12 +64,12 @@ def _look(cores: int, seconds: float) -> Speed:
     found = [_said(process, end) for process in running]
     means = {name: sum(values) / len(values) for name in Speed._fields if (values := [one[name] for one in found if name in one])}
     if "start" not in means:
-        raise MedbenchError("plan", f"the probe measured nothing within {seconds:.0f} s", "give --no-probe, or plan when it is less busy")
+        return None
     slower = means["start"] / REFERENCE.start
     for name in ("torch", "image"):
         means.setdefault(name, getattr(REFERENCE, name) * slower)
     means.setdefault("flops", REFERENCE.flops / slower)
-    gpu = [one["gpu_flops"] for one in found if "gpu_flops" in one]
+    gpu = [one["gpu_flops"] for one in found if "gpu_flops" in one]  # all on the first one: their sum is what it does
     return Speed(means["start"], means["torch"], means["image"], means["flops"], sum(gpu) if gpu else None, n)
 
 

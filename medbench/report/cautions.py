@@ -9,6 +9,7 @@ from medbench import paths
 from medbench.datasets.card import remarks
 from medbench.datasets.sharing import NEAR
 from medbench.jobs import integrity, records
+from medbench.report import served
 from medbench.report.results import LOST, TASKS, Material, primary
 from medbench.report.words import counted, interval, listed, number
 from medbench.stats.intervals import MIN_GROUPS
@@ -71,7 +72,7 @@ def collect(material: Material) -> list[Caution]:
     checks: tuple[Callable[[Material], Caution], ...] = (
         altered, other_seed,
         equal_scores, below_chance, solved, at_chance, not_above_baseline, shared_test, alike, untrained,
-        unread, unreadable, cut_off, rounded,
+        unread, unreadable, cut_off, rounded, behind_a_server,
         few_groups, unstable, drops, data_notes, undefined, uncalibrated, stale, versions,
     )  # fmt: skip
     return [caution for caution in (check(material) for check in checks) if caution.places]
@@ -233,7 +234,10 @@ def unreadable(material: Material) -> Caution:
         lost = {state: row[state] for state in LOST if row[state]}
         how = ", ".join(f"{n:,} {state}" for state, n in lost.items())
         said = [f"{sum(lost.values()):,} of {closed} hold no choice ({how})"] if _many(sum(lost.values()), row["n_closed"]) else []
-        said += [f"{row['empty']:,} of {every} are empty"] if _many(row["empty"], row["n"]) else []
+        said += [f"{row['refusal']:,} of {every} are refusals"] if _many(row["refusal"], row["n"]) else []
+        said += [f"{row['filter']:,} of {every} were held back by the service"] if _many(row["filter"], row["n"]) else []
+        empty = row["empty"] - row["filter"]
+        said += [f"{empty:,} of {every} are empty"] if _many(empty, row["n"]) else []
         if said:
             places.append(f"{_cell(material, row)}: {', '.join(said)}")
     meaning = (
@@ -266,6 +270,17 @@ def rounded(material: Material) -> Caution:
     ]
     meaning = "In half precision a batch rounds otherwise than a single question. Differences between cells of this size mean nothing."
     return Caution("batch-rounding", "Answers that depend on the batch", meaning, places)
+
+
+def behind_a_server(material: Material) -> Caution:
+    """The same checkpoint here and behind a server, wherever a run has both."""
+    places = []
+    for row in served.table(material).to_dicts():
+        gap = f"{row['gap']:+.3f} {interval(row['low'], row['high'])}".strip() if row["gap"] is not None else row["reason"]
+        of = f"{row['n_different']:,} of {counted(row['n'], 'answer')} differ from those of {row['here']}"
+        places.append(f"{_cell(material, row)}: {of}; gap in {row['metric'].replace('_', ' ')} {gap}")
+    meaning = "What differs is the server's doing: numbers, batches, template, images. Between models, gaps of this size mean nothing."
+    return Caution("behind-a-server", "The same checkpoint here and behind a server", meaning, places)
 
 
 def _many(count: int, total: int) -> bool:

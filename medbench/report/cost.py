@@ -13,6 +13,7 @@ COLUMNS = {
     "stage": pl.String, "dataset": pl.String, "model": pl.String, "mode": pl.String, "device": pl.String,
     "seconds": pl.Float64, "images": pl.Int64, "images_per_second": pl.Float64, "peak_rss_mb": pl.Int64, "peak_gpu_mb": pl.Int64,
     "parameters": pl.Int64, "parameters_trained": pl.Int64, "flops_per_image": pl.Int64,
+    "input_tokens": pl.Int64, "output_tokens": pl.Int64, "dollars": pl.Float64,
 }  # fmt: skip
 
 

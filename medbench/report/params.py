@@ -1,6 +1,8 @@
 """What the report is told about a run: names, labels, who is in-domain where, settings. All else it reads from the run's files."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 from medbench import cells, config
@@ -20,6 +22,7 @@ class ModelFacts(NamedTuple):
     revision: str | None
     licence: str | None
     in_domain: tuple[str, ...]
+    same_as: str | None = None  # of a model behind a server: the same checkpoint here
 
 
 class DatasetFacts(NamedTuple):
@@ -41,6 +44,13 @@ class ModeFacts(NamedTuple):
     kind: str
 
 
+class JudgeFacts(NamedTuple):
+    """A judge as readers see it."""
+
+    label: str
+    family: str
+
+
 class Params(NamedTuple):
     """Parameters of a report. `cells`: those the run expects; `templates`: digest of the page's texts."""
 
@@ -51,6 +61,8 @@ class Params(NamedTuple):
     statistics: dict[str, Any]
     seed: int
     templates: str
+    left_out: Mapping[str, str] = MappingProxyType({})  # of these cells, those that cannot be made any more: why
+    judges: dict[str, JudgeFacts] = {}  # noqa: RUF012  # of a NamedTuple, which nobody changes
 
     def facts(self, cell: Cell) -> dict[str, Any]:
         """What the report's tables say of a cell in front: names, labels, task, family, role, whether it is in-domain."""
@@ -77,7 +89,7 @@ class Params(NamedTuple):
 
 def collect(settings: config.Config) -> Params:
     """Pick what the report shows from a validated configuration; only models, data sets and modes that have a cell."""
-    grid = tuple(cells.grid(settings))
+    grid = tuple(cells.every(settings))
     used = tuple(dict.fromkeys(cell.model for cell in grid))
     return Params(
         grid,
@@ -90,6 +102,11 @@ def collect(settings: config.Config) -> Params:
         settings.run.statistics.model_dump(),
         settings.run.seed,
         digests.digest("".join(path.read_text(encoding="utf-8") for path in sorted(TEMPLATES.iterdir()) if path.is_file())),
+        settings.left_out,
+        {
+            name: JudgeFacts(settings.models[name].about.label or name, settings.models[name].family)
+            for name in (settings.run.judge.models if settings.run.judge else ())
+        },
     )
 
 
@@ -108,7 +125,7 @@ def _model(settings: config.Config, name: str) -> ModelFacts:
     entry = settings.models[name]
     weights = entry.checkpoint or ("pretrained by medbench" if entry.pretrain else "none")
     label, in_domain = entry.about.label or name, cells.domain(settings, name)
-    return ModelFacts(label, entry.family, entry.role, weights, entry.revision, entry.about.licence, in_domain)
+    return ModelFacts(label, entry.family, entry.role, weights, entry.revision, entry.about.licence, in_domain, entry.same_as)
 
 
 def dataset(settings: config.Config, name: str) -> DatasetFacts:

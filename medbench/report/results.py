@@ -14,6 +14,8 @@ from medbench import paths, tables, tasks
 from medbench.cells import Cell
 from medbench.jobs import files
 from medbench.metrics.measure import PROMPTS, Measure
+from medbench.report import judged
+from medbench.report.judged import Judged
 from medbench.report.params import Params
 
 ESTIMATES = [name for name in tables.columns(tables.Intervals) if name not in ("replicates", "sample_digest")]
@@ -61,6 +63,7 @@ class Material(NamedTuple):
     answers: pl.DataFrame  # one row a cell of questions: ANSWERS
     doubts: dict[str, list[str]]  # data set -> what is doubtful about its samples
     wording: pl.DataFrame  # zero-shot AUROC by every prompt set, as in `metrics`
+    judged: Judged
 
 
 def read(params: Params, run: str, way: Way) -> Material:
@@ -68,7 +71,9 @@ def read(params: Params, run: str, way: Way) -> Material:
 
     Raises MedbenchError for a table that breaks its contract.
     """
-    missing = {cell: absent for cell in params.cells if (absent := _absent(cell, params.datasets[cell.dataset].task, way))}
+    gone = {cell: Absent(cell, "predict", "", params.left_out[str(cell)]) for cell in params.cells if str(cell) in params.left_out}
+    others = [cell for cell in params.cells if cell not in gone]
+    missing = gone | {cell: absent for cell in others if (absent := _absent(cell, params.datasets[cell.dataset].task, way))}
     present = tuple(cell for cell in params.cells if cell not in missing)
     *questions, confirmatory, pooled = paths.gaps(run)
     metrics = _metrics(params, present)
@@ -89,6 +94,7 @@ def read(params: Params, run: str, way: Way) -> Material:
         _answers(params, present),
         {name: tasks.doubts(facts.task, name) for name, facts in params.datasets.items()},
         _wording(metrics),
+        judged.read(params, present),
     )
 
 
@@ -112,6 +118,7 @@ def of_cells(params: Params) -> Material:
         _answers(params, params.cells),
         {name: tasks.doubts(facts.task, name) for name, facts in params.datasets.items()},
         _wording(metrics),
+        judged.read(params, params.cells),
     )
 
 
@@ -136,11 +143,12 @@ def _wording(metrics: pl.DataFrame) -> pl.DataFrame:
     return chosen.select("dataset", "dataset_label", "model", "model_label", "mode", set_of, "estimate", "sd", "low", "high", "n")
 
 
-LOST = "refused", "truncated", "unparsed"
+LOST = "refused", "truncated", "unparsed", "filtered"
 """States of closed answers that hold no choice."""
 ANSWERS = {
     "dataset": pl.String, "model": pl.String, "mode": pl.String, "n": pl.Int64, "n_closed": pl.Int64,
-    **dict.fromkeys(LOST, pl.Int64), "cut": pl.Int64, "repetition": pl.Int64, "empty": pl.Int64,
+    **dict.fromkeys(LOST, pl.Int64), "cut": pl.Int64, "repetition": pl.Int64, "refusal": pl.Int64, "filter": pl.Int64,
+    "empty": pl.Int64,
 }  # fmt: skip
 
 
@@ -151,7 +159,8 @@ def _answers(params: Params, present: tuple[Cell, ...]) -> pl.DataFrame:
         task = TASKS[params.datasets[cell.dataset].task]
         if task.asked is None or params.models[cell.model].role == "baseline":
             continue
-        given = tables.read(task.predictions, paths.predictions(*cell), ["answer", "answer_type", "finish_reason"])
+        columns = [name for name in tables.columns(task.predictions) if name in ("answer", "answer_type", "finish_reason")]
+        given = tables.read(task.predictions, paths.predictions(*cell), columns)
         has_states = "state" in tables.columns(task.scores)
         states = (
             tables.read(task.scores, paths.scores(*cell), ["state"])["state"].cast(pl.String)
@@ -159,9 +168,11 @@ def _answers(params: Params, present: tuple[Cell, ...]) -> pl.DataFrame:
             else pl.Series([], dtype=pl.String)
         )
         reasons = given["finish_reason"].cast(pl.String)
-        counts = [given.height, (given["answer_type"].cast(pl.String) == "closed").sum()]
+        n_closed = (given["answer_type"].cast(pl.String) == "closed").sum() if "answer_type" in columns else given.height
+        counts = [given.height, n_closed]
         counts += [(states == state).sum() for state in LOST]
-        counts += [(reasons == "length").sum(), (reasons == "repetition").sum(), (given["answer"].str.strip_chars() == "").sum()]
+        counts += [(reasons == reason).sum() for reason in ("length", "repetition", "refusal", "filter")]
+        counts.append((given["answer"].str.strip_chars() == "").sum())
         rows.append(dict(zip(ANSWERS, [*cell, *counts], strict=True)))
     return pl.DataFrame(rows, schema=ANSWERS)
 

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from medbench import paths, tables, tasks
-from medbench.config import Config, Model, needs, recipe_kind, sources
+from medbench.config import Config, Model, ZeroShot, needs, recipe_kind, sources
 from medbench.errors import MedbenchError
 from medbench.jobs import digests, integrity, partial, records, seeding
 from medbench.jobs.stage import Needs, Stage
@@ -24,7 +24,7 @@ def params(config: Config, dataset: str, model: str, mode: str) -> Params:
         found = f"mode {mode!r} ({kind}) fits no {entry.kind} model on {data.task}"
         raise MedbenchError(f"cell {dataset}/{model}/{mode}", found, "choose another mode")
     source = sources.source(config, model) if "model" in method.reads else None
-    image = getattr(chosen, "image", "own")
+    image, chooses = getattr(chosen, "image", "own"), tasks.get(data.task).rows == "choices"
     return Params(
         method.module,
         data.task,
@@ -32,10 +32,10 @@ def params(config: Config, dataset: str, model: str, mode: str) -> Params:
         data.classes,
         method.reads,
         adapted=chosen.kind != "zero-shot",
-        asking=sources.asking(config, model),
+        asking=sources.choosing(config, model, chosen) if chooses and isinstance(chosen, ZeroShot) else sources.asking(config, model),
         deterministic=config.run.deterministic and _computes(entry, source),
         image=image,
-        seed=config.run.seed if image == "shuffled" else None,
+        seed=config.run.seed if image == "shuffled" or chooses else None,
     )
 
 
@@ -73,7 +73,7 @@ def run(params: Params, dataset: str, model: str, mode: str, work: partial.Work)
     adapter = {"adapter": integrity.require_adapter("/".join(cell), *paths.adapter_files(*cell))} if params.adapted else {}
     task, key = tasks.get(params.task), _key(params, cell, work)
     test = tables.read(task.samples, paths.samples(dataset, "test"))
-    made = earlier.find(cell, key, test, task.repeated)
+    made = None if work.beside.get("retry") else earlier.find(cell, key, test, task.repeated)
     if made is None:
         made = earlier.Earlier(*answered(params, *cell, work))
         earlier.keep(cell, key, test, made)
@@ -113,6 +113,12 @@ def needs_of(stage: str, source: dict[str, Any] | None, config: Config, dataset:
     return asked._replace(network=entry.kind == "remote")
 
 
+def beside(config: Config, dataset: str, model: str, mode: str) -> dict[str, Any]:
+    """How a remote model is reached."""
+    told = sources.reached(config, model, dataset)
+    return {**told, "gone": str(paths.gone(dataset, model, mode))} if told else {}
+
+
 STAGE = Stage(
     name="predict",
     keys=("dataset", "model", "mode"),
@@ -123,4 +129,5 @@ STAGE = Stage(
     uses=uses,
     needs=lambda config, *cell: needs_of("predict", params(config, *cell).source, config, *cell),
     resumes=True,
+    beside=beside,
 )

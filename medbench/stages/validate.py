@@ -11,6 +11,7 @@ from medbench.errors import MedbenchError
 from medbench.jobs import integrity, partial
 from medbench.jobs.stage import Stage
 from medbench.predict.job import Params
+from medbench.remote.endpoint import is_past
 from medbench.stages import predict
 from medbench.tasks import Method
 
@@ -25,6 +26,12 @@ def is_certified(config: Config, dataset: str, model: str, mode: str) -> bool:
     """Whether the certificate says what a cell reaches on validation data."""
     kind = config.models[model].kind, recipe_kind(config.modes[mode])
     return kind in tasks.get(config.datasets[dataset].task).certified
+
+
+def is_gone(config: Config, dataset: str, model: str, mode: str) -> bool:
+    """Whether the model was shut down before it was asked."""
+    retired = config.models[model].retired_on
+    return retired is not None and is_past(str(retired)) and not paths.validation(dataset, model, mode).exists()
 
 
 def params(config: Config, dataset: str, model: str, mode: str) -> Params:
@@ -58,4 +65,5 @@ STAGE = Stage(
     uses=predict.uses,
     needs=lambda config, *cell: predict.needs_of("validate", params(config, *cell).source, config, *cell),
     resumes=True,
+    beside=predict.beside,
 )

@@ -13,6 +13,7 @@ VERBS = (
     "export-model",
     "verify",
     "clean",
+    "store",
     "unlock",
     "datasets",
     "models",
@@ -21,6 +22,8 @@ VERBS = (
     "bundle",
     "unbundle",
     "ask",
+    "label",
+    "make-questions",
     "score-answers",
     "compare-paper",
 )

@@ -6,9 +6,8 @@ Example: python -m medbench bundle open open.tar
 """
 
 import argparse
-from pathlib import Path
 
-from medbench.command import add_config_options, read_config
+from medbench.command import add_config_options, output, read_config
 from medbench.errors import MedbenchError
 from medbench.supplies import amount, bundle, fetch_all, needed
 
@@ -16,7 +15,7 @@ from medbench.supplies import amount, bundle, fetch_all, needed
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
     add_config_options(parser, run=True)
-    parser.add_argument("out", type=Path, help="the tar to write")
+    parser.add_argument("out", type=output, help="the tar to write")
     parser.add_argument("--include", nargs="+", default=[], metavar="NAME", help="models and data sets that you may pass on")
     parser.add_argument("--without", nargs="+", default=[], metavar="NAME", help="models and data sets that the other site has")
 

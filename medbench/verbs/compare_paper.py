@@ -1,4 +1,7 @@
-"""The finished cells beside the study's published figures, its questions recomputed, and the companion study's contradictions."""
+"""The finished cells beside the study's published figures, its questions recomputed, and the companion study's contradictions.
+
+Example: python -m medbench compare-paper
+"""
 
 import argparse
 

@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from medbench import cells
+from medbench import cells, stages
 from medbench.command import add_config_options, read_config
 from medbench.config import Config
-from medbench.errors import visible
+from medbench.errors import MedbenchError, visible
 from medbench.jobs import devices
 from medbench.jobs.console import duration
 from medbench.planning import downloads, effort, memory, prices, probe, sizes, verdicts
@@ -25,7 +25,7 @@ from medbench.verbs.status import SHOWN, notable
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
     add_config_options(parser, run=True)
-    parser.add_argument("--cores", type=int, help="as Snakemake will get; default: all")
+    parser.add_argument("--cores", type=int, metavar="N", help="as Snakemake will get; default: all")
     parser.add_argument(
         "--no-probe", action="store_true", help=f"time by finished jobs alone; the probe takes {probe.LONGEST:.0f} s at most"
     )
@@ -45,6 +45,7 @@ class Plan(NamedTuple):
     memory: list[memory.Memory]
     gpus: list[int | None]
     cores: int
+    is_probed: bool
     speed: probe.Speed | None
     efforts: list[effort.Effort]
     total: effort.Total
@@ -55,7 +56,9 @@ class Plan(NamedTuple):
 
 
 def execute(args: argparse.Namespace) -> None:
-    """Print it. Raises MedbenchError where the probe does not end in time."""
+    """Print it. Raises MedbenchError for a number of cores that is none."""
+    if args.cores is not None and args.cores < 1:
+        raise MedbenchError(f"--cores {args.cores}", "is no number of cores", "give 1 or more, or leave it out")
     plan = look(read_config(args), args.cores or len(os.sched_getaffinity(0)), not args.no_probe)
     if args.json:
         print(json.dumps(as_json(plan), ensure_ascii=False, indent=1))
@@ -73,19 +76,30 @@ def look(config: Config, cores: int, is_probed: bool) -> Plan:
     estimator = effort.Estimator(config, speed, len(gpus))
     efforts = [estimator.of(job.stage, job.names) for job in todo]
     wanted = downloads.wanted(config)
-    results = sum(
-        sizes.written(config, job.stage, job.names, estimator.size(job.names[0]) if job.names[0] in config.datasets else None)
-        for job in todo
-    )
+    sized = [(job, estimator.size(job.names[0]) if "dataset" in stages.get(job.stage).keys else None) for job in todo]
+    results = sum(sizes.written(config, job.stage, job.names, size) for job, size in sized)
     done = {one.job.names for one in found if one.job.stage == "interval" and one.state == "finished"}
     unfinished = [cell for cell in grid if tuple(cell) not in done]
     return Plan(
-        config.run.run, len(grid), len(grid) - len(unfinished), found, wanted, downloads.has_token(),
-        downloads.disks(config, wanted, results), memory.of_models(config, grid, estimator.records, gpus), gpus, cores, speed, efforts,
-        estimator.total(efforts, cores), [price for cell in unfinished if (price := prices.of_cell(config, cell))],
-        [name for name in config.run.models if not config.models[name].has_file], verdicts.outlooks(config, estimator.size),
-        verdicts.unasked(config),
-    )  # fmt: skip
+        run=config.run.run,
+        n_cells=len(grid),
+        n_finished_cells=len(grid) - len(unfinished),
+        found=found,
+        wanted=wanted,
+        has_token=downloads.has_token(),
+        disks=downloads.disks(config, wanted, results),
+        memory=memory.of_models(config, grid, estimator.records, gpus),
+        gpus=gpus,
+        cores=cores,
+        is_probed=is_probed,
+        speed=speed,
+        efforts=efforts,
+        total=estimator.total(efforts, cores),
+        prices=[price for cell in unfinished if (price := prices.of_cell(config, cell))],
+        without_file=[name for name in config.run.models if not config.models[name].has_file],
+        outlooks=verdicts.outlooks(config, estimator.size),
+        unasked=verdicts.unasked(config),
+    )
 
 
 def text(plan: Plan) -> list[str]:
@@ -102,9 +116,8 @@ def text(plan: Plan) -> list[str]:
         "",
         *_time(plan),
     ]
-    lines += [f"endpoints: about ${sum(one.dollars for one in plan.prices):.2f}", *(f"  {one.cell}: {one.said}" for one in plan.prices)][
-        : 1 + len(plan.prices) if plan.prices else 0
-    ]
+    if plan.prices:
+        lines += [f"endpoints: about ${sum(one.dollars for one in plan.prices):.2f}", *(f"  {one.cell}: {one.said}" for one in plan.prices)]
     lines += [f"NOT READY: {name}: its architecture has no file yet, its cells will fail" for name in plan.without_file]
     return [*lines, "", *_verdicts(plan)]
 
@@ -117,6 +130,7 @@ def _stages(plan: Plan) -> list[str]:
         finished = sum(one.job.stage == stage and one.state == "finished" for one in plan.found)
         known = [one.seconds for one in own if one.seconds is not None]
         took = "" if stage == "fetch" or not own else duration(sum(known)) if known else "not known"
+        took += f" and {len(own) - len(known)} not known" if known and len(known) < len(own) else ""
         gpu = sum(one.gpu_seconds for one in own) / 3600
         rows.append([stage, str(len(own) or ""), str(finished or ""), took, _hours(gpu) if gpu else ""])
     return columns(rows)
@@ -150,8 +164,7 @@ def _room(plan: Plan) -> list[str]:
     rows = [["model", "GPUs", "to ask each", "LoRA each", "by", "fits"]]
     for need in plan.memory:
         fits = "" if need.fits is None else "yes" if need.fits else "NO"
-        amounts = ["not known" if one is None and name == "asked" else size(one and one * 1e6) if one else "" for name, one in
-                   (("asked", need.asked), ("adapted", need.adapted))]  # fmt: skip
+        amounts = [size(need.asked * 1e6) if need.asked else "not known", size(need.adapted * 1e6) if need.adapted else ""]
         rows.append([need.model, str(need.gpus), *amounts, need.source, fits])
     return [*lines, *(f"  {line}" for line in columns(rows))]
 
@@ -162,7 +175,11 @@ def _time(plan: Plan) -> list[str]:
         return ["time: nothing is to do"]
     if not speed and total.n_unknown == len(plan.efforts) - total.n_downloads:
         return [
-            "time: not known without a probe, or finished jobs of the same stages and models"
+            (
+                f"time: not known: this machine is so busy that the probe measured nothing in {probe.LONGEST:.0f} s"
+                if plan.is_probed
+                else "time: not known without a probe, or finished jobs of the same stages and models"
+            )
             + (f"; a rule of thumb for GPUs of a data centre says {_hours(total.gpu_hours)} hours of a GPU" if total.gpu_hours else "")
         ]
     by = Counter(one.source for one in plan.efforts if one.stage != "fetch")
@@ -188,7 +205,7 @@ def _time(plan: Plan) -> list[str]:
         lines.append(
             f"  probe, {speed.processes} processes at once: Python and tables start in {speed.start:.2f} s, torch in {speed.torch:.1f} s, "
             f"an encoder of the mini CLIP's size takes {1 / speed.image:,.0f} images/s, a thread does {speed.flops / 1e9:.0f} GFLOP/s"
-            + (f", the GPUs {speed.gpu_flops / 1e12:.0f} TFLOP/s" if speed.gpu_flops else "")
+            + (f", the first GPU {speed.gpu_flops / 1e12:.0f} TFLOP/s" if speed.gpu_flops else "")
         )
     return lines
 

@@ -1,6 +1,6 @@
 """How far a run is: what is finished, runs, waits, failed with its last error, is stale and why, and about how long the rest takes.
 
-Examples: python -m medbench status; python -m medbench status paper --all; python -m medbench status my-run.yaml --json
+Example: python -m medbench status nano
 """
 
 import argparse

@@ -1,9 +1,10 @@
 """Why a cell or a file is as it is: what made it, whether it is up to date and why not, or why it is absent and how to make it.
 
-Examples: python -m medbench why ham10000/clip/lora --configfile config/paper.yaml; python -m medbench why results/report/demo/index.html
+Example: python -m medbench why nano-radiology/nano-clip/lp --configfile config/nano.yaml
 """
 
 import argparse
+import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +42,7 @@ def execute(args: argparse.Namespace) -> None:
     chosen = [place for place, job in enumerate(ordered) if (job.stage, job.names) in wanted]
     own = [found[place] for place in leading(ordered, chosen)]
     made = next(found[place] for place in chosen if (ordered[place].stage, ordered[place].names) == wanted[0])
-    for line in text(target, made, own, _command(args)):
+    for line in text(target, made, own, _command(args, made.job.outputs[0])):
         print(visible(line))
 
 
@@ -60,9 +61,11 @@ def _wanted(config: Config, what: str) -> tuple[Path, list[Key]]:
     file = Path(what)
     file = file.absolute().relative_to(Path.cwd()) if file.is_absolute() and file.is_relative_to(Path.cwd()) else Path(*file.parts)
     for job in jobs(config):
-        outputs = (*job.outputs, job.log, paths.run_record(job.outputs[0]))
-        if any(file == output or file.is_relative_to(output) for output in outputs):
-            return file, [(job.stage, job.names), *([("interval", job.names)] if job.stage == "predict" else [])]
+        wanted: list[Key] = [(job.stage, job.names), *([("interval", job.names)] if job.stage == "predict" else [])]
+        if any(file == output or file.is_relative_to(output) for output in job.outputs):
+            return file, wanted
+        if file in (job.log, paths.run_record(job.outputs[0])):
+            return job.outputs[0], wanted
     return file, [_named(config, file)]
 
 
@@ -95,7 +98,7 @@ def _by_name(file: Path) -> Key:
 
 
 def text(target: Path, made: Standing, own: list[Standing], command: str) -> list[str]:
-    """The page as lines. `made`: the job that makes it; `own`: it and all that lead to it; `command`: Snakemake, without a target."""
+    """The page as lines. `made`: the job that makes it; `own`: it and all that lead to it; `command`: what makes it again."""
     again = [one for one in own if one.state not in ("finished", "deleted")]
     if not target.exists():
         state = f"absent: {made.state}{f', {made.why}' if made.why else ''}"
@@ -103,7 +106,7 @@ def text(target: Path, made: Standing, own: list[Standing], command: str) -> lis
         state = f"{len(again)} of {len(own)} jobs that lead to it are not finished" if again else "finished; nothing would run"
     lines = [f"{target}: {state}", *(f"  {line}" for line in _provenance(made, own))]
     if again or not target.exists():
-        lines.append(f"  to make it  {command} {shlex.quote(str(made.job.outputs[0]))}")
+        lines.append(f"  to make it  {command}")
     lines.append("jobs that lead to it:")
     shown = own if len(own) <= SHOWN else [one for one in own if one.state != "finished" or one is made]
     if len(shown) < len(own):
@@ -163,6 +166,6 @@ def _rows(table: Path) -> int | None:
         return None
 
 
-def _command(args: argparse.Namespace) -> str:
-    files = config_files(args)
-    return shlex.join(["snakemake", "--cores", "all", *(["--configfile", *map(str, files), "--"] if files else [])])
+def _command(args: argparse.Namespace, target: Path) -> str:
+    files = [os.path.relpath(file) if file.is_relative_to(Path.cwd()) else str(file) for file in config_files(args)]
+    return shlex.join(["snakemake", "--cores", "all", str(target), *(["--configfile", *files] if files else [])])

@@ -574,3 +574,137 @@ def test_folders_and_shards_without_training_are_known_at_the_start(moles: Path)
         assert loaded.datasets["my-moles"].test_only == (not has), names
         if kind == "hub-vqa" and not has:
             assert [cell.model for cell in cells.grid(loaded)] == ["mini-llava"], "baselines read the training questions"
+
+
+# --- models behind an endpoint ----------------------------------------------------------------------------------------
+
+SERVED = {
+    "family": "f", "role": "generalist", "architecture": "openai", "checkpoint": "m", "pretrained_on": ["everyday"], "modes": ["ots"],
+    "endpoint": {"url": "https://api.example.com/v1", "key": "EXAMPLE_KEY"},
+}  # fmt: skip
+ASKS = {"run": "trial", "models": ["mini-llava", "served"], "datasets": ["mine"], "modes": ["ots"]}
+OURS = {
+    "task": "vqa", "layout": "phantom-vqa", "modality": "x-ray", "specialty": "radiology", "options": {"kind": "radiology"},
+    "about": {"licence": "PhysioNet Credentialed Health Data License 1.5.0"},
+}  # fmt: skip
+
+
+@pytest.fixture
+def asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The configuration of a run with a served model, with changed entries."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MEDBENCH_STORE", raising=False)
+
+    def load(model: dict[str, Any] | None = None, data: dict[str, Any] | None = None, **run: Any) -> config.Config:
+        shutil.rmtree("config", ignore_errors=True)
+        root = registries(tmp_path, models={"served": SERVED | (model or {})}, datasets={"mine": OURS | (data or {})})
+        return cells.with_left_out(config.load({**ASKS, **run}, root))
+
+    return load
+
+
+def test_data_go_to_nobody_unless_their_entry_says_so(asks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for data in ({}, {"send_to": []}, {"send_to": ["example.com", "api.example.org"]}):
+        with pytest.raises(
+            MedbenchError, match=r"data set mine: model served would send .* to api\.example\.com; its licence: PhysioNet .* 1\.5\.0"
+        ):
+            asks(data=data)
+    for hosts in (["api.example.com"], ["*"]):
+        assert cells.Cell("mine", "served", "ots") in cells.grid(asks(data={"send_to": hosts}))
+    with pytest.raises(MedbenchError, match=r"add `send_to: \[127\.0\.0\.1\]` to its entry"):
+        asks({"endpoint": {"url": "http://127.0.0.1:8000/v1"}})
+    monkeypatch.setenv("SOME_URL", "http://user:secret-word@node7:8000/v1")
+    with pytest.raises(MedbenchError, match="to node7;") as error:
+        asks({"endpoint": {"url": "${SOME_URL}"}})
+    assert "secret-word" not in str(error.value)
+    assert cells.grid(asks(models=["mini-llava"])), "a run without the model asks nobody"
+
+
+def test_what_may_not_be_sent_can_be_left_out(asks: Any) -> None:
+    found = asks(unsent="leave-out")
+    assert cells.Cell("mine", "served", "ots") not in (grid := cells.grid(found)) and cells.Cell("mine", "mini-llava", "ots") in grid
+    assert (
+        list(found.left_out) == ["mine/served/ots"]
+        and "may not be sent to api.example.com (licence: PhysioNet" in found.left_out["mine/served/ots"]
+    )
+    assert config.from_resolved(cli.write_resolved(found)).left_out == found.left_out
+
+
+def test_a_model_that_was_shut_down_leaves_its_cells_out_unless_they_are_made_or_kept(asks: Any) -> None:
+    from medbench import paths
+    from medbench.remote.store import Store
+
+    gone = {"retired_on": "2020-01-01"}
+    anywhere = {"send_to": ["*"]}
+    assert not asks({"retired_on": "2999-01-01"}, anywhere).left_out
+    assert list(asks(gone, anywhere).left_out.values()) == ["m was shut down on 2020-01-01, and none of its answers is kept in store"]
+    place = paths.predictions("mine", "served", "ots")
+    place.parent.mkdir(parents=True)
+    place.touch()
+    assert not asks(gone, anywhere).left_out, "it is made"
+    place.unlink()
+    with Store("openai", "m") as store:
+        store.add("0" * 64, True, body={})
+    assert not asks(gone, anywhere).left_out, "its answers may all be kept"
+    note = paths.gone("mine", "served", "ots")
+    note.parent.mkdir(parents=True)
+    from medbench.remote.store import size
+
+    note.write_text(f"{size('openai', 'm')}\n")
+    assert "not all of its answers are kept" in next(iter(asks(gone, anywhere).left_out.values()))
+    with Store("openai", "m") as store:
+        store.add("1" * 64, True, body={})
+    assert not asks(gone, anywhere).left_out, "more is kept than when it was tried"
+
+
+PASTED = "sk-Planted0Secret1Never2Appears"
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ({"endpoint": {"url": "https://x.org", "key": PASTED}}, "the name of an environment variable in capitals, never the key itself"),
+        ({"endpoint": {"url": "https://x.org", "api_key": PASTED}}, "unknown key 'endpoint.api_key'"),
+        ({"endpoint": {"url": f"https://u:{PASTED}@x.org"}}, "a password before its host"),
+        ({"endpoint": {"url": f"https://x.org/v1?key={PASTED}"}}, "what looks like a key in its `key`"),
+        ({"endpoint": None}, "key 'endpoint' is missing"),
+        ({"endpoint": {}}, "key 'endpoint.url' is missing"),
+        ({"checkpoint": None}, "key 'checkpoint' is missing"),
+        ({"options": {"paramters": {}}}, "unknown key 'paramters'"),
+        ({"options": {"detail": "huge"}}, "detail"),
+        ({"architecture": "gemini", "options": {"detail": "low"}}, "`detail` is of chat completions"),
+        ({"endpoint": {"url": "https://x.org", "concurrency": 0}}, "endpoint.concurrency"),
+        ({"same_as": "no-such-model"}, "same_as 'no-such-model' is in no registry"),
+        ({"retired_on": "soon"}, "retired_on"),
+    ],
+)
+def test_a_wrong_entry_of_a_served_model_is_one_line_without_its_key(asks: Any, model: dict[str, Any], words: str) -> None:
+    with pytest.raises(MedbenchError) as error:
+        asks(model, {"send_to": ["*"]})
+    assert words in str(error.value) and "\n" not in str(error.value) and PASTED not in str(error.value)
+
+
+def test_keys_are_declared_as_far_as_they_are_set(asks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = asks(data={"send_to": ["*"]})
+    assert cli.secrets(found) == []
+    monkeypatch.setenv("EXAMPLE_KEY", PASTED)
+    assert cli.secrets(found) == ["EXAMPLE_KEY"] and PASTED not in str(config.dump(found))
+
+
+def test_the_start_says_what_may_be_asked_and_what_it_costs(asks: Any) -> None:
+    found = asks(
+        {"endpoint": {**SERVED["endpoint"], "price": "openai/o3"}, "max_new_tokens": 4096},
+        {"send_to": ["*"], "expected": {"train": 1, "test": 2000}},
+    )  # type: ignore[dict-item]
+    [line] = cli.estimates(found, cells.grid(found))
+    dollars = 2000 * (1000 * 2e-6 + 4096 * 8e-6)
+    assert line.startswith(f"served: about 2,000 questions, 2,000,000 tokens in and at most 8,192,000 out: at most {dollars:,.2f} $")
+    unknown = asks({"endpoint": {**SERVED["endpoint"], "price": "openai/no-such"}}, {"send_to": ["*"]})  # type: ignore[dict-item]
+    assert "openai/no-such: is not known to genai-prices" in cli.estimates(unknown, cells.grid(unknown))[0]
+
+
+def test_the_study_can_start_and_names_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = cells.with_left_out(config.from_files([ROOT / "config/config.yaml", ROOT / "config/paper.yaml"], ROOT))
+    assert {cell.split("/")[1] for cell in found.left_out} <= {"o3", "gemini-2.5-pro"} and cells.grid(found)
+    assert "fairvlmed-vqa/o3/ots" in found.left_out

@@ -8,9 +8,9 @@ import pytest
 
 # From the top to the bottom: each imports only from what stands below it.
 LAYERS = (
-    "__main__", "cli", "verbs", "command", "trial", "planning", "schedule", "supplies", "export", "stages", "report", "analysis",
-    "predict", "datasets", "cells", "config", "tasks", "adapt", "models", "demo", "stats", "metrics", "tables", "jobs", "paths",
-    "errors",
+    "__main__", "cli", "verbs", "command", "trial", "doctor", "planning", "schedule", "supplies", "export", "stages", "report",
+    "analysis", "judging", "predict", "datasets", "cells", "config", "tasks", "adapt", "models", "demo", "stats", "metrics", "tables",
+    "remote", "jobs", "paths", "errors",
 )  # fmt: skip
 
 
@@ -69,7 +69,11 @@ print(",".join(name for name in {unwanted!r} if name in sys.modules and sys.modu
             [],
         ),
         # Whoever asks an endpoint needs no torch.
-        (["medbench.models.answering", "medbench.predict.generative", "medbench.tasks.vqa"], ["torch", "transformers"], ["torch"]),
+        (
+            ["medbench.models.answering", "medbench.models.remote.openai", "medbench.predict.generative", "medbench.tasks.vqa"],
+            ["torch", "transformers"],
+            ["torch", "openai"],
+        ),
     ],
 )  # fmt: skip
 def test_what_is_imported_is_light(modules: list[str], absent: list[str], unwanted: list[str]) -> None:

@@ -237,6 +237,16 @@ def test_the_verb_says_both_studies(capsys: pytest.CaptureFixture[str], tmp_path
     assert "RQ1 per family" in said and "higher in 66 of 70 cells" in said and "Qwen2.5-VL-32B and Qwen2.5-VL-72B fit" in said
 
 
+def test_the_companion_run_has_its_ten_models() -> None:
+    """As many generalists and specialists as the figures have; those without an architecture file are announced."""
+    loaded = config.from_files([ROOT / "config/config.yaml", ROOT / "config/companion.yaml"], ROOT)
+    entries = {name: loaded.models[name] for name in loaded.run.models}
+    roles = companion.figures().unique("model")["role"].to_list()
+    assert sorted(entry.role for entry in entries.values()) == sorted(roles) and len(roles) == 10
+    assert {name for name, entry in entries.items() if not entry.has_file} == {"huatuogpt-vision-7b", "huatuogpt-vision-34b"}
+    assert {entry.kind for entry in entries.values()} == {"generative"}
+
+
 @pytest.mark.skipif("MEDBENCH_REAL_DATA" not in os.environ, reason="MEDBENCH_REAL_DATA names no folder of real data")
 def test_the_figures_are_those_transcribed() -> None:
     with (Path(os.environ["MEDBENCH_REAL_DATA"]) / "mcq/study/published_accuracy.csv").open(encoding="utf-8", newline="") as stream:

@@ -12,13 +12,14 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from medbench import config, paths, stages, tables
 from medbench.cells import Cell
 from medbench.errors import MedbenchError
-from medbench.report import answer, cautions, export, figures, leak_free, page, results, words
+from medbench.report import answer, cautions, export, figures, leak_free, page, results, served, words
 from medbench.stages import gaps, report
 from tests.unit import report_run
 
@@ -429,6 +430,59 @@ def test_an_undecided_comparison_says_how_many_more_patients(gap: float, detecta
     assert answer._more_groups({**row, "verdict": "generalist"}) == ""
 
 
+def test_the_answer_begins_with_what_to_use(folder: Path, found: results.Material) -> None:
+    advised = answer.advice(found)
+    assert [line.partition(":")[0] for line in advised] == [f"For {facts.label}" for facts in found.params.datasets.values()]
+    assert (folder / "answer.txt").read_text().startswith(advised[0]) and advised[0] in section(folder, "answer")
+    assert all(line in section(folder, "answer") for line in advised), "the page has them all"
+    fundus = next(line for line in advised if line.startswith("For Fundus phantom"))
+    assert "no verdict (12 effective groups, fewer than 30). About 18 more test patients (or other groups)" in fundus
+
+
+@pytest.mark.parametrize(
+    ("verdict", "p_equivalent", "expected"),
+    [
+        (
+            "specialist",
+            0.5,
+            "use the specialist MedCLIP, linear probe (0.900). It leads the generalist CLIP, linear probe (0.800) by 0.100.",
+        ),
+        (
+            "generalist",
+            0.01,
+            "use the generalist CLIP, linear probe (0.800). It leads the specialist MedCLIP, linear probe (0.900) by 0.100, less",
+        ),
+        (
+            "equivalent",
+            0.01,
+            "use the generalist CLIP, linear probe (0.800). The specialist MedCLIP, linear probe (0.900) is equivalent (within",
+        ),
+        (
+            "undecided",
+            0.5,
+            "undecided between the generalist CLIP, linear probe (0.800) and the specialist MedCLIP, linear probe (0.900): a gap",
+        ),
+        (None, None, "no verdict (neither side is above the baseline)."),
+    ],
+)
+def test_each_verdict_is_worded_for_whoever_must_choose(
+    verdict: str | None, p_equivalent: float | None, expected: str, found: results.Material
+) -> None:
+    models = found.params.models
+    sides = {"generalist": "clip", "specialist": "medclip", "generalist_mode": "lp", "specialist_mode": "lp"}
+    values = {
+        **sides, "question": "rq4", "dataset": found.gaps["dataset"][0],
+        "generalist_estimate": 0.8, "specialist_estimate": 0.9, "gap": -0.1,
+        "verdict": verdict, "p_equivalent": p_equivalent, "reason": None if verdict else "neither side is above the baseline: no verdict",
+        "effective_groups": 100.0, "minimum_detectable_difference": 0.2,
+    }  # fmt: skip
+    schema = found.gaps.schema
+    row = found.gaps.head(1).with_columns(**{name: pl.lit(value).cast(schema[name]) for name, value in values.items()})
+    line = answer.advice(found._replace(gaps=row))[0]
+    expected = expected.replace("MedCLIP", models["medclip"].label).replace("generalist CLIP", f"generalist {models['clip'].label}")
+    assert expected in line, line
+
+
 def test_equal_inputs_give_equal_bytes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parents[2])
     before = digests(folder)
@@ -552,6 +606,36 @@ def test_answers_that_cannot_be_read_or_never_end_are_cautioned(found: results.M
     records = {**found.records, cell: {**found.records[cell], "asked_alone": 32, "changed_alone": 2}}
     (place,) = cautions.rounded(found._replace(records=records)).places
     assert place == f"{cell}: 2 of 32 questions answered otherwise when asked alone"
+
+
+def test_answers_that_a_service_held_back_are_cautioned(found: results.Material) -> None:
+    answers = found.answers.with_columns(filter=pl.lit(3, pl.Int64), refusal=pl.lit(2, pl.Int64), empty=pl.lit(3, pl.Int64))
+    places = cautions.unreadable(found._replace(answers=answers)).places
+    assert all("2 of 20 answers are refusals, 3 of 20 answers were held back by the service" in place for place in places) and places
+    assert not any("empty" in place for place in places), "what was held back is not counted twice"
+
+
+def test_a_checkpoint_behind_a_server_is_compared_with_itself_here(found: results.Material) -> None:
+    assert cautions.behind_a_server(found).places == [] and served.table(found).is_empty()
+    models = {**found.params.models, "llavamed": found.params.models["llavamed"]._replace(same_as="llava")}
+    twice = found._replace(params=found.params._replace(models=models))
+    rows = served.table(twice).to_dicts()
+    assert {(row["dataset"], row["model"], row["here"]) for row in rows} == {("vqa", "llavamed", "llava")}
+    for row in rows:
+        cells = [Cell(row["dataset"], row[side], row["mode"]) for side in ("model", "here")]
+        answers = [pl.read_parquet(paths.predictions(*cell))["answer"].to_list() for cell in cells]
+        assert row["n_different"] == sum(a != b for a, b in zip(*answers, strict=True)) and row["n"] == len(answers[0])
+        chosen = (
+            pl.col("metric") == "closed_accuracy",
+            pl.col("scoring") == "strict",
+            pl.col("subset") == "closed",
+            pl.col("method") == "percentile",
+        )
+        first, second = (pl.read_parquet(paths.intervals(*cell)).filter(*chosen) for cell in cells)
+        assert row["gap"] == pytest.approx(first["estimate"].item() - second["estimate"].item())
+        drawn = first["replicates"].item().to_numpy() - second["replicates"].item().to_numpy()
+        assert (row["low"], row["high"]) == pytest.approx(tuple(np.nanquantile(drawn, [0.025, 0.975])))
+    assert len(cautions.behind_a_server(twice).places) == len(rows)
 
 
 def test_accuracy_has_two_bounds_where_answers_hold_no_choice(folder: Path, found: results.Material) -> None:

@@ -3,10 +3,13 @@ import functools
 import gc
 import inspect
 import os
+import re
 import shlex
 import sys
 
 from snakemake.exceptions import WorkflowError
+
+gc.set_threshold(100_000, 50, 100)  # imports and large grids make millions of objects that stay: looking through them takes long
 
 from medbench import cells, cli, command, config as configuration, paths, stages
 from medbench.datasets import layouts
@@ -14,7 +17,6 @@ from medbench.jobs import console, devices, exclusive, integrity, warm
 from medbench.errors import MedbenchError
 
 BASE = Path(workflow.basedir)
-gc.set_threshold(100_000, 50, 100)  # a large grid makes millions of objects that stay: looking through them is a sixth of a start
 
 # `snakemake now` makes scores, intervals, gaps and the report of the cells that exist, and starts no model job: the rules
 # that make cells are left out, and so are the cells that are not there. Only the command line tells this early. A job on a cluster
@@ -24,6 +26,7 @@ ASKED_NOW = config.pop("now", False) or "now" in sys.argv[1:]
 if workflow.is_main_process:
     os.environ["MEDBENCH_NOW"] = "1" if ASKED_NOW else ""
 NOW = bool(os.environ["MEDBENCH_NOW"])
+REMOTE_JOBS = config.pop("remote_jobs", "local")  # or `cluster`: where a cluster's profile has remote models asked
 
 
 envvars:
@@ -35,13 +38,18 @@ try:
     if workflow.is_main_process:
         exclusive.enter(workflow.output_settings.dryrun, stages.STAGES)
         configuration.require_whole(workflow.overwrite_configfiles, workflow.config_settings.config)
-    CONFIG = layouts.with_test_only(configuration.load(config, BASE, "run configuration"))
+    CONFIG = cells.with_left_out(layouts.with_test_only(configuration.load(config, BASE, "run configuration")))
     RESOLVED = cli.write_resolved(CONFIG, exclusive.only_reads(workflow.output_settings.dryrun))  # what every job of this start reads
     CELLS = cells.grid(CONFIG)
 except MedbenchError as error:
     sys.exit(f"ERROR: {error}")
 
 RUN = CONFIG.run.run
+
+
+envvars:
+    *cli.secrets(CONFIG),  # names of API keys: no rule, log or record holds their values
+
 
 if NOW:
     CELLS = [cell for cell in CELLS if paths.predictions(*cell).exists()]

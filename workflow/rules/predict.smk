@@ -39,3 +39,27 @@ rule validate:
         rerun_key=get_rerun_key("validate"),
     shell:
         "python -m medbench validate {wildcards.dataset} {wildcards.model} {wildcards.mode} > {log} 2>&1"
+
+
+# Models behind a server. On a cluster they are asked from where Snakemake runs, since compute nodes often have no network; a profile
+# says otherwise by `config: [remote_jobs=cluster]`.
+REMOTE = "|".join(re.escape(name) for name, entry in CONFIG.models.items() if entry.endpoint)
+
+if REMOTE:
+
+    use rule predict as predict_remote with:
+        wildcard_constraints:
+            model=REMOTE,
+
+    use rule validate as validate_remote with:
+        wildcard_constraints:
+            model=REMOTE,
+
+    ruleorder: predict_remote > predict
+    ruleorder: validate_remote > validate
+
+    if REMOTE_JOBS == "local":
+
+        localrules:
+            predict_remote,
+            validate_remote,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from . import statements
 from .cues import CUES, SORRY, pattern
 from .options import Lettered, Named, text_pattern
-from .words import COMMON, THINK, UNSPACED, YES_NO, State, Tags, spoken, tokens, visible
+from .words import COMMON, FILLERS, HELD, THINK, UNSPACED, YES_NO, State, Tags, spoken, tokens, visible
 
 BINARY: Mapping[str, str] = {"yes": "yes", "no": "no"}
 """The options of a question that wants yes or no."""
@@ -26,7 +26,7 @@ class Choice(NamedTuple):
     """What was read.
 
     `state`: parsed; refused (the model says that it cannot or will not tell); truncated (it, or its thoughts, ended before a choice was
-    said); unparsed (all else).
+    said); filtered (the service held it back); unparsed (all else).
     """
 
     state: State
@@ -46,6 +46,8 @@ def read_choice(
     `options`: choice -> its text: `BINARY`; texts that the question names; or letters ("A" to "Z"), where a text may be empty.
     `finish_reason`: stop, or what else ended the answer. `thoughts`: opening and closing marks. `languages`: of the options.
     """
+    if finish_reason in HELD:
+        return Choice(HELD[finish_reason])
     text, is_open = without_thoughts(visible(answer), thoughts)
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST // 2]}\n{text[-_LONGEST // 2 :]}"
@@ -99,6 +101,17 @@ def without_thoughts(text: str, thoughts: Tags = THINK) -> tuple[str, bool]:
     return text, is_open
 
 
+def is_refusal(answer: str, question: str = "", thoughts: Tags = THINK) -> bool:
+    """Whether an answer only declines: it says that it cannot or will not tell, and nothing else."""
+    plain = _plain(without_thoughts(visible(answer), thoughts)[0])
+    codes = _codes(frozenset(), question)
+    rest, has_refused = _without_refusals(_without_echo(plain, question, codes), question, codes)
+    said = {word for word in tokens(SORRY.sub(" ", rest.lower())) if any(letter.isalnum() for letter in word)}
+    return (has_refused or SORRY.search(plain.lower()) is not None) and not said - FILLERS - {"i", "im", "am", "so", "but"} - set(
+        tokens(question)
+    )
+
+
 # --- what an answer announces as its answer
 
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
@@ -148,7 +161,7 @@ def _announced(text: str) -> list[str]:
 # --- what says nothing by itself
 
 _MARKS = " \n\t.,;:!?\"'()[]{}<>|/-–—。、"
-_SENTENCE = re.compile(r"(?<=[.!?。!?;])\s+|(?<=[。!?])|\n+")
+_SENTENCE = re.compile(r"(?<=[.!?。!?;])(?!(?<=\b[A-Z]\.)\s+[a-z])\s+|(?<=[。!?])|\n+")
 _CONTRAST = re.compile(r",?\s*\b(?:but|however|though|nevertheless|yet|that said|aber|mais|pero|ma|mas)\b,?|但是?|不过|然而", re.IGNORECASE)
 _CONCESSION = re.compile(r"\W*(?:while|although|though|even though|obwohl|bien que|aunque|虽然)\b", re.IGNORECASE)
 

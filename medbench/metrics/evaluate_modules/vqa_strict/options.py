@@ -220,6 +220,9 @@ class Lettered:
         if found is None or found[1].upper() not in self.options:
             return None
         letter, mark, rest = found[1].upper(), found[2], found[3].strip()
+        named = [key for key, text in self.options.items() if text[:2] == f"{letter}." and text_pattern(text).match(said.lower())]
+        if named:
+            return max(named, key=lambda key: len(self.options[key]))  # "E. coli"
         if found[1].islower() and not (mark or not rest or said[0] in "([{"):
             return None
         if re.match(r"(?:,|/|&|\band\b|\bor\b|和|或)\s*[\[(]?(?:[A-Z]|[IVX]+)(?![\w'’])", f"{mark}{rest}" if mark in ",;" else rest):
@@ -228,10 +231,10 @@ class Lettered:
             r"(?:is|seems|can be|was|are)\s+(?:\w+\s+)?(?:wrong|incorrect|false|not|unlikely|excluded|ruled out|eliminated)\b", rest
         ):
             return None  # it is denied
-        goes_on = re.match(r"\s*\n|\s*(?:[-–—=(/:]|is\b|because\b|since\b|as\b)", found[3])
+        goes_on = re.match(r"\s*\n|\s*(?:[–—=(/:]|-(?!\w)|is\b|because\b|since\b|as\b)", found[3])  # no "C-section"
         is_bare = not mark and rest and said[0] not in "([{" and not goes_on
         text = self.options[letter]
-        own = re.match(rf"(?:(?:an?|the)\b\W*)?(?:{text_pattern(text).pattern})", rest.lower()) if text else None
+        own = re.match(rf"(?:(?:an?|the)\b\W*)?(?:{text_pattern(text).pattern})", rest.lower().lstrip("- ")) if text else None
         if is_bare and (letter in "AI" or not is_announced) and own is None:
             return None  # the article, the pronoun, the first of many words
         if own is None and _SPECIES.match(rest):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from .choices import BINARY, Choice, read_choice, without_thoughts
 from .options import options_of, text_pattern
-from .words import FILLERS, THINK, State, Tags, languages, tokens, visible, yes_or_no
+from .words import FILLERS, HELD, THINK, State, Tags, languages, tokens, visible, yes_or_no
 
 FEW = 4  # words: an answer of no more is a choice, where a closed question names no options
 
@@ -60,6 +60,8 @@ def score(question: str, reference: str, answer: str, closed: bool, finish_reaso
 
 def judge_closed(question: str, reference: str, answer: str, finish_reason: str = "stop", thoughts: Tags = THINK) -> Closed:
     """Yes or no; else one of the alternatives that the question names; else the answer itself. What cannot be read is wrong."""
+    if finish_reason in HELD:
+        return Closed(HELD[finish_reason], None, False)
     codes = languages(reference)
     if (expected := yes_or_no(reference)) is not None:
         found = read_choice(answer, BINARY, question, finish_reason, thoughts, codes)

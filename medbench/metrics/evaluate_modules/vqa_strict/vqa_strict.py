@@ -18,7 +18,7 @@ Args:
     references: reference answers
     questions: the questions, which name a closed question's alternatives
     closed: whether each question is closed
-    finish_reasons: why each answer ended: stop (the default), length, repetition
+    finish_reasons: why each answer ended: stop (the default), length, repetition, refusal, filter
     thoughts: pairs of the model's marks around its thoughts
 Returns:
     a mean a metric, over the answers it is defined for, None where there is none; of closed answers the share of each state, and their

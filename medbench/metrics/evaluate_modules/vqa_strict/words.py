@@ -5,8 +5,10 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
-State: TypeAlias = Literal["parsed", "refused", "truncated", "unparsed"]
-STATES: tuple[State, ...] = ("parsed", "refused", "truncated", "unparsed")
+State: TypeAlias = Literal["parsed", "refused", "truncated", "unparsed", "filtered"]
+STATES: tuple[State, ...] = ("parsed", "refused", "truncated", "unparsed", "filtered")
+HELD: dict[str, State] = {"refusal": "refused", "filter": "filtered"}
+"""Reason why an answer ended -> its state, whatever it says."""
 """Of a closed answer: see `choices.Choice`."""
 Tags: TypeAlias = Sequence[tuple[str, str]]
 THINK: Tags = (("<think>", "</think>"),)

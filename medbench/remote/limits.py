@@ -1,0 +1,89 @@
+"""How fast and how long an endpoint is asked: requests in flight and pauses, shared by all processes that use one store."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from filelock import FileLock, Timeout
+
+from medbench.remote.store import make_private
+
+TRACKED = False  # when something is asked decides no answer
+_LOOK = 0.05  # s: how often a process looks for a free place
+
+
+class Limits(NamedTuple):
+    """What is asked of an endpoint at a time, and when to give up."""
+
+    concurrency: int = 16  # requests in flight, of all cells and processes together
+    timeout: float = 600.0  # s a try
+    max_tries: int = 6  # of a request that fails
+    max_unanswered: int = 3  # times that an empty or filtered answer is asked for
+    max_wait: float = 600.0  # s that a service may ask to wait, at once or without an answer in between
+    max_failures: float = 0.1  # share of requests that may fail before the others are not asked
+    max_cost: float | None = None  # dollars of a run
+    run: str = "by-hand"  # whose money it is
+    price: str | None = None  # provider/model of genai-prices
+    retry: bool = False  # ask again what is kept as empty or filtered
+
+
+class Gate:
+    """Lets `limits.concurrency` requests through at a time, and none during a pause.
+
+    Each request in flight holds the lock of one file in a folder, so that processes share the number; a killed process frees its own.
+    """
+
+    def __init__(self, root: Path, service: str, limits: Limits) -> None:
+        """`root`: of the store; `service`: what the limits are of, as an address."""
+        self.folder = root / f".limits-{hashlib.sha256(service.encode()).hexdigest()[:16]}"
+        make_private(self.folder)
+        self._pause, self.limits = self.folder / "pause", limits
+        self._held = set[int]()  # by this process
+
+    @asynccontextmanager
+    async def passed(self) -> AsyncIterator[None]:
+        """Around one request."""
+        place = None
+        while place is None:
+            if (wait := self.paused()) > 0:
+                await asyncio.sleep(wait)
+            elif (place := self._place()) is None:
+                await asyncio.sleep(_LOOK)
+        try:
+            yield
+        finally:
+            self._held.discard(place[0])
+            place[1].release()
+
+    def pause(self, seconds: float) -> None:
+        """Let nothing through for so long."""
+        end = time.time() + seconds
+        if end > self._end():
+            self._pause.write_text(repr(end))
+
+    def paused(self) -> float:
+        """Seconds until requests are let through; never more than `max_wait`, whatever a file of another day or clock says."""
+        return min(self._end() - time.time(), self.limits.max_wait)
+
+    def _end(self) -> float:
+        with suppress(OSError, ValueError):
+            return float(self._pause.read_text())
+        return 0.0
+
+    def _place(self) -> tuple[int, FileLock] | None:
+        """A free one of the places, held; on a disk without locks any: there the limit holds in each process."""
+        for number in (number for number in range(self.limits.concurrency) if number not in self._held):
+            lock = FileLock(self.folder / str(number), mode=0o600, thread_local=False, fallback_to_soft=False)
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                continue
+            except OSError:
+                pass
+            self._held.add(number)
+            return number, lock
+        return None
