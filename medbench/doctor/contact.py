@@ -162,7 +162,7 @@ def _compared(name: str, met: Met, seen: dict[str, Any], contacts: Path) -> Iter
     if key not in seen:
         yield Line(OK, subject, f"{values}..., digest {digest}; no value stored for this revision ({key})")
         kind = str(dtype).removeprefix("torch.")
-        line = f'"{key}": {{model: {name}, parameters: {_count(met)}, ids: {met.ids}, dtype: {kind}, digest: {digest}, values: {values}}}'
+        line = f'"{key}": {{model: {name}, parameters: {_count(met)}, ids: {met.ids}, dtype: {kind}, digest: "{digest}", values: {values}}}'
         yield Line(OK, f"to store, below `seen` in {contacts.parent.name}/{contacts.name}", line)
         return
     stored = seen[key]
