@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-CODE := medbench tests benchmarks
+CODE := medbench tests benchmarks resources/export
 TRANSFORMERS := 5.17.0 5.24.0
 
 # Two workers, since one Snakemake leaves cores idle while it starts; the longest first, so that none of them ends alone.

@@ -20,6 +20,7 @@ if not NOW:  # what makes cells; `now` takes the cells that are there
     include: "workflow/rules/embed.smk"
     include: "workflow/rules/adapt.smk"
     include: "workflow/rules/predict.smk"
+    include: "workflow/rules/judge.smk"
 
 
 include: "workflow/rules/score.smk"

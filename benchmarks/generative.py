@@ -33,15 +33,16 @@ from benchmarks.campaign import copy_sources
 from benchmarks.epochs import timed_epochs
 from medbench import paths
 from medbench.adapt import tuned
-from medbench.adapt.asked import windows
 from medbench.datasets import stored
 from medbench.datasets.images import decode
 from medbench.demo import llavaformat, minillava
 from medbench.jobs.partial import Work
 from medbench.models import generative_base, loading
+from medbench.models.answering import Query
 from medbench.models.asking import Asking
 from medbench.models.checkpoint import Source
 from medbench.models.generative_base import Generative
+from medbench.models.hub_answerer import HubAnswerer
 from medbench.predict import generative
 from medbench.stages import adapt, predict
 from medbench.tasks import vqa
@@ -155,11 +156,11 @@ def bare(folder: str, batch_size: int) -> str:
     """A line: the stage against transformers' `generate` on ready tensors."""
     model: Generative = loading.load(Source(MODULE, folder))
     test = vqa.asked(SMALLER, "test")
-    seen = windows(test, stored.images(SMALLER, test.image_ids, generative.WINDOW))
+    asked = generative.questions_of(SMALLER, test, params(folder, batch_size))
     ready = []
-    for batch in generative.batches(test, seen, PUT, model, batch_size):
-        asked = [generative.query(test, place, batch.images[test.image_ids[place]], PUT, decode) for place in batch.places]
-        ready.append(model.placed(model.inputs(asked, PUT.max_new_tokens)))
+    for batch in HubAnswerer(model, batch_size).batches(asked):
+        queries = [asked.with_images(place, batch.images) for place in batch.places]
+        ready.append(model.placed(model.inputs(queries, PUT.max_new_tokens)))
 
     def loop() -> int:
         written = 0
@@ -197,7 +198,7 @@ def lora(folder: str) -> str:
     ready = []
     for start in range(0, len(order), LORA["batch_size"]):
         places = order[start : start + LORA["batch_size"]]
-        asked = [generative.query(train, place, images[train.image_ids[place]], PUT, decode) for place in places]
+        asked = [Query("train", decode(images[train.image_ids[place]]), PUT.text(train.questions[place])) for place in places]
         ready.append(model.placed(model.train_batch(asked, [train.answers[place] for place in places])))
     optimizer = torch.optim.AdamW(list(tuned.trainable(model).values()), lr=1e-4)
     model.model.train()

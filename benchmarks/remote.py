@@ -133,8 +133,8 @@ def opening() -> str:
 PAGE = """# Asking a service
 
 `python -m benchmarks.remote` on {cores} shared cores (load {load:.0f} at the end). {n:,} questions, each with an image of its own, of a
-stub that answers after 200 ms; {flight} in flight. *Busy*: the share of the best possible throughput, {flight} answers every 200 ms. CPU is that
-of the asking process: decoding, encoding as PNG, sending, reading, keeping.
+stub that answers after 200 ms; {flight} in flight. *Busy*: the share of the best possible throughput, {flight} answers every 200 ms. CPU is
+that of the asking process: decoding, encoding as PNG, sending, reading, keeping.
 
 | image | time | busy | CPU a question | memory, from a quarter of the way to the end |
 |---|---|---|---|---|

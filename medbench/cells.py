@@ -40,6 +40,7 @@ def possible(config: "Config", cell: Cell) -> bool:
     model = config.models[cell.model]
     mode, task = config.modes[cell.mode], config.datasets[cell.dataset].task
     fits = answers(model, task) and can_run(model, cell.mode, mode) and (model.kind, mode.kind) in tasks.get(task).predicted_by
+    fits = fits and (getattr(mode, "wording", "as-is") == "as-is" or tasks.get(task).rows == "choices")
     return fits and not (config.datasets[cell.dataset].test_only and is_trained(config, cell))
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import difflib
 import importlib
 import json
 import os
@@ -9,10 +10,10 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
 from medbench import paths, stages
-from medbench.command import RESOLVED, add_config_options, read_config
+from medbench.command import HOME, RESOLVED, ROOT, add_config_options, is_clone, read_config
 from medbench.errors import MedbenchError, choose
 from medbench.jobs import devices, digests, files, process, records, rerun, warm
 from medbench.jobs.stage import Stage
@@ -29,24 +30,22 @@ Look: TypeAlias = Callable[[str, tuple[str, ...]], stages.Look]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb. Exit code 0; 2 with one line for an expected error; anything else is a bug and shows a traceback."""
-    parser = argparse.ArgumentParser(prog="medbench", description="Specialist or adapted generalist? One verb a stage.")
-    parser.add_argument("--version", action="version", version=f"medbench {importlib.import_module('medbench').__version__}")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="stage")
-    given = (sys.argv[1:] if argv is None else argv)[:1]
-    own = [name for name in (*STAGES, *VERBS) if given == [name]]  # a job imports its own stage only
-    if given and not own and not given[0].startswith("-"):
-        return _refused(MedbenchError(f"medbench {given[0]}", "is no stage and no verb", choose(given[0], (*STAGES, *VERBS))))
-    for name in own or (*STAGES, *VERBS):
-        _add_stage(verbs, name) if name in STAGES else _add_verb(verbs, name)
-    args = parser.parse_args(argv)
+    """Run one verb. Exit code 0, or the verb's own; 2 with one line for an expected error; all else is a bug and shows a traceback."""
+    words = _plain(sys.argv[1:] if argv is None else argv)
     try:
-        args.execute(args)
+        words = _entered(words)
+        own = [name for name in (*STAGES, *VERBS) if words[:1] == [name]]  # a job imports its own stage only
+        if words and not own and not words[0].startswith("-"):
+            raise MedbenchError(f"medbench {words[0]}", "is no stage and no verb", choose(words[0], (*STAGES, *VERBS)))
+        args = parser(own or (*STAGES, *VERBS)).parse_args(words)
+        code = args.execute(args) or 0
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read has seen enough: `medbench models | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:  # whoever pressed Ctrl-C needs no traceback
+        with contextlib.suppress(OSError):
+            print("interrupted: the same command goes on where it was", file=sys.stderr, flush=True)
         return 130
     except MedbenchError as error:
         return _refused(error)
@@ -54,7 +53,68 @@ def main(argv: list[str] | None = None) -> int:
         if (line := files.trouble(error, paths.RESULTS)) is None:
             raise
         return _refused(line)
-    return 0
+    return code
+
+
+def parser(names: Iterable[str]) -> argparse.ArgumentParser:
+    """What reads the command line, for some stages and verbs."""
+    found = Parser(prog="medbench", description="Specialist or adapted generalist? One verb a stage.", epilog=EPILOG)
+    found.add_argument("--version", action="version", version=f"medbench {importlib.import_module('medbench').__version__}")
+    found.add_argument("-C", dest="folder", metavar="FOLDER", help="work there: results/ lies in it. It stands before the verb")
+    verbs = found.add_subparsers(dest="verb", required=True, metavar="stage")
+    for name in names:
+        _add_stage(verbs, name) if name in STAGES else _add_verb(verbs, name)
+    return found
+
+
+EPILOG = "Example: medbench try moles.csv --images photos --modality dermoscopy"
+
+
+class Parser(argparse.ArgumentParser):
+    """As argparse's, but what it does not understand is one line that names what is nearest."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises MedbenchError."""
+        unknown = message.removeprefix("unrecognized arguments: ").split()[0] if message.startswith("unrecognized arguments: ") else ""
+        flags = [flag for one in self._all() for action in one._actions for flag in action.option_strings if flag.startswith("--")]
+        near = difflib.get_close_matches(unknown, flags, 1, 0.6) if unknown.startswith("-") else []
+        remedy = f"{f'did you mean {near[0]}? ' if near else ''}see `{self.prog} --help`"
+        raise MedbenchError(self.prog, message, remedy)
+
+    def _all(self) -> "list[argparse.ArgumentParser]":
+        """Itself and those of its verbs: what a verb does not know, argparse reports of the whole."""
+        below = [one for action in self._actions if isinstance(action, argparse._SubParsersAction) for one in action.choices.values()]
+        return [self, *below]
+
+
+def script() -> int:
+    """The command `medbench`, from any folder: inside a clone it uses that clone and works in its root; elsewhere it works where the user
+    stands, with the clone that MEDBENCH_HOME names or that it was installed from."""
+    words = sys.argv[1:]
+    folder = Path(words[1] if words[:1] == ["-C"] and len(words) > 1 else ".").resolve()
+    around = next((one for one in (folder, *folder.parents) if is_clone(one)), None)
+    words = ["-C", str(around or folder), *(words[2:] if words[:1] == ["-C"] else words)]
+    home = around or Path(os.environ.get(HOME) or ROOT).expanduser().resolve()
+    if home != ROOT and is_clone(home):
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(home), os.environ.get("PYTHONPATH"))))}
+        os.execve(sys.executable, [sys.executable, "-m", "medbench", *words], environment)
+    return main(words)
+
+
+def _entered(words: list[str]) -> list[str]:
+    """The command line without `-C FOLDER`, in that folder."""
+    if words[:1] != ["-C"] or len(words) < 2:
+        return words
+    try:
+        os.chdir(words[1])
+    except OSError as error:
+        raise MedbenchError(f"-C {words[1]}", f"is no folder to work in ({error.strerror})", "give one that exists") from None
+    return _plain(words[2:])
+
+
+def _plain(argv: list[str]) -> list[str]:
+    """`fetch --all RUN` is a verb of its own: all that a run needs is more than the stage's one data set."""
+    return ["fetch-all", *(word for word in argv[1:] if word != "--all")] if argv[:1] == ["fetch"] and "--all" in argv else argv
 
 
 def _refused(error: MedbenchError) -> int:
@@ -215,9 +275,16 @@ def warnings(config: "configuration.Config", cells: Sequence[tuple[str, str, str
     return [*found, *(f"NOT READY: {line}" for line in unready(config)), *(f"UNPINNED: {line}" for line in unpinned(config))]
 
 
+EXAMPLES = {"dataset": "nano-radiology", "model": "nano-clip", "mode": "lp", "run": "nano"}
+"""Names of each kind, for the example of a stage's help."""
+
+
 def _add_stage(verbs: Any, name: str) -> None:
     declared = stages.get(name)
     text = (sys.modules[f"medbench.stages.{name}"].__doc__ or "").strip()
+    if "Example:" not in text:
+        words = " ".join((name, *(EXAMPLES[key] for key in declared.keys)))
+        text += f"\n\nExample: python -m medbench {words} --configfile config/nano.yaml"
     parser = verbs.add_parser(name, help=text.split("\n")[0], description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     for key in declared.keys:
         parser.add_argument(key, type=_slug)
@@ -235,7 +302,7 @@ def _add_stage(verbs: Any, name: str) -> None:
 def _add_verb(verbs: Any, name: str) -> None:
     module = get_verb(name)
     text = (module.__doc__ or "").strip()
-    parser = verbs.add_parser(name, help=text.split("\n")[0], description=text)
+    parser = verbs.add_parser(name, help=text.split("\n")[0], description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     module.add_arguments(parser)
     parser.set_defaults(execute=module.execute)
 

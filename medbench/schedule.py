@@ -11,14 +11,16 @@ from typing import NamedTuple
 
 from medbench import cells, paths, stages
 from medbench.cells import Cell
-from medbench.config import Config
+from medbench.config import Config, Manual, sources
 from medbench.errors import MedbenchError
-from medbench.jobs import console, exclusive, integrity, locks
+from medbench.jobs import console, exclusive, integrity, locks, slurm
 
 TRACKED = False  # how jobs stand is no part of a result
 
 STATES = ("finished", "running", "waiting", "failed", "stale", "deleted")
 """`stale`: runs again, with the reason; `deleted`: its output is gone and nothing needs it."""
+OPEN = ("running", "waiting", "failed", "stale")
+"""Of jobs that are to be done."""
 
 
 _BEHIND = "behind a failed job: "
@@ -50,11 +52,12 @@ class Standing(NamedTuple):
     seconds: float | None = None
 
 
-def jobs(config: Config) -> list[Job]:
-    """Every job that leads to the run's cells and its report, each after those that it needs."""
+def jobs(config: Config, *more: tuple[str, tuple[str, ...]]) -> list[Job]:
+    """Every job that leads to the run's cells and its report, each after those that it needs. `more`: others, stage and names."""
     run, grid = config.run.run, cells.grid(config)
     makers: dict[Path, tuple[str, tuple[str, ...]]] = {}
-    for stage, names in stages.jobs(run, [cell._asdict() for cell in grid]):
+    others = [key for stage, names in more for key in stages.jobs(run, [dict(zip(stages.get(stage).keys, names, strict=True))])]
+    for stage, names in (*stages.jobs(run, [cell._asdict() for cell in grid]), *others):
         makers |= dict.fromkeys(stages.get(stage).outputs(*names), (stage, names))
     ordered: list[Job] = []
     places: dict[tuple[str, tuple[str, ...]], int] = {}
@@ -70,13 +73,21 @@ def jobs(config: Config) -> list[Job]:
 
     for target in (*(paths.predictions(*cell) for cell in grid), paths.report_files(run)[0]):
         add(makers[target])
+    for key in more:
+        add(key)
     return ordered
 
 
 def of_cell(ordered: list[Job], cell: Cell) -> list[int]:
     """Places of the jobs that lead to a cell and its intervals."""
-    wanted = [place for place, job in enumerate(ordered) if job.stage in ("predict", "interval") and job.names == tuple(cell)]
-    found: set[int] = set()
+    return leading(
+        ordered, [place for place, job in enumerate(ordered) if job.stage in ("predict", "interval") and job.names == tuple(cell)]
+    )
+
+
+def leading(ordered: list[Job], wanted: list[int]) -> list[int]:
+    """Places of some jobs and of all that lead to them."""
+    wanted, found = list(wanted), set[int]()
     while wanted:
         place = wanted.pop()
         if place not in found:
@@ -87,36 +98,56 @@ def of_cell(ordered: list[Job], cell: Cell) -> list[int]:
 
 def standings(config: Config, ordered: list[Job]) -> list[Standing]:
     """How every job stands now."""
-    begun, held, lasting = _begun(), dict(_held()), cache(lambda dataset: stages.lasting(config, dataset))
+    lasting = cache(lambda dataset: stages.lasting(config, dataset))
+    at_work = _AtWork(_begun(), dict(_held()), slurm.queued())
     found: list[Standing] = []
     for job in ordered:
         kept = [file for file in job.reads if stages.is_read_before(file, job.stage, job.names, lasting)]
         before = dict.fromkeys(place for file, place in job.reads.items() if file not in kept)
-        found.append(_standing(config, job, [found[place] for place in before], begun, held))
-    needed = {place for one in found if one.state in ("waiting", "running", "failed", "stale") for place in one.job.reads.values()}
+        found.append(_standing(config, job, [found[place] for place in before], at_work))
+    needed = {place for one in found if one.state in OPEN for place in one.job.reads.values()}
     return [
         one._replace(state="waiting", why="its output is gone, and a job needs it") if one.state == "deleted" and place in needed else one
         for place, one in enumerate(found)
     ]
 
 
-def _standing(config: Config, job: Job, before: list[Standing], begun: float | None, held: Mapping[str, locks.Owner]) -> Standing:
+class _AtWork(NamedTuple):
+    """When the start began that works in this folder, who holds the unfinished work of which job, and what SLURM has in its queue."""
+
+    begun: float | None
+    held: Mapping[str, locks.Owner]
+    queued: Mapping[str, slurm.Queued]
+
+
+def _standing(config: Config, job: Job, before: list[Standing], at_work: _AtWork) -> Standing:
     record = integrity.read(paths.run_record(job.outputs[0]))
-    if (owner := held.get(str(job))) is not None:
-        return Standing(job, "running", ", ".join(filter(None, (console.far(job.log), _where(owner)))), time.time() - _since(owner))
+    ticket = at_work.queued.get(slurm.comment(job.stage, job.names))
+    if (owner := at_work.held.get(str(job))) is not None:
+        said = (console.far(job.log), _where(owner), str(ticket or ""))
+        return Standing(job, "running", ", ".join(filter(None, said)), time.time() - _since(owner))
+    if ticket is not None:
+        far = "" if ticket.waits else console.far(job.log)
+        return Standing(job, "waiting" if ticket.waits else "running", ", ".join(filter(None, (far, str(ticket)))))
     try:
-        is_live = begun is not None and job.log.stat().st_mtime >= begun
+        is_live = at_work.begun is not None and job.log.stat().st_mtime >= at_work.begun
     except OSError:
         is_live = False
     if not job.outputs[0].exists():
         error = console.error_of(job.log, "")[0]
+        if record and error.startswith("ERROR: ") and not _was_before(job):
+            record = None  # of an earlier try
         if is_live and not error.startswith("ERROR: "):
             return Standing(job, "running", console.far(job.log), _age(job.log))
         if job.log.exists() and not record:
             return Standing(job, "failed", error.removeprefix("ERROR: ") or "it ended without a word: it was killed")
         if record:
-            return Standing(job, "deleted", f"{job.outputs[0]} is gone; `snakemake --cores all {job.outputs[0]}` makes it again")
-        return Standing(job, "waiting", _waits(before))
+            return Standing(
+                job,
+                "deleted",
+                f"{job.outputs[0]} is gone; `snakemake --cores all {job.outputs[0]}`, with the run's --configfile, makes it again",
+            )
+        return Standing(job, "waiting", _waits(before) or _lacks(config, job))
     seconds = float(record["seconds"]) if record and isinstance(record.get("seconds"), int | float) else None
     try:
         findings = stages.look(config, job.stage, job.names).findings
@@ -137,6 +168,34 @@ def _waits(before: list[Standing]) -> str:
         if one.why.startswith(_BEHIND):
             return one.why
     return next((f"after {one.job}" for one in before if one.state != "finished"), "")
+
+
+def _lacks(config: Config, job: Job) -> str:
+    """What a person must do before a job can end well; empty where nothing is known."""
+    if job.stage == "fetch":
+        entry, folder = config.datasets[job.names[0]], paths.raw(job.names[0])
+        if isinstance(entry.source, Manual) and not (folder.is_dir() and any(folder.iterdir())):
+            return "; ".join(sources.application(entry.source.model_dump(), job.names[0]))
+        return "its files are gated: accept the licence on their page, then `hf auth login`" if entry.about.access == "gated" else ""
+    if "model" not in stages.get(job.stage).keys:
+        return ""
+    model = config.models[job.names[stages.get(job.stage).keys.index("model")]]
+    if not model.has_file:
+        return f"architecture {model.architecture!r} has no file yet, so it will fail"
+    if not model.about.gated or model.checkpoint is None or Path(model.checkpoint).expanduser().is_dir():
+        return ""
+    from huggingface_hub import constants
+
+    held = Path(constants.HF_HUB_CACHE, f"models--{model.checkpoint.replace('/', '--')}", "snapshots").is_dir()
+    return "" if held else "its weights are gated: accept the licence on their page, then `hf auth login`"
+
+
+def _was_before(job: Job) -> bool:
+    """Whether a job's log is not younger than its run record, but for what is said at its end."""
+    try:
+        return job.log.stat().st_mtime <= paths.run_record(job.outputs[0]).stat().st_mtime + 5
+    except OSError:
+        return False
 
 
 def _begun() -> float | None:
@@ -179,7 +238,7 @@ def seconds_left(found: Collection[Standing]) -> float | None:
                 known.setdefault(key, []).append(one.seconds)
     total, is_known = 0.0, True
     for one in found:
-        if one.state in ("waiting", "running", "failed", "stale"):
+        if one.state in OPEN:
             like = next((known[key] for key in _kin(one.job) if key in known), None)
             is_known &= like is not None
             total += sum(like) / len(like) if like else 0.0

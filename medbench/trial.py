@@ -4,10 +4,15 @@ Nothing is guessed where a guess could turn the result: which classes there are 
 and what cannot be told is asked for by name.
 """
 
+import contextlib
+import csv
+import glob
+import io
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,29 +20,101 @@ import yaml
 
 from medbench import paths
 from medbench.config import Config, Dataset
+from medbench.datasets import dicom_headers
 from medbench.datasets.layouts import SPLIT_WORDS, Source, hub_vqa, imagefolder, is_yes_no, table
-from medbench.datasets.reading import parquet_rows, records, sheet_cells
+from medbench.datasets.reading import as_text, parquet_rows, parquet_size, records, sheet_cells
 from medbench.errors import MedbenchError, choose
 
 TRACKED = False  # what is proposed here reaches jobs as registry entries
 FOLDER = Path("tries")
 HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+TABLE = "labels.csv"
+OVERLAP = "what two splits share, images or patients, is reported and not refused (allow_group_overlap in data.yaml)"
+MANY, SAMPLE = 800, {"train": 300, "val": 100, "test": 300}
+"""Of more rows so many are drawn for a first look, whole patients at a time."""
 LOOKED_AT = 2000  # rows of a table from which columns are told
 MOST_CLASSES = 20
 ALIKE = {
-    "image": (*table.OTHER_NAMES["image"], "images", "filename", "image_name", "image_id", "picture", "photo", "scan", "dicom", "bild"),
-    "label": (*table.OTHER_NAMES["label"], "diagnosis", "target", "finding", "category", "disease", "dx", "y", "ground_truth", "diagnose"),
-    "question": ("prompt", "query", "frage"),
-    "answer": ("reference", "response", "antwort"),
-    "group": (*table.OTHER_NAMES["group"], "case", "case_id", "study", "lesion_id", "mrn", "patientennummer"),
-    "split": (*table.OTHER_NAMES["split"], "fold", "set"),
-    "answer_type": ("type", "question_type"),
+    "image": (
+        *table.OTHER_NAMES["image"],
+        "images",
+        "filename",
+        "image_name",
+        "image_id",
+        "picture",
+        "photo",
+        "scan",
+        "dicom",
+        "bild",
+        "bilddatei",
+        "bildname",
+        "dateiname",
+        "datei",
+        "pfad",
+        "aufnahme",
+        "fichier",
+        "nom_fichier",
+        "nom_du_fichier",
+        "chemin",
+        "cliche",
+        "imagen",
+        "archivo",
+        "immagine",
+    ),
+    "label": (
+        *table.OTHER_NAMES["label"],
+        "labels",
+        "diagnosis",
+        "target",
+        "finding",
+        "category",
+        "disease",
+        "dx",
+        "y",
+        "ground_truth",
+        "diagnose",
+        "befund",
+        "klasse",
+        "kategorie",
+        "diagnostic",
+        "classe",
+        "etiquette",
+        "categorie",
+        "diagnostico",
+        "diagnosi",
+    ),
+    "question": ("prompt", "query", "frage", "pregunta", "domanda"),
+    "answer": ("reference", "response", "antwort", "reponse", "respuesta", "risposta"),
+    "group": (
+        *table.OTHER_NAMES["group"],
+        "case",
+        "case_id",
+        "study",
+        "lesion_id",
+        "mrn",
+        "patientennummer",
+        "patienten_id",
+        "patientenid",
+        "fall",
+        "fallnummer",
+        "id_patient",
+        "numero_patient",
+        "identifiant_patient",
+        "sujet",
+        "dossier",
+        "paciente",
+        "paziente",
+    ),
+    "split": (*table.OTHER_NAMES["split"], "fold", "set", "aufteilung", "teilmenge", "ensemble", "jeu"),
+    "answer_type": ("type", "question_type", "antworttyp", "fragetyp", "type_reponse", "type_question"),
 }
 """Our names of columns -> what others call them."""
 NEGATIVE = re.compile(
     r"(?:^|[ _-])(?:no|non|not|normal|healthy|benign|negative|absent|clear|control|without|false|0)(?:$|[ _-])", re.IGNORECASE
 )
 """Of two classes, the one that is not the disease: class 1, the positive one, is the other."""
+CHOICE = re.compile(r"(option|choice|answer|antwort|reponse)?_?[a-j1-9]|options?|choices?")
+"""Columns of the choices of a question."""
 MODELS = {"labels": ("mini-clip", "mini-medclip"), "questions": ("mini-llava", "mini-llava-med")}
 MODES = {"labels": ("ots", "lp"), "questions": ("ots", "lora")}
 
@@ -52,29 +129,38 @@ class Seen(NamedTuple):
     classes: tuple[str, ...]
     said: list[str]
     source: dict[str, Any] | None = None  # of what is fetched
+    rows: list[tuple[str, ...]] | None = None  # of a table that is to be written, its header first
+    modality: str | None = None  # as the files say it
+    n: int = 0  # rows or files, as far as they were counted
+    names_splits: bool = False  # files say which images are for training: what they have in two splits is reported, not refused
 
 
 class Ask(Exception):
     """What must be known: the flag that says it, and what it is about."""
 
-    def __init__(self, flag: str, what: str) -> None:
-        super().__init__(f"{flag}: {what}")
-        self.flag, self.what = flag, what
+    def __init__(self, column: str, what: str) -> None:
+        super().__init__(f"--columns {column}=NAME: {what}")
+        self.column, self.what = column, what
 
 
 def look(place: Path, images: Path | None, columns: Mapping[str, str]) -> Seen:
     """A table of images, or a folder of class folders. Raises MedbenchError for what is neither, Ask for a column that cannot be told."""
     if not place.exists() and HUB.fullmatch(str(place)):
-        said = ["a data set of the hub: its files are fetched, and read as questions (image, question, answer)"]
-        return Seen("vqa", "hub-vqa", None, {}, (), said, {"kind": "hub", "repo": str(place), "patterns": ["data/*.parquet"]})
+        said = ["a data set of the hub: its files are fetched, and read as questions (image, question, answer)", OVERLAP]
+        source = {"kind": "hub", "repo": str(place), "patterns": ["data/*.parquet"]}
+        return Seen("vqa", "hub-vqa", None, {}, (), said, source, names_splits=True)
     if place.is_dir():
         if shards := [folder for folder in (place / "data", place) if any(map(hub_vqa.SHARD.fullmatch, _names(folder)))]:
             options = {} if shards[0] != place else {"folder": "."}
-            return Seen("vqa", "hub-vqa", place, options, (), ["Parquet files of the hub: image, question, answer"])
+            said = ["Parquet files of the hub: image, question, answer", OVERLAP]
+            n = sum(parquet_size(shard) for shard in shards[0].glob("*.parquet"))
+            return Seen("vqa", "hub-vqa", place, options, (), said, n=n, names_splits=True)
         tables = sorted(file for file in place.iterdir() if file.suffix.lower() in table.TABLES and not file.name.startswith("."))
         folders = sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
         if len(tables) == 1 or (tables and not folders):
             return _table(tables[0], images, columns)
+        if dicom_headers.holds(place):
+            return _dicom(place, folders, columns)
         return _folders(place, folders)
     if not place.is_file():
         raise MedbenchError(place, "is neither a file nor a folder", "give a table of images, or a folder with a folder for each class")
@@ -87,6 +173,53 @@ def _names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()] if folder.is_dir() else []
 
 
+def _dicom(place: Path, folders: list[Path], given: Mapping[str, str]) -> Seen:
+    """Labels by class folders, or by an attribute that is named; patients by their own attribute."""
+    chosen, by_folder = given.get("label"), None
+    if chosen is None:
+        with contextlib.suppress(MedbenchError):
+            by_folder = _folders(place, folders)
+    labels = [chosen] if chosen else [*dicom_headers.ATTRIBUTES]
+    group = given.get("group", "PatientID")
+    found = [*dicom_headers.headers(place, [*dict.fromkeys((group, "Modality", *labels))])]
+    if chosen is None and by_folder is None:
+        counts = {name: len({one.values.get(name, "") for one in found}) for name in labels}
+        telling = [f"{name} ({count} values)" for name, count in counts.items() if 2 <= count <= MOST_CLASSES]
+        says = f"attributes that differ: {', '.join(telling)}" if telling else "no attribute tells them apart"
+        files = f"the {len(found)} DICOM files in {place}, which lie in no class folders"
+        raise Ask("label", f"what are the labels of {files}? {says[0].upper()}{says[1:]}; or put a table of image and label beside them")
+    rows = [_dicom_row(one, group, chosen, by_folder) for one in found]
+    names = sorted({row[1] for row in rows if row[1]})
+    if not 2 <= len(names) <= MOST_CLASSES:
+        raise MedbenchError(
+            place, f"{chosen} has {len(names)} different values ({', '.join(names[:5])})", "name another attribute: --columns label=NAME"
+        )
+    kinds = {one.values.get("Modality", "") for one in found}
+    modality = {dicom_headers.MODALITIES.get(kind) for kind in kinds}
+    unnamed = sum(not one.values.get(group) for one in found)
+    said = [
+        f"{len(found)} DICOM files ({', '.join(sorted(kinds - {''})) or 'no Modality'})",
+        f"label is {chosen or 'the class folder'}, group is {group}",
+        *([f"{unnamed} of them have no {group}: each counts as a patient of its own"] if unnamed else []),
+        *([] if all(row[3] for row in rows) else ["no folder names splits: 30% of the patients are drawn for test"]),
+    ]
+    columns = 4 if all(row[3] for row in rows) else 3
+    rows = [row[:columns] for row in (("image", "label", "group", "split"), *rows)]
+    options = {"image_root": str(place.resolve())}
+    return Seen(
+        "diagnosis", "table", None, options, ordered(names), said, None, rows, modality.pop() if len(modality) == 1 else None, n=len(found)
+    )
+
+
+def _dicom_row(one: dicom_headers.Header, group: str, chosen: str | None, by_folder: Seen | None) -> tuple[str, ...]:
+    """image, label, group, split; of class folders the split is that of the folder above, or empty."""
+    parts = one.path.split("/")
+    if chosen or by_folder is None:
+        return one.path, one.values.get(chosen or "", ""), one.values.get(group) or one.path, ""
+    split = parts[0] if parts[0] not in by_folder.classes and parts[0].strip().lower() in SPLIT_WORDS else ""
+    return one.path, parts[1 if split else 0], one.values.get(group) or one.path, split
+
+
 def _folders(place: Path, folders: list[Path]) -> Seen:
     splits = [folder for folder in folders if folder.name.strip().lower() in SPLIT_WORDS]
     inside = sorted({one.name for split in splits for one in split.iterdir() if one.is_dir()}) if splits else [one.name for one in folders]
@@ -94,15 +227,21 @@ def _folders(place: Path, folders: list[Path]) -> Seen:
     if len(classes) < 2:
         found = f"holds {len(classes)} class folder{'' if len(classes) == 1 else 's'} and no table"
         raise MedbenchError(place, found, "put the images of each class into a folder of its name, or a table labels.csv beside them")
+    counts = {name: sum(path.is_file() for root in splits or [place] for path in (root / name).rglob("*")) for name in classes}
+    if empty := [name for name, count in counts.items() if not count]:
+        raise MedbenchError(place, f"class folder {empty[0]!r} holds no file", "put its images there, or remove it")
     said = [f"folders: {', '.join(classes)}", "every image counts as a patient of its own (--group REGEX finds patients in file names)"]
     if not splits:
         said.append("no folder names splits: 30% of the patients are drawn for test")
-    return Seen("diagnosis", "imagefolder", place, {}, ordered(classes), said)
+    said += [OVERLAP] if splits else []
+    return Seen("diagnosis", "imagefolder", place, {}, ordered(classes), said, n=sum(counts.values()), names_splits=bool(splits))
 
 
 def _table(file: Path, images: Path | None, given: Mapping[str, str]) -> Seen:
-    header, rows = _read(file)
+    header, first = _read(file)
     folder = images or file.parent
+    if not header or not first:
+        raise MedbenchError(file, "holds no rows" if header else "is empty", "give a table with a header and a row for each image")
     chosen = dict(given)
     for ours, theirs in given.items():
         if theirs not in header:
@@ -110,63 +249,95 @@ def _table(file: Path, images: Path | None, given: Mapping[str, str]) -> Seen:
     for ours, others in ALIKE.items():
         if ours not in chosen and (match := _named(header, (ours, *others), set(chosen.values()))):
             chosen[ours] = match
-    values = {name: [row[at] for row in rows] for at, name in enumerate(header)}
+    values = {name: [row[at] for row in first] for at, name in enumerate(header)}
     if "image" not in chosen and (named := _most(header, lambda name: _share_of_files(values[name], folder))):
         chosen["image"] = named
     if "image" not in chosen:
-        raise Ask("--columns image=NAME", f"which column of {file} names the images? It has {', '.join(header)}")
+        raise Ask("image", f"which column of {file} names the images? It has {', '.join(header)}")
     task = "vqa" if {"question", "answer"} <= chosen.keys() else "diagnosis"
+    if task == "diagnosis" and {"question", "answer"} & chosen.keys() and "label" not in chosen:
+        lacking, there = ("answer", "question") if "question" in chosen else ("question", "answer")
+        raise Ask(lacking, f"{file} has a column {there} and none for the {lacking}: which is it? It has {', '.join(header)}")
     if task == "diagnosis" and "label" not in chosen:
         left = [name for name in header if name not in chosen.values()]
-        few = [name for name in left if 2 <= len({*values[name]}) <= min(MOST_CLASSES, len(rows) / 4)]
+        few = [name for name in left if 2 <= len({*values[name]}) <= min(MOST_CLASSES, len(first) / 4)]
         if len(few) != 1:
-            raise Ask("--columns label=NAME", f"which column of {file} is the diagnosis? It has {', '.join(few or left)}")
+            raise Ask("label", f"which column of {file} is the diagnosis? It has {', '.join(few or left)}")
         chosen["label"] = few[0]
-    used = {
-        *table.NEEDED["labels" if task == "diagnosis" else "questions"],
-        *table.OPTIONAL["labels" if task == "diagnosis" else "questions"],
-    }
-    chosen = {ours: theirs for ours, theirs in chosen.items() if ours in used}
+    _require_once(file, header, chosen)
+    if task == "vqa" and (given_choices := [name for name in header if CHOICE.fullmatch(_plain(name))]) and len(given_choices) > 1:
+        what = f"asks questions with choices (columns {', '.join(given_choices)}), which `try` does not read"
+        raise MedbenchError(file, what, "remove these columns to have the answers compared as they stand")
+    _require_images(file, chosen["image"], values[chosen["image"]], folder)
+    rows = "labels" if task == "diagnosis" else "questions"
+    chosen = {ours: theirs for ours, theirs in chosen.items() if ours in {*table.NEEDED[rows], *table.OPTIONAL[rows]}}
     said = [f"columns: {', '.join(f'{ours} is {theirs!r}' for ours, theirs in chosen.items())}"]
     if "group" not in chosen:
         chosen["group"] = chosen["image"]
         said.append("no column names patients: every image counts as a patient of its own (--columns group=NAME)")
     if "split" not in chosen:
         said.append("no column names splits: 30% of the patients are drawn for test")
+    else:
+        said.append(OVERLAP)
     classes: tuple[str, ...] = ()
     if task == "diagnosis":
-        classes = _classes(file, chosen["label"], [value.strip() for value in values[chosen["label"]]])
+        n, classes = _classes(file, chosen["label"], header)
     else:
-        closed = sum(is_yes_no(value) for value in values[chosen["answer"]])
-        said.append(f"{closed} of {len(rows)} answers are yes or no")
+        place, n, closed = header.index(chosen["answer"]), 0, 0
+        for row in _rows(file)[1]:
+            n, closed = n + 1, closed + is_yes_no(row[place])
+        said.append(f"{closed:,} of {n:,} answers are yes or no")
     options: dict[str, Any] = {"index": file.name, "columns": {ours: theirs for ours, theirs in chosen.items() if ours != theirs}}
     if images is not None and images.resolve() != file.parent.resolve():
         options["image_root"] = str(images.resolve())
-    return Seen(task, "table", file.parent, options, classes, said)
+    return Seen(task, "table", file.parent, options, classes, said, n=n, names_splits="split" in chosen)
 
 
 def _read(file: Path) -> tuple[list[str], list[list[str]]]:
     """Header and the first rows of a table, as text."""
+    header, rows = _rows(file)
+    return header, [*islice(rows, LOOKED_AT)]
+
+
+def _rows(file: Path) -> tuple[list[str], Iterator[list[str]]]:
+    """Header and rows of a table as text, as many values as there are columns; one row in memory at a time."""
     source, name = Source(file.stem, "diagnosis", file.parent, (), 0), file.name
-    if file.suffix.lower() == ".parquet":
+    if file.suffix.lower() in (".parquet", ".pq"):
         names: list[str] = []
 
         def every(schema: Any) -> list[str]:
             names.extend(schema.names)
             return list(schema.names)
 
-        rows = [
-            [str(value) if value is not None else "" for value in row.values()]
-            for _, row in islice(parquet_rows(file, name, source, every), LOOKED_AT)
-        ]
-        return names, rows
+        rows = parquet_rows(file, name, source, every)
+        first = next(rows, None)
+        return names, ([as_text(value) for value in row.values.values()] for row in chain([first] if first else [], rows))
     if file.suffix.lower() == ".xlsx":
-        header, *rows = [row for row in sheet_cells(file, name, source, "save it as CSV").rows if any(row)] or [[]]
-        return header, rows[:LOOKED_AT]
+        header, *cells = [row for row in sheet_cells(file, name, source, "save it as CSV").rows if any(row)] or [[]]
+        return header, ([*row, *[""] * len(header)][: len(header)] for row in cells)
     ours = {_plain(name) for names in ALIKE.items() for name in (names[0], *names[1])}
     found = records(file, name, source, lambda header: sum(_plain(one) in ours for one in header))
     header = [one.strip() for one in found.header]
-    return header, [[*values, *[""] * len(header)][: len(header)] for _, values in islice(found.rows, LOOKED_AT)]
+    return header, ([*values, *[""] * len(header)][: len(header)] for _, values in found.rows)
+
+
+def _require_once(file: Path, header: Sequence[str], chosen: Mapping[str, str]) -> None:
+    if twice := [name for name in chosen.values() if header.count(name) > 1]:
+        raise MedbenchError(file, f"column {twice[0]!r} stands twice", "keep one of them, or rename it")
+
+
+def _require_images(file: Path, column: str, values: Sequence[str], folder: Path) -> None:
+    """Raise MedbenchError where none of the first images is there: a run would say so after minutes."""
+    tried = [value.strip().replace("\\", "/") for value in values[:LOOKED_AT] if value.strip()]
+    if not tried:
+        raise MedbenchError(file, f"column {column!r} names no image in the first {len(values)} rows", "give another: --columns image=NAME")
+    if any(len(one) < 256 and (folder / one).is_file() for one in tried):
+        return
+    first = tried[0][:100]
+    if like := next((path.name for path in sorted(folder.glob(f"{glob.escape(first)}.*"))), None):
+        raise MedbenchError(file, f"names image {first!r}, and the file is {like}", f"write the endings into column {column!r}")
+    found = f"none of the {len(tried)} images that column {column!r} names first is in {folder} (the first: {first})"
+    raise MedbenchError(file, found, "give the folder that they are relative to: --images DIR")
 
 
 def _named(header: Sequence[str], names: Sequence[str], taken: set[str]) -> str | None:
@@ -176,7 +347,9 @@ def _named(header: Sequence[str], names: Sequence[str], taken: set[str]) -> str 
 
 
 def _plain(column: str) -> str:
-    return "_".join(re.sub(r"([a-z])([A-Z])", r"\1 \2", column).lower().replace("-", " ").replace("_", " ").split())
+    """Lower case, words joined by underscores, letters without accents."""
+    letters = "".join(letter for letter in unicodedata.normalize("NFKD", column) if not unicodedata.combining(letter))
+    return "_".join(re.sub(r"([a-z])([A-Z])", r"\1 \2", letters).lower().replace("-", " ").replace("_", " ").split())
 
 
 def _most(header: Sequence[str], share: Callable[[str], float]) -> str | None:
@@ -190,13 +363,21 @@ def _share_of_files(values: Sequence[str], folder: Path) -> float:
     return sum((folder / value).is_file() for value in tried if len(value) < 256) / max(len(tried), 1)
 
 
-def _classes(file: Path, column: str, labels: Sequence[str]) -> tuple[str, ...]:
-    names = sorted({label for label in labels if label})
-    if not 2 <= len(names) <= MOST_CLASSES:
-        shown = ", ".join(names[:5])
-        found = f"column {column!r} has {len(names)} different values ({shown}{', ...' if len(names) > 5 else ''}), which are no classes"
-        raise MedbenchError(file, found, "give the column of the diagnosis: --columns label=NAME")
-    return ordered(names)
+def _classes(file: Path, column: str, header: Sequence[str]) -> tuple[int, tuple[str, ...]]:
+    """How many rows there are, and all values of the column, whatever the order of the rows."""
+    place, names, n = header.index(column), set[str](), 0
+    for n, row in enumerate(_rows(file)[1], start=1):  # noqa: B007 - counted
+        names.add(row[place].strip())
+        if len(names) > 3 * MOST_CLASSES:
+            break
+    found = sorted(names - {""})
+    if not 2 <= len(found) <= MOST_CLASSES:
+        shown, count = ", ".join(found[:5]), f"{len(found)}{' or more' if len(names) > 3 * MOST_CLASSES else ''}"
+        values = f"different value{'' if len(found) == 1 else 's'} ({shown}{', ...' if len(found) > 5 else ''})"
+        what = f"column {column!r} has {count} {values}"
+        remedy = "give the column of the diagnosis: --columns label=NAME"
+        raise MedbenchError(file, f"{what}, which are no classes" if len(found) > 1 else f"{what}: there is nothing to tell apart", remedy)
+    return n, ordered(found)
 
 
 def ordered(classes: Sequence[str]) -> tuple[str, ...]:
@@ -206,14 +387,21 @@ def ordered(classes: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def entry(seen: Seen, modality: str, prompts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """The registry entry. Prompts that are not given follow from the names of the classes."""
+def entry(seen: Seen, modality: str, prompts: Mapping[str, Sequence[str]], whole: bool = True) -> dict[str, Any]:
+    """The registry entry; of a large data set a draw, unless the `whole` is wanted.
+
+    Prompts that are not given follow from the names of the classes.
+    """
     found: dict[str, Any] = {
         "task": seen.task, "layout": seen.layout, "modality": modality, "specialty": modality,
         **({"raw_dir": str(seen.raw_dir.resolve())} if seen.raw_dir else {"source": seen.source}),
     }  # fmt: skip
     if seen.options:
         found["options"] = seen.options
+    if not whole and seen.n > MANY:
+        found["sample"] = dict(SAMPLE)
+    if seen.names_splits:
+        found["allow_group_overlap"] = True
     if seen.classes:
         words = {name: re.sub(r"[_-]+", " ", name).strip() or name for name in seen.classes}
         found["classes"] = list(seen.classes)
@@ -230,8 +418,13 @@ def slug(name: str) -> str:
         return paths.slug(f"set-{text}".rstrip("-.") if text else "my-set")
 
 
-def write(folder: Path, files: Mapping[str, Mapping[str, Any]], command: str) -> None:
-    """The files of a try. Raises MedbenchError where one is there and says something else: a person may have changed it."""
+def write(
+    folder: Path, files: Mapping[str, Mapping[str, Any]], command: str, again: str, rows: Sequence[Sequence[str]] | None = None
+) -> None:
+    """The files of a try, and a table of `rows` where there are some. `command`: what wrote them; `again`: what runs them.
+
+    Raises MedbenchError where one is there and says something else: a person may have changed it.
+    """
     texts = {
         name: f"# by `{command}`; change what you like\n{yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True)}"
         for name, value in files.items()
@@ -239,11 +432,13 @@ def write(folder: Path, files: Mapping[str, Mapping[str, Any]], command: str) ->
     for name, text in texts.items():
         path = folder / name
         if path.exists() and yaml.safe_load(path.read_text(encoding="utf-8")) != yaml.safe_load(text):
-            remedy = (
-                f"run it as it is: `snakemake --cores all --configfile {folder / 'run.yaml'}`; or remove the folder, or give another --name"
-            )
+            remedy = f"run it as it is: `{again}`; or remove the folder, or give another --name"
             raise MedbenchError(path, "is there already and says something else", remedy)
     folder.mkdir(parents=True, exist_ok=True)
+    if rows is not None:
+        stream = io.StringIO()
+        csv.writer(stream, lineterminator="\n").writerows(rows)
+        (folder / TABLE).write_text(stream.getvalue(), encoding="utf-8")
     for name, text in texts.items():
         if not (folder / name).exists():
             (folder / name).write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What an adaptation to questions is given, and how questions are put into batches. No torch, no polars."""
+"""What a task asks, and what an adaptation to questions is given. No torch, no polars."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +22,28 @@ class Asked(NamedTuple):
     questions: list[str]
     answers: list[str]
     image_ids: list[str]
+
+
+class AskedChoices(NamedTuple):
+    """One split of lettered questions, in the order of its table."""
+
+    sample_ids: list[str]
+    group_ids: list[str]
+    questions: list[str]
+    options: list[list[str]]
+    answers: list[str]  # letters
+    is_positional: list[bool]
+    image_ids: list[list[str]]
+
+
+class Said(NamedTuple):
+    """What a model says to one question. `letters`: of each order, log-probabilities and mass; None where it tells none."""
+
+    shifts: list[int]
+    letters: list[tuple[list[float], float]] | None
+    text: str
+    finish_reason: str = "stop"
+    n_tokens: int = 1
 
 
 class QuestionJob(NamedTuple):

@@ -8,6 +8,7 @@ A gap is descriptive for the published pair, the best of either side by point es
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeAlias, get_args
 
 import numpy as np
@@ -36,6 +37,7 @@ from medbench.tables.contract import Table
 
 Floats = NDArray[np.float64]
 QUESTIONS = ("rq1", "rq2", "rq3", "rq4")
+MOST_FAILED = 0.01  # share of judgements that may fail where a verdict rests on them
 NOBODY = "absent"  # stands for a generalist of which no cell can be used: the column is part of the key
 
 
@@ -55,6 +57,14 @@ class Study(NamedTuple):
     primary: Mapping[str, Measure]  # task -> the measure that decides
     margin: Mapping[str, float]  # task -> equivalence margin, in the measure's unit
     chance: Mapping[str, float | None]  # task -> the measure's value when guessing
+    fallback: Mapping[str, Measure] = MappingProxyType({})  # task -> what decides where a cell of a comparison has no primary measure
+    secondary: Mapping[str, Measure] = MappingProxyType({})  # task -> a measure that decides in comparisons of its own
+    secondary_margin: Mapping[str, float] = MappingProxyType({})
+
+    def margin_of(self, measure: Measure, dataset: str) -> float:
+        """Of a measure that decides on a data set."""
+        task = self.tasks[dataset]
+        return self.secondary_margin[task] if measure == self.secondary.get(task) else self.margin[task]
 
 
 class Estimate(NamedTuple):
@@ -238,10 +248,26 @@ def _cells(members: Sequence[Candidate], role: str, dataset: str, mode: str | No
 
 
 def _measures(sides: Sides, study: Study, results: Results) -> list[Measure]:
-    """The primary measure, then all others that any cell of the comparison has."""
-    primary = study.primary[study.tasks[sides.dataset]]
+    """The measures that decide, then all others that any cell of the comparison has."""
     found = [measure for cell in (*sides.generalists, *sides.specialists) for measure in results.measures(cell)]
-    return list(dict.fromkeys([primary, *found]))
+    return list(dict.fromkeys([*_decide_by(sides, study, results), *found]))
+
+
+def _decide_by(sides: Sides, study: Study, results: Results) -> list[Measure]:
+    """What decides a comparison, and what decides in comparisons of its own."""
+    second = study.secondary.get(study.tasks[sides.dataset])
+    return [_deciding(sides, study, results), *([second] if second else [])]
+
+
+def _deciding(sides: Sides, study: Study, results: Results) -> Measure:
+    """One measure for both sides: the primary one where all have it that have any, else the other one of the task."""
+    task = study.tasks[sides.dataset]
+    primary, other = study.primary[task], study.fallback.get(task)
+    if other is None:
+        return primary
+    cells = (*sides.generalists, *sides.specialists)
+    lacks = any(results.estimate(cell, primary).value is None and results.estimate(cell, other).value is not None for cell in cells)
+    return other if lacks else primary
 
 
 def _side(cells: list[Cell], measure: Measure, results: Results) -> Side:
@@ -266,12 +292,12 @@ def _make(sides: Sides, measure: Measure, rank: int, study: Study, results: Resu
             notes.append(pair.reason)
         else:
             row |= _gap(pair, measure)
-            gap, why_not = _uncertainty(pair, study)
+            gap, why_not = uncertainty(pair, study)
             if gap is None:
                 notes.append(why_not)
             else:
                 row |= {"sd": gap.sd, "low": gap.low, "high": gap.high, "p": gap.p, "minimum_detectable_difference": gap.detectable}
-                if not sides.alone and measure == study.primary[study.tasks[sides.dataset]]:
+                if not sides.alone and measure in _decide_by(sides, study, results):
                     row["selection_bias"] = _selection_bias(generalists.cells, specialists.cells, measure, results)
                     test = _test(generalists, specialists, measure, pair, study, results, notes)
                     barred = _barred(generalists, specialists, measure, study, results, pair.effective_groups) if test else {}
@@ -290,7 +316,7 @@ def _key(sides: Sides, generalists: Side, measure: Measure, rank: int) -> dict[s
 
 def _confirmed(sides: Sides, study: Study, results: Results, validation: Validation) -> _Made:
     """One row of the models that validation data choose, the first of equals; a model alone on its side needs no choice."""
-    measure, values, missing = study.primary[study.tasks[sides.dataset]], dict[str, float | None](), list[str]()
+    measure, values, missing = _deciding(sides, study, results), dict[str, float | None](), list[str]()
     chosen = []
     for name, cells in (("generalist", sides.generalists), ("specialist", sides.specialists)):
         reached = {cell: validation(cell) for cell in cells} if len(cells) > 1 else {cells[0]: Estimate(None, None)}
@@ -314,7 +340,7 @@ def _selection_bias(generalists: list[Cell], specialists: list[Cell], measure: M
     return selection_bias(one, other) if one and other else None
 
 
-def _uncertainty(pair: Pair, study: Study) -> tuple[PairedGap | None, str]:
+def uncertainty(pair: Pair, study: Study) -> tuple[PairedGap | None, str]:
     """Interval and p value of a gap, or None and why there is none."""
     if pair.differences is None:
         return None, NO_PAIRING
@@ -342,11 +368,16 @@ def _test(
     if generalists.missing or specialists.missing:
         notes.append("no verdict on incomplete sets")
         return None
+    failed = measure._replace(metric=f"{measure.metric}_failed")
+    for cell in (*generalists.cells, *specialists.cells) if measure in study.secondary.values() else ():
+        if (share := results.estimate(cell, failed).value) is not None and share > MOST_FAILED:
+            notes.append(f"{cell}: {share:.1%} of the judgements failed, more than {MOST_FAILED:.0%}: no verdict")
+            return None
     differences = _differences(generalists.cells, specialists.cells, measure, results)
     if isinstance(differences, Unpaired):
         notes.append(f"{differences.reason}: no verdict")
         return None
-    return set_test(differences, study.margin[study.tasks[generalists.cells[0].dataset]], best.effective_groups)
+    return set_test(differences, study.margin_of(measure, generalists.cells[0].dataset), best.effective_groups)
 
 
 def _differences(
@@ -374,7 +405,8 @@ def _barred(
     above = _differences(models, baselines, measure, results)
     if baselines and not isinstance(above, Unpaired) and ahead(above, 0.0, effective_groups).p > (1 - study.level) / 2:
         return dict.fromkeys(get_args(Verdict), "neither side is above the baseline: no verdict")
-    chance, barred = study.chance.get(study.tasks[dataset]), {}
+    task, barred = study.tasks[dataset], {}
+    chance = None if measure == study.secondary.get(task) else study.chance.get(task)
     for name, side in (("generalist", generalists), ("specialist", specialists)):
         low = results.estimate(side.cells[0], measure).low
         if chance is not None and low is not None and low <= chance:
@@ -383,7 +415,18 @@ def _barred(
 
 
 def _judged(made: list[_Made], study: Study) -> list[dict[str, Any]]:
-    """Rows of one question and adaptation with set-wise p values, Holm's adjustment over the tested ones, and verdicts."""
+    """Rows of one question and adaptation with set-wise p values, Holm's adjustment over the tested ones, and verdicts.
+
+    Comparisons by a secondary measure are adjusted among themselves: what judges say changes no verdict of accuracies.
+    """
+    secondary = set(study.secondary.values())
+    for is_secondary in (False, True):
+        _decide([one for one in made if (Measure(*(one.row[name] for name in Measure._fields)) in secondary) is is_secondary], study)
+    return [one.row for one in made]
+
+
+def _decide(made: list[_Made], study: Study) -> None:
+    """Verdicts of one family of tests, in their rows."""
     tests = [one.test for one in made if one.test]
     adjusted = iter(zip(holm([test.p for test in tests]), holm([test.equivalent.p for test in tests]), strict=True))
     for row, gap, test, barred in made:
@@ -402,7 +445,6 @@ def _judged(made: list[_Made], study: Study) -> list[dict[str, Any]]:
                 row["reason"] = barred[decided]
             else:
                 row["verdict"] = decided
-    return [one.row for one in made]
 
 
 def _frame(rows: list[dict[str, Any]], table: type[Table] = tables.Gaps) -> pl.DataFrame:

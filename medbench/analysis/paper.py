@@ -43,7 +43,7 @@ class Names(NamedTuple):
 @cache
 def names() -> Names:
     """From resources/paper/names.csv."""
-    rows = _read("names.csv")
+    rows = rows_of("names.csv")
     return Names(
         {row["name"]: (row["slug"], row["family"], row["role"]) for row in rows if row["kind"] == "model"},
         {(row["task"], row["name"]): row["slug"] for row in rows if row["kind"] == "dataset"},
@@ -55,7 +55,7 @@ def published() -> pl.DataFrame:
     known = names()
     records = []
     for task, (file, column) in ((task.name, task.published_file) for task in TASKS if task.published_file):
-        for row in _read(file):
+        for row in rows_of(file):
             if (task, row["dataset"]) in known.datasets:
                 values = [float(row[name]) / PERCENT if row.get(name) else None for name in (column, "ci_low", "ci_high", "sd")]
                 records.append((task, known.datasets[task, row["dataset"]], known.models[row["model"]][0], row["mode"], *values))
@@ -66,7 +66,7 @@ def in_domain() -> dict[str, frozenset[str]]:
     """Specialist -> data sets in its domain, both as slugs, from the authors' analysis."""
     known = names()
     found: dict[str, set[str]] = {}
-    for row in _read("in_domain.csv"):
+    for row in rows_of("in_domain.csv"):
         slug = next(slug for (task, name), slug in known.datasets.items() if name == row["in_domain_dataset"] and task in MEASURES)
         found.setdefault(known.models[row["specialist"]][0], set()).add(slug)
     return {model: frozenset(datasets) for model, datasets in found.items()}
@@ -248,6 +248,7 @@ def _show(title: str, frame: pl.DataFrame) -> None:
     print(f"\n{title}\n\n{markdown(frame)}")
 
 
-def _read(name: str) -> list[dict[str, str]]:
+def rows_of(name: str) -> list[dict[str, str]]:
+    """The rows of a file of published figures."""
     with (FOLDER / name).open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))

@@ -71,7 +71,9 @@ class ZeroShot(Strict):
 
     kind: Literal["zero-shot"]
     about: AboutMode = AboutMode()
-    image: Literal["own", "blank", "shuffled"] = "own"  # controls of generative models: a grey image, or another group's
+    image: Literal["own", "blank", "shuffled", "none"] = "own"  # controls of generative models: a grey image, another group's, none
+    wording: Literal["as-is", "told", "options-only"] = "as-is"  # of lettered questions: "no image is given" said first; no question
+    rotations: int = Field(4, ge=0, le=26)  # orders of a question's lettered options, drawn by the seed; 0: the data's own order
 
 
 class Probe(Strict):
@@ -286,6 +288,7 @@ class AboutDataset(Strict):
     access: Literal["open", "gated", "manual", "generated"] | None = None  # null: open where there is a source, else one's own
     citation: str | None = None
     published: Counts | None = None  # the study's own figures, which for questions count train and test together
+    download: int | None = Field(None, ge=1)  # bytes of its official files, where they are known
     test_groups: int | None = Field(None, ge=1)  # patients, slides, ... of the test split, where they are too few for a verdict
     note: str | None = None
 
@@ -389,19 +392,20 @@ class Statistics(Strict):
     level: float = Field(0.95, gt=0.5, lt=1)
     bca: bool = False
     margin: float = Field(0.02, gt=0)  # equivalence margin, in the metric's unit
-    margins: dict[str, Annotated[float, Field(gt=0)]] = {}  # primary metric -> its own: auroc, closed_accuracy
+    margins: dict[str, Annotated[float, Field(gt=0)]] = {}  # metric that decides -> its own: auroc, closed_accuracy, judge_score
     min_groups: int = Field(30, ge=2)  # effective groups (of the rarest class); under this: `few_groups`, no verdict
 
     @field_validator("margins")
     @classmethod
     def _are_primary(cls, value: dict[str, float]) -> dict[str, float]:
-        known = sorted({tasks.get(name).primary.metric for name in tasks.names()})
+        every = [task for name in tasks.names() for task in [tasks.get(name)]]
+        known = sorted({measure.metric for task in every for measure in (task.primary, task.secondary) if measure})
         if unknown := sorted(set(value) - set(known)):
             raise ValueError(f"no verdict is given on {', '.join(unknown)}: choose from {', '.join(known)}")
         return value
 
     def margin_of(self, metric: str) -> float:
-        """The margin of a primary metric."""
+        """The margin of a metric that decides."""
         return self.margins.get(metric, self.margin)
 
 
@@ -420,13 +424,34 @@ class Asking(Strict):
 
     question: str = "{question}"
     yes_no: str = "{question} Answer yes or no."  # for a question that wants yes or no, judged by the question alone
+    choices: str = "{question}\n\n{options}\n\nAnswer with the option's letter from the given choices directly."
+    no_image: Mark = "No image is given. Guess what the right answer is."  # said before a lettered question by the wording `told`
     max_new_tokens: int = Field(32, ge=1)
 
     @model_validator(mode="after")
     def _check(self) -> "Asking":
-        for name in ("question", "yes_no"):
-            if getattr(self, name).count("{question}") != 1:
-                raise ValueError(f"`{name}` must hold {{question}} once, found {getattr(self, name)!r}")
+        for name, place in (("question", "question"), ("yes_no", "question"), ("choices", "question"), ("choices", "options")):
+            if getattr(self, name).count(f"{{{place}}}") != 1:
+                raise ValueError(f"`{name}` must hold {{{place}}} once, found {getattr(self, name)!r}")
+        return self
+
+
+class Judging(Strict):
+    """Language models that compare open answers with their references. Verdicts of accuracies are as without them."""
+
+    models: tuple[Slug, ...] = Field(min_length=1)  # of the registry: endpoints, or generative models that run here
+    scorings: tuple[Literal["strict", "published"], ...] = Field(("strict",), min_length=1)
+    repeats: int = Field(1, ge=1, le=20)  # times that each judge is asked; the score is the mean
+    minimum: int = Field(1, ge=1)  # judges whose score is needed
+    max_new_tokens: int = Field(512, ge=16)  # of a judgement; a judge that reasons needs more
+
+    @model_validator(mode="after")
+    def _check(self) -> "Judging":
+        if self.minimum > len(self.models):
+            raise ValueError(f"`minimum` is {self.minimum}, more than the {len(self.models)} of `models`")
+        for name in ("models", "scorings"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise ValueError(f"`{name}` names one twice")
         return self
 
 
@@ -455,6 +480,7 @@ class Run(Strict):
     max_cost: float | None = Field(None, ge=0)  # dollars that services with a `price` may cost; what is in flight then goes beyond it
     unsent: Literal["refuse", "leave-out"] = "refuse"  # what of cells whose data set may not be sent to their model's service
     warm: bool = False  # small models on CPUs: jobs are forked from one process that has imported torch (medbench.jobs.warm)
+    judge: Judging | None = None  # of open answers; null: none
     deterministic: bool = False  # GPU kernels that sum in a fixed order: slower; on a CPU they always do
 
 
@@ -817,6 +843,18 @@ def _check_selection(config: Config, source: str) -> None:
             if host := unsent(config, dataset, model_name):
                 found = f"model {model_name} would send its images and questions to {host}; its licence: {licence(config, dataset)}"
                 remedy = f"read its terms, then add `send_to: [{host}]` to its entry, or leave the model out"
+                raise MedbenchError(f"{run.registries.datasets}: data set {dataset}", found, remedy)
+    for judge in run.judge.models if run.judge else ():
+        if judge not in config.models:
+            raise MedbenchError(source, f"judge: {judge!r} is not in {run.registries.models}", choose(judge, config.models))
+        require_architecture(config, judge, source)
+        if config.models[judge].kind not in ("remote", "generative"):
+            found = f"judge: {judge!r} is a {config.models[judge].kind} model, which writes nothing"
+            raise MedbenchError(source, found, "give an endpoint or a generative model")
+        for dataset in run.datasets:
+            if tasks.get(config.datasets[dataset].task).judged and (host := unsent(config, dataset, judge)):
+                found = f"judge {judge} would send its questions, references and answers to {host}; its licence: {licence(config, dataset)}"
+                remedy = f"read its terms, then add `send_to: [{host}]` to its entry, or leave the judge out"
                 raise MedbenchError(f"{run.registries.datasets}: data set {dataset}", found, remedy)
 
 

@@ -32,7 +32,7 @@ _ANSWERED, _TAUGHT = (0.1, 0.15), (0.1, 0.3)
 def model_job(config: Config, stage: str, names: dict[str, str], loads: bool, on_gpu: bool = True) -> Needs:
     """What one job asks for. `loads`: whether it loads its model at all. Time is twice what a data-centre GPU is expected to take."""
     memory = BASE_MB + PER_WEIGHT * weights_mb(config, names["model"]) if loads else PROBE_MB
-    minutes = _LEAST[stage] + 2 * _seconds(config, stage, names, loads) / 60
+    minutes = _LEAST[stage] + 2 * gpu_seconds(config, stage, names, loads) / 60
     return Needs(int(memory), min(int(minutes), LONGEST), config.models[names["model"]].gpus if loads and on_gpu else 0)
 
 
@@ -57,8 +57,20 @@ def test_rows(config: Config, dataset: str) -> int:
     return UNKNOWN_ROWS // 4 if expected is None else expected.test
 
 
-def _seconds(config: Config, stage: str, names: dict[str, str], loads: bool) -> float:
-    """Expected seconds of computing on a GPU."""
+def gpu_mb(model: Model, adapts: bool) -> float | None:
+    """Memory of its GPUs that a model takes with one sample at a time [MB]: a rough guide; None where its size is not known.
+
+    Weights in bfloat16, or quantised, and a quarter more for activations. Adapting, three quarters more: gradients of a sample reach
+    through all layers; contrastive weights then are float32.
+    """
+    if model.about.parameters is None or model.kind not in ("contrastive", "generative"):
+        return None
+    width = 4 if adapts and model.kind == "contrastive" else (model.bits or 16) / 8
+    return model.about.parameters * width / 1e6 * (1.75 if adapts else 1.25)
+
+
+def gpu_seconds(config: Config, stage: str, names: dict[str, str], loads: bool) -> float:
+    """Expected seconds of computing on a GPU of a data centre."""
     if stage not in ("embed", "adapt", "predict", "validate"):
         return 0
     model, data = config.models[names["model"]], config.datasets[names["dataset"]]

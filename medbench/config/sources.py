@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from medbench import paths
-from medbench.config import Config, checkpoint, checkpoint_digest
+from medbench.config import Config, ZeroShot, checkpoint, checkpoint_digest
 from medbench.models import loading
 
 TRACKED = False  # what is decided here reaches a job by its parameters
@@ -40,14 +40,18 @@ def source(config: Config, model: str) -> dict[str, Any]:
     }
 
 
-def reached(config: Config, model: str, dataset: str) -> dict[str, Any]:
-    """Fields of medbench.remote.endpoint.Reached and medbench.remote.limits.Limits of a remote model; nothing for others."""
+def reached(config: Config, model: str, dataset: str | None = None) -> dict[str, Any]:
+    """Fields of medbench.remote.endpoint.Reached and medbench.remote.limits.Limits of a remote model; nothing for others.
+
+    `dataset`: whose images and texts are sent; None where nothing of any is.
+    """
     entry = config.models[model]
     if entry.endpoint is None:
         return {}
     run = {"run": config.run.run, "max_cost": config.run.max_cost}
     retired = entry.retired_on and str(entry.retired_on)
-    return {**entry.endpoint.model_dump(mode="json"), "retired_on": retired, "send_to": config.datasets[dataset].send_to} | run
+    send_to = ("*",) if dataset is None else config.datasets[dataset].send_to
+    return {**entry.endpoint.model_dump(mode="json"), "retired_on": retired, "send_to": send_to} | run
 
 
 def asking(config: Config, model: str) -> dict[str, Any] | None:
@@ -55,8 +59,18 @@ def asking(config: Config, model: str) -> dict[str, Any] | None:
     entry = config.models[model]
     if entry.kind not in ("generative", "remote"):
         return None
-    fields = config.asking.model_dump()
+    fields = config.asking.model_dump(include={"question", "yes_no", "max_new_tokens"})
     return fields if entry.max_new_tokens is None else {**fields, "max_new_tokens": entry.max_new_tokens}
+
+
+def choosing(config: Config, model: str, mode: ZeroShot) -> dict[str, Any] | None:
+    """Fields of medbench.models.asking.Choosing for a model that is asked, None for a baseline. The entry's own token budget wins."""
+    if config.models[model].kind == "baseline":
+        return None
+    return {
+        "template": config.asking.choices, "told": config.asking.no_image, "wording": mode.wording, "rotations": mode.rotations,
+        "max_new_tokens": config.models[model].max_new_tokens or config.asking.max_new_tokens,
+    }  # fmt: skip
 
 
 def application(source: dict[str, Any], dataset: str) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from medbench.datasets import sharing
 from medbench.datasets.equals import Joined
 from medbench.datasets.layouts import SPLITS, Demographics
 from medbench.datasets.rows import Drop, Reader
+from medbench.tasks.reading import with_images
 
 EXAMPLES = 5
 
@@ -64,7 +65,7 @@ def card(found: Prepared) -> dict[str, Any]:
             "converted": {why: {"images": len(places), "examples": places[:EXAMPLES]} for why, places in found.changes.items()},
             **({"scale": found.scale} if found.scale else {}),
         },
-        "repeats": {split: _repeats(frame, found.digests) for split, frame in found.splits.items()},
+        "repeats": {split: _repeats(with_images(frame), found.digests) for split, frame in found.splits.items()},
         "shared": _shared(found.dataset, found.splits, found.digests),
         "shared_as_published": _shared(found.dataset, found.published, found.digests),
         "files": found.files,
@@ -95,7 +96,8 @@ def _counted(places_of: Mapping[str, list[str]]) -> dict[str, Any]:
 
 def _split(found: Prepared, split: str) -> dict[str, Any]:
     frame = found.splits[split]
-    counts: dict[str, Any] = {"samples": frame.height, "groups": frame["group_id"].n_unique(), "images": frame["image_id"].n_unique()}
+    images = with_images(frame)["image_id"].n_unique()
+    counts: dict[str, Any] = {"samples": frame.height, "groups": frame["group_id"].n_unique(), "images": images}
     people = {name: dict(sorted(Counter(frame[name].drop_nulls()).items())) for name in Demographics._fields}
     if any(people.values()):
         counts["demographics"] = {name: of for name, of in people.items() if of}
@@ -124,7 +126,7 @@ def _repeats(frame: pl.DataFrame, digests: pl.DataFrame) -> dict[str, Any]:
 
 def _shared(dataset: str, splits: dict[str, pl.DataFrame], digests: pl.DataFrame) -> list[dict[str, Any]]:
     return (
-        sharing.shared([sharing.uses(dataset, split, frame, digests) for split, frame in splits.items()])
+        sharing.shared([sharing.uses(dataset, split, with_images(frame), digests) for split, frame in splits.items()])
         .drop("dataset", "other_dataset")
         .to_dicts()
     )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from medbench.datasets.layouts import DiagnosisItem, Source
+from medbench.datasets.layouts import ChoiceItem, DiagnosisItem, Source
 from medbench.datasets.rows import Drop, Row
 from medbench.errors import MedbenchError
 
@@ -38,8 +38,10 @@ def contradictions(rows: Sequence[Row], pixels: Mapping[str, str]) -> list[Drop]
 def _asked(row: Row, pixels: Mapping[str, str]) -> tuple[str, str] | None:
     """What has one meaning: an image, or a closed question about it; None for an open one, which has several right answers."""
     if isinstance(row.item, DiagnosisItem):
-        return pixels[row.image], ""
-    return (pixels[row.image], _words(row.item.question)) if row.item.answer_type == "closed" else None
+        return pixels[row.images[0]], ""
+    if isinstance(row.item, ChoiceItem) or row.item.answer_type != "closed":  # which option is best depends on the others
+        return None
+    return pixels[row.images[0]], _words(row.item.question)
 
 
 def _meaning(row: Row) -> str:
@@ -65,8 +67,9 @@ def joined(rows: Sequence[Row], pixels: Mapping[str, str]) -> Joined:
 
     first: dict[str, str] = {}
     for row in rows:
-        group = root(row.item.group_id)
-        parents[group] = root(first.setdefault(pixels[row.image], group))
+        for image in row.images:
+            group = root(row.item.group_id)
+            parents[group] = root(first.setdefault(pixels[image], group))
     names, splits = dict[str, str](), dict[str, str]()
     found, places = [], []
     for row in rows:
@@ -75,7 +78,7 @@ def joined(rows: Sequence[Row], pixels: Mapping[str, str]) -> Joined:
         item = row.item._replace(group_id=name, split=split if row.item.is_drawn else row.item.split)
         if item != row.item:
             places.append(item.place)
-        found.append(Row(item, row.image))
+        found.append(Row(item, row.images))
     return Joined(found, places)
 
 
@@ -84,9 +87,9 @@ def crossings(rows: Sequence[Row], pixels: Mapping[str, str], source: Source) ->
     first: dict[str, Row] = {}
     found = []
     for row in rows:
-        other = first.setdefault(pixels[row.image], row).item
-        if other.split != row.item.split:
-            said = f"its image is in {row.item.split} here, and the equal one of {other.place} in {other.split}"
-            remedy = "keep one of them, or give both one split, or set allow_group_overlap where the set is published so"
-            found.append(source.error(row.item.place, said, remedy))
+        for other in (first.setdefault(pixels[image], row).item for image in row.images):
+            if other.split != row.item.split:
+                said = f"its image is in {row.item.split} here, and the equal one of {other.place} in {other.split}"
+                remedy = "keep one of them, or give both one split, or set allow_group_overlap where the set is published so"
+                found.append(source.error(row.item.place, said, remedy))
     return found

@@ -3,6 +3,7 @@
 import codecs
 import csv
 import io
+import json
 import math
 import re
 import zipfile
@@ -118,6 +119,15 @@ def parquet_rows(path: Path, name: str, source: Source, choose: Callable[[pa.Sch
         raise source.error(name, f"is no readable Parquet file ({str(error).splitlines()[0]})", "download it again") from None
 
 
+def parquet_size(path: Path) -> int:
+    """Rows of a Parquet file, as its end says; 0 where it cannot be read: whoever reads the rows says so."""
+    try:
+        with pq.ParquetFile(path) as file:
+            return int(file.metadata.num_rows)
+    except (pa.ArrowException, OSError):
+        return 0
+
+
 def _largest(group: pq.RowGroupMetaData, columns: Sequence[str], name: str, source: Source) -> int:
     """Bytes of the largest of some columns in a row group, unpacked."""
     chunks = [chunk for chunk in map(group.column, range(group.num_columns)) if chunk.path_in_schema in columns]
@@ -135,6 +145,64 @@ def check_columns(found: Sequence[str], wanted: Iterable[str], name: str, source
             raise source.error(name, f"column {column!r} is missing (found {', '.join(found) or 'none'})", hint)
     if (twice := next((column for column in found if list(found).count(column) > 1), None)) is not None:
         raise source.error(name, f"column {twice!r} stands twice", "keep one of them")
+
+
+def json_entries(path: Path, source: Source) -> list[dict[str, Any]]:
+    """The objects of a JSON file that holds a list of them. Raises MedbenchError for any other file."""
+    found = _json(path, source)
+    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+        raise source.error(path.name, "is no list of questions", "take the official file")
+    return found
+
+
+def json_object(path: Path, source: Source) -> dict[str, Any]:
+    """A JSON file that holds one object. Raises MedbenchError for any other file."""
+    if not isinstance(found := _json(path, source), dict):
+        raise source.error(path.name, "is no JSON object", "take the official file")
+    return found
+
+
+def _json(path: Path, source: Source) -> Any:
+    try:
+        if (size := path.stat().st_size) > limits.MAX_TEXT_BYTES:
+            raise source.error(path.name, f"has {size} bytes, at most {limits.MAX_TEXT_BYTES} are read", "take the official file")
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise source.error(path.name, f"cannot be read ({error.strerror})", "make it a file that you may read") from None
+    except UnicodeDecodeError as error:
+        raise source.error(path.name, f"is not UTF-8 (byte 0x{error.object[error.start]:02x})", "download it again") from None
+    except (ValueError, RecursionError) as error:  # no JSON, a number of thousands of digits; lists in lists in lists
+        raise source.error(path.name, f"is no JSON ({error})", "download it again") from None
+
+
+def json_lines(path: Path, source: Source) -> Iterator[Row]:
+    """The objects of a file of JSON, one a line; blank lines are left out. Raises MedbenchError for any other file."""
+    number = 0
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            for number, line in enumerate(stream, start=1):
+                if not line.strip():
+                    continue
+                if not isinstance(found := json.loads(line), dict):
+                    raise source.error(f"{path.name} line {number}", "is no JSON object", "take the official file")
+                yield Row(f"{path.name} line {number}", found)
+    except OSError as error:
+        raise source.error(path.name, f"cannot be read ({error.strerror})", "make it a file that you may read") from None
+    except (ValueError, RecursionError) as error:  # of the encoding too
+        raise source.error(f"{path.name} after line {max(number - 1, 0)}", f"is no JSON ({error})", "download it again") from None
+
+
+def field(row: Row, name: str, source: Source) -> Any:
+    """A field of a row. Raises MedbenchError where it is missing."""
+    if name not in row.values:
+        raise source.error(row.place, f"has no field {name!r} (found {', '.join(map(str, row.values))})", "take the official file")
+    return row.values[name]
+
+
+def shown_images(row: Row, columns: Sequence[str], source: Source) -> tuple[Embedded, ...]:
+    """The images of a row of a hub's Parquet file, in the order of their columns, those that are null left out."""
+    found = [row.values[name] for name in columns]
+    return tuple(embed(one["bytes"]) for one in found if one is not None and one.get("bytes"))
 
 
 # --- tables of people: any delimiter, encoding, spreadsheets
@@ -164,7 +232,7 @@ def sheet_cells(path: Path, name: str, source: Source, remedy: str, sheet: str |
             raise source.error(name, f"has no sheet {sheet!r}", f"choose from {', '.join(names)}")
         chosen = book[sheet or names[0]]
         cells = chosen.iter_rows(max_row=limits.MAX_SHEET_ROWS + 1, max_col=limits.MAX_SHEET_COLUMNS, values_only=True)
-        rows = [[_text(cell) for cell in row] for row in cells]
+        rows = [[as_text(cell) for cell in row] for row in cells]
         book.close()
     except MedbenchError:
         raise
@@ -176,9 +244,12 @@ def sheet_cells(path: Path, name: str, source: Source, remedy: str, sheet: str |
     return Sheet([row or [""] for row in rows], sorted(names, key=(sheet or names[0]).__ne__))
 
 
-def _text(cell: Any) -> str:
-    if cell is None:
+def as_text(cell: Any) -> str:
+    """A cell of a spreadsheet or of Parquet as a person reads it: 1.0 is 1, nothing is empty."""
+    if cell is None or cell != cell:
         return ""
+    if cell is True or cell is False:
+        return str(cell).lower()
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()
 
 

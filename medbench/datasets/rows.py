@@ -6,13 +6,15 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from string import ascii_uppercase
 from typing import NamedTuple
 
+from medbench import tasks
 from medbench.datasets import texts
 from medbench.datasets.ingest import key_of
-from medbench.datasets.layouts import SPLIT_WORDS, SPLITS, DiagnosisItem, Embedded, Entry, Excluded, Item, Note, Source, VqaItem
+from medbench.datasets.layouts import SPLIT_WORDS, SPLITS, ChoiceItem, DiagnosisItem, Embedded, Entry, Excluded, Item, Note, Source, VqaItem
 from medbench.errors import SHOWN, MedbenchError, together
 from medbench.jobs import digests, limits
 
@@ -23,10 +25,10 @@ _RELEASED = Embedded("", b"")
 
 
 class Row(NamedTuple):
-    """An item whose image is released; `image` is what identifies it (`ingest.key_of`)."""
+    """An item whose images are released; `images` are what identifies them (`ingest.key_of`)."""
 
     item: Item
-    image: str
+    images: tuple[str, ...]
 
 
 class Drop(NamedTuple):
@@ -73,25 +75,26 @@ class Reader:
                 self.excluded.setdefault(item.reason, []).append(item.place)
             elif isinstance(item, Note):
                 self.notes[item.text] = None
-            elif (key := self._take(item)) is None:
-                continue
-            elif isinstance(item.image, Path):
-                files.append(key)
-            elif not self._errors:
-                yield key, item.image
+            else:
+                for key, image in self._take(item):
+                    if isinstance(image, Path):
+                        files.append(key)
+                    elif not self._errors:
+                        yield key, image
         self.n_read = len(self.rows) + len(self.drops)
         self._note_unnamed_groups()
         self.stamps = {key: stamp for key in files if (stamp := _stamp(key))}
         gone = set(files) - set(self.stamps)
-        self.require_budget([*self.drops, *(missing(row) for row in self.rows if row.image in gone)])
+        lost = [(row, name) for row in self.rows if (name := next((name for name in row.images if name in gone), None))]
+        self.require_budget([*self.drops, *(missing(row, name) for row, name in lost)])
         check_splits([row.item.split for row in self.rows], needed_splits(row.item.split for row in self.rows) - {"val"}, self.source)
         self._check_counts()
         for key in files:
             yield key, Path(key)
 
-    def _take(self, item: Item) -> str | None:
-        """Keep the row of an item; the key of its image, if no earlier row has that one."""
-        self._characters += sum(len(value) for value in item if isinstance(value, str))
+    def _take(self, item: Item) -> list[tuple[str, Path | Embedded]]:
+        """Keep the row of an item; of its images, with their keys, those that no earlier row has."""
+        self._characters += sum(len(value) for _, value in _texts(item))
         if self._characters > limits.MAX_VALUES_CHARACTERS:
             found = f"all texts up to here have more than {limits.MAX_VALUES_CHARACTERS} characters"
             raise self.source.error(item.place, found, "shorten them, or make two data sets")
@@ -99,21 +102,25 @@ class Reader:
             self._check(item)
         except MedbenchError as error:
             self._errors.append(error)
-            return None
-        if isinstance(item, VqaItem):
+            return []
+        if not isinstance(item, DiagnosisItem):
             item = self._without_tokens(item)
         if fault := _unusable_text(item):
             self.drops.append(Drop(fault[0], item.split, item.place, fault[1]))
-            return None
-        key, released = key_of(item.image), item._replace(image=_RELEASED)
-        self.rows.append(Row(released, key))
-        if key in self.first:
-            return None
-        self.first[key] = released
-        return key
+            return []
+        keys = tuple(map(key_of, item.images))
+        released: Item = item._replace(images=()) if isinstance(item, ChoiceItem) else item._replace(image=_RELEASED)
+        self.rows.append(Row(released, keys))
+        new = {key: image for key, image in zip(keys, item.images, strict=True) if key not in self.first}
+        self.first |= dict.fromkeys(new, released)
+        return list(new.items())
 
-    def _without_tokens(self, item: VqaItem) -> VqaItem:
-        cleaned = item._replace(question=texts.without_image_tokens(item.question), answer=texts.without_image_tokens(item.answer))
+    def _without_tokens(self, item: VqaItem | ChoiceItem) -> VqaItem | ChoiceItem:
+        cleaned: VqaItem | ChoiceItem = item._replace(
+            question=texts.without_image_tokens(item.question), answer=texts.without_image_tokens(item.answer)
+        )
+        if isinstance(cleaned, ChoiceItem):
+            cleaned = cleaned._replace(options=tuple(map(texts.without_image_tokens, cleaned.options)))
         if cleaned != item:
             self.changed_texts.setdefault("a token for an image was removed", []).append(item.place)
         return cleaned
@@ -176,25 +183,44 @@ def _alike(path: str) -> str:
     return ""
 
 
-def missing(row: Row) -> Drop:
-    """A row whose image file is not there."""
-    return Drop("missing-image", row.item.split, row.item.place, "the image file does not exist", row.image)
+def missing(row: Row, file: str) -> Drop:
+    """A row of which an image file is not there."""
+    return Drop("missing-image", row.item.split, row.item.place, "the image file does not exist", file)
 
 
 def tidied(items: Iterable[Entry], source: Source) -> Iterator[Entry]:
     """The items with what people write in several ways as medbench has it: splits, labels and answer types whatever their case."""
+    choices = tasks.get(source.task).closed_options
     classes: dict[str, str | None] = {}
     for name in source.classes:
         classes[_folded(name)] = None if _folded(name) in classes else name  # two classes that differ in case alone stay apart
     for item in items:
-        if isinstance(item, VqaItem):
+        if isinstance(item, VqaItem) and choices:
+            yield _as_choice(item, choices)
+        elif isinstance(item, VqaItem):
             answer_type = item.answer_type.strip().lower()
             yield item._replace(split=_split(item.split), group_id=item.group_id.strip(), answer_type=answer_type)
         elif isinstance(item, DiagnosisItem):
             label = item.label if item.label in source.classes else classes.get(_folded(item.label)) or item.label
             yield item._replace(split=_split(item.split), group_id=item.group_id.strip(), label=label)
+        elif isinstance(item, ChoiceItem):
+            yield item._replace(split=_split(item.split), group_id=item.group_id.strip())
         else:
             yield item
+
+
+def _as_choice(item: VqaItem, options: Callable[[str, str], tuple[tuple[str, ...], str] | None]) -> ChoiceItem | Excluded:
+    """A closed question with its options; others have none."""
+    if item.answer_type.strip().lower() != "closed":
+        return Excluded("open question", item.place)
+    found = options(item.question, item.answer)
+    if found is None:
+        return Excluded("closed question that names no options", item.place)
+    texts, letter = found
+    return ChoiceItem(
+        item.sample_id, item.group_id.strip(), _split(item.split), (item.image,), item.place, item.question, texts, letter, item.skill,
+        demographics=item.demographics, is_drawn=item.is_drawn,
+    )  # fmt: skip
 
 
 def _split(name: str) -> str:
@@ -224,13 +250,18 @@ def check_splits(found: Collection[str], needed: Collection[str], source: Source
 
 def _check_texts(item: Item, source: Source) -> None:
     """Raise MedbenchError for a text that is too long, or that no table can hold."""
-    values = {name: value for name, value in item._asdict().items() if isinstance(value, str)}
-    for name, value in values.items():
+    for name, value in _texts(item):
         if len(value) > limits.MAX_VALUE_CHARACTERS:
             found = f"{name} has {len(value)} characters, at most {limits.MAX_VALUE_CHARACTERS} are read"
             raise source.error(item.place, found, "shorten it")
         if not value.isascii() and HALF.search(value):
             raise source.error(item.place, f"{name} {value!r} holds half of a surrogate pair", "write the character whole, as UTF-8")
+
+
+def _texts(item: Item) -> list[tuple[str, str]]:
+    """Names and texts of an item's fields, options included."""
+    fields = [(name, value) for name, value in item._asdict().items() if isinstance(value, str)]
+    return [*fields, *(("option", text) for text in item.options)] if isinstance(item, ChoiceItem) else fields
 
 
 def _check_values(item: Item, source: Source) -> None:
@@ -241,17 +272,30 @@ def _check_values(item: Item, source: Source) -> None:
     if isinstance(item, VqaItem):
         if item.answer_type not in ANSWER_TYPES:
             raise source.error(item.place, f"answer type {item.answer_type!r} is unknown", f"write one of {', '.join(ANSWER_TYPES)}")
+    elif isinstance(item, ChoiceItem):
+        if source.rows != "choices":
+            raise source.error(item.place, f"is a lettered question, the task is {source.task}", "set task: mcq")
+        _check_choice(item, source)
     elif item.label not in source.classes:
         raise source.error(
             item.place, f"label {item.label!r} is not among the classes {', '.join(source.classes)}", "fix the row or declare the class"
         )
 
 
+def _check_choice(item: ChoiceItem, source: Source) -> None:
+    if not 2 <= len(item.options) <= len(ascii_uppercase):
+        raise source.error(item.place, f"has {len(item.options)} options", f"give it 2 to {len(ascii_uppercase)}")
+    if item.answer not in ascii_uppercase[: len(item.options)]:
+        found = f"answer {item.answer!r} is none of the letters A to {ascii_uppercase[len(item.options) - 1]}"
+        raise source.error(item.place, found, "fix the row")
+
+
 def _unusable_text(item: Item) -> tuple[str, str] | None:
     """Why the texts of a question cannot be used, if so: reason for the card, and what is wrong."""
-    if not isinstance(item, VqaItem):
+    if isinstance(item, DiagnosisItem):
         return None
-    for name, text in (("question", item.question), ("answer", item.answer)):
+    options = [("option", text) for text in item.options] if isinstance(item, ChoiceItem) else []
+    for name, text in (("question", item.question), ("answer", item.answer), *options):
         if not text.strip():
             return f"empty-{name}", f"the {name} is empty"
         if token := texts.token_of_a_turn(text):
@@ -263,7 +307,7 @@ def chosen_groups(items: Iterable[Entry], sizes: Mapping[str, int | None], key: 
     """(split, group) of a seeded draw: groups in the order of a digest, as many as hold no more samples than `sizes` says; at least one."""
     counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
     for item in items:
-        if isinstance(item, DiagnosisItem | VqaItem) and item.split in counts:
+        if isinstance(item, Item) and item.split in counts:
             counts[item.split][item.group_id] += 1
     chosen: set[tuple[str, str]] = set()
     for split, groups in counts.items():
@@ -278,7 +322,7 @@ def chosen_groups(items: Iterable[Entry], sizes: Mapping[str, int | None], key: 
 def drawn(items: Iterable[Entry], chosen: Collection[tuple[str, str]]) -> Iterator[Entry]:
     """The items of the chosen groups; the others count as excluded."""
     for item in items:
-        if not isinstance(item, DiagnosisItem | VqaItem) or (item.split, item.group_id) in chosen or item.split not in SPLITS:
+        if not isinstance(item, Item) or (item.split, item.group_id) in chosen or item.split not in SPLITS:
             yield item
         else:
             yield Excluded("not drawn", item.place)

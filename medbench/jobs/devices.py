@@ -64,6 +64,20 @@ def _listed() -> dict[str, str]:
     return gpus
 
 
+def memory_mb() -> list[int | None]:
+    """Memory of the devices that this process may use, in the order of `found`; None for a part of a GPU."""
+    if not (devices := found()):
+        return []
+    query = ["nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"]
+    done = subprocess.run(query, capture_output=True, text=True, check=False)
+    sizes: dict[str, int] = {}
+    for line in done.stdout.splitlines():
+        index, uuid, size = (part.strip() for part in (*line.split(","), "", "")[:3])
+        if size.isdigit():
+            sizes |= {index: int(size), uuid: int(size)}
+    return [sizes.get(device.token, sizes.get(device.name)) for device in devices]
+
+
 def claim(n: int) -> list[Device]:
     """Take `n` free devices for the life of this process and hide all others; waits while too few are free. None at all: the CPU.
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from huggingface_hub import constants, snapshot_download
+from huggingface_hub import DryRunFileInfo, constants, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -15,6 +15,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
 from medbench.errors import Interrupted, MedbenchError
 from medbench.jobs.addresses import masked
@@ -31,12 +32,26 @@ def snapshot(repo: str, revision: str | None, patterns: list[str], kind: Kind = 
 
     Raises MedbenchError when there is no such repository or revision, access is refused, or the hub cannot be reached.
     """
-    with errors(repo, revision, kind), _switched(_asked[-1] if _asked else constants.HF_HUB_OFFLINE):
+    with errors(repo, revision, kind), _switched(_is_offline()):
         offline = constants.HF_HUB_OFFLINE  # said aloud: some versions of the client else list a pinned commit's files over the network
         found = snapshot_download(
             repo, repo_type=kind, revision=revision, allow_patterns=patterns, local_dir=folder, local_files_only=offline
         )
         return Path(found)
+
+
+class _Quiet(tqdm):
+    """No progress of what takes a second."""
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **{**more, "disable": True})  # type: ignore[no-untyped-call]
+
+
+def planned(repo: str, revision: str | None, patterns: list[str], kind: Kind = "model") -> list[DryRunFileInfo]:
+    """The files that `snapshot` would bring into the local cache: sizes, and whether they lie there. Raises MedbenchError likewise."""
+    with errors(repo, revision, kind), _switched(_is_offline()):
+        found = snapshot_download(repo, repo_type=kind, revision=revision, allow_patterns=patterns, dry_run=True, tqdm_class=_Quiet)
+    return found if isinstance(found, list) else []
 
 
 @contextmanager
@@ -48,6 +63,18 @@ def closed() -> Iterator[None]:
             yield
     finally:
         _asked.pop()
+
+
+def _is_offline() -> bool:
+    """Whether the user wants to be."""
+    return _asked[-1] if _asked else constants.HF_HUB_OFFLINE
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Nothing reaches the hub meanwhile: what is in the local cache is there, and all else is refused."""
+    with _switched(True), closed():
+        yield
 
 
 @contextmanager
@@ -73,8 +100,9 @@ def errors(repo: str, revision: str | None, kind: Kind) -> Iterator[None]:
     except (RepositoryNotFoundError, HFValidationError):
         raise MedbenchError(where, "is not on the hub, or not visible to you", "fix the name, or `hf auth login`") from None
     except (LocalEntryNotFoundError, OfflineModeIsEnabled):
-        found = f"revision {revision!r} is not in the local cache and the hub cannot be reached"
-        raise MedbenchError(where, found, "connect once, or give a folder") from None
+        found = f"{f'revision {revision!r} ' if revision else ''}is not in the local cache and the hub cannot be reached"
+        remedy = "connect once (`python -m medbench fetch --all RUN` brings all that a run needs), or give a folder"
+        raise MedbenchError(where, f"{found}{' (HF_HUB_OFFLINE is set)' if _is_offline() else ''}", remedy) from None
     except HfHubHTTPError as error:
         found = f"the hub answered {_short(error)}"
         raise Interrupted(where, found, "run again: what has arrived is kept; or give a folder") from None

@@ -5,9 +5,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-
 TRACKED = False  # how progress looks decides no result
 
 LINE_SECONDS = 10.0
@@ -20,20 +17,21 @@ _said: list[float] = []  # when this process wrote its last line, or began its f
 A = TypeVar("A")
 
 
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Any:
-        return f"{task.speed:.1f}/s" if task.speed else ""
-
-
 def track(items: Iterable[A], what: str, total: int, done: int = 0, size: Callable[[A], int] = lambda item: 1) -> Iterator[A]:
     """Every item, its progress shown on stderr: `total` units, `done` of them in an earlier start, `size(item)` units an item."""
-    console = Console(stderr=True)
-    return _bar(items, what, total, done, size, console) if console.is_terminal else _lines(items, what, total, done, size)
+    return (_bar if sys.stderr.isatty() else _lines)(items, what, total, done, size)
 
 
-def _bar(items: Iterable[A], what: str, total: int, done: int, size: Callable[[A], int], console: Console) -> Iterator[A]:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True) as progress:
+def _bar(items: Iterable[A], what: str, total: int, done: int, size: Callable[[A], int]) -> Iterator[A]:
+    from rich.console import Console  # here, since every start of Snakemake imports this module
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Any:
+            return f"{task.speed:.1f}/s" if task.speed else ""
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=total, completed=done)
         for item in items:
             yield item

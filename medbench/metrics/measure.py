@@ -14,7 +14,7 @@ class Measure(NamedTuple):
     """What is measured, how, and on which part of the test set."""
 
     metric: str
-    scoring: str  # standard | prompts-{set} | strict | published
+    scoring: str  # standard | prompts-{set} | strict | published | letter | text
     subset: str  # all | open | closed, and the leak-free part of each: leak-free | leak-free-open | leak-free-closed
 
     @property

@@ -1,6 +1,7 @@
 """How a question is put to a model: the same words for every model, chosen by the question alone. Standard library only."""
 
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 _AUXILIARIES = (
@@ -22,6 +23,23 @@ class Asking(NamedTuple):
         """What the model reads of a question."""
         template = self.yes_no if asks_yes_no(question) else self.question
         return template.replace("{question}", question.strip())
+
+
+class Choosing(NamedTuple):
+    """How a question with lettered options is put: a template with places `{question}` and `{options}`."""
+
+    template: str
+    told: str  # said before it, where the model is told that it sees no image
+    wording: str  # as-is | told | options-only (without the question)
+    rotations: int  # orders of the options; 0: the data's own
+    max_new_tokens: int
+
+    def text(self, question: str, options: Sequence[str]) -> str:
+        """What the model reads of a question whose options stand in this order."""
+        lines = "\n".join(f"({chr(ord('A') + place)}) {text.strip()}" for place, text in enumerate(options))
+        shown = "" if self.wording == "options-only" else question.strip()
+        text = re.sub(r"\{(question|options)\}", lambda found: shown if found[1] == "question" else lines, self.template).strip()
+        return f"{self.told}\n\n{text}" if self.wording == "told" else text
 
 
 def asks_yes_no(question: str) -> bool:

@@ -23,7 +23,7 @@ WEIGHTS = frozenset((".safetensors", ".bin"))
 """Endings of files of weights."""
 MAIN = "checkpoint"
 """Key of the checkpoint itself among what was loaded; companions stand under their names."""
-_SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
+SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
 _INDEX = ".index.json"
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.\w+)")
 CODE = frozenset(("auto_map", "custom_generate", "custom_pipelines"))
@@ -68,9 +68,9 @@ class Checkpoint:
                 raise MedbenchError(f"checkpoint {self.name}", "the folder does not exist", "give a folder or a hub id `owner/name`")
             from medbench.jobs import network
 
-            path = network.snapshot(self.name, self.source.revision, [*_SMALL_FILES, *safe])
+            path = network.snapshot(self.name, self.source.revision, [*SMALL_FILES, *safe])
             if not any(next(path.glob(name), None) for name in safe):
-                path = network.snapshot(self.name, self.source.revision, [*_SMALL_FILES, *pickles])
+                path = network.snapshot(self.name, self.source.revision, [*SMALL_FILES, *pickles])
         self.found(path)
         return path
 

@@ -73,7 +73,7 @@ class Generative(ABC):
         """Ids that end an answer."""
         model.generation_config = self._greedy(model.generation_config)
         self.exceptions: dict[str, Any] = {}  # from how its image processor would prepare images
-        self._before, self._after = self._around()  # of a question, in its prompt
+        self._turns = {1: self._around(1)}  # number of images -> what stands before and after a question, in its prompt
         self._lock = Lock()  # a fast tokenizer keeps the padding of its latest call, so two threads would disturb each other
         self.image_processor = type(processor.image_processor).__name__
 
@@ -123,16 +123,36 @@ class Generative(ABC):
             suppress_tokens=own.suppress_tokens,
         )  # fmt: skip
 
-    def prompt(self, text: str) -> str:
-        """One user turn with an image, as the checkpoint's own chat template has it, up to where the answer begins."""
-        return f"{self._before}{text}{self._after}"
+    def prompt(self, text: str, n_images: int = 1) -> str:
+        """One user turn, images first, as the checkpoint's own chat template has it, up to where the answer begins."""
+        if n_images not in self._turns:
+            self._turns[n_images] = self._around(n_images)
+        before, after = self._turns[n_images]
+        return f"{before}{text}{after}"
 
-    def _around(self) -> tuple[str, str]:
+    def require_images(self, n_images: int) -> None:
+        """Raise MedbenchError where a prompt cannot hold so many images: said before the first question is asked."""
+        if n_images in self._turns:
+            return
+        where, image = f"checkpoint {self.model.name_or_path or type(self).__name__}", Image.new("RGB", (64, 64))
+
+        def shown(n: int) -> int:
+            query = Query(where, image if n else None, QUESTION, (image,) * (n - 1))
+            return int((self.encode([query])["input_ids"] == self.image_token_id).sum())
+
+        try:
+            found = shown(n_images)
+        except MedbenchError as error:
+            raise MedbenchError(where, f"cannot be shown {n_images} images at once: {error.found}", error.remedy) from None
+        if found != n_images * shown(1):
+            raise MedbenchError(where, f"its prompt does not hold {n_images} images", "leave out the data set, or the model")
+
+    def _around(self, n_images: int) -> tuple[str, str]:
         """What the chat template puts before a question and behind it, the same for all: it runs once, apart, and sees no data.
 
         Raises MedbenchError for a template that is broken, that takes too long or too much, or that drops or changes the question.
         """
-        content = [{"type": "image"}, {"type": "text", "text": QUESTION}]
+        content = [*([{"type": "image"}] * n_images), {"type": "text", "text": QUESTION}]
 
         def render() -> str:
             made = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
@@ -153,8 +173,9 @@ class Generative(ABC):
 
     def encode(self, queries: Sequence[Query], completions: Sequence[str] | None = None, side: str = "left") -> dict[str, torch.Tensor]:
         """All that the processor makes of prompts (and completions) with their images, padded on one side, on the CPU."""
-        texts = [self.prompt(query.text) + end for query, end in zip(queries, completions or [""] * len(queries), strict=True)]
-        images = [[query.image] for query in queries]
+        ends = completions or [""] * len(queries)
+        texts = [self.prompt(query.text, len(query.images)) + end for query, end in zip(queries, ends, strict=True)]
+        images = [list(query.images) for query in queries] if any(query.images for query in queries) else None
         try:
             with self._lock:
                 special = self._adds_special(texts)
@@ -162,22 +183,23 @@ class Generative(ABC):
                 made = self.processor(text=texts, images=images, text_kwargs=words, images_kwargs=self.exceptions, return_tensors="pt")
         except ValueError as error:
             if len(queries) > 1:  # which one it is
-                for query, end in zip(queries, completions or [""] * len(queries), strict=True):
+                for query, end in zip(queries, ends, strict=True):
                     self.encode([query], [end], side)
-            width, height = queries[0].image.size
-            found = f"{type(self.processor).__name__} refuses it with its image of {width}x{height} ({' '.join(str(error).split())[:160]})"
+            sizes = " and ".join(f"{image.width}x{image.height}" for image in queries[0].images)
+            said = " ".join(str(error).split())[:160]
+            found = f"{type(self.processor).__name__} refuses it with {f'its image of {sizes}' if sizes else 'no image'} ({said})"
             raise MedbenchError(queries[0].name, found, "fix or drop the row") from None
         return dict(made)
 
-    def lengths(self, texts: Sequence[str], sizes: Sequence[tuple[int, int]]) -> list[int]:
-        """Tokens of questions, each with an image of (width, height), nearly: what batches of similar length are put together by.
+    def lengths(self, texts: Sequence[str], sizes: Sequence[Sequence[tuple[int, int]]]) -> list[int]:
+        """Tokens of questions, each with images of (width, height), nearly: what batches of similar length are put together by.
 
         Texts go to the tokenizer together, and each size is counted once: one by one this took a tenth of a small model's time.
         """
-        pieces = {size: self.image_tokens(size) for size in set(sizes)}
+        pieces = {size: self.image_tokens(size) for size in {size for of in sizes for size in of}}
         with self._lock:
             ids = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
-        return [len(words) + pieces[size] for words, size in zip(ids, sizes, strict=True)]
+        return [len(words) + sum(pieces[size] for size in of) for words, of in zip(ids, sizes, strict=True)]
 
     def image_tokens(self, size: tuple[int, int]) -> int:
         """Tokens that an image of (width, height) takes, as the processor counts them; a resize or tiles may make them many."""
@@ -226,19 +248,15 @@ class Generative(ABC):
 
     def _completion_ids(self, queries: Sequence[Query], completions: Sequence[str]) -> list[list[int]]:
         """Ids that each completion adds to its prompt: of the texts alone, since an image only takes places inside the prompt."""
-        prompts = [self.prompt(query.text) for query in queries]
-        with self._lock:
-            before, after = (
-                self.tokenizer(texts, add_special_tokens=self._adds_special(texts))["input_ids"]
-                for texts in (prompts, [prompt + end for prompt, end in zip(prompts, completions, strict=True)])
-            )
+        prompts = [self.prompt(query.text, len(query.images)) for query in queries]
+        before, after = self.text_ids(prompts), self.text_ids([prompt + end for prompt, end in zip(prompts, completions, strict=True)])
         for query, prompt, whole in zip(queries, before, after, strict=True):
             if whole[: len(prompt)] != prompt:
                 raise self._no_prefix(query)
         return [whole[len(prompt) :] for prompt, whole in zip(before, after, strict=True)]
 
     def _no_prefix(self, query: Query) -> MedbenchError:
-        found = f"its prompt is no token prefix of prompt + answer ({self.prompt(query.text)[-20:]!r})"
+        found = f"its prompt is no token prefix of prompt + answer ({self.prompt(query.text, len(query.images))[-20:]!r})"
         return MedbenchError(query.name, found, f"fix `completion` of architecture {type(self).__name__}")
 
     def placed(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -249,6 +267,11 @@ class Generative(ABC):
     def precision(self) -> torch.autocast:
         """On a GPU, trained parts are float32 and compute in bfloat16 beside the checkpoint's."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda" and self.base is not self.model)
+
+    def text_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of prompts as the processor makes them, but for their images, each of which is one token or a few."""
+        with self._lock:
+            return [list(ids) for ids in self.tokenizer(list(texts), add_special_tokens=self._adds_special(texts))["input_ids"]]
 
     def tokens(self, text: str) -> list[int]:
         """Ids of a text without special tokens."""
@@ -273,11 +296,16 @@ class Generative(ABC):
         return Answer(text, reason, len(kept))
 
     def _check_length(self, queries: Sequence[Query], mask: torch.Tensor, room: int) -> None:
-        context = self.context
         for query, length in zip(queries, mask.sum(dim=1).tolist(), strict=True):
-            if length + room > context:
-                found = f"the question takes {length} tokens with its image and {room} for the answer, the model reads {context}"
-                raise MedbenchError(query.name, found, "shorten the question, lower max_new_tokens, or drop the row")
+            self.check_length(query, length, room)
+
+    def check_length(self, query: Query, length: int, room: int = 0) -> None:
+        """Raise MedbenchError naming a question of `length` tokens that leaves no room for `room` more."""
+        context = self.context
+        if length + room > context:
+            images = "its image" if len(query.images) < 2 else f"its {len(query.images)} images"
+            found = f"the question takes {length} tokens with {images} and {room} for the answer, the model reads {context}"
+            raise MedbenchError(query.name, found, "shorten the question, lower max_new_tokens, or drop the row")
 
 
 def load(source: Source, **placement: Any) -> Generative:

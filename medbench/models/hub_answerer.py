@@ -11,8 +11,8 @@ from medbench.jobs import devices
 from medbench.jobs.imagefile import opened
 from medbench.jobs.microbatching import Microbatching, Prepared
 from medbench.jobs.prefetch import prefetch
-from medbench.models import generative_base
-from medbench.models.answering import Answer, Answerer, Query, Questions, by_length, decoded, windows
+from medbench.models import generative_base, lettering
+from medbench.models.answering import Answer, Answerer, Choices, Letters, Query, Questions, by_length, decoded
 from medbench.models.checkpoint import Source
 from medbench.models.generative_base import IGNORED, Generative
 
@@ -43,7 +43,7 @@ class HubAnswerer(Answerer):
 
         def inputs(batch: Batch, part: Sequence[int]) -> Inputs:
             once = questions._replace(look=cache(questions.look))  # questions of a batch often share an image
-            return self.model.inputs([once.query(place, batch.images[once.image_ids[place]]) for place in part], budget)
+            return self.model.inputs([once.with_images(place, batch.images) for place in part], budget)
 
         def prepare(batch: Batch) -> Prepared[Inputs]:
             return Prepared(microbatching, batch.places, lambda part: inputs(batch, part))
@@ -56,16 +56,41 @@ class HubAnswerer(Answerer):
             yield dict(zip(batch.places, generate(prepared), strict=True))
 
     def batches(self, questions: Questions) -> Iterator[Batch]:
-        """Questions that take about as many tokens, image included, together."""
-        for window in windows(questions.image_ids, questions.images(questions.image_ids, WINDOW)):
+        """Questions of as many images that take about as many tokens, images included, together."""
+        self._require(questions)
+        for window in questions.windows(WINDOW):
             sizes = {name: decoded(name, data, opened).size for name, data in window.images.items()}
-            texts, shown = (
-                [questions.texts[place] for place in window.places],
-                [sizes[questions.image_ids[place]] for place in window.places],
-            )
+            of = {place: questions.images_of(place) for place in window.places}
+            shown = [[sizes[name] for name in of[place]] for place in window.places]
+            texts = [questions.texts[place] for place in window.places]
             lengths = dict(zip(window.places, self.model.lengths(texts, shown), strict=True))
-            for places in by_length(window.places, lengths.__getitem__, self.batch_size):
-                yield Batch(places, window.images)
+            for n_images in sorted({len(names) for names in of.values()}):
+                alike = [place for place in window.places if len(of[place]) == n_images]
+                for places in by_length(alike, lengths.__getitem__, self.batch_size):
+                    yield Batch(places, window.images)
+
+    def _require(self, questions: Questions) -> None:
+        """Raise MedbenchError, before the first question, where one has more images than the model can be shown."""
+        for n_images in sorted({len(questions.images_of(place)) for place in range(len(questions.texts))}):
+            self.model.require_images(n_images)
+
+    def tells_letters(self, n: int) -> bool:
+        """Whether the tokenizer has every letter as a token."""
+        return len(lettering.ids_of_letters(self.model)) >= n
+
+    def letters(self, choices: Choices, done: Collection[int], microbatching: Microbatching) -> Iterator[dict[int, list[Letters]]]:
+        """The images and what comes before the options go through the model once a question, whatever the number of orders."""
+        questions, ids = choices.questions, lettering.ids_of_letters(self.model)
+        self._require(questions)
+        for window in questions.windows(WINDOW):
+            if places := [place for place in window.places if place not in done]:
+                found = {}
+                for place in places:
+                    query = questions.with_images(place, window.images)
+                    variants = [query._replace(text=text) for text in choices.texts[place]]
+                    parts = microbatching.run(range(len(variants)), lettering.Shared(self.model, variants, ids[: choices.n_options[place]]))
+                    found[place] = [one for part in parts for one in part]
+                yield found
 
     def loglikelihood(self, query: Query, options: Sequence[str]) -> list[float]:
         """Natural logarithm of the probability of each option with the end that the checkpoint's template puts behind it."""
@@ -81,11 +106,11 @@ class HubAnswerer(Answerer):
         if self.model.model.dtype == torch.float32:
             return {}
         places = sorted({round(place) for place in np.linspace(0, len(questions.texts) - 1, N_ALONE)})
-        wanted = [questions.image_ids[place] for place in places]
-        images = {row.image_id: row.image for some in questions.images(wanted, 1) for row in some}
+        wanted = [name for place in places for name in questions.images_of(place)]
+        images = {row.image_id: row.image for some in questions.images(wanted, 1) for row in some} if wanted else {}
         changed = 0
         for place in places:
-            inputs = self.model.inputs([questions.query(place, images[questions.image_ids[place]])], questions.max_new_tokens)
+            inputs = self.model.inputs([questions.with_images(place, images)], questions.max_new_tokens)
             changed += self.model.generate(inputs, questions.max_new_tokens)[0].text != answers[place].text
         return {"asked_alone": len(places), "changed_alone": changed}
 

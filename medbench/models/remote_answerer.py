@@ -3,17 +3,17 @@
 import time
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from medbench.errors import MedbenchError
 from medbench.jobs.microbatching import Microbatching
-from medbench.models.answering import Answer, Answerer, Questions, decoded, windows
+from medbench.models.answering import Answer, Answerer, Prompt, Questions, Said, decoded
 from medbench.models.checkpoint import Source
 from medbench.remote.asking import Given, ask
 from medbench.remote.endpoint import Endpoint, Reached, Reply, Retired
@@ -22,6 +22,7 @@ from medbench.remote.prices import Price
 from medbench.remote.request import Picture, Request, picture
 from medbench.remote.store import Store, size
 
+T = TypeVar("T")
 WINDOW = 32
 """Encoded images held at once."""
 GROUP, SECONDS = 64, 5.0  # answers, and time, after which they are handed on
@@ -62,11 +63,7 @@ class RemoteAnswerer(Answerer):
 
     def answers(self, questions: Questions, done: Collection[int], microbatching: Microbatching) -> Iterator[dict[int, Answer]]:
         """As they come. Also what is `done` is read from the store, for the facts of all."""
-        told = self.told
-        if not told.get("url"):
-            raise MedbenchError(f"model {self.asked}", "its entry has no `endpoint`", "write `endpoint: {url: ...}` into it")
-        endpoint = self.endpoint(Reached(**{name: told[name] for name in Reached._fields if name in told}))
-        limits = Limits(**{name: told[name] for name in Limits._fields if name in told})
+        endpoint, limits = self._service()
         seen, group, handed = Seen(limits.price), dict[int, Answer](), time.monotonic()
         with Store(endpoint.kind, self.asked) as store, self.noting_what_is_gone(endpoint.kind):
             for given in ask(self.requests(questions, endpoint.kind), endpoint, store, limits):
@@ -91,17 +88,49 @@ class RemoteAnswerer(Answerer):
                 Path(note).write_text(f"{size(kind, self.asked)}\n")
             raise
 
+    def says(self, prompts: Iterable[tuple[T, Prompt]], max_new_tokens: int) -> Iterator[tuple[T, Said]]:
+        """As they come."""
+        endpoint, limits = self._service()
+
+        def requests() -> Iterator[tuple[T, Request]]:
+            for tag, prompt in prompts:
+                sent = self._sent({**self.parameters(max_new_tokens), **self.constrained(prompt)})
+                yield tag, Request(endpoint.kind, self.asked, (prompt.text,), sent, prompt.system, prompt.name, prompt.round)
+
+        with Store(endpoint.kind, self.asked) as store:
+            for given in ask(requests(), endpoint, store, limits):
+                reply = given.reply
+                text = "" if reply.finish_reason == "filter" else reply.text
+                yield given.tag, Said(text, reply.finish_reason, reply.model, given.key)
+
+    def constrained(self, prompt: Prompt) -> dict[str, Any]:
+        """Parameters that hold a model to the schema of a prompt and set its round apart; nothing where the service knows none."""
+        return {}
+
+    def _service(self) -> tuple[Endpoint, Limits]:
+        """Where the model is asked, and how fast. Raises MedbenchError for an entry that does not say."""
+        told = self.told
+        if not told.get("url"):
+            raise MedbenchError(f"model {self.asked}", "its entry has no `endpoint`", "write `endpoint: {url: ...}` into it")
+        reached = Reached(**{name: told[name] for name in Reached._fields if name in told})
+        return self.endpoint(reached), Limits(**{name: told[name] for name in Limits._fields if name in told})
+
+    def _sent(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """With those of the entry over them; null takes one away."""
+        return {name: value for name, value in {**parameters, **self.chosen.parameters}.items() if value is not None}
+
     def requests(self, questions: Questions, kind: str) -> Iterator[tuple[int, Request]]:
-        """Every question once, beside its image. Raises MedbenchError naming an image that cannot be decoded."""
-        given = {**self.parameters(questions.max_new_tokens), **self.chosen.parameters}
-        sent = {name: value for name, value in given.items() if value is not None}
-        for window in windows(questions.image_ids, questions.images(questions.image_ids, WINDOW)):
+        """Every question once, behind its images. Raises MedbenchError naming an image that cannot be decoded."""
+        sent = self._sent(self.parameters(questions.max_new_tokens))
+        for window in questions.windows(WINDOW):
             shown: dict[str, Picture] = {}
             for place in window.places:
-                name = questions.image_ids[place]
-                if name not in shown:
-                    shown[name] = picture(partial(decoded, name, window.images[name], questions.look), self.chosen.detail)
-                yield place, Request(kind, self.asked, (shown[name], questions.texts[place]), sent, name=questions.names[place])
+                names = questions.images_of(place)
+                for name in names:
+                    if name not in shown:
+                        shown[name] = picture(partial(decoded, name, window.images[name], questions.look), self.chosen.detail)
+                parts: tuple[str | Picture, ...] = (*(shown[name] for name in names), questions.texts[place])
+                yield place, Request(kind, self.asked, parts, sent, name=questions.names[place])
 
     def facts(self, questions: Questions, answers: Mapping[int, Answer]) -> dict[str, Any]:
         """What the service said of itself, and what was asked of it."""

@@ -1,7 +1,7 @@
 """Questions in, answers out, as the task reads and keeps them."""
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -25,10 +25,8 @@ def asked(task: str, dataset: str, split: str = "test", left_out: Collection[str
     return found
 
 
-def table(
-    task: str, dataset: str, answers: Sequence[tuple[str, str, int]], split: str = "test", left_out: Collection[str] = ()
-) -> pl.DataFrame:
-    """Table of predictions of answers (text, finish reason, tokens) in the order of a split without the samples `left_out`."""
+def table(task: str, dataset: str, answers: Sequence[Any], split: str = "test", left_out: Collection[str] = ()) -> pl.DataFrame:
+    """Table of predictions of answers, as the task keeps them, in the order of a split without the samples `left_out`."""
     keep = tasks.get(task).answered
     assert keep is not None, "the task names a method that asks"
     frame: pl.DataFrame = keep(dataset, answers, split, left_out)

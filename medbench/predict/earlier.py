@@ -13,7 +13,7 @@ import polars as pl
 from medbench import paths
 from medbench.jobs import digests, files
 
-ASKED = ("sample_id", "group_id", "image_id", "question")
+ASKED = ("sample_id", "group_id", "image_id", "image_ids", "question", "options", "is_positional")
 """Columns of the test split that a model's answers follow from."""
 
 

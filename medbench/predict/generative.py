@@ -1,13 +1,14 @@
 """Predict with whatever answers questions, off the shelf or with its adapter. Finished groups of answers are kept."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
 from PIL import Image
 
 from medbench import paths
-from medbench.adapt.asked import Asked
+from medbench.adapt.asked import Asked, AskedChoices
 from medbench.datasets import stored
 from medbench.datasets.images import decode
 from medbench.errors import MedbenchError
@@ -26,6 +27,8 @@ def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> 
     test = asked(params.task, dataset)
     if params.image == "shuffled":
         test = test._replace(image_ids=shuffled(dataset, test, params.seed or 0))
+    elif params.image == "none":
+        test = test._replace(image_ids=[answering.NO_IMAGE] * len(test.image_ids))
     return table(params.task, dataset, answers(params, dataset, model, mode, test, work, "predict"))
 
 
@@ -73,10 +76,10 @@ def blank(data: bytes) -> Image.Image:
     return Image.new("RGB", decode(data).size, (128, 128, 128))
 
 
-def shuffled(dataset: str, test: Asked, seed: int) -> list[str]:
-    """For every question the image of another group, the same for every model: what a model answers whatever it sees.
+def shuffled(dataset: str, test: Asked | AskedChoices, seed: int) -> list[Any]:
+    """For every question the image (or images) of another group, the same for every model: what a model answers whatever it sees.
 
-    Raises MedbenchError where all samples are of one group.
+    A question without an image stays without. Raises MedbenchError where all samples are of one group.
     """
     groups = stored.groups(dataset, "test")
     if len(set(groups)) < 2:
@@ -84,8 +87,10 @@ def shuffled(dataset: str, test: Asked, seed: int) -> list[str]:
         raise MedbenchError(paths.samples(dataset, "test"), found, "leave out ots-shuffled")
     keys = [hashlib.sha256(f"{seed}/{dataset}/{name}".encode()).digest() for name in test.sample_ids]
     order = sorted(range(len(keys)), key=keys.__getitem__)
-    images = list(test.image_ids)
+    image_ids: Sequence[Any] = test.image_ids
+    images = list(image_ids)
     for position, place in enumerate(order):
         after = (order[(position + step) % len(order)] for step in range(1, len(order)))
-        images[place] = test.image_ids[next(other for other in after if groups[other] != groups[place])]
+        others = (image_ids[other] for other in after if groups[other] != groups[place] and image_ids[other])
+        images[place] = next(others, image_ids[place]) if image_ids[place] else image_ids[place]
     return images

@@ -12,7 +12,7 @@ class Params(NamedTuple):
     classes: tuple[str, ...]
     reads: tuple[str, ...] = ()  # fields of Method
     adapted: bool = False  # an adapter is put into the model, or stands on its features
-    asking: dict[str, Any] | None = None  # fields of medbench.models.asking.Asking, where questions are asked
+    asking: dict[str, Any] | None = None  # fields of medbench.models.asking.Asking, or of Choosing, where questions are asked
     deterministic: bool = False  # kernels of a GPU
-    image: str = "own"  # of a question: its own, blank, or shuffled
-    seed: int | None = None  # of the shuffling
+    image: str = "own"  # of a question: its own, blank, shuffled, or none
+    seed: int | None = None  # of the shuffling, and of the orders of options

@@ -36,9 +36,11 @@ class Request:
         parameters: Mapping[str, Any],
         system: str = "",
         name: str = "request",
+        round: int = 0,
     ) -> None:
-        """`kind`: of the endpoint, as `openai`; `model`: the name by which it knows its model."""
+        """`kind`: of the endpoint, as `openai`; `model`: the name by which it knows its model; `round`: tells equal requests apart."""
         self.kind, self.model, self.parts, self.parameters, self.system, self.name = kind, model, parts, parameters, system, name
+        self.round = round
 
     @cached_property
     def key(self) -> str:
@@ -48,7 +50,8 @@ class Request:
     def words(self) -> dict[str, Any]:
         """What is asked, pictures by their digests: stands in the store beside the answer."""
         parts = [part if isinstance(part, str) else {"image": part.digest, "detail": part.detail} for part in self.parts]
-        return {"system": self.system, "parts": parts, "parameters": dict(self.parameters)}
+        asked = {"system": self.system, "parts": parts, "parameters": dict(self.parameters)}
+        return {**asked, "round": self.round} if self.round else asked
 
 
 def picture(image: Callable[[], Image.Image], detail: str | None = None) -> Picture:

@@ -1,6 +1,7 @@
 """The answer first: per question and adaptation the verdict of every family and data set, and one sentence that sums them up."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ VERDICTS = (*SIDES, "equivalent", "undecided")
 NO_VERDICT = "no verdict"
 WITHIN = "ahead, within the margin"
 MOST_TIMES = 100
+MOST_ADVISED = 6  # data sets in the lines that a start ends with
 
 
 class Line(NamedTuple):
@@ -61,15 +63,18 @@ class Overview(NamedTuple):
     rows: list[tuple[str, list[str]]]
 
 
-def deciding(material: Material) -> pl.DataFrame:
-    """The gaps on the primary metric of each data set's task, family-wise, as `ordered`."""
+def deciding(material: Material, secondary: bool = False) -> pl.DataFrame:
+    """The gaps on the primary (or the secondary) metric of each data set's task, family-wise, as `ordered`."""
+    measures = {
+        name: TASKS[facts.task].secondary if secondary else TASKS[facts.task].primary for name, facts in material.params.datasets.items()
+    }
     chosen = [
-        pl.all_horizontal(
-            pl.col("dataset") == name, *(pl.col(key) == getattr(TASKS[facts.task].primary, key) for key in ("metric", "scoring", "subset"))
-        )
-        for name, facts in material.params.datasets.items()
+        pl.all_horizontal(pl.col("dataset") == name, *(pl.col(key) == value for key, value in measure._asdict().items()))
+        for name, measure in measures.items()
+        if measure
     ]
-    return ordered(material, material.gaps.filter(pl.col("question").is_in(list(QUESTIONS)), pl.any_horizontal(*chosen)))
+    own = pl.any_horizontal(*chosen) if chosen else pl.lit(False)
+    return ordered(material, material.gaps.filter(pl.col("question").is_in(list(QUESTIONS)), own))
 
 
 def ordered(material: Material, rows: pl.DataFrame) -> pl.DataFrame:
@@ -85,6 +90,14 @@ def parts(material: Material) -> list[Part]:
     return [
         _part(material, str(question), str(adaptation), rows)
         for (question, adaptation), rows in deciding(material).group_by("question", "adaptation", maintain_order=True)
+    ]
+
+
+def by_judges(material: Material) -> list[Part]:
+    """The same by the judges' scores of open answers, where there are any: comparisons of their own."""
+    return [
+        _part(material, str(question), str(adaptation), rows)._replace(pooled=[], confirmed="", confirmatory=[])
+        for (question, adaptation), rows in deciding(material, secondary=True).group_by("question", "adaptation", maintain_order=True)
     ]
 
 
@@ -132,10 +145,67 @@ def overview(found: list[Part]) -> Overview:
     )
 
 
-def text(found: list[Part], params: Params) -> str:
-    """What a start ends with: a line a question and adaptation, and why others are not asked."""
+def text(found: list[Part], params: Params, advised: Sequence[str] = ()) -> str:
+    """What a start ends with: what to use, a line a question and adaptation, and why others are not asked."""
     said = [line for part in found for line in (f"{part.title}: {part.summary}", part.confirmed) if line]
-    return "".join(f"{line}\n" for line in [*said, *unasked(params)])
+    more = [f"and {len(advised) - MOST_ADVISED} more data sets, on the page"] if len(advised) > MOST_ADVISED else []
+    return "".join(f"{line}\n" for line in [*advised[:MOST_ADVISED], *more, *said, *unasked(params)])
+
+
+def advice(material: Material) -> list[str]:
+    """Of each data set what to use, in one sentence: `For my-set: use the generalist CLIP, linear probe (0.912). ...`.
+
+    Both sides adapted decide before one side adapted, and that before neither, since who has labels adapts either. Of several comparisons
+    that one speaks whose better side is the best.
+    """
+    rows, said = deciding(material), []
+    for name, facts in material.params.datasets.items():
+        own = rows.filter(pl.col("dataset") == name).to_dicts()
+        asked = next((asked for asked in (("rq3", "rq4"), ("rq2",), ("rq1",)) if any(row["question"] in asked for row in own)), ())
+        chosen = [row for row in own if row["question"] in asked]
+        if not chosen:
+            said.append(f"For {facts.label}: nothing is compared with each other.")
+            continue
+        best = max(
+            chosen, key=lambda row: max([row[f"{side}_estimate"] for side in SIDES if row[f"{side}_estimate"] is not None] or [-1.0])
+        )
+        others = sum((row["verdict"] or NO_VERDICT) != (best["verdict"] or NO_VERDICT) for row in chosen)
+        more = f" {counted(others, 'other comparison')} of this data set {'ends' if others == 1 else 'end'} otherwise." if others else ""
+        said.append(f"For {facts.label}: {_use(material, best)}{more}")
+    return said
+
+
+def _use(material: Material, row: dict[str, Any]) -> str:
+    """What a comparison means for whoever must choose."""
+    names = {side: _named(material, row, side) for side in SIDES}
+    verdict, other = row["verdict"], {"generalist": "specialist", "specialist": "generalist"}
+    if verdict in SIDES:
+        lead = f"It leads the {other[verdict]} {names[other[verdict]]} by {number(abs(row['gap']))}"
+        return f"use the {verdict} {names[verdict]}. {lead}{', less than the margin' if _is_within(material, row) else ''}."
+    if verdict == "equivalent":
+        margin = number(material.params.margin(row["metric"]))
+        other_side = f"The specialist {names['specialist']} is equivalent (within {margin})"
+        return f"use the generalist {names['generalist']}. {other_side}: the cheaper will do."
+    if verdict == "undecided":
+        needs = _more_groups(row) or "more test patients would decide it"
+        return f"undecided between the generalist {names['generalist']} and the specialist {names['specialist']}: {needs}."
+    few = f" About {missing} more test patients (or other groups) of the rarest class would do." if (missing := _too_few(row)) else ""
+    reason = (row["reason"] or "no reason is noted").removesuffix(f": {NO_VERDICT}")
+    return f"no verdict ({reason}).{few}"
+
+
+def _named(material: Material, row: dict[str, Any], side: str) -> str:
+    """`CLIP, linear probe (0.912)`."""
+    if row[side] not in material.params.models:
+        return str(row[side])
+    label, mode = material.params.models[row[side]].label, material.params.mode_label(row[f"{side}_mode"])
+    return f"{label}, {mode} ({number(row[f'{side}_estimate'])})"
+
+
+def _too_few(row: dict[str, Any]) -> int:
+    """How many effective groups are missing for a verdict, as its reason says; 0 where that is not the reason."""
+    found = re.search(r"(\d+) effective groups?, fewer than (\d+)", row["reason"] or "")
+    return int(found[2]) - int(found[1]) if found else 0
 
 
 def _part(material: Material, question: str, adaptation: str, rows: pl.DataFrame) -> Part:

@@ -1,7 +1,6 @@
 """The report's tables as Parquet and CSV, and `facts.json`: what depends on machine and hour, kept out of everything else."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,7 @@ from medbench.report import cost, served
 from medbench.report.answer import deciding
 from medbench.report.cautions import Caution
 from medbench.report.results import TASKS, Material, primary
-
-_FORMULA = r"^\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|^[\t\r\n]"  # also full width, as Excel takes them
-_NUMBER = r"(?:[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?inf|nan)"
-_NUMBERS = f"^{_NUMBER}(?: {_NUMBER})*$"
+from medbench.tables.spreadsheet import defused
 
 
 def frames(material: Material, cautions: list[Caution]) -> dict[str, pl.DataFrame]:
@@ -105,14 +101,6 @@ def write_tables(tables: dict[str, pl.DataFrame], folder: Path) -> None:
         frame.write_parquet(folder / f"{name}.parquet", compression="zstd")
         lists = [column for column, kind in frame.schema.items() if isinstance(kind, pl.List)]
         defused(frame.with_columns(pl.col(lists).cast(pl.List(pl.String)).list.join(" "))).write_csv(folder / f"{name}.csv")
-
-
-def defused(frame: pl.DataFrame) -> pl.DataFrame:
-    """An apostrophe before every text, and name of a column, that a spreadsheet would run as a formula; numbers stay, also as text."""
-    text = pl.col(pl.String)
-    is_formula = text.str.contains(_FORMULA) & ~text.str.contains(_NUMBERS)
-    safe = frame.with_columns(pl.when(is_formula).then(text.str.replace("^", "'")).otherwise(text))
-    return safe.rename({name: f"'{name}" for name in frame.columns if re.match(_FORMULA, name)})
 
 
 def write_facts(material: Material, path: Path) -> None:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 import medbench
 from medbench import tasks
 from medbench.errors import visible
-from medbench.report import answer, export, leak_free, results, sample_sheet
+from medbench.report import answer, export, judged, leak_free, results, sample_sheet
 from medbench.report.cautions import Caution, worths
 from medbench.report.figures import Figure, inline
 from medbench.report.panels import Panel
@@ -59,6 +59,7 @@ def render(material: Material, parts: Parts) -> str:
         parts=answers,
         overview=answer.overview(answers),
         no_verdict=answer.NO_VERDICT,
+        advised=answer.advice(material),
         unasked=answer.unasked(material.params),
         reading=_reading(material),
         level=f"{statistics['level']:.0%}",
@@ -71,6 +72,10 @@ def render(material: Material, parts: Parts) -> str:
         leak_free_counts=leak_free.counts(material),
         leak_free_lines=leak_free.lines(material),
         choices=choices(material),
+        judges=judged.judges(material.judged, material.params),
+        judged_parts=answer.by_judges(material) if material.judged.judgements.height else [],
+        judged_scores=judged.scores(material.judged, material.params, material.metrics),
+        agreements=judged.agreements(material.judged),
         wording=_wording(material),
         open_titles=list(OPEN.values()),
         open_lines=_open(material),

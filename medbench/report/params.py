@@ -44,6 +44,13 @@ class ModeFacts(NamedTuple):
     kind: str
 
 
+class JudgeFacts(NamedTuple):
+    """A judge as readers see it."""
+
+    label: str
+    family: str
+
+
 class Params(NamedTuple):
     """Parameters of a report. `cells`: those the run expects; `templates`: digest of the page's texts."""
 
@@ -55,6 +62,7 @@ class Params(NamedTuple):
     seed: int
     templates: str
     left_out: Mapping[str, str] = MappingProxyType({})  # of these cells, those that cannot be made any more: why
+    judges: dict[str, JudgeFacts] = {}  # noqa: RUF012  # of a NamedTuple, which nobody changes
 
     def facts(self, cell: Cell) -> dict[str, Any]:
         """What the report's tables say of a cell in front: names, labels, task, family, role, whether it is in-domain."""
@@ -95,6 +103,10 @@ def collect(settings: config.Config) -> Params:
         settings.run.seed,
         digests.digest("".join(path.read_text(encoding="utf-8") for path in sorted(TEMPLATES.iterdir()) if path.is_file())),
         settings.left_out,
+        {
+            name: JudgeFacts(settings.models[name].about.label or name, settings.models[name].family)
+            for name in (settings.run.judge.models if settings.run.judge else ())
+        },
     )
 
 

@@ -14,6 +14,8 @@ from medbench import paths, tables, tasks
 from medbench.cells import Cell
 from medbench.jobs import files
 from medbench.metrics.measure import PROMPTS, Measure
+from medbench.report import judged
+from medbench.report.judged import Judged
 from medbench.report.params import Params
 
 ESTIMATES = [name for name in tables.columns(tables.Intervals) if name not in ("replicates", "sample_digest")]
@@ -61,6 +63,7 @@ class Material(NamedTuple):
     answers: pl.DataFrame  # one row a cell of questions: ANSWERS
     doubts: dict[str, list[str]]  # data set -> what is doubtful about its samples
     wording: pl.DataFrame  # zero-shot AUROC by every prompt set, as in `metrics`
+    judged: Judged
 
 
 def read(params: Params, run: str, way: Way) -> Material:
@@ -91,6 +94,31 @@ def read(params: Params, run: str, way: Way) -> Material:
         _answers(params, present),
         {name: tasks.doubts(facts.task, name) for name, facts in params.datasets.items()},
         _wording(metrics),
+        judged.read(params, present),
+    )
+
+
+def of_cells(params: Params) -> Material:
+    """The same of some cells that are there, without the run that compares them: no gaps, and no overlap with other data sets."""
+    metrics = _metrics(params, params.cells)
+    return Material(
+        "",
+        params,
+        params.cells,
+        (),
+        metrics,
+        pl.DataFrame(schema=tables.columns(tables.Gaps)),
+        pl.DataFrame(schema=tables.columns(tables.Confirmatory)),
+        pl.DataFrame(schema=tables.columns(tables.PooledGaps)),
+        pl.DataFrame(schema=tables.columns(tables.Overlap)),
+        {name: _leak_free(name) for name in params.datasets if paths.duplicates(name).exists()},
+        {name: files.read_json(paths.card(name)) for name in params.datasets if paths.card(name).exists()},
+        {cell: files.read_json(path) for cell in params.cells if (path := paths.adapter(*cell) / "certificate.json").exists()},
+        {cell: files.read_json(path) for cell in params.cells if (path := paths.run_record(paths.predictions(*cell))).exists()},
+        _answers(params, params.cells),
+        {name: tasks.doubts(facts.task, name) for name, facts in params.datasets.items()},
+        _wording(metrics),
+        judged.read(params, params.cells),
     )
 
 
@@ -131,7 +159,8 @@ def _answers(params: Params, present: tuple[Cell, ...]) -> pl.DataFrame:
         task = TASKS[params.datasets[cell.dataset].task]
         if task.asked is None or params.models[cell.model].role == "baseline":
             continue
-        given = tables.read(task.predictions, paths.predictions(*cell), ["answer", "answer_type", "finish_reason"])
+        columns = [name for name in tables.columns(task.predictions) if name in ("answer", "answer_type", "finish_reason")]
+        given = tables.read(task.predictions, paths.predictions(*cell), columns)
         has_states = "state" in tables.columns(task.scores)
         states = (
             tables.read(task.scores, paths.scores(*cell), ["state"])["state"].cast(pl.String)
@@ -139,7 +168,8 @@ def _answers(params: Params, present: tuple[Cell, ...]) -> pl.DataFrame:
             else pl.Series([], dtype=pl.String)
         )
         reasons = given["finish_reason"].cast(pl.String)
-        counts = [given.height, (given["answer_type"].cast(pl.String) == "closed").sum()]
+        n_closed = (given["answer_type"].cast(pl.String) == "closed").sum() if "answer_type" in columns else given.height
+        counts = [given.height, n_closed]
         counts += [(states == state).sum() for state in LOST]
         counts += [(reasons == reason).sum() for reason in ("length", "repetition", "refusal", "filter")]
         counts.append((given["answer"].str.strip_chars() == "").sum())

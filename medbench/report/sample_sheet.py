@@ -46,7 +46,7 @@ def collect(dataset: str, facts: DatasetFacts) -> Sheet:
     task = tasks.get(facts.task)
     samples, key, strata = tables.read(task.samples, paths.samples(dataset, "test")), task.stratum, task.strata(facts.classes)
     chosen = {value: _several(samples.filter(pl.col(key) == value)) for value, _ in strata[:MAX_ROWS]}
-    pictures = _pictures(dataset, pl.concat(chosen.values())["image_id"])
+    pictures = _pictures(dataset, pl.concat(chosen.values())["image_id"].drop_nulls())
     rows = []
     for (value, label), part in zip(strata, chosen.values(), strict=False):
         tiles = [Tile(pictures[row["image_id"]], row.get("question", ""), row.get("answer", "")) for row in part.to_dicts()]
@@ -56,19 +56,25 @@ def collect(dataset: str, facts: DatasetFacts) -> Sheet:
 
 def _several(part: pl.DataFrame) -> pl.DataFrame:
     """The first samples, one a group and image as long as there are any: eight views of one patient would show one patient."""
-    once = part.unique("image_id", keep="first", maintain_order=True)
+    once = part.filter(pl.col("image_id").is_null() | pl.col("image_id").is_first_distinct())
     ranked = once.with_columns(again=pl.int_range(pl.len()).over("group_id"), order=pl.int_range(pl.len()))
     return ranked.sort("again", "order").head(PER_ROW).sort("order").drop("again", "order")
 
 
-def _pictures(dataset: str, wanted: pl.Series) -> dict[str, bytes]:
-    """Image id -> thumbnail."""
-    return {row.image_id: thumbnail(row.image) for batch in read_images(paths.images(dataset), wanted.to_list()) for row in batch}
+def _pictures(dataset: str, wanted: pl.Series) -> dict[str | None, bytes]:
+    """Image id -> thumbnail; a grey one for a question without an image."""
+    return {None: _square(Image.new("RGB", (SIDE, SIDE), "lightgrey"))} | {
+        row.image_id: thumbnail(row.image) for batch in read_images(paths.images(dataset), wanted.to_list()) for row in batch
+    }
 
 
 def thumbnail(data: bytes) -> bytes:
     """An encoded image as a square JPEG: the whole image, on black."""
-    whole, square = decode(data), Image.new("RGB", (SIDE, SIDE), "black")
+    return _square(decode(data))
+
+
+def _square(whole: Image.Image) -> bytes:
+    square = Image.new("RGB", (SIDE, SIDE), "black")
     ratio = SIDE / max(whole.size)
     whole = whole.resize((max(1, round(whole.width * ratio)), max(1, round(whole.height * ratio))), Image.Resampling.LANCZOS)
     square.paste(whole, ((SIDE - whole.width) // 2, (SIDE - whole.height) // 2))

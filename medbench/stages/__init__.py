@@ -22,7 +22,7 @@ TRACKED = False  # which stages there are is no result
 
 STAGES = (
     "pretrain", "fetch", "prepare", "embed", "prompts", "adapt", "predict", "validate",
-    "score", "duplicates", "interval", "gaps", "overlap", "report",
+    "calibrate", "judge", "score", "duplicates", "interval", "gaps", "overlap", "report",
 )  # fmt: skip
 """In the order of execution. A stage without a rule of its own in `workflow/rules` gets one made from its declaration."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from medbench import paths, tables
 from medbench.datasets import sharing
 from medbench.jobs.stage import Needs, Stage
+from medbench.tasks.reading import read_images_of
 
 if TYPE_CHECKING:
     from medbench.config import Config
@@ -27,7 +28,7 @@ def params(config: "Config", dataset: str) -> Params:
 
 def run(params: Params, dataset: str) -> None:
     """Write `duplicates/{dataset}.parquet`. Images are compared by their digests: none is read."""
-    splits = {split: tables.read(tables.Samples, paths.samples(dataset, split), ["sample_id", "image_id"]) for split in paths.SPLITS}
+    splits = {split: read_images_of(paths.samples(dataset, split), ["sample_id"]) for split in paths.SPLITS}
     digests = tables.read(tables.Images, paths.images(dataset), ["image_id", "pixel_digest", "perceptual_hash"])
     tables.write(tables.Duplicates, sharing.duplicates(splits, digests, params.threshold), paths.duplicates(dataset))
 

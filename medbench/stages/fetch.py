@@ -1,6 +1,9 @@
 """fetch: the official files of a data set, downloaded, resumed, verified and unpacked; or found where a person put them.
 
 Its record names revision, files and digests. Raw files are no result: they lie below MEDBENCH_DATA, and deleting `results/` keeps them.
+
+Example: python -m medbench fetch slake
+Example: python -m medbench fetch --all open
 """
 
 import json

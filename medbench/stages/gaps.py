@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from medbench import paths, tables, tasks
 from medbench.analysis import validation
+from medbench.analysis.controls import control_table
 from medbench.analysis.gaps import (
     QUESTIONS,
     Estimate,
@@ -33,7 +34,7 @@ from medbench.stages import interval, validate
 from medbench.stats.resamples import Resamples
 from medbench.stats.table import Scored, estimates, replicates
 
-SCHEMAS = {"confirmatory": tables.Confirmatory, "pooled": tables.PooledGaps}
+SCHEMAS = {"confirmatory": tables.Confirmatory, "pooled": tables.PooledGaps, "controls": tables.Controls}
 
 if TYPE_CHECKING:
     from medbench.config import Config
@@ -58,6 +59,11 @@ class Params(NamedTuple):
     validated: tuple[tuple[str, str, str], ...] = ()  # of cells whose side has several models, those with predictions of validation data
     thoughts: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType({})  # of their models that are asked: marks of thoughts
     certified: tuple[tuple[str, str, str], ...] = ()  # and those whose certificate says what they reach on validation data
+    fallback: Mapping[str, tuple[str, str, str]] = MappingProxyType({})  # task -> what decides where a cell lacks the primary measure
+    controls: tuple[str, ...] = ()  # modes in which models off the shelf do not see their question as it is
+    secondary: Mapping[str, tuple[str, str, str]] = MappingProxyType({})  # task -> the measure that decides in comparisons of its own
+    secondary_margin: Mapping[str, float] = MappingProxyType({})  # task -> its margin
+    judging: Mapping[str, tuple[tuple[str, ...], int]] = MappingProxyType({})  # task -> how its answers are judged
 
 
 def params(config: "Config", run: str) -> Params:
@@ -67,6 +73,7 @@ def params(config: "Config", run: str) -> Params:
     chosen = config.run.statistics
     used = sorted({config.datasets[dataset].task for dataset in config.run.datasets})
     zero_shot = [mode for mode in config.run.modes if config.modes[mode].kind == "zero-shot"]
+    controls = tuple(mode for mode in zero_shot if getattr(config.modes[mode], "image", "own") != "own")
     made = Params(
         candidates=tuple((one.model, one.family, one.role, tuple(sorted(one.in_domain))) for one in candidates(config)),
         cells=tuple((cell.dataset, cell.model, cell.mode) for cell in grid(config)),
@@ -74,13 +81,21 @@ def params(config: "Config", run: str) -> Params:
         primary={name: tasks.get(name).primary for name in used},
         margin={name: chosen.margin_of(tasks.get(name).primary.metric) for name in used},
         chance={name: tasks.get(name).chance for name in used},
-        off_the_shelf=next((mode for mode in zero_shot if getattr(config.modes[mode], "image", "own") == "own"), None),
+        off_the_shelf=next((mode for mode in zero_shot if mode not in controls), None),
         adapted=tuple(mode for mode in config.run.modes if mode not in zero_shot),
         seed=config.run.seed,
         n_resamples=chosen.n_resamples,
         n_test_resamples=chosen.n_test_resamples,
         level=chosen.level,
         min_groups=chosen.min_groups,
+        fallback={name: other for name in used if (other := tasks.get(name).fallback)},
+        controls=controls,
+    )
+    secondary = {name: measure for name in used if (measure := interval.secondary(config, name))}
+    made = made._replace(
+        secondary=secondary,
+        secondary_margin={name: chosen.margin_of(measure.metric) for name, measure in secondary.items()},
+        judging={name: judging for name in used if (judging := interval.judging(config, name)).scorings},
     )
     choice = with_a_choice(study_of(made))
     validated = tuple(cell for cell in choice if validate.method(config, *cell) and not validate.is_gone(config, *cell))
@@ -94,7 +109,7 @@ def params(config: "Config", run: str) -> Params:
 
 
 def run(params: Params, run: str) -> None:
-    """Write `gaps/{run}/{rq1,rq2,rq3,rq4,global,confirmatory,pooled}.parquet`."""
+    """Write `gaps/{run}/{rq1,rq2,rq3,rq4,global,confirmatory,pooled,controls}.parquet`."""
     study = study_of(params)
     results = Stored(params)
     families = {question: rq_table(question, study, results) for question in QUESTIONS}
@@ -102,15 +117,23 @@ def run(params: Params, run: str) -> None:
         **families,
         "global": global_table(study, results),
         "confirmatory": confirmatory_table(study, results, results.validation),
-        "pooled": pooled_table(pl.concat(families.values()), params.level, study.primary.values()),
+        "pooled": pooled_table(
+            pl.concat(families.values()), params.level, [*study.primary.values(), *study.fallback.values(), *study.secondary.values()]
+        ),
+        "controls": control_table(study, params.controls, results),
     }
-    for path in paths.gaps(run):
+    for path in outputs(run):
         tables.write(SCHEMAS.get(path.stem, tables.Gaps), made[path.stem], path)
     for cell in sorted(results.missing):
         print(f"{cell}: no intervals", file=sys.stderr)
     for name, frame in made.items():
-        if n_null := frame["gap"].null_count():
+        if n_null := frame["gain" if name == "controls" else "gap"].null_count():
             print(f"gaps/{run}/{name}: {n_null} of {len(frame)} rows have no gap; see their reasons", file=sys.stderr)
+
+
+def outputs(run: str) -> list[Path]:
+    """The tables of a run."""
+    return [*paths.gaps(run), paths.controls(run)]
 
 
 def study_of(params: Params) -> Study:
@@ -120,12 +143,15 @@ def study_of(params: Params) -> Study:
         frozenset(Cell(*cell) for cell in params.cells),
         params.tasks, params.off_the_shelf, params.adapted, params.level, params.min_groups,
         {task: Measure(*primary) for task, primary in params.primary.items()}, params.margin, params.chance,
+        {task: Measure(*other) for task, other in params.fallback.items()},
+        {task: Measure(*measure) for task, measure in params.secondary.items()}, params.secondary_margin,
     )  # fmt: skip
 
 
 def inputs(params: Params, run: str) -> list[Path]:
     """Intervals of all cells, what pairs are computed again from where two cells were scored on other samples, and validation values."""
     files = [file for cell in params.cells for file in (paths.intervals(*cell), *tasks.read_by_interval(params.tasks[cell[0]], *cell))]
+    files += [paths.judgements(*cell) for cell in params.cells if params.tasks[cell[0]] in params.judging]
     datasets = dict.fromkeys(cell[0] for cell in params.cells)
     files += [file for name in datasets for file in (paths.samples(name, "test"), paths.duplicates(name))]
     files += [paths.validation(*cell) for cell in params.validated if cell in params.cells]
@@ -134,7 +160,7 @@ def inputs(params: Params, run: str) -> list[Path]:
 
 def code(params: Params) -> tuple[str, ...]:
     """What is used of the tasks: how intervals are read, and how validation answers are scored."""
-    of_tests = [use for name in sorted(set(params.tasks.values())) for use in interval.code(name)]
+    of_tests = [use for name in sorted(set(params.tasks.values())) for use in interval.code(name, name in params.judging)]
     scored = sorted({params.tasks[dataset] for dataset, _, _ in params.validated})
     return (*of_tests, *(use for name in scored for use in tasks.get(name).code("score")))
 
@@ -155,7 +181,8 @@ class Stored:
 
     def __init__(self, params: Params) -> None:
         self.params = params
-        self.primary = {Measure(*primary) for primary in params.primary.values()}
+        named = (*params.primary.values(), *params.fallback.values(), *params.secondary.values())
+        self.deciding = {Measure(*measure) for measure in named}
         self.missing: set[Cell] = set()
         self._intervals: dict[Cell, dict[Measure, _Row]] = {}
         self._scored: dict[Cell, Scored] = {}
@@ -228,7 +255,7 @@ class Stored:
         except MedbenchError as error:
             return Unpaired(str(error))
         both = a.used(measure) & b.used(measure)  # both are of the test split, in its order
-        size = self.params.n_test_resamples if measure in self.primary else self.params.n_resamples
+        size = self.params.n_test_resamples if measure in self.deciding else self.params.n_resamples
         resamples = self._resamples.setdefault(first.dataset, Resamples(self.params.seed, first.dataset, len(a.groups)))
         sides = [cell.without(~both) for cell in (a, b)]
         values = [estimates(cell, [measure])[measure] for cell in sides]
@@ -240,7 +267,8 @@ class Stored:
 
     def _read(self, cell: Cell) -> Scored:
         if cell not in self._scored:
-            self._scored[cell] = interval.read(self.params.tasks[cell.dataset], *cell)
+            task = self.params.tasks[cell.dataset]
+            self._scored[cell] = interval.read(task, *cell, judged=self.params.judging.get(task, ()))
         return self._scored[cell]
 
 
@@ -249,7 +277,7 @@ STAGE = Stage(
     keys=("run",),
     params=params,
     inputs=inputs,
-    outputs=paths.gaps,
+    outputs=outputs,
     run=run,
     uses=code,
     needs=lambda config, *names: Needs(memory_mb=2000, minutes=60),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from medbench.config import Config
 
 
+class Judging(NamedTuple):
+    """How judgements become scores; without scorings nobody judges."""
+
+    scorings: tuple[str, ...] = ()
+    minimum: int = 1  # judges whose score is needed
+
+
 class Params(NamedTuple):
     """What changes the intervals besides scores and predictions."""
 
@@ -33,6 +40,8 @@ class Params(NamedTuple):
     bca: bool
     min_groups: int
     prompt_sets: tuple[str, ...] = ()  # of a diagnosis off the shelf, in the order of their names
+    judging: Judging = Judging()
+    secondary: tuple[str, str, str] | None = None  # fields of a Measure that decides in comparisons of its own
 
 
 def params(config: "Config", dataset: str, model: str, mode: str) -> Params:
@@ -42,38 +51,56 @@ def params(config: "Config", dataset: str, model: str, mode: str) -> Params:
     return Params(
         data.task, tasks.get(data.task).primary, config.run.seed,
         chosen.n_resamples, chosen.n_test_resamples, chosen.level, chosen.bca, chosen.min_groups,
-        tuple(sorted(data.prompts)) if worded else (),
+        tuple(sorted(data.prompts)) if worded else (), judging(config, data.task), secondary(config, data.task),
     )  # fmt: skip
+
+
+def judging(config: "Config", task: str) -> Judging:
+    """How a run has the answers of a task judged."""
+    chosen = config.run.judge
+    return Judging(chosen.scorings, chosen.minimum) if chosen and tasks.get(task).judged else Judging()
+
+
+def secondary(config: "Config", task: str) -> Measure | None:
+    """The secondary measure of a task, in a run with a judge that gives it."""
+    found = tasks.get(task).secondary
+    return found if found and found.scoring in judging(config, task).scorings else None
 
 
 def run(params: Params, dataset: str, model: str, mode: str) -> None:
     """Write `intervals/{dataset}/{model}/{mode}.parquet`."""
-    cell = read(params.task, dataset, model, mode, params.prompt_sets)
+    cell = read(params.task, dataset, model, mode, params.prompt_sets, params.judging)
     resamples = Resamples(params.seed, dataset, len(cell.groups))
     plan = Plan(params.n_resamples, params.n_test_resamples, params.level, params.bca, params.min_groups)
-    frame = table(cell, rows(cell, Measure(*params.primary), resamples, plan), plan)
+    chosen = tasks.get(params.task)
+    also = [*([chosen.fallback] if chosen.fallback else []), *([Measure(*params.secondary)] if params.secondary else [])]
+    frame = table(cell, rows(cell, Measure(*params.primary), resamples, plan, also), plan)
     tables.write(tables.Intervals, frame, paths.intervals(dataset, model, mode))
 
 
 def inputs(params: Params, dataset: str, model: str, mode: str) -> list[Path]:
-    """What a cell's metrics follow from: test samples, which of them are not used twice, and predictions or their scores."""
-    return [paths.samples(dataset, "test"), paths.duplicates(dataset), *tasks.read_by_interval(params.task, dataset, model, mode)]
+    """What a cell's metrics follow from: test samples, which of them are not used twice, predictions or their scores, judgements."""
+    own = [paths.samples(dataset, "test"), paths.duplicates(dataset), *tasks.read_by_interval(params.task, dataset, model, mode)]
+    return [*own, *([paths.judgements(dataset, model, mode)] if params.judging[0] else [])]
 
 
-def read(name: str, dataset: str, model: str, mode: str, prompt_sets: Sequence[str] = ()) -> Scored:
-    """A cell of a task as arrays. `prompt_sets`: those of a diagnosis off the shelf, in the order of their names."""
+def read(name: str, dataset: str, model: str, mode: str, prompt_sets: Sequence[str] = (), judged: Sequence[Any] = Judging()) -> Scored:
+    """A cell of a task as arrays. `prompt_sets`: those of a diagnosis off the shelf, in the order of their names; `judged`: `Judging`."""
     task = tasks.get(name)
     duplicates = tables.read(tables.Duplicates, paths.duplicates(dataset)).filter(pl.col("split") == "test")["sample_id"].unique()
     path = paths.scores(dataset, model, mode) if task.is_scored_first else paths.predictions(dataset, model, mode)
     frame = tables.read(task.scores if task.is_scored_first else task.predictions, path)
     require_test(frame, path, dataset, task.repeated)
     scored: Scored = task.scored(frame, duplicates, path, prompt_sets)
+    by_judges = paths.judgements(dataset, model, mode)
+    if (how := Judging(*judged)).scorings and task.judged and by_judges.exists():  # `now` judges nothing
+        scored = task.judged(scored, tables.read(tables.Judgements, by_judges), *how)
     return scored
 
 
-def code(name: str) -> tuple[str, ...]:
+def code(name: str, is_judged: bool = False) -> tuple[str, ...]:
     """What `read` uses of a task."""
-    return tasks.get(name).code("scored", "predictions", "scores")
+    return tasks.get(name).code("scored", "predictions", "scores", *(["judged"] if is_judged else []))
 
 
 def no_verdicts(config: "Config") -> list[str]:
@@ -136,7 +163,7 @@ STAGE = Stage(
     inputs=inputs,
     outputs=lambda *cell: [paths.intervals(*cell)],
     run=run,
-    uses=lambda params: code(params.task),
+    uses=lambda params: code(params.task, bool(params.judging[0])),
     needs=lambda config, *names: Needs(memory_mb=1000, minutes=30),
     is_handed=True,
 )

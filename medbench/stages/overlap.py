@@ -7,6 +7,7 @@ import polars as pl
 from medbench import paths, tables
 from medbench.datasets import sharing
 from medbench.jobs.stage import Needs, Stage
+from medbench.tasks.reading import read_images_of
 
 if TYPE_CHECKING:
     from medbench.config import Config
@@ -32,7 +33,7 @@ def run(params: Params, name: str) -> None:
 
 
 def _uses(dataset: str, split: str) -> pl.DataFrame:
-    samples = tables.read(tables.Samples, paths.samples(dataset, split), ["sample_id", "group_id", "image_id"])
+    samples = read_images_of(paths.samples(dataset, split), ["sample_id", "group_id"])
     digests = tables.read(tables.Images, paths.images(dataset), ["image_id", "pixel_digest", "perceptual_hash"])
     return sharing.uses(dataset, split, samples, digests)
 

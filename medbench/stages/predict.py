@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from medbench import paths, tables, tasks
-from medbench.config import Config, Model, needs, recipe_kind, sources
+from medbench.config import Config, Model, ZeroShot, needs, recipe_kind, sources
 from medbench.errors import MedbenchError
 from medbench.jobs import digests, integrity, partial, records, seeding
 from medbench.jobs.stage import Needs, Stage
@@ -24,7 +24,7 @@ def params(config: Config, dataset: str, model: str, mode: str) -> Params:
         found = f"mode {mode!r} ({kind}) fits no {entry.kind} model on {data.task}"
         raise MedbenchError(f"cell {dataset}/{model}/{mode}", found, "choose another mode")
     source = sources.source(config, model) if "model" in method.reads else None
-    image = getattr(chosen, "image", "own")
+    image, chooses = getattr(chosen, "image", "own"), tasks.get(data.task).rows == "choices"
     return Params(
         method.module,
         data.task,
@@ -32,10 +32,10 @@ def params(config: Config, dataset: str, model: str, mode: str) -> Params:
         data.classes,
         method.reads,
         adapted=chosen.kind != "zero-shot",
-        asking=sources.asking(config, model),
+        asking=sources.choosing(config, model, chosen) if chooses and isinstance(chosen, ZeroShot) else sources.asking(config, model),
         deterministic=config.run.deterministic and _computes(entry, source),
         image=image,
-        seed=config.run.seed if image == "shuffled" else None,
+        seed=config.run.seed if image == "shuffled" or chooses else None,
     )
 
 

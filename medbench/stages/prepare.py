@@ -17,6 +17,7 @@ from medbench.datasets.rows import Drop, Reader, Row, check_splits, chosen_group
 from medbench.errors import MedbenchError, choose, together
 from medbench.jobs import digests, files, integrity, partial, process
 from medbench.jobs.stage import Needs, Stage
+from medbench.tasks.reading import with_images
 
 
 class Params(NamedTuple):
@@ -107,7 +108,7 @@ class Divided(NamedTuple):
 
     def is_evaluated(self, image_ids: Iterable[str]) -> list[bool]:
         """Whether val or test use an image."""
-        used = {image_id for split in ("val", "test") for image_id in self.splits[split]["image_id"]}
+        used = {image_id for split in ("val", "test") for image_id in with_images(self.splits[split])["image_id"]}
         return [image_id in used for image_id in image_ids]
 
 
@@ -173,7 +174,7 @@ def unchanged(params: Params, dataset: str) -> list[Path]:
     found = [paths.samples(dataset, split) for split, frame in divided.splits.items() if frame.equals(before[split])]
     if distinct == old["image_id"].to_list() and divided.is_evaluated(distinct) == old["evaluated"].to_list():
         found.append(paths.images(dataset))
-        used = ["sample_id", "image_id"]
+        used = pl.col("sample_id", "^image_ids?$")
         if all(frame.select(used).equals(before[split].select(used)) for split, frame in divided.splits.items()):
             found.append(paths.duplicates(dataset))
     return found
@@ -251,7 +252,7 @@ def _check_images(
 def _evaluated(rows: list[Row], params: Params, dataset: str) -> frozenset[str]:
     """Images of rows that val or test have, or get."""
     cut = _cut(rows, params, dataset)
-    return frozenset(row.image for row in rows if row.item.split != "train" or row.item.group_id in cut)
+    return frozenset(image for row in rows if row.item.split != "train" or row.item.group_id in cut for image in row.images)
 
 
 def _resolve(reader: Reader, images: Images, digests: pl.DataFrame) -> tuple[equals.Joined, list[Drop]]:
@@ -262,12 +263,13 @@ def _resolve(reader: Reader, images: Images, digests: pl.DataFrame) -> tuple[equ
     rows: list[Row] = []
     drops = list(reader.drops)
     for row in reader.rows:
-        image = images.outcome[row.image]
-        if isinstance(image, ingest.Fault):
-            file = row.image if image.reason in ("missing-image", "unreadable-image") else ""
+        outcomes = [(key, images.outcome[key]) for key in row.images]
+        if fault := next(((key, fault) for key, fault in outcomes if isinstance(fault, ingest.Fault)), None):
+            key, image = fault
+            file = key if image.reason in ("missing-image", "unreadable-image") else ""
             drops.append(Drop(image.reason, row.item.split, row.item.place, image.detail, file))
         else:
-            rows.append(Row(row.item, image))
+            rows.append(Row(row.item, tuple(image for _, image in outcomes if isinstance(image, str))))
     pixels = dict(digests.select("image_id", "pixel_digest").iter_rows())
     contradicted = equals.contradictions(rows, pixels)
     reader.require_budget([*drops, *contradicted])
@@ -283,12 +285,16 @@ def _frames(rows: list[Row], params: Params) -> dict[str, pl.DataFrame]:
     """Split -> table of samples, in the order of the rows; `rows` hold image ids."""
     types = tables.columns(tasks.get(params.task).samples)
     people = layouts.Demographics._fields
-    own = [name for name in types if name not in ("label", "image_id", *people)]
+    own = [name for name in types if name not in ("label", "image_id", "image_ids", "skill", "skill_source", *people)]
     values: dict[str, list[Any]] = {name: [getattr(row.item, name) for row in rows] for name in own}
     values |= {name: [getattr(row.item.demographics, name) for row in rows] for name in people}
+    if "skill" in types:
+        skills = [row.item.skill for row in rows if not isinstance(row.item, layouts.DiagnosisItem)]
+        values |= {"skill": [skill.name for skill in skills], "skill_source": [skill.source for skill in skills]}
     if "label" in types:
         values["label"] = [params.classes.index(row.item.label) for row in rows if isinstance(row.item, layouts.DiagnosisItem)]
-    values["image_id"] = [row.image for row in rows]
+    values["image_id"] = [next(iter(row.images), None) for row in rows]
+    values["image_ids"] = [list(row.images) for row in rows]
     frame = pl.DataFrame({name: values[name] for name in types}, schema=types)
     split = pl.Series([row.item.split for row in rows])
     return {name: frame.filter(split == name) for name in paths.SPLITS}

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from medbench import paths, stages
+from medbench import paths, stages, tasks
 from medbench.config import Config
 from medbench.errors import MedbenchError, visible
 from medbench.jobs import files, partial
@@ -26,7 +26,8 @@ def inputs(params: Params, run: str) -> list[Path]:
     intervals = [paths.intervals(*cell) for cell in cells]
     datasets = dict.fromkeys(cell.dataset for cell in cells)
     data = [file for dataset in datasets for file in (*paths.data(dataset), paths.duplicates(dataset))]
-    return [*intervals, *data, *paths.gaps(run), paths.overlap(run)]
+    judged = [paths.judgements(*cell) for cell in params.cells if params.judges and tasks.get(params.datasets[cell.dataset].task).judged]
+    return [*intervals, *data, *paths.gaps(run), paths.overlap(run), *judged, *map(paths.calibration, params.judges)]
 
 
 def run(params: Params, run: str) -> None:
@@ -50,7 +51,7 @@ def run(params: Params, run: str) -> None:
         for sheet in sheets:
             sample_sheet.write(sheet, folder / "contact" / f"{sheet.dataset}.png")
         export.write_facts(found, folder / "facts.json")
-        (folder / "answer.txt").write_text(visible(answer.text(answer.parts(found), params)), encoding="utf-8")
+        (folder / "answer.txt").write_text(visible(answer.text(answer.parts(found), params, answer.advice(found))), encoding="utf-8")
         html = page.render(found, page.Parts(gaps, heatmaps, warned, sheets, list(tables)))
         (folder / "index.html").write_text(html, encoding="utf-8")
         files.publish(folder, [*reversed(paths.report_files(run))])  # the page last: where there is one, the report is whole

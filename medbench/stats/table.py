@@ -58,7 +58,7 @@ class Scored(Protocol):
 
 
 class Plan(NamedTuple):
-    """How many resamples, and how many of the primary measure; whether BCa too; fewer effective groups than `min_groups` are few.
+    """How many resamples, and how many of the measures that decide; whether BCa too; fewer effective groups than `min_groups` are few.
 
     `published`: whether rows as published too.
     """
@@ -113,14 +113,17 @@ def published(cell: Scored, measures: Sequence[Measure], resamples: Resamples, d
     return {measure: values[:PUBLISHED_RESAMPLES] for measure, values in drawn.items()}
 
 
-def rows(cell: Scored, primary: Measure, resamples: Resamples, plan: Plan) -> list[Row]:
-    """All rows of a cell. An undefined measure is a row of nulls with its reason; the others still come out."""
+def rows(cell: Scored, primary: Measure, resamples: Resamples, plan: Plan, also: Sequence[Measure] = ()) -> list[Row]:
+    """All rows of a cell. An undefined measure is a row of nulls with its reason; the others still come out.
+
+    `primary`, and what decides `also`, get `n_test_resamples`.
+    """
     measures = cell.measures()
     points = estimates(cell, measures)
     drawn = replicates(cell, measures, resamples, plan.n_resamples)
     by_sample = published(cell, measures, resamples, drawn) if plan.published else {}
     if plan.n_test_resamples > plan.n_resamples:
-        drawn[primary] = replicates(cell, [primary], resamples, plan.n_test_resamples)[primary]
+        drawn |= replicates(cell, [measure for measure in (primary, *also) if measure in measures], resamples, plan.n_test_resamples)
     return [row for measure in measures for row in _rows(cell, measure, points[measure], drawn[measure], by_sample.get(measure), plan)]
 
 

@@ -31,7 +31,7 @@ class Samples(Table):
 
     sample_id = Column(pl.String, key=True)
     group_id = Column(pl.String)  # patient, lesion, slide, ...: never split apart
-    image_id = Column(pl.String)
+    image_id = Column(pl.String)  # the first, where there are several (`image_ids`)
 
 
 class Duplicates(Table):
@@ -62,6 +62,20 @@ class Prompts(Table):
     embedding = Column(pl.List(pl.Float32))  # [e], unnormalised
     scale = Column(pl.Float32)  # logit = scale * cosine + bias, the model's own
     bias = Column(pl.Float32)
+
+
+class Judgements(Table):
+    """judgements/{dataset}/{model}/{mode}.parquet: what judges said of every open answer. Readable by its owner alone."""
+
+    sample_id = Column(pl.String, key=True)
+    scoring = Column(pl.Enum(["strict", "published"]), key=True)
+    judge = Column(pl.String, key=True)
+    repeat = Column(pl.Int16, key=True, low=0)
+    state = Column(pl.Enum(["judged", "exact", "empty", "refused", "failed"]))  # exact, empty, refused: scored unasked
+    score = Column(pl.Float64, null=True, low=1, high=100)  # null where the judge gave none that can be read
+    reason = Column(pl.String)  # the judge's own words, or why there is no score
+    answered_by = Column(pl.String)  # the model's own name as it came back, or its weights; empty where nobody was asked
+    request = Column(pl.String)  # key of the answer in the store; empty likewise
 
 
 class Intervals(Table):
@@ -151,6 +165,28 @@ class PooledGaps(Table):
     reason = Column(pl.String, null=True)
 
 
+class Controls(Table):
+    """gaps/{run}/controls.parquet: a model off the shelf against itself in a control mode (grey image, another's, none), paired."""
+
+    dataset = Column(pl.String, key=True)
+    model = Column(pl.String, key=True)
+    mode = Column(pl.String)
+    control = Column(pl.String, key=True)  # its mode
+    metric = Column(pl.String, key=True)
+    scoring = Column(pl.String, key=True)
+    subset = Column(pl.String, key=True)
+    estimate = Column(pl.Float64, null=True)
+    control_estimate = Column(pl.Float64, null=True)
+    gain = Column(pl.Float64, null=True)  # estimate - control_estimate, on the samples that both have
+    sd = Column(pl.Float64, null=True)
+    low = Column(pl.Float64, null=True)
+    high = Column(pl.Float64, null=True)
+    p = Column(pl.Float64, null=True, low=0, high=1)  # two-sided, unadjusted
+    n_pair = Column(pl.Int32, null=True)
+    n_groups = Column(pl.Int32, null=True)
+    reason = Column(pl.String, null=True)  # why there is no gain or no interval
+
+
 class Overlap(Table):
     """overlap/{run}.parquet: what two splits share, within and across the data sets of a run. Pairs that share nothing have no row."""
 
@@ -169,10 +205,12 @@ TABLES: dict[str, type[Table]] = {
     "duplicates": Duplicates,
     "embeddings": Embeddings,
     "prompts": Prompts,
+    "judgements": Judgements,
     "intervals": Intervals,
     "gaps": Gaps,
     "confirmatory": Confirmatory,
     "pooled-gaps": PooledGaps,
+    "controls": Controls,
     "overlap": Overlap,
 }
 

@@ -45,7 +45,8 @@ class Task:
 
     name: str
     rows: str
-    """What layouts yield for it: `labels` (an image and its class) or `questions` (an image, a question, an answer)."""
+    """What layouts yield for it: `labels` (an image and its class), `questions` (an image, a question, an answer), or `choices` (images, a
+    question, its options, the letter of the right one)."""
     answered_by: tuple[str, ...]
     """Kinds of models."""
     noun: str
@@ -82,6 +83,10 @@ class Task:
     scored: Callable[..., Any]
     """(predictions, or scores where `is_scored_first`; ids of test samples that another split holds too; where; prompt sets)
     -> `medbench.stats.table.Scored`."""
+    fallback: Measure | None = None
+    """What decides a comparison in which a model has no `primary`."""
+    closed_options: Callable[[str, str], tuple[tuple[str, ...], str] | None] | None = None
+    """(question, answer) -> options of a closed question in words and the letter of the right one, where the task wants choices."""
     certified: tuple[tuple[str, str], ...] = ()
     """(kind of model, kind of recipe) of adaptations whose certificate says what they reach on validation data by the primary measure."""
     notes: Callable[..., list[str]] | None = None
@@ -96,6 +101,11 @@ class Task:
     """(data set, answers) -> table of predictions, where questions are asked."""
     uncalibrated: tuple[str, ...] = ()
     """Metrics that off the shelf rest on a threshold nobody has calibrated."""
+    secondary: Measure | None = None
+    """A second measure that decides, in comparisons of its own: of what judges said."""
+    judged: Callable[..., Any] | None = None
+    """(what `scored` gives, table `judgements`, scorings, how many judges are needed) -> the same with the judges' measures, where answers
+    may be judged."""
     published: Measure | None = None
     """The measure of the study's published figures,"""
     published_file: tuple[str, str] | None = None

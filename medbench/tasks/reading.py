@@ -22,6 +22,22 @@ def kept(frame: pl.DataFrame, path: Path, left_out: Collection[str]) -> pl.DataF
     return rest
 
 
+def with_images(samples: pl.DataFrame) -> pl.DataFrame:
+    """Samples with a row, and an `image_id`, for each image of a sample: none for one without an image."""
+    if "image_ids" not in samples.columns:
+        return samples
+    return samples.drop("image_id").explode("image_ids").rename({"image_ids": "image_id"}).drop_nulls("image_id")
+
+
+def read_images_of(path: Path, columns: list[str]) -> pl.DataFrame:
+    """Some columns of a table of samples, and `image_id`, a row an image."""
+    try:
+        several = [name for name in pl.read_parquet_schema(path) if name == "image_ids"]
+    except (OSError, pl.exceptions.PolarsError):  # what is wrong says `read`
+        several = []
+    return with_images(tables.read(tables.Samples, path, [*columns, "image_id", *several]))
+
+
 def is_leak_free(samples: pl.DataFrame, duplicates: pl.Series) -> NDArray[np.bool_]:
     """Which samples [n] have no duplicate in train or val."""
     return ~samples["sample_id"].is_in(duplicates.implode()).to_numpy()

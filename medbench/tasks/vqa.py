@@ -13,6 +13,7 @@ from medbench import paths, tables
 from medbench.adapt.asked import Asked
 from medbench.metrics.diagnosis import STEP
 from medbench.metrics.evaluate_modules.vqa_strict.words import STATES, THINK, Tags, yes_or_no
+from medbench.metrics.judging import HIGHEST, LOWEST, SCORINGS
 from medbench.metrics.measure import Measure, shortage, too_few, with_leak_free
 from medbench.stats.resamples import Groups
 from medbench.tables.contract import Column, Table
@@ -81,11 +82,17 @@ class ScoresVqa(Table):
 NOTABLE = 0.05
 """Share of the closed questions beyond which `notes` speaks."""
 
+JUDGED = "judge_score"
+"""Of open answers what judges gave, of closed ones 1 or 0 by the same scoring: as a share of 100. `_lowest`, `_highest`: with every
+judgement that failed at 1 and at 100; `_failed`: their share."""
+
 SUBSETS: dict[tuple[str, str], tuple[str, ...]] = {
     ("closed_accuracy", "strict"): ("closed", "leak-free-closed"),
     ("closed_accuracy_parsed", "strict"): ("closed", "leak-free-closed"),
     ("parsed", "strict"): ("closed", "leak-free-closed"),
     ("accuracy", "published"): ("open", "closed", "leak-free-open", "leak-free-closed"),
+    **{(JUDGED, scoring): ("all", "open", "leak-free", "leak-free-open") for scoring in SCORINGS},
+    **{(f"{JUDGED}_{what}", scoring): ("open", "leak-free-open") for what in ("lowest", "highest", "failed") for scoring in SCORINGS},
 }
 """Subsets of the measures that are not defined on all of them."""
 
@@ -247,6 +254,24 @@ def scored(scores: pl.DataFrame, duplicates: pl.Series, where: object, prompt_se
     return ScoredVqa(scores["sample_id"].to_list(), Groups(scores["group_id"].to_list()), leak_free, values)
 
 
+def judged(scored: ScoredVqa, judgements: pl.DataFrame, scorings: Sequence[str], minimum: int) -> ScoredVqa:
+    """With measures of table `judgements`: a judge's score is the mean of its repeats, a panel's that of at least `minimum` judges."""
+    values, is_open = dict(scored.values), scored.subsets["open"]
+    by_judge = judgements.group_by("sample_id", pl.col("scoring").cast(pl.String), "judge").agg(pl.col("score").mean())
+    panel = by_judge.group_by("sample_id", "scoring").agg(pl.col("score").mean(), pl.col("score").count().alias("judges"))
+    for scoring in scorings:
+        enough = panel.filter(pl.col("scoring") == scoring, pl.col("judges") >= minimum)
+        given = dict(enough.select("sample_id", "score").iter_rows())
+        score = np.array([given.get(name, np.nan) for name in scored.ids]) / HIGHEST
+        has_failed = np.isnan(score)
+        closed = values["closed_accuracy" if scoring == "strict" else "accuracy", scoring]
+        values[JUDGED, scoring] = np.where(is_open, score, closed)
+        values[f"{JUDGED}_lowest", scoring] = np.where(is_open, np.where(has_failed, LOWEST / HIGHEST, score), np.nan)
+        values[f"{JUDGED}_highest", scoring] = np.where(is_open, np.where(has_failed, 1.0, score), np.nan)
+        values[f"{JUDGED}_failed", scoring] = np.where(is_open, has_failed.astype(np.float64), np.nan)
+    return replace(scored, values=values)
+
+
 TASK = Task(
     name="vqa",
     rows="questions",
@@ -271,6 +296,8 @@ TASK = Task(
         Method("medbench.predict.validation.questions", ("images", "model")),
     ),
     primary=Measure("closed_accuracy", "strict", "closed"),
+    secondary=Measure(JUDGED, "strict", "open"),
+    judged=judged,
     title="closed accuracy",
     chance=None,  # depends on the questions
     stratum="answer_type",

@@ -5,9 +5,12 @@ from types import ModuleType
 
 VERBS = (
     "try",
+    "plan",
     "docs",
     "status",
     "why",
+    "doctor",
+    "export-model",
     "verify",
     "clean",
     "store",
@@ -15,7 +18,12 @@ VERBS = (
     "datasets",
     "models",
     "lock-models",
+    "fetch-all",
+    "bundle",
+    "unbundle",
     "ask",
+    "label",
+    "make-questions",
     "score-answers",
     "compare-paper",
 )

@@ -1,4 +1,7 @@
-"""One question about one image, by the same code path as `prepare` and `predict`: for a first try of a model."""
+"""One question about one image, by the same code path as `prepare` and `predict`: for a first try of a model.
+
+Example: python -m medbench ask mini-llava image.png "Is there a nodule?"
+"""
 
 import argparse
 import sys
@@ -65,7 +68,7 @@ def _chosen(config: Config, model: str, architecture: str | None) -> tuple[Sourc
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
     parser.add_argument("model", help="of the registry, or a checkpoint's folder with --architecture")
-    parser.add_argument("image", type=Path)
+    parser.add_argument("image", type=command.given)
     parser.add_argument("question")
     parser.add_argument("--architecture", help="llava, qwen2-vl, ...: of a checkpoint that stands in no registry")
     command.add_config_options(parser)

@@ -1,4 +1,7 @@
-"""Remove what interrupted jobs left and no live process holds."""
+"""Remove what interrupted jobs left and no live process holds.
+
+Example: python -m medbench clean --partial
+"""
 
 import argparse
 

@@ -1,4 +1,7 @@
-"""The finished cells beside the study's published figures, and its questions recomputed from them."""
+"""The finished cells beside the study's published figures, its questions recomputed, and the companion study's contradictions.
+
+Example: python -m medbench compare-paper
+"""
 
 import argparse
 
@@ -9,6 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> None:
     """Do it."""
-    from medbench.analysis import paper
+    from medbench.analysis import companion, paper
 
     paper.command()
+    companion.command()

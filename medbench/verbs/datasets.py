@@ -1,4 +1,7 @@
-"""Every data set of the registry: access, licence, rows, whether it is fetched or prepared."""
+"""Every data set of the registry: access, licence, rows, whether it is fetched or prepared.
+
+Example: python -m medbench datasets show vqa-rad
+"""
 
 import argparse
 

@@ -1,4 +1,7 @@
-"""Write the generated documents: INTERFACE.md, docs/models.md, docs/datasets.md, config/schema.json."""
+"""Write the generated documents: INTERFACE.md, docs/models.md, docs/datasets.md, config/schema.json.
+
+Example: python -m medbench docs --check
+"""
 
 import argparse
 import sys

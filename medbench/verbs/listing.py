@@ -162,7 +162,8 @@ weights in bfloat16 and a quarter more. A model without parameters is a service 
 the network: [remote.md](remote.md).
 
 Loading was tested on tiny checkpoints that have the real names of files, tensors and fields; no real weights were loaded when this was
-written. The notes below a model say where medbench differs from what its authors ran, or what is not known.
+written: `python -m medbench doctor NAME` is their first contact ([doctor.md](doctor.md)). The notes below a model say where medbench
+differs from what its authors ran, or what is not known.
 """
 
 DATASETS = """\

@@ -1,6 +1,8 @@
 """Pin the models of a registry: the hub's present commit for every checkpoint and companion that has none.
 
 The registry's file is edited in place, line by line, so that its comments and its order stay.
+
+Example: python -m medbench lock-models
 """
 
 import argparse

@@ -1,4 +1,7 @@
-"""Every model of the registry: role, family, pretraining, licence, gated, size; or one of them."""
+"""Every model of the registry: role, family, pretraining, licence, gated, size; or one of them.
+
+Example: python -m medbench models biomedclip
+"""
 
 import argparse
 

@@ -1,10 +1,14 @@
-"""Score a CSV of answers (question, reference, answer, answer_type) by the published or the strict scoring."""
+"""Score a CSV of answers (question, reference, answer, answer_type) by the published or the strict scoring.
+
+Example: python -m medbench score-answers answers.csv --scoring published
+"""
 
 import argparse
 from pathlib import Path
 
 import polars as pl
 
+from medbench.command import given
 from medbench.errors import MedbenchError
 from medbench.metrics import evaluate_modules
 
@@ -14,7 +18,7 @@ COLUMNS = ("question", "reference", "answer", "answer_type")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
-    parser.add_argument("answers", type=Path, help=f"columns {', '.join(COLUMNS)}; answer_type is open or closed")
+    parser.add_argument("answers", type=given, help=f"columns {', '.join(COLUMNS)}; answer_type is open or closed")
     scorings = sorted(folder.name.removeprefix("vqa_") for folder in FOLDER.glob("vqa_*"))
     parser.add_argument("--scoring", choices=scorings, default="strict", help="an `evaluate` module of medbench/metrics/evaluate_modules")
 

@@ -1,9 +1,13 @@
-"""How far a run is: what is finished, runs, waits, failed with its last error, is stale and why, and about how long the rest takes."""
+"""How far a run is: what is finished, runs, waits, failed with its last error, is stale and why, and about how long the rest takes.
+
+Example: python -m medbench status nano
+"""
 
 import argparse
 import json
 import sys
 from collections import Counter
+from collections.abc import Sequence
 
 from medbench.command import add_config_options, read_config
 from medbench.errors import visible
@@ -43,12 +47,17 @@ def text(run: str, found: list[Standing], most: int | None) -> list[str]:
     left = seconds_left(found)
     n_open = sum(counts[state] for state in ("running", "waiting", "failed", "stale"))
     rest = f"; about {duration(left)} of work is left, if one job runs after another" if n_open and left is not None else ""
-    lines = [f"run {run}: {len(found)} jobs: {said}{rest}", "", *_table(found)]
-    for state in STATES[1:]:
+    return [f"run {run}: {len(found)} jobs: {said}{rest}", "", *_table(found), *notable(found, most)]
+
+
+def notable(found: list[Standing], most: int | None, states: Sequence[str] = STATES[1:]) -> list[str]:
+    """The jobs in some states with their reasons, `most` of each."""
+    lines = []
+    for state in states:
         own = [one for one in found if one.state == state]
         lines += ["", f"{state}:"] if own else []
         lines += [f"  {_line(one)}" for one in own[:most]]
-        lines += [f"  and {len(own) - most} more (--all)"] if most is not None and len(own) > most else []
+        lines += [f"  and {len(own) - most} more (`status --all`)"] if most is not None and len(own) > most else []
     return lines
 
 

@@ -8,11 +8,11 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from medbench import cells, trial
-from medbench.command import ROOT, read_config
+from medbench.command import ROOT, again, given, read_config
 from medbench.config import Config
 from medbench.errors import MedbenchError, choose
 from medbench.schedule import jobs
@@ -20,11 +20,19 @@ from medbench.schedule import jobs
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
-    parser.add_argument("data", type=Path, help="a CSV, TSV, xlsx or Parquet table of images, or a folder with a folder for each class")
-    parser.add_argument("--images", type=Path, help="folder that the table's image paths are relative to; else the table's own")
+    parser.add_argument(
+        "data",
+        type=_data,
+        help="a CSV, TSV, xlsx or Parquet table of images or of questions, a folder with a folder for each class, or of DICOM files",
+    )
+    parser.add_argument("--images", type=given, help="folder that the table's image paths are relative to; else the table's own")
     parser.add_argument("--modality", help="what kind of images they are: x-ray, dermoscopy, fundus, ...")
     parser.add_argument(
-        "--columns", nargs="+", default=[], metavar="OURS=THEIRS", help="image, label, group, split, question, answer=its name"
+        "--columns",
+        nargs="+",
+        default=[],
+        metavar="OURS=THEIRS",
+        help="image, label, group, split, question, answer=its name (of DICOM: an attribute)",
     )
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="all classes in their order; of two the second is the positive one")
     parser.add_argument(
@@ -35,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--models", nargs="+", metavar="MODEL", help="of the registry (`python -m medbench models`); default: small ones that need no GPU"
     )
     parser.add_argument("--modes", nargs="+", metavar="MODE", help="default: ots lp for images, ots lora for questions")
+    parser.add_argument("--all", action="store_true", help=f"no draw of a large data set (more than {trial.MANY} rows) for a first look")
     parser.add_argument("--name", help="of the data set and the run; default: that of the file or folder")
     parser.add_argument("--only-write", action="store_true", help="write the data set's entry and the run file, and run nothing")
     parser.add_argument("--cores", default="all", help="as Snakemake has it")
@@ -43,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> None:
     """Do it. Raises MedbenchError for what cannot be told, with the flag that says it."""
     config = _config()
-    seen = _asked(lambda: trial.look(args.data, args.images, _pairs(args.columns, "--columns")))
+    seen = _asked(args)
     if args.classes:
         if seen.classes and set(args.classes) != set(seen.classes):
             raise MedbenchError("--classes", f"are not the classes that were found ({', '.join(seen.classes)})", "name each of them once")
@@ -52,7 +61,7 @@ def execute(args: argparse.Namespace) -> None:
         seen = seen._replace(options={**seen.options, "group": args.group})
     name = args.name or _name(args.data)
     name = f"my-{name}" if name in config.datasets else trial.slug(name)
-    modality = _modality(args.modality, config)
+    modality = _modality(args.modality or seen.modality, config)
     prompts: dict[str, list[str]] = {}
     for one in args.prompts:
         key, found, text = one.partition("=")
@@ -63,8 +72,8 @@ def execute(args: argparse.Namespace) -> None:
         prompts.setdefault(key, []).append(text)
     rows = "questions" if seen.task == "vqa" else "labels"
     models, modes = args.models or list(trial.MODELS[rows]), args.modes or list(trial.MODES[rows])
-    for given, known in ((models, config.models), (modes, config.modes)):
-        for one in given:
+    for chosen, known in ((models, config.models), (modes, config.modes)):
+        for one in chosen:
             if one not in known:
                 raise MedbenchError(
                     f"--models {one}" if known is config.models else f"--modes {one}", "is in no registry", choose(one, known)
@@ -79,23 +88,43 @@ def execute(args: argparse.Namespace) -> None:
         "modes": modes,
     }
     run["warm"] = all(config.models[one].pretrain is not None for one in models)
-    trial.write(
-        folder, {"data.yaml": {name: trial.entry(seen, modality, prompts)}, "run.yaml": run}, f"medbench {shlex.join(sys.argv[1:])}"
-    )
+    if seen.rows:
+        seen = seen._replace(raw_dir=folder)
+    entry = trial.entry(seen, modality, prompts, whole=args.all or args.models is not None)
+    if "sample" in entry:
+        seen.said.append(
+            f"for a first look {trial.SAMPLE['train']} of its {seen.n:,} rows train and {trial.SAMPLE['test']} test (--all: all)"
+        )
+    command, more = f"medbench {shlex.join(sys.argv[1:])}", again(folder / "run.yaml")
+    trial.write(folder, {"data.yaml": {name: entry}, "run.yaml": run}, command, more, seen.rows)
     _say(seen, modality, folder)
     _cost(_config(folder / "run.yaml"))
     if args.only_write:
         return
     sys.stdout.flush()
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
-    command = [str(Path(sys.executable).with_name("snakemake")), "--snakefile", str(ROOT / "Snakefile"), "--cores", args.cores]
-    done = subprocess.run([*command, "--configfile", str(folder / "run.yaml")], check=False)
-    if done.returncode:
-        raise MedbenchError(
-            f"run {name}",
-            "did not finish; the lines above say why",
-            f"mend it and give the same command again; {folder} holds what it runs",
-        )
+    words = [str(Path(sys.executable).with_name("snakemake")), "--snakefile", str(ROOT / "Snakefile"), "--cores", args.cores]
+    code, interrupted = _run([*words, "--configfile", str(folder / "run.yaml")])
+    if interrupted:
+        raise MedbenchError(f"run {name}", "was interrupted", "give the same command again: it goes on where it was")
+    if code:
+        remedy = f"mend it and give the same command again; {folder} holds what it runs"
+        raise MedbenchError(f"run {name}", "did not finish; the lines above say why", remedy)
+    print(f"Yours to keep and change: {folder / 'run.yaml'} (models, modes) and {folder / 'data.yaml'} (classes, prompts). Again, or more:")
+    print(f"  {again(folder / 'run.yaml')}")
+    if args.models is None:
+        print("These models are small and drawn for the demo: for a real answer add --models, such as clip biomedclip, and --name.")
+
+
+def _run(words: Sequence[str]) -> tuple[int, bool]:
+    """Exit code, and whether a person pressed Ctrl-C: Snakemake gets it too, ends its jobs, and is waited for."""
+    interrupted = False
+    with subprocess.Popen(words) as process:
+        while True:
+            try:
+                return process.wait(), interrupted
+            except KeyboardInterrupt:
+                interrupted = True
 
 
 def _config(*files: Path) -> Config:
@@ -108,6 +137,11 @@ def _name(data: Path) -> str:
     return trial.slug(data.stem if is_own else data.resolve().parent.name if data.is_file() else data.resolve().name)
 
 
+def _data(text: str) -> Path:
+    """A file or folder, or as it stands the name of a data set of the hub."""
+    return path if (path := given(text)).exists() or not trial.HUB.fullmatch(text) else Path(text)
+
+
 def _pairs(given: Sequence[str], flag: str) -> dict[str, str]:
     found = {}
     for one in given:
@@ -118,12 +152,17 @@ def _pairs(given: Sequence[str], flag: str) -> dict[str, str]:
     return found
 
 
-def _asked(look: Callable[[], trial.Seen]) -> trial.Seen:
-    """What was seen. Raises MedbenchError with the flag for what cannot be told."""
-    try:
-        return look()
-    except trial.Ask as ask:
-        raise MedbenchError(str(ask.flag), ask.what, f"give {ask.flag}") from None
+def _asked(args: argparse.Namespace) -> trial.Seen:
+    """What was seen; a person at a terminal is asked for a column. Raises MedbenchError with the flag for what cannot be told."""
+    columns = _pairs(args.columns, "--columns")
+    while True:
+        try:
+            return trial.look(args.data, args.images, columns)
+        except trial.Ask as ask:
+            given = input(f"{ask.what} ").strip() if sys.stdin.isatty() else ""
+            if not given:
+                raise MedbenchError(f"--columns {ask.column}=NAME", ask.what, f"give --columns {ask.column}=NAME") from None
+            columns[ask.column] = given
 
 
 def _modality(given: str | None, config: Config) -> str:

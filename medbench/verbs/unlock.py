@@ -1,4 +1,7 @@
-"""Clear Snakemake's locks where no Snakemake and no job works in this folder."""
+"""Clear Snakemake's locks where no Snakemake and no job works in this folder.
+
+Example: python -m medbench unlock
+"""
 
 import argparse
 

@@ -1,4 +1,7 @@
-"""Read every byte of a run's results, and name what is altered, stale, of other samples, missing, or without a run record."""
+"""Read every byte of a run's results, and name what is altered, stale, of other samples, missing, or without a run record.
+
+Example: python -m medbench verify nano
+"""
 
 import argparse
 import sys

@@ -2,9 +2,11 @@
 
 import re
 import shutil
+import subprocess
+import sys
 
 from tests.cluster.conftest import Slurm
-from tests.conftest import Clone, Outcome
+from tests.conftest import SNAKEMAKE, Clone, Outcome, until
 
 CELLS = ("nano-radiology/nano-clip/lora", "nano-radiology/nano-medclip/lora")
 ANSWERED = "nano-vqa-radiology/nano-llava/ots"  # its score and interval are one job of the cluster
@@ -44,3 +46,26 @@ def test_now_on_a_cluster_asks_for_the_cells_that_exist(slurm: Slurm, clone: Clo
     assert outcome.executed == {"gaps nano", "report nano"}
     assert len(seen_through(slurm) - before) >= 2
     assert "nano-clip/lora" in (clone.folder / "results/report/nano/index.html").read_text()
+
+
+def test_status_says_which_job_of_slurm_waits(slurm: Slurm, clone: Clone) -> None:
+    """Beside a live start: its jobs wait while the partition is down."""
+    table = f"results/predictions/{CELLS[0]}.parquet"
+    (clone.folder / table).unlink()
+    subprocess.run(["scontrol", "update", "PartitionName=gpu", "State=DOWN"], check=True)
+    command = [SNAKEMAKE, table, *PROFILE, "--configfile", "config/nano.yaml"]
+    start = subprocess.Popen(command, cwd=clone.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def said() -> str:
+        status = [sys.executable, "-m", "medbench", "status", "nano", "--all"]
+        return subprocess.run(status, cwd=clone.folder, capture_output=True, text=True, check=True).stdout
+
+    try:
+        until(lambda: re.search(rf"waiting:\n(  .*\n)*  predict {CELLS[0]}: queued as SLURM job \d+\n", said()) is not None)
+        subprocess.run(["scontrol", "update", "PartitionName=gpu", "State=UP"], check=True)
+        assert start.wait(timeout=900) == 0
+    finally:
+        subprocess.run(["scontrol", "update", "PartitionName=gpu", "State=UP"], check=True)
+        start.terminate()
+        start.wait()
+    assert "SLURM job" not in said()

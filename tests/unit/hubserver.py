@@ -36,6 +36,11 @@ class Hub(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
 
+def _git(data: bytes) -> str:
+    """What git, and so the hub, calls a small file."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
 @contextmanager
 def serving() -> Iterator[Hub]:
     """A running server."""
@@ -95,7 +100,7 @@ class Handler(BaseHTTPRequestHandler):
             )
 
     def _entry(self, name: str, data: bytes) -> dict[str, object]:
-        entry: dict[str, object] = {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
+        entry: dict[str, object] = {"type": "file", "path": name, "size": len(data), "oid": _git(data)}
         if not name.endswith(".json"):
             entry["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
         return entry
@@ -135,13 +140,13 @@ class Handler(BaseHTTPRequestHandler):
         return start
 
     def _headers(self, name: str, data: bytes, length: int) -> None:
-        digest = hashlib.sha1(data) if name.endswith(".json") else hashlib.sha256(data)
+        digest = _git(data) if name.endswith(".json") else hashlib.sha256(data).hexdigest()
         self.send_header("Content-Length", str(length))
         self.send_header("Accept-Ranges", "bytes")
         self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("ETag", f'"{digest.hexdigest()}"')
+        self.send_header("ETag", f'"{digest}"')
         if not name.endswith(".json"):
-            self.send_header("X-Linked-Etag", f'"{digest.hexdigest()}"')
+            self.send_header("X-Linked-Etag", f'"{digest}"')
             self.send_header("X-Linked-Size", str(len(data)))
 
     def _send(self, name: str, part: bytes, fault: str | None) -> None:

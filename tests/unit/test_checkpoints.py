@@ -705,13 +705,13 @@ def test_the_shipped_registry_is_pinned_but_for_what_it_explains() -> None:
     shipped = config.from_files([ROOT / "config/config.yaml"], ROOT)
     every = shipped._replace(run=shipped.run.model_copy(update={"models": tuple(shipped.models)}))
     said = {line.split(",")[0].removeprefix("model "): line for line in cli.unpinned(every)}
-    assert said.keys() == {"plip", "vila-1.5"}
+    assert said.keys() == {"plip", "vila-1.5", "mimo-vl-sft", "mimo-vl-rl"}
     assert all("no commit of" in line for line in said.values())
     biomed = shipped.models["biomedclip"]
     assert biomed.companions["microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract"] == "d673b8835373c6fa116d6d8006b33d48734e305d"
     assert set(shipped.models["medclip"].checksums) == {"medclip-vit-pretrained.zip", "pytorch_model.bin"}
     for entry in every.models.values():
-        assert not entry.checkpoint or not entry.has_file or entry.about.licence, entry
+        assert not entry.checkpoint or not entry.has_file or entry.endpoint or entry.about.licence, entry
 
 
 def test_commits_are_written_into_the_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,6 +74,47 @@ def test_the_graded_answers_are_of_six_kinds_and_consistent() -> None:
 def test_more_answers_of_every_kind() -> None:
     missed = [(row, read(row)[:2]) for row in rows("choices.csv") if not agrees({**row, "correct": ""})]
     assert missed == []
+
+
+def test_answers_to_lettered_questions() -> None:
+    missed = [(row["answer"], row["state"], row["choice"], read({**row, "tags": "", "reference": ""})[:2]) for row in rows("letters.csv")]
+    assert [miss for miss in missed if miss[1:3] != miss[3]] == []
+
+
+@pytest.mark.parametrize(
+    ("texts", "letter", "answer"),
+    [
+        ("a,a|a,b|b,a|b,b", "B", "B. a,b"),  # not "b, a,b" as option D
+        ("a,b|a,c|b,c", "B", "(B) a,c"),
+        ("at a)|at b)|at c)|both at a) and b)|at a) and c)", "D", "D. both at a) and b)"),  # no list of options
+        ("(4-2)/4|(4+2)/4|(4*2)/4", "C", "(4*2)/4"),
+        ("2*10^6$\\mu $g|2*10^7$\\mu $g", "B", "It is 2*10^7$\\mu $g"),
+        ("I only|II only|I and II", "C", "I and II"),
+        ("Escherichia|Proteus|Klebsiella|Serratia|Shigella", "", "E. coli infection"),
+        ("Escherichia|Proteus|E. coli", "C", "E. coli"),
+        ("Liver|Kidney|Spleen", "", "1. B 2. C"),
+        ("Liver|Kidney|Spleen", "B", "1. A is too large. 2. B fits."),
+        ("Liver|Kidney|Spleen", "C", "I would choose C because of its place"),
+    ],
+)
+def test_texts_of_options_hold_letters_and_marks(texts: str, letter: str, answer: str) -> None:
+    assert (read_choice(answer, dict(zip("ABCDE", texts.split("|"), strict=False)), "?").choice or "") == letter
+
+
+@pytest.mark.skipif(not REAL, reason="MEDBENCH_REAL_DATA names no folder of real data")
+def test_real_options_are_read_by_their_letter_whatever_their_text() -> None:
+    """Every option of MMMU-Pro Health, and of a quarter of MedXpertQA's questions whose options are letters, figures or numbers."""
+    pro, expert = (
+        Path(str(REAL)) / "mcq/mmmu_pro/questions_health_10options.jsonl",
+        Path(str(REAL)) / "mcq/medxpertqa/mm_test.hub-form.jsonl",
+    )
+    asked = [dict(zip("ABCDEFGHIJ", ast.literal_eval(json.loads(line)["options"]), strict=False)) for line in pro.open("rb")]
+    lettered = [json.loads(line)["options"] for line in expert.open("rb")]
+    lettered = [options for options in lettered if all(re.fullmatch(r"(?:\w+ )?(?:[A-Z]|\d+)", text) for text in options.values())]
+    assert len(asked) == 286 and len(lettered) > 150
+    for options in asked + lettered[::4]:
+        for letter, text in options.items():
+            assert read_choice(f"{letter}. {text}", options, "?").choice == letter, (letter, options)
 
 
 @pytest.mark.skipif(not REAL, reason="MEDBENCH_REAL_DATA names no folder of real data")

@@ -127,12 +127,14 @@ def test_table_with_a_byte_order_mark(raw: Path) -> None:
 
 
 def test_parquet_table_with_numbers(raw: Path) -> None:
-    frame = pl.read_csv(asked(raw) / "labels.csv").with_columns(answer=pl.lit(3, pl.Int64))
-    frame.write_parquet(raw / "t.parquet")
-    assert (
-        refused(entry(raw, task="vqa", options={"index": "t.parquet"}))
-        == "t.parquet: column 'answer' holds int64, not text; write it as text"
-    )
+    frame = pl.read_csv(asked(raw) / "labels.csv")
+    frame.with_columns(answer=pl.lit([3])).write_parquet(raw / "t.parquet")
+    settings = entry(raw, task="vqa", options={"index": "t.parquet"})
+    said = refused(settings)
+    assert said.startswith("t.parquet: column 'answer' holds list<") and said.endswith("not text or numbers; write it as text")
+    frame.with_columns(answer=pl.lit(3.0), answer_type=pl.lit("open")).write_parquet(raw / "t.parquet")
+    prepare.run(settings, "toy")
+    assert set(samples("test")["answer"]) == {"3"}
 
 
 def test_parquet_table_with_a_null(raw: Path) -> None:

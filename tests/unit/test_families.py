@@ -63,6 +63,21 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any], int, float]] = {
         8_292_166_656,
         44.6,
     ),
+    "qwen3-vl": (
+        "qwen3-vl",
+        {
+            "text_config": {
+                "hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36, "num_attention_heads": 32,
+                "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936,
+            },
+            "vision_config": {
+                "depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "out_hidden_size": 4096, "num_heads": 16, "patch_size": 16,
+                "num_position_embeddings": 2304, "deepstack_visual_indexes": [8, 16, 24],
+            },
+        },
+        8_767_123_696,
+        40.1,
+    ),
     "internvl3": (
         "internvl",
         {
@@ -116,12 +131,40 @@ PUBLISHED["vila-1.5"] = (
     8_494_155_840,
     35.67,
 )  # fmt: skip
-SAME = {"lingshu": "qwen2.5-vl", "medgemma": "gemma-3", "vila-m3": "vila-1.5"}
+GEMMA_TOWER = PUBLISHED["gemma-3"][1]["vision_config"]
+# Of the same architectures in other sizes: parameters alone.
+SIZES: dict[str, tuple[str, dict[str, Any], int, float]] = {
+    "qwen2.5-vl-3b": (
+        "qwen2-5-vl",
+        {
+            "text_config": {
+                "hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16,
+                "num_key_value_heads": 2, "vocab_size": 151936, "tie_word_embeddings": True,
+            },
+            "vision_config": {**PUBLISHED["qwen2.5-vl"][1]["vision_config"], "out_hidden_size": 2048}, "tie_word_embeddings": True,
+        },
+        3_754_622_976,
+        0.0,
+    ),
+    "medgemma-27b": (
+        "gemma3",
+        {
+            "text_config": {
+                "hidden_size": 5376, "intermediate_size": 21504, "num_hidden_layers": 62, "num_attention_heads": 32,
+                "num_key_value_heads": 16, "head_dim": 128, "vocab_size": 262208,
+            },
+            "vision_config": GEMMA_TOWER, "mm_tokens_per_image": 256,
+        },
+        27_432_406_640,
+        0.0,
+    ),
+}  # fmt: skip
+SAME = {"lingshu": "qwen2.5-vl", "medgemma": "gemma-3", "medgemma-1.5": "gemma-3", "vila-m3": "vila-1.5"}
 
 
-@pytest.mark.parametrize("name", [*PUBLISHED, *SAME])
+@pytest.mark.parametrize("name", [*PUBLISHED, *SAME, *SIZES])
 def test_the_published_configuration_has_the_published_number_of_parameters(name: str) -> None:
-    architecture, fields, expected, _ = PUBLISHED[SAME.get(name, name)]
+    architecture, fields, expected, _ = (PUBLISHED | SIZES)[SAME.get(name, name)]
     assert counting.parameters(loading.module_name("generative", architecture), fields) == expected
     entry = config.from_files([ROOT / "config/config.yaml"], ROOT).models[name]
     assert (entry.about.parameters, entry.architecture) == (expected, architecture)
@@ -141,7 +184,7 @@ def test_adapters_and_projector_have_the_sizes_of_the_facts(name: str) -> None:
     hit = [layer for layer_name, layer in model.named_modules() if re.fullmatch(family.lora_targets, layer_name)]
     adapters = sum(16 * (layer.in_features + layer.out_features) for layer in hit)
     facts = {"llava-1.5": 39.98, "qwen2-vl": 40.37, "qwen2.5-vl": 40.37, "internvl3": 40.37, "gemma-3": 29.80, "llava-med": 41.94}
-    facts["vila-1.5"] = 41.94
+    facts |= {"vila-1.5": 41.94, "qwen3-vl": 43.65}
     assert round(adapters / 1e6, 2) == facts[name]
     projector = next(layer for layer_name, layer in model.named_modules() if layer_name.endswith(family.projector[0]))
     assert sum(value.numel() for value in projector.parameters()) / 1e6 == pytest.approx(of_projector, abs=0.06)
@@ -371,7 +414,7 @@ def test_tokens_are_counted_as_the_processor_makes_them(model: Generative) -> No
     sizes = [(56, 56), (112, 56), (28, 140), (300, 200)]
     asking = [Query("s", Image.new("RGB", size), "Is it" + " very" * place) for place, size in enumerate(sizes)]
     real = [int(model.inputs([query], 1)["attention_mask"].sum()) for query in asking]
-    counted = model.lengths([query.text for query in asking], [query.image.size for query in asking])
+    counted = model.lengths([query.text for query in asking], [[query.image.size] for query in asking])
     assert len({found - expected for found, expected in zip(real, counted, strict=True)}) == 1
 
 

@@ -291,7 +291,14 @@ def test_baselines_need_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_windows_hold_every_question_once() -> None:
     rows = [[ImageRow("i1", b"1", True), ImageRow("i2", b"2", True)], [ImageRow("i3", b"3", True)]]
-    assert [window.places for window in windows(["i1", "i2", "i1", "i3"], rows)] == [[0, 1, 2], [3]]
+    wanted = [["i1"], ["i2"], ["i1"], ["i3"]]
+    assert [window.places for window in windows(wanted, rows, 2)] == [[0, 1, 2], [3]]
+    wanted = [["i3", "i1"], [], ["i2"], [], [], ["i1", "i1"]]
+    found = list(windows(wanted, rows, 2))
+    assert [window.places for window in found] == [[1, 3], [4], [2, 5], [0]], (
+        "those without an image first, others once all images are there"
+    )
+    assert [sorted(window.images) for window in found] == [[], [], ["i1", "i2"], ["i1", "i3"]]
     assert list(by_length([0, 1, 2, 3], [5, 9, 5, 7].__getitem__, 3)) == [[1, 3, 0], [2]]
 
 

@@ -1,4 +1,4 @@
-"""What a job imports: no pandas and no sqlalchemy, no torch without a model, no compiler and no bitsandbytes that it does not use."""
+"""What a job imports: no pandas, sqlalchemy and rich, no torch without a model, no compiler and no bitsandbytes that it does not use."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ from tests.unit import written
 
 ROOT = Path(__file__).parents[2]
 WITHOUT_MODEL = ("fetch", "prepare", "score", "duplicates", "interval", "gaps", "overlap", "report")
-LOOKED_FOR = ("bitsandbytes", "pandas", "pydantic", "sqlalchemy", "torch")
+LOOKED_FOR = ("bitsandbytes", "pandas", "pydantic", "rich", "sqlalchemy", "torch")
 FOUND = f"print([name for name in {LOOKED_FOR} if name in sys.modules])"
 
 

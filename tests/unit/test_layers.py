@@ -8,8 +8,9 @@ import pytest
 
 # From the top to the bottom: each imports only from what stands below it.
 LAYERS = (
-    "__main__", "cli", "verbs", "command", "trial", "schedule", "stages", "report", "analysis", "predict", "datasets", "cells", "config",
-    "tasks", "adapt", "models", "demo", "stats", "metrics", "tables", "remote", "jobs", "paths", "errors",
+    "__main__", "cli", "verbs", "command", "trial", "doctor", "planning", "schedule", "supplies", "export", "stages", "report",
+    "analysis", "judging", "predict", "datasets", "cells", "config", "tasks", "adapt", "models", "demo", "stats", "metrics", "tables",
+    "remote", "jobs", "paths", "errors",
 )  # fmt: skip
 
 

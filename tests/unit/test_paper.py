@@ -1,15 +1,18 @@
 """The published figures: who is in whose domain, gaps and counts recomputed another way, a run beside them."""
 
+import argparse
 import csv
+import os
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from medbench import cells, config, paths, tables
-from medbench.analysis import paper
+from medbench.analysis import companion, paper
 from medbench.analysis.gaps import rq_table
 from medbench.config import Config
+from medbench.verbs import compare_paper
 
 ROOT = Path(__file__).parents[2]
 
@@ -186,3 +189,66 @@ def test_a_run_beside_the_paper_worst_first(tmp_path: Path, monkeypatch: pytest.
     beside = printed[printed.index("4 cells beside") :]
     assert beside.count("1.23") == 4 and "| 1.93" in beside and "own_sd" in beside  # own sd, and the published one of CLIP on Camelyon17
     assert "10 of 15, is of judge scores" in printed
+
+
+# --- the companion study
+
+
+def test_the_companion_studys_contradictions() -> None:
+    """The known counts: reasoning above understanding, the whole above both parts, numbers of questions, rows that fit none."""
+    rows = companion.figures()
+    assert rows.height == 70 and rows["model"].n_unique() == 10
+    assert rows.filter(pl.col("reasoning") > pl.col("understanding")).height == 66
+    table = {row["benchmark"]: row for row in companion.contradictions().iter_rows(named=True)}
+    expert = table["MedXpert"]
+    assert expert["all above both"] == expert["implied understanding > reasoning"] == "10 of 10"
+    assert expert["by more than 95% bounds"] == "3 of 10"
+    fit = {(row["benchmark"], row["part"]): (row["n"], row["fit"]) for row in companion.denominators().iter_rows(named=True)}
+    assert fit["MedXpert", "reasoning"] == ("1446", "8 of 10") and fit["MedXpert", "understanding"] == ("554", "0 of 10")
+    assert fit["MMMU", "all"] == ("145", "7 of 10") and fit["VQA-RAD", "all"] == ("251", "7 of 10")
+    assert fit["PathVQA", "all"] == ("3362", "10 of 10") and fit["PMC-VQA", "all"] == ("2000", "6 of 10")
+    assert companion.without_denominator() == ["Qwen2.5-VL-32B", "Qwen2.5-VL-72B"]
+
+
+def test_what_follows_from_the_whole_and_one_part() -> None:
+    """By hand: 100 questions, 60 right, 30 of 60 of reasoning: 30 of the other 40, 0.75 - 0.5."""
+    gap = companion._implied_gap(0.6, 0.5, companion.Sizes(100, 60))
+    assert gap is not None and gap[0] == pytest.approx(0.25)
+    assert gap[1] == pytest.approx(1.959964 * (0.25 / 60 + 0.1875 / 40) ** 0.5)
+    assert companion._implied_gap(0.6, 0.5, companion.Sizes(100)) is None
+
+
+def test_an_accuracy_fits_its_number_of_questions() -> None:
+    assert companion.fits(0.4690, 145) and not companion.fits(0.4691, 145)
+    assert companion.by_chance(145) == pytest.approx(146 / 10**4)
+    assert all(companion.fits(round(k / 251, 4), 251) for k in range(252))
+
+
+def test_docs_hold_what_the_companion_study_says() -> None:
+    page = (ROOT / "docs/study.md").read_text(encoding="utf-8")
+    for table in (companion.contradictions(), companion.denominators()):
+        assert paper.markdown(table) in page, f"docs/study.md lacks this table of `compare-paper`:\n{paper.markdown(table)}"
+
+
+def test_the_verb_says_both_studies(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    compare_paper.execute(argparse.Namespace())
+    said = capsys.readouterr().out
+    assert "RQ1 per family" in said and "higher in 66 of 70 cells" in said and "Qwen2.5-VL-32B and Qwen2.5-VL-72B fit" in said
+
+
+def test_the_companion_run_has_its_ten_models() -> None:
+    """As many generalists and specialists as the figures have; those without an architecture file are announced."""
+    loaded = config.from_files([ROOT / "config/config.yaml", ROOT / "config/companion.yaml"], ROOT)
+    entries = {name: loaded.models[name] for name in loaded.run.models}
+    roles = companion.figures().unique("model")["role"].to_list()
+    assert sorted(entry.role for entry in entries.values()) == sorted(roles) and len(roles) == 10
+    assert {name for name, entry in entries.items() if not entry.has_file} == {"huatuogpt-vision-7b", "huatuogpt-vision-34b"}
+    assert {entry.kind for entry in entries.values()} == {"generative"}
+
+
+@pytest.mark.skipif("MEDBENCH_REAL_DATA" not in os.environ, reason="MEDBENCH_REAL_DATA names no folder of real data")
+def test_the_figures_are_those_transcribed() -> None:
+    with (Path(os.environ["MEDBENCH_REAL_DATA"]) / "mcq/study/published_accuracy.csv").open(encoding="utf-8", newline="") as stream:
+        expected = [(row["model"], row["benchmark"], *(float(row[part]) for part in companion.PARTS)) for row in csv.DictReader(stream)]
+    assert companion.figures().select("model", "benchmark", *companion.PARTS).rows() == expected

@@ -1,5 +1,7 @@
 """Progress of long loops: few plain lines in a log, and the same items."""
 
+import io
+
 import pytest
 
 from medbench.jobs import progress
@@ -35,3 +37,18 @@ def test_many_short_loops_say_something(monkeypatch: pytest.MonkeyPatch, capsys:
         for _ in progress.track(range(5), "epoch", 5):
             clock[0] += 1.0
     assert 4 <= len(capsys.readouterr().err.splitlines()) <= 6
+
+
+class Terminal(io.StringIO):
+    """What is written to a screen."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    screen = Terminal()
+    monkeypatch.setattr(progress.sys, "stderr", screen)
+    assert list(progress.track("abc", "letters", 6, 3)) == ["a", "b", "c"]
+    assert "letters" in screen.getvalue() and "6/6" in screen.getvalue()

@@ -315,7 +315,7 @@ def test_files_are_those_of_the_real_ones(tmp_path: Path) -> None:
     shards = {name: len([file for file in files[name] if "-of-" in file]) for name in GENERATIVE}
     assert shards == {
         "llava-1.5": 3, "llava-med": 4, "qwen2-vl": 5, "qwen2.5-vl": 5, "lingshu": 4, "gemma-3": 2, "medgemma": 2, "vila-1.5": 4,
-        "vila-1.5-may-2024": 4, "vila-m3": 4, "internvl3": 4,
+        "vila-1.5-may-2024": 4, "vila-m3": 4, "internvl3": 4, "qwen3-vl": 4,
     }  # fmt: skip
     assert {"llm/tokenizer.json", "mm_projector/model.safetensors", "vision_tower/preprocessor_config.json"} <= files["vila-1.5"]
 
@@ -332,6 +332,7 @@ def test_names_of_tensors_are_those_on_disk(tmp_path: Path) -> None:
     }  # fmt: skip
     starts["internvl3"] = {"language_model.model", "language_model.lm_head", "vision_tower.embeddings", "vision_tower.encoder"}
     starts["internvl3"] |= {f"multi_modal_projector.{part}" for part in ("layer_norm", "linear_1", "linear_2")}
+    starts["qwen3-vl"] = {"lm_head.weight", "model.language_model", "model.visual"}
     for name, expected in starts.items():
         index = json.loads((checkpoints.build(name, tmp_path / name) / "model.safetensors.index.json").read_text())
         assert {".".join(tensor.split(".")[:2]) for tensor in index["weight_map"]} == expected

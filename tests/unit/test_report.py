@@ -430,6 +430,59 @@ def test_an_undecided_comparison_says_how_many_more_patients(gap: float, detecta
     assert answer._more_groups({**row, "verdict": "generalist"}) == ""
 
 
+def test_the_answer_begins_with_what_to_use(folder: Path, found: results.Material) -> None:
+    advised = answer.advice(found)
+    assert [line.partition(":")[0] for line in advised] == [f"For {facts.label}" for facts in found.params.datasets.values()]
+    assert (folder / "answer.txt").read_text().startswith(advised[0]) and advised[0] in section(folder, "answer")
+    assert all(line in section(folder, "answer") for line in advised), "the page has them all"
+    fundus = next(line for line in advised if line.startswith("For Fundus phantom"))
+    assert "no verdict (12 effective groups, fewer than 30). About 18 more test patients (or other groups)" in fundus
+
+
+@pytest.mark.parametrize(
+    ("verdict", "p_equivalent", "expected"),
+    [
+        (
+            "specialist",
+            0.5,
+            "use the specialist MedCLIP, linear probe (0.900). It leads the generalist CLIP, linear probe (0.800) by 0.100.",
+        ),
+        (
+            "generalist",
+            0.01,
+            "use the generalist CLIP, linear probe (0.800). It leads the specialist MedCLIP, linear probe (0.900) by 0.100, less",
+        ),
+        (
+            "equivalent",
+            0.01,
+            "use the generalist CLIP, linear probe (0.800). The specialist MedCLIP, linear probe (0.900) is equivalent (within",
+        ),
+        (
+            "undecided",
+            0.5,
+            "undecided between the generalist CLIP, linear probe (0.800) and the specialist MedCLIP, linear probe (0.900): a gap",
+        ),
+        (None, None, "no verdict (neither side is above the baseline)."),
+    ],
+)
+def test_each_verdict_is_worded_for_whoever_must_choose(
+    verdict: str | None, p_equivalent: float | None, expected: str, found: results.Material
+) -> None:
+    models = found.params.models
+    sides = {"generalist": "clip", "specialist": "medclip", "generalist_mode": "lp", "specialist_mode": "lp"}
+    values = {
+        **sides, "question": "rq4", "dataset": found.gaps["dataset"][0],
+        "generalist_estimate": 0.8, "specialist_estimate": 0.9, "gap": -0.1,
+        "verdict": verdict, "p_equivalent": p_equivalent, "reason": None if verdict else "neither side is above the baseline: no verdict",
+        "effective_groups": 100.0, "minimum_detectable_difference": 0.2,
+    }  # fmt: skip
+    schema = found.gaps.schema
+    row = found.gaps.head(1).with_columns(**{name: pl.lit(value).cast(schema[name]) for name, value in values.items()})
+    line = answer.advice(found._replace(gaps=row))[0]
+    expected = expected.replace("MedCLIP", models["medclip"].label).replace("generalist CLIP", f"generalist {models['clip'].label}")
+    assert expected in line, line
+
+
 def test_equal_inputs_give_equal_bytes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parents[2])
     before = digests(folder)

@@ -31,6 +31,11 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any], int]] = {
     "pubmedclip": ("clip", {}, 151_277_313),
     "plip": ("clip", {}, 151_277_313),
     "siglip": ("siglip", {"text_config": {"projection_size": 768}, "vision_config": {"image_size": 224, "patch_size": 16}}, 203_155_970),
+    "siglip-2": (
+        "siglip",
+        {"text_config": {"projection_size": 768, "vocab_size": 256000}, "vision_config": {"image_size": 224, "patch_size": 16}},
+        375_187_970,
+    ),
     "medsiglip": (
         "siglip",
         {"text_config": {**LARGE, "projection_size": 1152}, "vision_config": {**LARGE, "image_size": 448, "patch_size": 14}},

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 import yaml
@@ -166,3 +167,143 @@ def test_a_terminal_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("builtins.input", lambda prompt: "XRAY")
     assert run(str(path)) == 0
     assert yaml.safe_load(Path("tries/moles/data.yaml").read_text())["moles"]["modality"] == "x-ray"
+
+
+# --- DICOM
+
+
+def scans(folder: Path, layout: str) -> None:
+    """24 files without an ending of 12 patients: in class folders, in folders of patients, with an index as discs have it."""
+    pydicom = pytest.importorskip("pydicom")
+    from tests.unit.test_dicom import dicom
+
+    for number in range(24):
+        tags = {"PatientID": f"P{number // 2}", "Modality": "DX", "BodyPartExamined": "CHEST" if number % 2 else "HAND"}
+        path = folder / layout.format(label="chest" if number % 2 else "hand", patient=number // 2) / f"IM{number:04}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(dicom(np.full((8, 8), number, np.uint16), **tags))
+    (folder / "DICOMDIR").write_bytes((folder / layout.format(label="hand", patient=0) / "IM0000").read_bytes())
+    assert pydicom
+
+
+@pytest.mark.parametrize(("layout", "columns"), [("{label}", ()), ("study/{patient}", ("--columns", "label=BodyPartExamined"))])
+def test_a_folder_of_dicom_becomes_a_table_with_its_patients(layout: str, columns: tuple[str, ...], folder: Path) -> None:
+    scans(folder / "scans", layout)
+    assert run("scans", *columns, "--name", "scans-1") == 0
+    entry = yaml.safe_load(Path("tries/scans-1/data.yaml").read_text())["scans-1"]
+    assert (entry["modality"], entry["options"]) == ("x-ray", {"image_root": str(folder / "scans")})
+    rows = pl.read_csv("tries/scans-1/labels.csv")
+    assert rows.columns == ["image", "label", "group"] and len(rows) == 24 and rows["group"].n_unique() == 12
+    assert set(rows["label"]) == set(entry["classes"]) and (folder / "scans" / rows["image"][0]).is_file()
+
+
+def test_dicom_files_without_labels_are_asked_for_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scans(folder / "scans", "study/{patient}")
+    assert run("scans") == 2
+    said = capsys.readouterr().err
+    assert "which lie in no class folders? Attributes that differ: BodyPartExamined (2 values)" in said and said.count("\n") == 1
+    assert said.rstrip().endswith("give --columns label=NAME")
+    assert run("scans", "--columns", "label=BodyPart") == 2
+    assert "'BodyPart' is no attribute of DICOM; give its keyword, such as BodyPartExamined" in capsys.readouterr().err
+    lines = [f"study/{n // 2}/IM{n:04},{'ab'[n % 2]},{n // 2}" for n in range(24)]
+    (folder / "scans/labels.csv").write_text("\n".join(["image,label,patient", *lines]))
+    assert trial.look(Path("scans"), None, {}).classes == ("a", "b"), "a table beside them stands above all"
+
+
+# --- what real tables are like
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Bilddatei;Befund;Patienten-ID",
+        "Nom du fichier;Diagnostic;Numéro patient",
+        "ARCHIVO;Diagnóstico;Paciente",
+        "File Name;DIAGNOSIS;MRN",
+    ],
+)
+def test_names_of_columns_in_other_languages(header: str) -> None:
+    image, label, group = header.split(";")
+    seen = trial.look(written(header, ";"), None, {})
+    assert seen.options["columns"] == {"image": image, "label": label, "group": group}
+
+
+def test_classes_are_told_from_all_rows_of_a_sorted_table(folder: Path) -> None:
+    rows = [("a.png", "benign")] * 3000 + [("b.png", "malignant")] * 3000
+    seen = trial.look(table("image,label\n" + "".join(f"{image},{label}\n" for image, label in rows)), None, {})
+    assert (seen.classes, seen.n) == (("benign", "malignant"), 6000)
+    assert run("moles.csv", "--modality", "x") == 0
+    assert yaml.safe_load(Path("tries/moles/data.yaml").read_text())["moles"]["sample"] == trial.SAMPLE
+    assert run("moles.csv", "--modality", "x", "--all", "--name", "whole") == 0
+    assert "sample" not in yaml.safe_load(Path("tries/whole/data.yaml").read_text())["whole"]
+
+
+def test_numbers_in_parquet_are_labels_as_a_spreadsheet_shows_them() -> None:
+    frame = pl.DataFrame({"image": ["a.png", "b.png", "c.png", "d.png"] * 5, "label": [0.0, 1.0] * 10, "patient": list(range(20))})
+    frame.write_parquet("numbers.parquet")
+    seen = trial.look(Path("numbers.parquet"), None, {})
+    assert seen.classes == ("0", "1")
+    from medbench.datasets.layouts import Source, read_options
+    from medbench.datasets.layouts import table as layout
+
+    source = Source("numbers", "diagnosis", Path("."), seen.classes, 0)
+    items = list(layout.items(read_options("table", seen.options, "numbers"), source))
+    assert {item.label for item in items} == {"0", "1"} and items[3].group_id == "3"
+
+
+def test_what_two_splits_share_is_reported_and_not_refused() -> None:
+    """VQA-RAD is published so, and a first look that ends in 1059 mistakes helps nobody."""
+    path = table("image,label,split\na.png,x,train\nb.png,y,train\na.png,x,test\nb.png,y,test\n")
+    assert run(str(path), "--modality", "x") == 0
+    assert yaml.safe_load(Path("tries/moles/data.yaml").read_text())["moles"]["allow_group_overlap"] is True
+    assert "allow_group_overlap" not in trial.entry(trial.look(written("image,label,patient"), None, {}), "x", {})
+
+
+WRONG = {
+    "empty.csv": ("", "empty.csv: is empty; give a table with a header"),
+    "header.csv": ("image,label\n", "header.csv: holds no rows; give a table with a header and a row for each image"),
+    "quote.csv": ('image,label\na.png,x\n"b.png,y\n', "quote.csv after row 2: is no CSV (unexpected end of data); fix the quotes there"),
+    "one.csv": ("image,label\na.png,x\nb.png,x\n", "column 'label' has 1 different value (x): there is nothing to tell apart"),
+    "away.csv": (
+        "image,label\nx/a.png,x\nx/b.png,y\n",
+        "none of the 2 images that column 'image' names first is in . (the first: x/a.png)",
+    ),
+    "noend.csv": ("image,label\na,x\nb,y\n", "names image 'a', and the file is a.png; write the endings into column 'image'"),
+    "twice.csv": ("image,label,label\na.png,x,x\nb.png,y,y\n", "column 'label' stands twice; keep one of them, or rename it"),
+    "blank.csv": ("image,label\n,x\n,y\n", "column 'image' names no image in the first 2 rows; give another: --columns image=NAME"),
+    "choices.csv": (
+        "image,question,A,B,C,answer\na.png,Which?,x,y,z,B\n",
+        "asks questions with choices (columns A, B, C), which `try` does not read; remove these columns",
+    ),
+    "answerless.csv": ("image,question\na.png,Is it?\n", "has a column question and none for the answer: which is it?"),
+    "binary.csv": (bytes(range(256)).decode("latin-1"), "is neither UTF-8"),
+    "broken.parquet": ("PAR1xxxx", "is no readable Parquet file"),
+    "broken.xlsx": ("PKxxxx", "is no readable spreadsheet"),
+    "old.xls": ("x", "old.xls: is no table (.xls); give one of .csv"),
+    "data.json": ("[]", "data.json: is no table (.json); give one of .csv"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_each_wrong_input_is_one_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text, expected = WRONG[name]
+    Path(name).write_text(text, encoding="latin-1")
+    assert run(name, "--modality", "x-ray") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("ERROR: ") and error.count("\n") == 1 and expected in error, error
+    assert not Path("tries").exists()
+
+
+def test_empty_class_folders_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        Path("two", name).mkdir(parents=True)
+    assert run("two", "--modality", "x") == 2 and "two: class folder 'a' holds no file" in capsys.readouterr().err
+
+
+def test_a_terminal_is_asked_for_a_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    table("image,n,m\n" + "".join(f"{'abcd'[n % 4]}.png,{n % 2},{n % 3}\n" for n in range(24)), "plain.csv")
+    asked: list[str] = []
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda prompt: asked.append(prompt) or "n")
+    assert run("plain.csv", "--modality", "x") == 0
+    assert "which column of plain.csv is the diagnosis? It has n, m" in asked[0]

@@ -7,11 +7,11 @@ from medbench.models.checkpoint import Source
 from medbench.models.generative_base import Generative
 from tests.unit import checkpoints
 
-FAMILIES = ("qwen2-vl", "qwen2-5-vl", "internvl", "gemma3", "llava-med", "vila")
+FAMILIES = ("qwen2-vl", "qwen2-5-vl", "qwen3-vl", "internvl", "gemma3", "llava-med", "vila")
 ALL = ("llava", *FAMILIES)
 PUBLISHED = {
-    "llava": "llava-1.5", "qwen2-vl": "qwen2-vl", "qwen2-5-vl": "qwen2.5-vl", "internvl": "internvl3", "gemma3": "gemma-3",
-    "llava-med": "llava-med", "vila": "vila-1.5",
+    "llava": "llava-1.5", "qwen2-vl": "qwen2-vl", "qwen2-5-vl": "qwen2.5-vl", "qwen3-vl": "qwen3-vl", "internvl": "internvl3",
+    "gemma3": "gemma-3",    "llava-med": "llava-med", "vila": "vila-1.5",
 }  # fmt: skip
 """Which of the study's models stands for a family."""
 

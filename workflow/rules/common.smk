@@ -9,13 +9,14 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 
+gc.set_threshold(100_000, 50, 100)  # imports and large grids make millions of objects that stay: looking through them takes long
+
 from medbench import cells, cli, command, config as configuration, paths, stages
 from medbench.datasets import layouts
 from medbench.jobs import console, devices, exclusive, integrity, warm
 from medbench.errors import MedbenchError
 
 BASE = Path(workflow.basedir)
-gc.set_threshold(100_000, 50, 100)  # a large grid makes millions of objects that stay: looking through them is a sixth of a start
 
 # `snakemake now` makes scores, intervals, gaps and the report of the cells that exist, and starts no model job: the rules
 # that make cells are left out, and so are the cells that are not there. Only the command line tells this early. A job on a cluster

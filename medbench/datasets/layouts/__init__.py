@@ -15,6 +15,7 @@ folder. Rows as such (splits, labels, groups, texts, images) are checked by `pre
 import contextlib
 import hashlib
 import importlib
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple, Protocol, TypeAlias, cast
@@ -28,8 +29,8 @@ from medbench.jobs import files
 from medbench.paths import SPLITS
 
 __all__ = [
-    "SPLITS", "SPLIT_WORDS", "Demographics", "DiagnosisItem", "Embedded", "Entry", "Excluded", "Item", "Layout", "Note", "Source",
-    "Strict", "VqaItem",
+    "SPLITS", "SPLIT_WORDS", "ChoiceItem", "Demographics", "DiagnosisItem", "Embedded", "Entry", "Excluded", "Item", "Layout", "Note",
+    "Skill", "Source", "Strict", "VqaItem",
 ]  # fmt: skip
 
 
@@ -76,6 +77,21 @@ class DiagnosisItem(NamedTuple):
     demographics: Demographics = Demographics()
     is_drawn: bool = False  # the layout drew the split, which no file names: equal images are brought together
 
+    @property
+    def images(self) -> tuple[Path | Embedded, ...]:
+        """The one."""
+        return (self.image,)
+
+
+class Skill(NamedTuple):
+    """What a question asks for: `understanding`, `reasoning`, ...; and who says so.
+
+    `source`: data (a person labelled the question), mapped (from another field of the data, by us), none.
+    """
+
+    name: str | None = None
+    source: str = "none"
+
 
 class VqaItem(NamedTuple):
     """One question about an image."""
@@ -90,6 +106,12 @@ class VqaItem(NamedTuple):
     answer_type: str  # as given: `prepare` refuses all but open and closed
     demographics: Demographics = Demographics()
     is_drawn: bool = False  # as above
+    skill: Skill = Skill()
+
+    @property
+    def images(self) -> tuple[Path | Embedded, ...]:
+        """The one."""
+        return (self.image,)
 
     @property
     def is_yes_no(self) -> bool:
@@ -97,7 +119,45 @@ class VqaItem(NamedTuple):
         return is_yes_no(self.answer)
 
 
-Item: TypeAlias = DiagnosisItem | VqaItem
+_LETTERS = r"[A-J](?:, ?[A-J])*,? (?:and|or|&) [A-J]"
+_POSITIONAL = re.compile(
+    rf"^\W*(?:(?i:none (?:of|are)|(?:all|both|neither|either|any) of)\b|(?i:both|neither|either|all|none)\W*$"
+    rf"|(?i:only |both |neither |either )?{_LETTERS}(?i: (?:are|is) (?:correct|right|true))?\W*$)"
+)
+_IMAGE, _LETTER = re.compile(r"\W*image \d\W*"), re.compile(r"\W*(?:(?i:fig(?:ure)?s?|images?|panels?)\.?\s)?[A-Z0-9]\W*")
+
+
+class ChoiceItem(NamedTuple):
+    """One question with lettered options, about any number of images in the order in which it names them."""
+
+    sample_id: str
+    group_id: str
+    split: str
+    images: tuple[Path | Embedded, ...]
+    place: str
+    question: str
+    options: tuple[str, ...]  # texts; the first has the letter A
+    answer: str  # a letter
+    skill: Skill = Skill()
+    category: str = ""  # part of the data set: its file, subject, modality
+    demographics: Demographics = Demographics()
+    is_drawn: bool = False
+
+    @property
+    def is_positional(self) -> bool:
+        """Whether an option speaks of others, by their place or all together: in another order it would say something else."""
+        return any(_POSITIONAL.search(text) for text in self.options)
+
+    @property
+    def option_kind(self) -> str:
+        """`image` or `letter` where all options are images, or letters and numbers that name what an image shows; else `text`."""
+        for kind, pattern in (("image", _IMAGE), ("letter", _LETTER)):
+            if all(pattern.fullmatch(text.strip()) for text in self.options):
+                return kind
+        return "text"
+
+
+Item: TypeAlias = DiagnosisItem | VqaItem | ChoiceItem
 
 
 class Excluded(NamedTuple):
@@ -128,7 +188,7 @@ class Source(NamedTuple):
 
     @property
     def rows(self) -> str:
-        """What the task wants of a layout: `labels` or `questions`."""
+        """What the task wants of a layout: `labels`, `questions`, or `choices`, which closed questions can become."""
         return tasks.get(self.task).rows
 
     @property
@@ -165,12 +225,18 @@ class Source(NamedTuple):
 def drawn_splits(items: Iterable[Item], share: float, source: Source) -> Iterator[Entry]:
     """Items without a split, with one: a seeded `share` of the groups for test, of every class or kind of answer alike."""
     found = list(items)
-    stratum = [(item.group_id, item.label if isinstance(item, DiagnosisItem) else item.answer_type) for item in found]
+    stratum = [(item.group_id, _kind(item)) for item in found]
     of_group = strata(stratum)
     test = set(of_group) if share == 1 else held_out(of_group, share, f"{source.seed}/{source.dataset}/test")
     yield Note(f"no file names splits: {share:g} of the groups were drawn for test by the seed {source.seed}")
     for item in found:
         yield item._replace(split="test" if item.group_id in test else "train", is_drawn=True)
+
+
+def _kind(item: Item) -> str:
+    if isinstance(item, DiagnosisItem):
+        return item.label
+    return item.answer_type if isinstance(item, VqaItem) else item.answer
 
 
 class Layout(Protocol):

@@ -25,7 +25,7 @@ def index_files(options: Options, source: Source) -> list[Path]:
 
 def items(options: Options, source: Source) -> Iterator[Item]:
     """One item a question; consecutive patients form the splits."""
-    if source.rows != "questions":
+    if source.rows == "labels":
         raise source.error("layout phantom-vqa", f"asks questions, the task is {source.task}", "use layout phantom")
     splits = options.n_patients.splits()
     patients = groupby(questions.cohort(options.kind, len(splits), source.seed), key=lambda asked: asked.patient)

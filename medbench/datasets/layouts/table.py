@@ -16,7 +16,7 @@ from pydantic import Field
 
 from medbench.config import expand_raw_dir
 from medbench.datasets.layouts import SPLIT_WORDS, DiagnosisItem, Entry, Item, Note, Source, Strict, VqaItem, drawn_splits, is_yes_no
-from medbench.datasets.reading import Records, parquet_rows, records, sheet_cells
+from medbench.datasets.reading import Records, as_text, parquet_rows, records, sheet_cells
 from medbench.errors import MedbenchError
 from medbench.jobs import files
 
@@ -28,6 +28,8 @@ OTHER_NAMES = {
     "group": ("patient", "patient_id", "patientid", "subject", "subject_id", "subjectid"),
     "split": ("subset", "partition"),
 }
+READABLE = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_boolean, pa.types.is_floating)
+"""Types of columns of Parquet; numbers are read as spreadsheets show them."""
 TABLES = (".csv", ".tsv", ".tab", ".txt", ".parquet", ".pq", ".xlsx")
 Ours = Literal["image", "label", "question", "answer", "answer_type", "split", "group", "id"]
 
@@ -179,13 +181,14 @@ def _parquet(path: Path, name: str, options: Options, source: Source) -> Iterato
         for column in chosen.values():
             kind = schema.field(column).type
             kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-            if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-                raise source.error(name, f"column {column!r} holds {kind}, not text", "write it as text")
+            if not any(is_kind(kind) for is_kind in READABLE):
+                raise source.error(name, f"column {column!r} holds {kind}, not text or numbers", "write it as text")
         return sorted(set(chosen.values()))
 
     for place, values in parquet_rows(path, name, source, choose):
-        if any((value or "").strip() for value in values.values()):
-            yield Line(place, {ours: (values[theirs] or "").strip() for ours, theirs in chosen.items()})
+        texts = {ours: as_text(values[theirs]).strip() for ours, theirs in chosen.items()}
+        if any(texts.values()):
+            yield Line(place, texts)
 
 
 # --- columns
@@ -200,10 +203,10 @@ def _chosen(header: Sequence[str], name: str, options: Options, source: Source) 
         raise source.error(
             name, f"column {ours!r} may be {' or '.join(map(repr, theirs))}", f"set options.columns: {{{ours}: <one of them>}}"
         )
-    known = dict.fromkeys((*NEEDED[source.rows], *OPTIONAL[source.rows]))
+    known = dict.fromkeys((*NEEDED[_kind(source)], *OPTIONAL[_kind(source)]))
     if stray := [ours for ours in options.columns if ours not in known]:
         raise source.error("options.columns", f"{stray[0]!r} is no column of a {source.task} table", f"it has {', '.join(known)}")
-    if missing := [ours for ours in dict.fromkeys((*NEEDED[source.rows], *map(str, options.columns))) if ours not in found]:
+    if missing := [ours for ours in dict.fromkeys((*NEEDED[_kind(source)], *map(str, options.columns))) if ours not in found]:
         named = {str(ours): theirs for ours, theirs in options.columns.items()}
         wanted = ", ".join(repr(named.get(ours, ours)) for ours in missing)
         there = ", ".join(filter(str.strip, header)) or "none"
@@ -213,11 +216,16 @@ def _chosen(header: Sequence[str], name: str, options: Options, source: Source) 
     return found
 
 
+def _kind(source: Source) -> str:
+    """What a row is. Closed questions of a table become lettered ones where the task wants choices."""
+    return "labels" if source.rows == "labels" else "questions"
+
+
 def _found(header: Sequence[str], options: Options, source: Source) -> tuple[dict[str, str], dict[str, list[str]]]:
     """Our name -> the column that it is: by `columns`, by its name in any case, or by another usual name; and what may be several."""
     found, doubtful = dict[str, str](), dict[str, list[str]]()
     named = {str(ours): theirs for ours, theirs in options.columns.items()}
-    for ours in (*NEEDED[source.rows], *OPTIONAL[source.rows]):
+    for ours in (*NEEDED[_kind(source)], *OPTIONAL[_kind(source)]):
         words = [(named[ours],)] if ours in named else [(ours,), OTHER_NAMES.get(ours, ())]
         for names in words:
             for alike in (str, _plain):

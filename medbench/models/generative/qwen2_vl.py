@@ -9,14 +9,16 @@ from medbench.models import hub
 from medbench.models.checkpoint import Checkpoint
 from medbench.models.generative_base import ChatEnded, load_processor
 
-MIN_PIXELS, MAX_PIXELS = 256 * 28 * 28, 1280 * 28 * 28
+MIN_TOKENS, MAX_TOKENS = 256, 1280
 """Bounds of an image: without the upper one a large photograph becomes tens of thousands of tokens."""
+SIDE = 28
+"""Pixels of an image token's side: patches of 14, two by two merged."""
 
 
 class QwenVl(ChatEnded):
     """A vision transformer of native resolution, a merger, a Qwen decoder."""
 
-    projector = ("visual.merger",)
+    projector: tuple[str, ...] = ("visual.merger",)
 
 
 def load(checkpoint: Checkpoint, **placement: Any) -> QwenVl:
@@ -26,12 +28,12 @@ def load(checkpoint: Checkpoint, **placement: Any) -> QwenVl:
     return QwenVl(model, bounded(load_processor(path, "qwen2_vl")))
 
 
-def bounded(processor: Any) -> Any:
-    """The processor with no looser bounds on an image's pixels than ours."""
+def bounded(processor: Any, side: int = SIDE) -> Any:
+    """The processor with no looser bounds on an image's pixels than ours; `side` as SIDE."""
     images = processor.image_processor
-    size = dict(images.size)
-    low, high = size.get("shortest_edge", MIN_PIXELS), size.get("longest_edge", MAX_PIXELS)
-    images.size = {"shortest_edge": min(low, MAX_PIXELS), "longest_edge": min(high, MAX_PIXELS)}
+    size, least, most = dict(images.size), MIN_TOKENS * side**2, MAX_TOKENS * side**2
+    low, high = size.get("shortest_edge", least), size.get("longest_edge", most)
+    images.size = {"shortest_edge": min(low, most), "longest_edge": min(high, most)}
     return processor
 
 

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from medbench.errors import MedbenchError
 from medbench.models import remote_answerer
+from medbench.models.answering import Prompt
 from medbench.models.checkpoint import Source
 from medbench.models.remote_answerer import RemoteAnswerer
 from medbench.remote.endpoint import Reached
@@ -28,6 +29,14 @@ class ChatCompletions(RemoteAnswerer):
     def parameters(self, max_new_tokens: int) -> dict[str, Any]:
         assert isinstance(self.chosen, Options)
         return {"temperature": 0, self.chosen.budget: max_new_tokens}
+
+    def constrained(self, prompt: Prompt) -> dict[str, Any]:
+        form = (
+            {"type": "json_schema", "json_schema": {"name": "reply", "schema": dict(prompt.schema), "strict": True}}
+            if prompt.schema
+            else None
+        )
+        return {"response_format": form, "seed": prompt.round or None}
 
 
 def check(options: dict[str, Any]) -> None:

@@ -55,6 +55,7 @@ REPOSITORIES: dict[str, tuple[Repository, ...]] = {
     "qwen2-vl": (Repository("Qwen/Qwen2-VL-7B-Instruct", "eed13092ef92e448dd6875b2a00151bd3f7db0ac", qwen.qwen2_vl),),
     "qwen2.5-vl": (Repository("Qwen/Qwen2.5-VL-7B-Instruct", "cc594898137f460bfe9f0759e9844b3ce807cfb5", qwen.qwen2_5_vl),),
     "lingshu": (Repository("lingshu-medical-mllm/Lingshu-7B", "b98aecd41dfd9d7545a6b8e2f4743ae8471bd7a9", qwen.lingshu),),
+    "qwen3-vl": (Repository("Qwen/Qwen3-VL-8B-Instruct", "0c351dd01ed87e9c1b53cbc748cba10e6187ff3b", qwen.qwen3_vl),),
     "gemma-3": (Repository("google/gemma-3-4b-it", "093f9f388b31de276ce2de164bdc2081324b9767", generative.gemma3),),
     "medgemma": (Repository("google/medgemma-4b-it", "290cda5eeccbee130f987c4ad74a59ae6f196408", generative.medgemma),),
     "vila-1.5": (Repository("Efficient-Large-Model/Llama-3-VILA1.5-8B-Fix", NONE_SEEN, vila.vila),),

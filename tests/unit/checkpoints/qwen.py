@@ -4,7 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import InternVLForConditionalGeneration, Qwen2_5_VLForConditionalGeneration, Qwen2VLForConditionalGeneration
+from transformers import (
+    InternVLForConditionalGeneration,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLForConditionalGeneration,
+    Qwen3VLForConditionalGeneration,
+)
 
 from tests.unit.checkpoints import words
 from tests.unit.checkpoints.contrastive import CLIP_MEAN, CLIP_STD, RESCALED
@@ -122,6 +127,55 @@ def lingshu(folder: Path) -> None:
     named = words.special_map(eos_token="<|im_end|>", pad_token="<|endoftext|>")
     write(folder / "special_tokens_map.json", {"additional_special_tokens": QWEN_TOKENS[1:], **named})
     template(folder, QWEN_TEMPLATE, "chat_template.jinja")
+
+
+QWEN_3_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% if message['content'] is string %}{{ message['content'] }}"
+    "{% else %}{% for content in message['content'] %}{% if content['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif content['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>{% elif 'text' in content %}{{ content['text'] }}"
+    "{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+QWEN_3_TOKENS = [*QWEN_2_5_TOKENS, "<tool_response>", "</tool_response>", "<think>", "</think>"]
+
+
+def qwen3_vl(folder: Path) -> None:
+    """Qwen/Qwen3-VL-8B-Instruct: nested fields, the names of transformers 4.57 and its pixels (evidence); four shards (inferred).
+
+    One layer of the tower enters the decoder, not three: what enters after the decoder's last of two layers would never be read.
+    """
+    ids = _qwen_tokenizer(folder, [*QWEN_TOKENS, *QWEN_3_TOKENS], frozenset(QWEN_3_TOKENS))
+    text = {
+        "attention_bias": False, "attention_dropout": 0.0, "bos_token_id": ids["<|endoftext|>"], "dtype": "bfloat16",
+        "eos_token_id": ids["<|im_end|>"], "head_dim": 16, "hidden_act": "silu", **DECODER, "initializer_range": 0.02,
+        "model_type": "qwen3_vl_text", "rms_norm_eps": 1e-06, "rope_theta": 5000000, "use_cache": True,
+        "rope_scaling": {"mrope_interleaved": True, "mrope_section": [4, 2, 2], "rope_type": "default"},
+        "vocab_size": -(-(max(ids.values()) + 1) // 64) * 64 + 64,
+    }  # fmt: skip
+    vision = {
+        "deepstack_visual_indexes": [0], "depth": 2, "hidden_act": "gelu_pytorch_tanh", "hidden_size": 32, "in_channels": 3,
+        "initializer_range": 0.02, "intermediate_size": 64, "model_type": "qwen3_vl", "num_heads": 2, "num_position_embeddings": 64,
+        "out_hidden_size": 32, "patch_size": 16, "spatial_merge_size": 2, "temporal_patch_size": 2,
+    }  # fmt: skip
+    places = {"image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>", "vision_start_token_id": "<|vision_start|>"}
+    places |= {"vision_end_token_id": "<|vision_end|>"}
+    config = {
+        "architectures": ["Qwen3VLForConditionalGeneration"], "model_type": "qwen3_vl", "text_config": text, "tie_word_embeddings": False,
+        "transformers_version": "4.57.0.dev0", "vision_config": vision, **{name: ids[token] for name, token in places.items()},
+    }  # fmt: skip
+    ends = {"bos_token_id": ids["<|endoftext|>"], "pad_token_id": ids["<|endoftext|>"]}
+    sampling = {"do_sample": True, "eos_token_id": [ids["<|im_end|>"], ids["<|endoftext|>"]], "top_k": 20, "top_p": 0.8}
+    write(folder / "generation_config.json", {**ends, **sampling, "temperature": 0.7, "transformers_version": "4.56.0"})
+    pixels = {
+        "size": {"longest_edge": 4 * 32 * 32, "shortest_edge": 32 * 32}, "patch_size": 16, "temporal_patch_size": 2, "merge_size": 2,
+        "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "processor_class": "Qwen3VLProcessor",
+    }  # fmt: skip
+    write(
+        folder / "preprocessor_config.json", {**pixels, "image_processor_type": "Qwen2VLImageProcessorFast"}
+    )  # published: 65536, 16777216
+    write(folder / "video_preprocessor_config.json", {**pixels, "video_processor_type": "Qwen3VLVideoProcessor"})
+    save(folder, Qwen3VLForConditionalGeneration, config, {}, 4, torch.bfloat16)
+    template(folder, QWEN_3_TEMPLATE, "chat_template.json", "tokenizer_config.json")
+    card(folder)
 
 
 INTERNVL_TOKENS = ["<img>", "</img>", "<IMG_CONTEXT>", "<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>", "<video>"]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from . import statements
 from .cues import CUES, SORRY, pattern
 from .options import Lettered, Named, text_pattern
-from .words import COMMON, HELD, THINK, UNSPACED, YES_NO, State, Tags, spoken, tokens, visible
+from .words import COMMON, FILLERS, HELD, THINK, UNSPACED, YES_NO, State, Tags, spoken, tokens, visible
 
 BINARY: Mapping[str, str] = {"yes": "yes", "no": "no"}
 """The options of a question that wants yes or no."""
@@ -57,6 +57,7 @@ def read_choice(
     if options.keys() == BINARY.keys():
         read = _Binary(question, codes)
     elif all(re.fullmatch("[A-Z]", key) for key in options):
+        options = {key: _plain(text) for key, text in options.items()}
         read = Lettered(options, question, codes)
     else:
         read = Named(options, question, codes, may_shorten=True)
@@ -100,6 +101,17 @@ def without_thoughts(text: str, thoughts: Tags = THINK) -> tuple[str, bool]:
     return text, is_open
 
 
+def is_refusal(answer: str, question: str = "", thoughts: Tags = THINK) -> bool:
+    """Whether an answer only declines: it says that it cannot or will not tell, and nothing else."""
+    plain = _plain(without_thoughts(visible(answer), thoughts)[0])
+    codes = _codes(frozenset(), question)
+    rest, has_refused = _without_refusals(_without_echo(plain, question, codes), question, codes)
+    said = {word for word in tokens(SORRY.sub(" ", rest.lower())) if any(letter.isalnum() for letter in word)}
+    return (has_refused or SORRY.search(plain.lower()) is not None) and not said - FILLERS - {"i", "im", "am", "so", "but"} - set(
+        tokens(question)
+    )
+
+
 # --- what an answer announces as its answer
 
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
@@ -124,6 +136,7 @@ _WRAPPED = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mathit|textit|operatornam
 def _plain(text: str) -> str:
     """Without what only formats it: LaTeX, marks of emphasis, headings, fences."""
     text = _BOXED.sub(lambda found: f" {found[1]} ", _WRAPPED.sub(r" \1 ", text))
+    text = re.sub(r"(\*{1,3}|__)(\w+)\1(?=[a-z])", r"\2", text)  # "**b**ilateral" is one word
     text = re.sub(r"\\[()\[\]]|\$|```\w*|[*`]|~~|(?<!\w)_+|_+(?!\w)|</?[a-z]\w*>|<\|[\w ]+\|>|\[/?INST\]", " ", text)
     return re.sub(r"^[ \t]*(?:#+|>)[ \t]*", "", re.sub(r"[ \t]+", " ", text), flags=re.MULTILINE).strip()
 
@@ -148,7 +161,7 @@ def _announced(text: str) -> list[str]:
 # --- what says nothing by itself
 
 _MARKS = " \n\t.,;:!?\"'()[]{}<>|/-–—。、"
-_SENTENCE = re.compile(r"(?<=[.!?。!?;])\s+|(?<=[。!?])|\n+")
+_SENTENCE = re.compile(r"(?<=[.!?。!?;])(?!(?<=\b[A-Z]\.)\s+[a-z])\s+|(?<=[。!?])|\n+")
 _CONTRAST = re.compile(r",?\s*\b(?:but|however|though|nevertheless|yet|that said|aber|mais|pero|ma|mas)\b,?|但是?|不过|然而", re.IGNORECASE)
 _CONCESSION = re.compile(r"\W*(?:while|although|though|even though|obwohl|bien que|aunque|虽然)\b", re.IGNORECASE)
 

@@ -208,7 +208,9 @@ CUES = {
 }
 SORRY = re.compile(
     r"\b(?:sorry|apologi[sz]e|as an ai|language model|not an? (?:doctor|radiologist|physician|medical professional|clinician)|"
-    r"consult (?:with )?(?:an?|your)|healthcare p\w+|medical advice|seek (?:professional|medical))\b|entschuldig|leider|"
+    r"consult (?:with )?(?:an?|your)|healthcare p\w+|medical advice|seek (?:professional|medical)|"
+    r"i (?:can't|cannot|can not|could not|couldn't|won't|will not)|i(?:'m| am) (?:unable|not able)|"
+    r"i (?:don't|do not) have (?:enough|sufficient|adequate))\b|entschuldig|leider|"
     r"désolé|lo siento|mi dispiace|抱歉|对不起|申し訳"
 )
 """Words around a refusal: no refusal by themselves, but what they stand with is one where it says nothing else."""

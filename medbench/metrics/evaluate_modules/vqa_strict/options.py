@@ -123,7 +123,8 @@ def text_pattern(text: str) -> "re.Pattern[str]":
     parts = [_plural(word) for word in signed]
     if not parts:
         return re.compile("(?!)")  # of marks alone: nothing says it
-    gap = r"[\s\-/,.()']*(?:(?:the|a|an)\s+)?"
+    marks = r"[\s\-/,.:;()'^*$\\]*"  # those of formulas too
+    gap = rf"{marks}(?:(?:the|a|an)\b{marks})?"
     body = gap.join(parts)
     start = r"(?<![\w])(?<!\d[.,])" if re.match(r"\w", text.strip()) else ""
     if re.match(rf"[{UNSPACED}]", text.strip()):
@@ -160,6 +161,12 @@ _CHOOSING = (
     r"probably|likely|but"
 )
 
+_SPECIES = re.compile(
+    r"(?:aureus|albicans|anthracis|botulinum|burgdorferi|cereus|coli|difficile|diphtheriae|faecalis|gondii|granulosus|henselae|"
+    r"histolytica|influenzae|jejuni|jirovecii|perfringens|pertussis|pestis|pneumoniae|pylori|tetani|trachomatis|tuberculosis)\b"
+)
+"""Species, whose genus is written by its letter."""
+
 
 class Lettered:
     """Reads options by their letters, else by their texts."""
@@ -169,6 +176,8 @@ class Lettered:
         self.letters = "".join(options)
         self.codes = codes
         self.named = Named(options, question, codes)
+        part = r"\(?(?:\d+|[a-z]|[ivx]+)\s*[.):=-]+"
+        self.matched = re.compile(rf"(?:^|\s){part}\s*[{self.letters}](?=\s*(?:[,;.]|$|\n|{part}))")
 
     def explicit(self, said: str) -> str | None:
         """The choice of a text that is announced as the answer."""
@@ -177,6 +186,8 @@ class Lettered:
     def anywhere(self, text: str) -> str | None:
         """The choice of any text."""
         text = self._without_list(text)
+        if len(self.matched.findall(text)) > 1:
+            return None  # a letter each for several parts: "1. B 2. D"
         if (letter := self._leading(text, False)) is not None:
             return letter
         last = text.strip().rsplit("\n", 1)[-1]
@@ -191,7 +202,10 @@ class Lettered:
     def _leading(self, said: str, is_announced: bool) -> str | None:
         """The letter, or the whole text, that an answer begins with."""
         said = said.strip(" \n\t\"'“”.:;,")
-        words = tokens(said)
+        words, bare = tokens(said), re.findall(r"\w+", said.lower())
+        for key, text in self.options.items():
+            if text and (bare == re.findall(r"\w+", f"{key} {text}".lower()) or (len(text) > 1 and said.lower() == text.lower())):
+                return key  # to the letter, before "B. a,c" is read as "b,c"
         for key, text in self.options.items():
             if text and words == tokens(text) and (len(words) > 1 or len(words[0]) > 1 or words[0].upper() not in self.options):
                 return key
@@ -206,21 +220,27 @@ class Lettered:
         if found is None or found[1].upper() not in self.options:
             return None
         letter, mark, rest = found[1].upper(), found[2], found[3].strip()
+        named = [key for key, text in self.options.items() if text[:2] == f"{letter}." and text_pattern(text).match(said.lower())]
+        if named:
+            return max(named, key=lambda key: len(self.options[key]))  # "E. coli"
         if found[1].islower() and not (mark or not rest or said[0] in "([{"):
             return None
-        if re.match(r"(?:,|/|&|\band\b|\bor\b|和|或)\s*[\[(]?[A-Z](?![\w'’])", f"{mark}{rest}" if mark in ",;" else rest):
+        if re.match(r"(?:,|/|&|\band\b|\bor\b|和|或)\s*[\[(]?(?:[A-Z]|[IVX]+)(?![\w'’])", f"{mark}{rest}" if mark in ",;" else rest):
             return None  # several
         if re.match(
             r"(?:is|seems|can be|was|are)\s+(?:\w+\s+)?(?:wrong|incorrect|false|not|unlikely|excluded|ruled out|eliminated)\b", rest
         ):
             return None  # it is denied
-        goes_on = re.match(r"\s*\n|\s*(?:[-–—=(/:]|is\b|because\b|since\b|as\b)", found[3])
+        goes_on = re.match(r"\s*\n|\s*(?:[–—=(/:]|-(?!\w)|is\b|because\b|since\b|as\b)", found[3])  # no "C-section"
         is_bare = not mark and rest and said[0] not in "([{" and not goes_on
         text = self.options[letter]
-        if is_bare and (letter in "AI" or not is_announced) and not (text and text_pattern(text).match(rest.lower())):
+        own = re.match(rf"(?:(?:an?|the)\b\W*)?(?:{text_pattern(text).pattern})", rest.lower().lstrip("- ")) if text else None
+        if is_bare and (letter in "AI" or not is_announced) and own is None:
             return None  # the article, the pronoun, the first of many words
-        if not is_announced and self._list_follows(rest, letter):
-            return None
+        if own is None and _SPECIES.match(rest):
+            return None  # "E. coli"
+        if not is_announced and self._list_follows(rest[own.end() :] if own else rest, letter):
+            return None  # the letters of its own text ("a: ozone, b: ...") are no list
         return letter
 
     def _list_follows(self, rest: str, letter: str) -> bool:
@@ -234,7 +254,7 @@ class Lettered:
         letter = rf"[\[(]?([{self.letters}])(?![\w'’])[\])]?"
         ways = (
             rf"(?:\b(?i:option|choice|letter|answer|antwort|réponse|respuesta|risposta|resposta)\s+|选项?\s*){letter}",
-            rf"\b(?i:{_CHOOSING})\s*[:,]?\s+(?i:the\s+)?(?i:option\s+|choice\s+)?{letter}(?=\s*(?:[.,;:!。]|$|\n))",
+            rf"\b(?i:{_CHOOSING})\s*[:,]?\s+(?i:the\s+)?(?i:option\s+|choice\s+)?{letter}(?=\s*(?:[.,;:!。]|$|\n|because\b|since\b))",
             rf"{letter}\s+(?:is|seems|would be)\s+(?:the\s+)?(?:\w+\s+)?(?:correct|right|best|most likely|answer)\b",
             rf"{letter}\s+(?:fits|matches)\b",
         )

@@ -24,7 +24,7 @@ _OUTER = re.compile(
     r"\b(?:(?:not|\w+n't) (?:true|correct|the case|right)|(?:in|un)correct to say|false|untrue|wrong) (?:that|to say)\b|并非"
 )
 _BREAK = re.compile(
-    r"[;\n。;!?!?]+|\.(?:\s+|$)|,?\s*\b(?:but(?! also)|however|although|though|whereas|nevertheless|yet|aber|jedoch|"
+    r"[;\n。;!?!?]+|(?<!\b[a-z])\.(?:\s+|$)|,?\s*\b(?:but(?! also)|however|although|though|whereas|nevertheless|yet|aber|jedoch|"
     r"sondern|mais|cependant|pero|sino|sin embargo|ma|però|mas|porém|maar)\b,?"
     r"|,\s*(?:and\s+)?(?=(?:the|there|it|this|they|both|one|which|i)\s)|,?\s+(?:and|while|as|because|since|"
     r"so)\s+(?=(?:the|there|it|this|they|both|a|an)\s)"

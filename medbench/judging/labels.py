@@ -1,0 +1,145 @@
+"""People's labels of open answers: a blind sheet, what comes back, and what it says of the judge."""
+
+import csv
+import hashlib
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from medbench import paths, tables, tasks
+from medbench.cells import Cell
+from medbench.errors import MedbenchError
+from medbench.metrics.judging import HIGHEST, LOWEST
+from medbench.stats.agreement import Agreement, agreement, kappa
+from medbench.stats.prediction_powered import Corrected, corrected_mean
+from medbench.stats.resamples import Groups
+from medbench.tables.spreadsheet import defused
+
+COLUMNS = ("id", "question", "reference", "answer", "label")
+ANCHORS = (1, 25, 50, 75, 100)
+"""Of the rubric; labels in between are allowed, and count as the nearest for kappa."""
+
+
+class Answer(NamedTuple):
+    """An open answer of a cell, as a person sees it."""
+
+    cell: Cell
+    sample_id: str
+    group_id: str
+    question: str
+    reference: str
+    answer: str
+
+    @property
+    def id(self) -> str:
+        """Of what is seen alone: equal answers of two models are one line of the sheet."""
+        return hashlib.sha256("\x00".join((self.question, self.reference, self.answer)).encode()).hexdigest()[:12]
+
+
+class Found(NamedTuple):
+    """What labels say of one cell, in points of 100; `judge` is None where nobody judged."""
+
+    cell: Cell
+    corrected: Corrected | None
+    labelled: float  # mean of the labels alone
+    n: int
+
+
+def open_answers(cell: Cell, task: str) -> list[Answer]:
+    """Of a cell's test samples."""
+    frame = tables.read(tasks.get(task).predictions, paths.predictions(*cell)).filter(pl.col("answer_type") == "open")
+    rows = frame.select("sample_id", "group_id", "question", "reference", "answer").iter_rows()
+    return [Answer(cell, *row) for row in rows]
+
+
+def sampled(answers: Sequence[Answer], n: int, seed: int) -> list[Answer]:
+    """`n` answers of a cell, drawn by their samples' names: one of every group before a second of any."""
+    order = sorted(answers, key=lambda one: hashlib.sha256(f"{seed}/{one.cell}/{one.sample_id}".encode()).digest())
+    rounds: dict[str, int] = {}
+    place = []
+    for one in order:
+        rounds[one.group_id] = rounds.get(one.group_id, 0) + 1
+        place.append(rounds[one.group_id])
+    return [order[index] for index in sorted(range(len(order)), key=lambda index: (place[index], index))[:n]]
+
+
+def sheet(answers: Sequence[Answer]) -> str:
+    """CSV with a byte order mark, by which spreadsheets know its encoding; in an order that tells nothing of the models.
+
+    What a spreadsheet would run as a formula gets an apostrophe in front.
+    """
+    lines = {one.id: one for one in answers}
+    rows = [(id_, one.question, one.reference, one.answer, "") for id_, one in sorted(lines.items())]
+    return "\ufeff" + defused(pl.DataFrame(rows, schema=dict.fromkeys(COLUMNS, pl.String), orient="row")).write_csv()
+
+
+def read(path: Path) -> dict[str, float]:
+    """Label of every line that has one, by its id. Raises MedbenchError with all labels that are no number from 1 to 100."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise MedbenchError(path, f"cannot be read ({error})", "give the sheet, saved as CSV (UTF-8)") from None
+    first = text.partition("\n")[0]
+    rows = csv.DictReader(io.StringIO(text), delimiter=max(",;\t", key=first.count))
+    if lacking := {"id", "label"} - set(rows.fieldnames or ()):
+        raise MedbenchError(path, f"has no column {' and '.join(sorted(lacking))}", "give the sheet that `label --sheet` wrote")
+    found, wrong = dict[str, float](), list[str]()
+    for number, row in enumerate(rows, 2):
+        if not (said := (row["label"] or "").strip().replace(",", ".")):
+            continue
+        try:
+            value = float(said)
+        except ValueError:
+            value = float("nan")
+        if LOWEST <= value <= HIGHEST:
+            found[(row["id"] or "").strip()] = value
+        else:
+            wrong.append(f"row {number}: {said[:40]!r}")
+    if wrong:
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise MedbenchError(path, f"labels must be numbers from {LOWEST} to {HIGHEST}: {', '.join(wrong[:5])}{more}", "correct them")
+    return found
+
+
+def judged(cell: Cell, scoring: str) -> dict[str, float]:
+    """Sample -> mean score of a cell's judges; empty where nobody judged."""
+    if not (path := paths.judgements(*cell)).exists():
+        return {}
+    rows = tables.read(tables.Judgements, path).filter(pl.col("scoring") == scoring).drop_nulls("score")
+    by_judge = rows.group_by("sample_id", "judge").agg(pl.col("score").mean())
+    return dict(by_judge.group_by("sample_id").agg(pl.col("score").mean()).iter_rows())
+
+
+def compare(
+    drawn: Mapping[Cell, Sequence[Answer]], every: Mapping[Cell, Sequence[Answer]], labels: Mapping[str, float], scoring: str, level: float
+) -> Iterator[Found]:
+    """Of each cell: the judge's mean over all answers, corrected by the labels of those that were drawn."""
+    for cell, answers in every.items():
+        known = {one.sample_id: labels[one.id] for one in drawn[cell] if one.id in labels}
+        scores = judged(cell, scoring)
+        used = [one for one in answers if one.sample_id in scores]
+        if used:
+            groups = Groups([one.group_id for one in used]).index
+            own = np.array([known.get(one.sample_id, np.nan) for one in used])
+            corrected = corrected_mean(np.array([scores[one.sample_id] for one in used]), own, groups, level)
+        else:
+            corrected = None
+        yield Found(cell, corrected, float(np.mean([*known.values()])) if known else float("nan"), len(known))
+
+
+def against_judge(drawn: Mapping[Cell, Sequence[Answer]], labels: Mapping[str, float], scoring: str) -> tuple[Agreement, float | None]:
+    """Agreement of people and judge on the labelled answers, each once, and quadratic kappa of the nearest anchors."""
+    pairs = {
+        one.id: (labels[one.id], scores[one.sample_id])
+        for cell, answers in drawn.items()
+        for scores in [judged(cell, scoring)]
+        for one in answers
+        if one.id in labels and one.sample_id in scores
+    }
+    ratings = np.array(list(pairs.values())).reshape(-1, 2)
+    levels = np.abs(ratings[:, :, None] - np.array(ANCHORS)).argmin(axis=2)
+    return agreement(ratings), kappa(levels[:, 0], levels[:, 1], len(ANCHORS)) if len(ratings) else None

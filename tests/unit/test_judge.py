@@ -1,0 +1,186 @@
+"""Putting answers to judges: what is asked how often, what is refused, people's labels, questions from notes."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from medbench.cells import Cell
+from medbench.errors import MedbenchError
+from medbench.judging import asking, labels, questions
+from medbench.judging.asking import Judge, Triple
+from medbench.judging.questions import Note, Pair
+from medbench.models.answering import Answerer, Prompt, Said
+
+T = TypeVar("T")
+JUDGE = Judge("judge", {"module": "medbench.models.remote.openai", "checkpoint": "judge"}, 100)
+
+
+class Scripted(Answerer):
+    """Replies in turn, the last one for ever."""
+
+    def __init__(self, *replies: str, finish_reason: str = "stop") -> None:
+        self.replies, self.finish_reason, self.asked = list(replies), finish_reason, list[Prompt]()
+
+    def answers(self, questions: Any, done: Any, microbatching: Any) -> Iterator[Any]:
+        raise NotImplementedError
+
+    def says(self, prompts: Iterable[tuple[T, Prompt]], max_new_tokens: int) -> Iterator[tuple[T, Said]]:
+        for tag, prompt in prompts:
+            self.asked.append(prompt)
+            text = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+            yield tag, Said(text, self.finish_reason, "judge-1", f"key{len(self.asked)}")
+
+
+def reply(score: object) -> str:
+    return json.dumps({"justification": "Because.", "score": score})
+
+
+TRIPLES = [Triple("q", "stroke", "infarction"), Triple("q", "stroke", "tumour"), Triple("q", "stroke", "infarction")]
+
+
+def test_equal_triples_are_asked_once() -> None:
+    judge = Scripted(reply(70))
+    found = list(asking.judgements(judge, JUDGE, "strict", TRIPLES, 1))
+    assert len(judge.asked) == len(found) == 2 and {one.reading.score for _, _, one in found} == {70}
+    assert found[0][2].answered_by == "judge-1" and found[0][2].request == "key1"
+
+
+def test_what_needs_no_judge_is_not_asked() -> None:
+    judge = Scripted(reply(70))
+    triples = [Triple("q", "stroke", ""), Triple("q", "stroke", "Stroke."), Triple("q", "stroke", "I cannot tell.", True)]
+    found = {triple: one for triple, _, one in asking.judgements(judge, JUDGE, "strict", triples, 2)}
+    assert judge.asked == [] and [found[triple].reading.score for triple in triples] == [1, 100, 1]
+    assert all(one.answered_by == one.request == "" for one in found.values())
+
+
+@pytest.mark.parametrize(("scoring", "asked"), [("strict", 2), ("published", 1)])
+def test_a_reply_that_cannot_be_read_is_null_after_its_tries(scoring: str, asked: int) -> None:
+    judge = Scripted("I would say good.")
+    [(_, _, found)] = asking.judgements(judge, JUDGE, scoring, TRIPLES[:1], 1)
+    assert len(judge.asked) == asked and found.reading.state == "failed" and found.reading.score is None
+    assert len({prompt.round for prompt in judge.asked}) == asked, "another try is another request"
+
+
+def test_the_second_try_counts() -> None:
+    judge = Scripted("no JSON", reply(40))
+    [(_, _, found)] = asking.judgements(judge, JUDGE, "strict", TRIPLES[:1], 1)
+    assert found.reading.score == 40 and found.request == "key2"
+
+
+def test_repeats_are_requests_of_their_own_and_the_first_is_that_of_a_run_without_repeats() -> None:
+    once, thrice = Scripted(reply(40)), Scripted(reply(40))
+    list(asking.judgements(once, JUDGE, "strict", TRIPLES, 1))
+    found = list(asking.judgements(thrice, JUDGE, "strict", TRIPLES, 3))
+    assert len(found) == 6 and len({(one.text, one.round) for one in thrice.asked}) == 6
+    assert {(one.text, one.round) for one in once.asked} < {(one.text, one.round) for one in thrice.asked}
+
+
+@pytest.mark.parametrize(("reason", "said"), [("length", "max_new_tokens"), ("filter", "filter"), ("refusal", "refusal")])
+def test_a_judgement_that_did_not_end_is_null(reason: str, said: str) -> None:
+    [(_, _, found)] = asking.judgements(Scripted(reply(90), finish_reason=reason), JUDGE, "strict", TRIPLES[:1], 1)
+    assert found.reading.score is None and said in found.reading.reason
+
+
+def test_a_digest_is_of_prompt_schema_judge_and_budget() -> None:
+    one = asking.digest(JUDGE, "strict")
+    assert one == asking.digest(JUDGE._replace(name="other"), "strict")
+    assert len({one, asking.digest(JUDGE, "published"), asking.digest(JUDGE._replace(max_new_tokens=200), "strict"),
+                asking.digest(JUDGE._replace(source={**JUDGE.source, "checkpoint": "x"}), "strict")}) == 4  # fmt: skip
+
+
+# --- people's labels
+
+CELL = Cell("data", "model", "ots")
+
+
+def answers(cell: Cell, n: int = 40) -> list[labels.Answer]:
+    return [labels.Answer(cell, f"s{i}", f"p{i // 4}", "What?", f"ref {i % 7}", f"={i % 5} answer") for i in range(n)]
+
+
+def test_a_sheet_is_blind_defused_and_has_equal_answers_once(tmp_path: Path) -> None:
+    drawn = [one for cell in (CELL, CELL._replace(model="rival")) for one in labels.sampled(answers(cell), 20, 0)]
+    text = labels.sheet(drawn)
+    assert "model" not in text and "rival" not in text and "\n=" not in text and ",=" not in text and "'=" in text
+    path = tmp_path / "sheet.csv"
+    path.write_text(text, encoding="utf-8")
+    assert labels.read(path) == {} and len(text.splitlines()) - 1 == len({one.id for one in drawn}) < 40
+
+
+def test_samples_are_spread_over_groups_and_follow_from_names() -> None:
+    drawn = labels.sampled(answers(CELL), 10, 0)
+    assert len({one.group_id for one in drawn}) == 10
+    assert drawn == labels.sampled(list(reversed(answers(CELL))), 10, 0) != labels.sampled(answers(CELL), 10, 1)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_sheet_that_a_spreadsheet_saved_is_read(tmp_path: Path, delimiter: str) -> None:
+    path = tmp_path / "sheet.csv"
+    rows = [
+        ["id", "question", "reference", "answer", "label"],
+        ["a1", "q", "r", "x", "100"],
+        ["b2", "q", "r", "y", " 37.5 "],
+        ["c3", "q", "r", "z", ""],
+    ]
+    path.write_text("\ufeff" + "\r\n".join(delimiter.join(row) for row in rows), encoding="utf-8")
+    assert labels.read(path) == {"a1": 100, "b2": 37.5}
+
+
+def test_wrong_labels_are_named_together(tmp_path: Path) -> None:
+    path = tmp_path / "sheet.csv"
+    path.write_text("id,label\na,good\nb,0\nc,101\nd,50\n")
+    with pytest.raises(MedbenchError, match=r"row 2: 'good', row 3: '0', row 4: '101'"):
+        labels.read(path)
+    path.write_text("id,score\na,5\n")
+    with pytest.raises(MedbenchError, match="has no column label"):
+        labels.read(path)
+
+
+# --- questions from notes
+
+NOTE = Note("data_00001.npz", "The cup-to-disc ratio is 0.8 in the left eye; glaucoma is suspected.")
+
+
+def pair(**fields: str) -> Pair:
+    closed = questions.wanted(NOTE.name)
+    good = {
+        "open_question": "What is the cup-to-disc ratio?",
+        "open_answer": "0.8",
+        "closed_question": "Is glaucoma suspected?",
+        "closed_answer": closed,
+    }
+    return Pair(**{**good, **fields})
+
+
+def test_good_questions_have_no_fault() -> None:
+    assert list(questions.faults(pair(), NOTE)) == []
+    assert questions.read(json.dumps(pair()._asdict() | {}), NOTE).fault  # a key too many
+    assert questions.read(json.dumps({name: value for name, value in pair()._asdict().items() if name != "fault"}), NOTE) == pair()
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"open_question": "Is the ratio 0.8 or what is it?"}, "holds its answer"),
+        ({"open_answer": "Yes."}, "is yes or no"),
+        ({"open_answer": ""}, "empty"),
+        ({"open_answer": "a " + "very " * 12 + "long one"}, "long text"),
+        ({"closed_answer": "perhaps"}, "not yes or no"),
+        ({"closed_answer": "yes" if questions.wanted(NOTE.name) == "no" else "no"}, "not the one that was set"),
+        ({"closed_question": "Does the report mention glaucoma?"}, "speaks of the note"),
+        ({"open_question": "State the ratio."}, "question mark"),
+    ],
+)
+def test_questions_are_checked(fields: dict[str, str], fault: str) -> None:
+    assert any(fault in found for found in questions.faults(pair(**fields), NOTE))
+
+
+def test_closed_answers_are_balanced_and_a_fault_is_asked_once_more() -> None:
+    names = [questions.wanted(f"data_{number:05d}.npz") for number in range(2000)]
+    assert 900 < names.count("yes") < 1100
+    good = json.dumps({name: value for name, value in pair()._asdict().items() if name != "fault"})
+    model = Scripted("nothing", good)
+    assert list(questions.make(model, [NOTE], 100)) == [(NOTE, pair())] and len(model.asked) == 2
+    assert next(questions.make(Scripted("nothing"), [NOTE], 100))[1].fault == "no JSON object"
