@@ -158,8 +158,8 @@ on. The start of a run lists the models that are not pinned. `make lock-models` 
 it was tested against recorded replies only.
 
 *Gated* weights need an account: accept the licence on the model's page, then run `hf auth login`. *GPU memory* is a rough guide: the
-weights in bfloat16 and a quarter more. A model without a row of parameters is a closed endpoint, which medbench does not run yet: its
-cells are listed and fail with one line.
+weights in bfloat16 and a quarter more. A model without parameters is a service that is asked over
+the network: [remote.md](remote.md).
 
 Loading was tested on tiny checkpoints that have the real names of files, tensors and fields; no real weights were loaded when this was
 written: `python -m medbench doctor NAME` is their first contact ([doctor.md](doctor.md)). The notes below a model say where medbench
