@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from medbench.errors import MedbenchError
 from medbench.jobs.microbatching import Microbatching
-from medbench.models.answering import Answer, Answerer, Questions, decoded, windows
+from medbench.models.answering import Answer, Answerer, Questions, decoded
 from medbench.models.checkpoint import Source
 from medbench.remote.asking import Given, ask
 from medbench.remote.endpoint import Endpoint, Reached, Reply, Retired
@@ -92,16 +92,17 @@ class RemoteAnswerer(Answerer):
             raise
 
     def requests(self, questions: Questions, kind: str) -> Iterator[tuple[int, Request]]:
-        """Every question once, beside its image. Raises MedbenchError naming an image that cannot be decoded."""
+        """Every question once, beside its images. Raises MedbenchError naming an image that cannot be decoded."""
         given = {**self.parameters(questions.max_new_tokens), **self.chosen.parameters}
         sent = {name: value for name, value in given.items() if value is not None}
-        for window in windows(questions.image_ids, questions.images(questions.image_ids, WINDOW)):
+        for window in questions.windows(WINDOW):
             shown: dict[str, Picture] = {}
             for place in window.places:
-                name = questions.image_ids[place]
-                if name not in shown:
-                    shown[name] = picture(partial(decoded, name, window.images[name], questions.look), self.chosen.detail)
-                yield place, Request(kind, self.asked, (shown[name], questions.texts[place]), sent, name=questions.names[place])
+                for name in questions.images_of(place):
+                    if name not in shown:
+                        shown[name] = picture(partial(decoded, name, window.images[name], questions.look), self.chosen.detail)
+                content = (*(shown[name] for name in questions.images_of(place)), questions.texts[place])
+                yield place, Request(kind, self.asked, content, sent, name=questions.names[place])
 
     def facts(self, questions: Questions, answers: Mapping[int, Answer]) -> dict[str, Any]:
         """What the service said of itself, and what was asked of it."""
