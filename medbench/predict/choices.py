@@ -34,7 +34,7 @@ def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> 
     questions = _questions(dataset, test, [of[0] for of in texts], _images(params, dataset, test), params, put.max_new_tokens)
     choices = Choices(questions, texts, [len(options) for options in test.options])
     answerer = answering.load(Source(**params.source))
-    work.found["weights"] = answerer.weights
+    work.found["weights"], answerer.told = answerer.weights, work.beside
     name = f"{dataset}/{model}/{mode}"
     with work.journal() as journal:
         letters = _letters(answerer, choices, journal, work, f"predict {name}, letters")
@@ -90,7 +90,7 @@ def _letters(answerer: Answerer, choices: Choices, journal: Journal, work: Work,
 
 def _answers(answerer: Answerer, questions: Questions, journal: Journal, work: Work, what: str) -> dict[int, Answer]:
     """Place -> answer to the first order."""
-    found = _kept(journal, "text")
+    found = {} if work.beside.get("retry") else _kept(journal, "text")
     for group in track(answerer.answers(questions, found, work.microbatching), what, len(questions.texts), len(found), len):
         columns = dict(zip(Answer._fields, map(list, zip(*group.values(), strict=True)), strict=True))
         _keep(journal, {"place": list(group), **columns})

@@ -73,7 +73,7 @@ class PredictionsMcq(Table):
     log_probabilities = Column(pl.List(pl.List(pl.Float64)), null=True)  # of each order, of each letter; null: the model tells none
     mass = Column(pl.List(pl.Float64), null=True)  # of each order: probability of all its letters together
     answer = Column(pl.String)  # as written, to the first of the orders
-    finish_reason = Column(pl.Enum(["stop", "length", "repetition"]))
+    finish_reason = Column(pl.Enum(["stop", "length", "repetition", "refusal", "filter"]))
     n_tokens = Column(pl.Int32, low=0)
 
 
