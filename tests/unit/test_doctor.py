@@ -201,7 +201,7 @@ def test_what_is_not_here_is_said_with_the_way_to_it(tmp_path: Path, monkeypatch
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     assert weights.look(REGISTRY, "medgemma").state == WARNING and "hf_secret" not in str(weights.look(REGISTRY, "medgemma"))
     assert "a baseline: it has no weights" in met(REGISTRY, "raw-pixels")[-1].found
-    assert "has no file in medbench/models" in met(REGISTRY, "o3")[-1].found
+    assert "answers behind an endpoint" in met(REGISTRY, "o3")[-1].found
     assert "snakemake --cores all results/models/mini-clip" in met(REGISTRY, "mini-clip")[-1].remedy
 
 

@@ -9,7 +9,6 @@ import yaml
 from medbench import tables
 from tests.conftest import Clone
 from tests.unit import tiny
-from tests.workflow import test_export
 
 MODELS = ("clip", "blip-2", "medclip", "pubmedclip", "plip", "biomedclip", "siglip", "medsiglip")
 MODES = ("ots", "lp", "lp-published", "lora")
@@ -49,16 +48,6 @@ def eight(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> Clone:
     return clone
 
 
-def carried_away(clone: Clone, cells: list[str]) -> None:
-    """Adapters and probes of every architecture, and merged where there is such a checkpoint, give the cells' own scores."""
-    rows, images = test_export.shown(clone, "nano-radiology", 2)
-    more = [cell for cell in cells if "/lora" in cell and cell.split("/")[1] not in ("medclip", "biomedclip") and "lora-text" not in cell]
-    jobs = [(cell, f"out/{cell}", ["--configfile", "config/eight.yaml"], [images]) for cell in cells]
-    jobs += [(cell, f"merged/{cell}", ["--configfile", "config/eight.yaml", "--merged"], [images]) for cell in more]
-    for cell, _, said in test_export.exported(clone, jobs):
-        test_export.check_scores(clone, cell, rows, said)
-
-
 def test_all_eight_go_through_every_mode_with_their_certificates(eight: Clone) -> None:
     more = [f"results/intervals/nano-radiology/blip-2/{mode}.parquet" for mode in MORE]
     eight.compute("all", *more, configfile="config/eight.yaml")
@@ -74,7 +63,6 @@ def test_all_eight_go_through_every_mode_with_their_certificates(eight: Clone) -
     for model in MODELS:
         scorings = tables.read(tables.Intervals, eight.folder / f"results/intervals/nano-radiology/{model}/ots.parquet")["scoring"]
         assert scorings.unique().str.starts_with("prompts-").sum() == 3
-    carried_away(eight, [f"nano-radiology/{model}/{mode}" for model, mode in cells if mode != "ots"])
     report = (eight.folder / "results/report/eight/index.html").read_text()
     assert "How far the wording moves zero-shot AUROC" in report
     cost = (eight.folder / "results/report/eight/cost.csv").read_text().splitlines()
