@@ -16,8 +16,18 @@ TRACKED = False  # what is decided here reaches a job by its parameters
 RESOLVED = "MEDBENCH_RESOLVED"  # variable by which the rules name the resolved configuration
 ROOT = Path(__file__).parents[1]  # the clone: registries are found there from any working directory
 HOME = "MEDBENCH_HOME"  # variable that names a clone, where medbench is installed without one
-_start = Path.cwd()
-"""Where the user stands, which `-C` and the script `medbench` may leave."""
+_start: Path | None = None
+"""Where the user stands, once `-C` or the script `medbench` has left it."""
+
+
+def enter(folder: str) -> None:
+    """Work in another folder. Raises MedbenchError where there is none."""
+    global _start
+    _start = Path.cwd()
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise MedbenchError(f"-C {folder}", f"is no folder to work in ({error.strerror})", "give one that exists") from None
 
 
 def is_clone(folder: Path) -> bool:
@@ -41,7 +51,7 @@ def given(text: str) -> Path:
 def output(text: str) -> Path:
     """A file to write, relative to where the user stands."""
     path = Path(text).expanduser()
-    return path if Path.cwd() == _start else _start / path
+    return _start / path if _start and _start != Path.cwd() else path
 
 
 def add_config_options(parser: argparse.ArgumentParser, run: bool = False) -> None:
@@ -73,11 +83,17 @@ def again(configfile: Path) -> str:
 
 def _file_of(run: str) -> Path:
     """The run configuration of that name. Raises MedbenchError where there is none."""
-    runs: dict[str, list[Path]] = {}
+    known = runs()
+    if len(found := known.get(run, [])) != 1:
+        said = f"{' and '.join(file.name for file in found) or 'no file'} in config/ has it"
+        raise MedbenchError(f"run {run!r}", said, f"{choose(run, known)}, or give --configfile FILE")
+    return found[0]
+
+
+def runs() -> dict[str, list[Path]]:
+    """Name of a run -> the files in `config/` that have it."""
+    found: dict[str, list[Path]] = {}
     for file in sorted(one for one in (ROOT / "config").glob("*.yaml") if one.is_file()):
         if named := re.search(r"""^run:\s*["']?([\w.-]+)""", file.read_text(encoding="utf-8", errors="replace"), re.MULTILINE):
-            runs.setdefault(named[1], []).append(file)
-    if len(found := runs.get(run, [])) != 1:
-        said = f"{' and '.join(file.name for file in found) or 'no file'} in config/ has it"
-        raise MedbenchError(f"run {run!r}", said, f"{choose(run, runs)}, or give --configfile FILE")
-    return found[0]
+            found.setdefault(named[1], []).append(file)
+    return found

@@ -20,6 +20,7 @@ VERBS = (
     "ask",
     "score-answers",
     "compare-paper",
+    "completion",
 )
 
 
