@@ -23,9 +23,10 @@ _start: Path | None = None
 def enter(folder: str) -> None:
     """Work in another folder. Raises MedbenchError where there is none."""
     global _start
-    _start = Path.cwd()
+    before = Path.cwd()
     try:
         os.chdir(folder)
+        _start = before
     except OSError as error:
         raise MedbenchError(f"-C {folder}", f"is no folder to work in ({error.strerror})", "give one that exists") from None
 
