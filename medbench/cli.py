@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
 from medbench import paths, stages
-from medbench.command import HOME, RESOLVED, ROOT, add_config_options, is_clone, read_config
+from medbench.command import HOME, RESOLVED, ROOT, add_config_options, enter, is_clone, read_config
 from medbench.errors import MedbenchError, choose
 from medbench.jobs import devices, digests, files, process, records, rerun, warm
 from medbench.jobs.stage import Stage
@@ -38,6 +38,8 @@ def main(argv: list[str] | None = None) -> int:
         if words and not own and not words[0].startswith("-"):
             raise MedbenchError(f"medbench {words[0]}", "is no stage and no verb", choose(words[0], (*STAGES, *VERBS)))
         args = parser(own or (*STAGES, *VERBS)).parse_args(words)
+        if words[0] == "completion":  # which is about all verbs, and stands below this module
+            args.verbs = all_parsers
         code = args.execute(args) or 0
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read has seen enough: `medbench models | head`
@@ -65,6 +67,12 @@ def parser(names: Iterable[str]) -> argparse.ArgumentParser:
     for name in names:
         _add_stage(verbs, name) if name in STAGES else _add_verb(verbs, name)
     return found
+
+
+def all_parsers() -> dict[str, argparse.ArgumentParser]:
+    """Verb -> what reads its command line."""
+    whole = parser((*STAGES, *VERBS))
+    return next(dict(action.choices) for action in whole._actions if isinstance(action, argparse._SubParsersAction))
 
 
 EPILOG = "Example: medbench try moles.csv --images photos --modality dermoscopy"
@@ -105,10 +113,7 @@ def _entered(words: list[str]) -> list[str]:
     """The command line without `-C FOLDER`, in that folder."""
     if words[:1] != ["-C"] or len(words) < 2:
         return words
-    try:
-        os.chdir(words[1])
-    except OSError as error:
-        raise MedbenchError(f"-C {words[1]}", f"is no folder to work in ({error.strerror})", "give one that exists") from None
+    enter(words[1])
     return _plain(words[2:])
 
 

@@ -16,8 +16,19 @@ TRACKED = False  # what is decided here reaches a job by its parameters
 RESOLVED = "MEDBENCH_RESOLVED"  # variable by which the rules name the resolved configuration
 ROOT = Path(__file__).parents[1]  # the clone: registries are found there from any working directory
 HOME = "MEDBENCH_HOME"  # variable that names a clone, where medbench is installed without one
-_start = Path.cwd()
-"""Where the user stands, which `-C` and the script `medbench` may leave."""
+_start: Path | None = None
+"""Where the user stands, once `-C` or the script `medbench` has left it."""
+
+
+def enter(folder: str) -> None:
+    """Work in another folder. Raises MedbenchError where there is none."""
+    global _start
+    before = Path.cwd()
+    try:
+        os.chdir(folder)
+        _start = before
+    except OSError as error:
+        raise MedbenchError(f"-C {folder}", f"is no folder to work in ({error.strerror})", "give one that exists") from None
 
 
 def is_clone(folder: Path) -> bool:
@@ -41,7 +52,7 @@ def given(text: str) -> Path:
 def output(text: str) -> Path:
     """A file to write, relative to where the user stands."""
     path = Path(text).expanduser()
-    return path if Path.cwd() == _start else _start / path
+    return _start / path if _start and _start != Path.cwd() else path
 
 
 def add_config_options(parser: argparse.ArgumentParser, run: bool = False) -> None:

@@ -26,6 +26,7 @@ VERBS = (
     "make-questions",
     "score-answers",
     "compare-paper",
+    "completion",
 )
 
 

@@ -12,7 +12,7 @@ from medbench.verbs import listing
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
-    parser.add_argument("show", nargs="*", metavar="show NAME", help="one of them, with its card and contact sheet")
+    parser.add_argument("show", nargs="*", metavar="DATASET", help="one of them, with its card and contact sheet")
     command.add_config_options(parser)
 
 
@@ -21,7 +21,7 @@ def execute(args: argparse.Namespace) -> None:
     settings = command.read_config(args)
     if not args.show:
         print(listing.datasets(settings).plain())
-    elif len(args.show) == 2 and args.show[0] == "show":
-        print(listing.show_dataset(settings, args.show[1]))
+    elif len(words := args.show[1:] if args.show[0] == "show" else args.show) == 1:
+        print(listing.show_dataset(settings, words[0]))
     else:
         raise MedbenchError("datasets", f"does not understand {' '.join(args.show)}", "write `datasets` or `datasets show NAME`")

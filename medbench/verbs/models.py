@@ -11,7 +11,9 @@ from medbench.verbs import listing
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
-    parser.add_argument("name", nargs="?", help="one of them: its parts, its pins, and where it differs from what its authors ran")
+    parser.add_argument(
+        "name", nargs="?", metavar="MODEL", help="one of them: its parts, its pins, and where it differs from what its authors ran"
+    )
     command.add_config_options(parser)
 
 
