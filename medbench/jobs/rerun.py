@@ -52,11 +52,11 @@ def fingerprint(params: Any, uses: tuple[str, ...]) -> str:
 
 def _without_modules(value: Any) -> Any:
     """Without the names of our own modules: the digest holds their code."""
+    if isinstance(value, str):  # most are
+        return "" if value.startswith("medbench.") else value
     if isinstance(value, dict):
         return {key: _without_modules(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_modules(item) for item in value]
-    return "" if isinstance(value, str) and value.startswith("medbench.") else value
+    return [_without_modules(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 @cache
