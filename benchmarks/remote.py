@@ -63,7 +63,7 @@ def requests(n: int, side: int) -> Iterator[tuple[int, Request]]:
     for place in range(n):
         pixels = np.random.default_rng(place).integers(0, 40, (side, side, 1), dtype=np.uint8).repeat(3, axis=2)
         stream = io.BytesIO()
-        Image.fromarray(pixels).save(stream, "PNG")
+        Image.fromarray(pixels).save(stream, "PNG", compress_level=1)
         data = stream.getvalue()
         yield place, Request("openai", "m", (picture(lambda data=data: decode(data)), f"Question {place}?"), {"temperature": 0})
 
