@@ -285,7 +285,7 @@ def _check_values(item: Item, source: Source) -> None:
 def _check_choice(item: ChoiceItem, source: Source) -> None:
     if not 2 <= len(item.options) <= len(ascii_uppercase):
         raise source.error(item.place, f"has {len(item.options)} options", f"give it 2 to {len(ascii_uppercase)}")
-    if item.answer not in ascii_uppercase[: len(item.options)]:
+    if item.answer not in list(ascii_uppercase[: len(item.options)]):
         found = f"answer {item.answer!r} is none of the letters A to {ascii_uppercase[len(item.options) - 1]}"
         raise source.error(item.place, found, "fix the row")
 

@@ -129,6 +129,7 @@ def test_medxpertqa_is_read_by_its_own_fields(raw: Path) -> None:
         ({"images": ["gone.png"]}, "the image file does not exist"),
         ({"images": ["../secret.png"]}, "leaves the folder"),
         ({"label": "F"}, "answer 'F' is none of the letters A to E"),
+        ({"label": "AB"}, "answer 'AB' is none of the letters A to E"),
         ({"question_type": "Guessing"}, "question_type is 'guessing'"),
     ],
 )
