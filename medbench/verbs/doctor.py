@@ -1,6 +1,7 @@
 """Whether this machine, a run, a data set or a model is fit, one line each, with what to do; exit code 1 where there is a fault.
 
-Examples: python -m medbench doctor; python -m medbench doctor paper; python -m medbench doctor llava-med
+Example: python -m medbench doctor
+Example: python -m medbench doctor llava-med
 """
 
 import argparse

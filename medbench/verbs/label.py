@@ -3,8 +3,8 @@
 Labels are points as in the judge's rubric: 100 the same finding, 75 right but vaguer, 50 partly right, 25 related, 1 wrong. Equal answers
 are one row; nothing says which model gave them. Rows without a label are left out.
 
-  python -m medbench label demo --sheet labels.csv --n 200
-  python -m medbench label demo --read labels.csv
+Example: python -m medbench label demo --sheet labels.csv --n 200
+Example: python -m medbench label demo --read labels.csv
 """
 
 import argparse

@@ -4,7 +4,7 @@ NOTES is FairVLMed's data_summary.csv, or a CSV with the columns `filename` (of 
 The folder gets vqa_train.csv, vqa_validation.csv and vqa_test.csv, which layout fairvlmed-vqa reads, review.csv, and made.json: by which
 model, prompt and notes they were made, and why notes were left out. Notes are about patients: they leave this machine only with --send.
 
-  python -m medbench make-questions data_summary.csv questions --model my-server --send
+Example: python -m medbench make-questions data_summary.csv questions --model my-server --send
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """What a run will take, before it starts: jobs, downloads, disk, GPU memory, time, and what it will be able to say. Nothing is fetched.
 
-Examples: python -m medbench plan; python -m medbench plan paper --no-probe; python -m medbench plan my-run.yaml --json
+Example: python -m medbench plan paper --no-probe
+Example: python -m medbench plan my-run.yaml --json
 """
 
 import argparse

@@ -1,4 +1,7 @@
-"""Answers of services that are kept, and never asked twice: `list`, `export MODEL FILE`, `prune MODEL`."""
+"""Answers of services that are kept, and never asked twice: `list`, `export MODEL FILE`, `prune MODEL`.
+
+Example: python -m medbench store list
+"""
 
 import argparse
 import os

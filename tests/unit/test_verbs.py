@@ -90,4 +90,5 @@ def test_ctrl_c_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch, capsys
         raise KeyboardInterrupt
 
     monkeypatch.setattr("medbench.command.read_config", interrupted)
-    assert cli.main(["models"]) == 130 and capsys.readouterr() == ("", "")
+    assert cli.main(["models"]) == 130
+    assert capsys.readouterr() == ("", "interrupted: the same command goes on where it was\n")
