@@ -40,7 +40,7 @@ def test_every_help_has_an_example_that_parses(verb: str, parsers: dict[str, obj
         ("tri x.csv", "medbench tri: is no stage and no verb; did you mean try? choose from adapt, "),
         ("status --jsno", "unrecognized arguments: --jsno; did you mean --json? see `medbench --help`"),
         ("try x.csv --modalty x-ray", "did you mean --modality?"),
-        ("status opn", "run 'opn': no file in config/ or tries/ has it; did you mean open? choose from demo, "),
+        ("status opn", "run 'opn': no file in config/ or tries/ has it; did you mean open? choose from companion, demo, "),
         ("fetch --all opn", "did you mean open?"),
         ("models biomedclp", "model biomedclp: is in no registry; did you mean biomedclip?"),
         ("datasets show vqarad", "data set vqarad: is in no registry; did you mean vqa-rad?"),
