@@ -43,8 +43,8 @@ def folder(source: Source) -> Path:
     assert source.checkpoint is not None, "a baseline has no checkpoint"
     where = f"checkpoint {source.checkpoint}"
     if "://" in source.checkpoint:
-        name = source.checkpoint.rpartition("/")[2]
-        if not any(archives.marker(one).exists() for one in files.cache().glob(f"checkpoints/*/{name}")):
+        unpacked = archives.marker(Path(source.checkpoint.rpartition("/")[2])).name  # the archive itself is gone then
+        if not any(files.cache().glob(f"checkpoints/*/{unpacked}")):
             raise MedbenchError(where, "is not downloaded yet", "connect once, and run again")
     with network.offline():
         try:

@@ -78,7 +78,7 @@ def of(lines: list[Line], subject: str) -> Line:
 @pytest.mark.parametrize("name", checkpoints.REPOSITORIES)
 def test_every_study_model_is_met_in_its_own_layout(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = in_cache(name, tmp_path, monkeypatch)
-    assert weights.look(settings, name).state == OK
+    assert (looked := weights.look(settings, name)).state == OK, looked
     lines = met(settings, name)
     assert not [line for line in lines if line.state == FAULT]
     main = checkpoints.REPOSITORIES[name][0]
