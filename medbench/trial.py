@@ -119,6 +119,10 @@ MODELS = {"labels": ("mini-clip", "mini-medclip"), "questions": ("mini-llava", "
 MODES = {"labels": ("ots", "lp"), "questions": ("ots", "lora")}
 
 
+USUAL = ("labels", "metadata", "index", "data", "annotations")
+"""Names of the table that a folder of images is about."""
+
+
 class Seen(NamedTuple):
     """What a file or folder seems to be: a registry entry without modality, what was told of it in words, and what could not be told."""
 
@@ -157,8 +161,11 @@ def look(place: Path, images: Path | None, columns: Mapping[str, str]) -> Seen:
             return Seen("vqa", "hub-vqa", place, options, (), said, n=n, names_splits=True)
         tables = sorted(file for file in place.iterdir() if file.suffix.lower() in table.TABLES and not file.name.startswith("."))
         folders = sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
-        if len(tables) == 1 or (tables and not folders):
-            return _table(tables[0], images, columns)
+        if (chosen := _one_of(place, tables, folders)) is not None:
+            others = [file.name for file in tables if file != chosen]
+            seen = _table(chosen, images, columns)
+            note = f"read from {chosen.name}; give {' or '.join(others)} by name to read that instead" if others else ""
+            return seen._replace(said=[*seen.said, note]) if note else seen
         if dicom_headers.holds(place):
             return _dicom(place, folders, columns)
         return _folders(place, folders)
@@ -167,6 +174,20 @@ def look(place: Path, images: Path | None, columns: Mapping[str, str]) -> Seen:
     if place.suffix.lower() not in table.TABLES:
         raise MedbenchError(place, f"is no table ({place.suffix or 'no suffix'})", f"give one of {', '.join(table.TABLES)}, or a folder")
     return _table(place, images, columns)
+
+
+def _one_of(place: Path, tables: Sequence[Path], folders: Sequence[Path]) -> Path | None:
+    """The table that a folder is about: its only one, or the one of a usual name; None where its folders are the classes.
+
+    Raises MedbenchError for several tables of which none has a usual name.
+    """
+    usual = [file for file in tables if file.stem.lower() in USUAL] if len(tables) > 1 else list(tables)
+    if len(usual) == 1:
+        return usual[0]
+    if tables and len(folders) < 2:
+        names = ", ".join(file.name for file in tables)
+        raise MedbenchError(place, f"holds {len(tables)} tables: {names}", "give the one to read by its name")
+    return None
 
 
 def _names(folder: Path) -> list[str]:

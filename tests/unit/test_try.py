@@ -308,3 +308,15 @@ def test_a_terminal_is_asked_for_a_column(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("builtins.input", lambda prompt: asked.append(prompt) or "n")
     assert run("plain.csv", "--modality", "x") == 0
     assert "which column of plain.csv is the diagnosis? It has n, m" in asked[0]
+
+
+def test_of_several_tables_the_one_of_a_usual_name_is_read(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    rows = "image,label,split,group\n" + "".join(f"images/{n}.png,{'ab'[n % 2]},{'train' if n < 6 else 'test'},p{n}\n" for n in range(10))
+    (tmp_path / "labels.csv").write_text(rows)
+    (tmp_path / "questions.csv").write_text("image,question,answer\nimages/0.png,What?,this\n")
+    seen = trial.look(tmp_path, None, {})
+    assert seen.task == "diagnosis" and seen.classes == ("a", "b") and any("questions.csv by name" in line for line in seen.said)
+    (tmp_path / "labels.csv").rename(tmp_path / "some.csv")
+    with pytest.raises(MedbenchError, match=r"holds 2 tables: questions.csv, some.csv; give the one"):
+        trial.look(tmp_path, None, {})

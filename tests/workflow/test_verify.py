@@ -243,7 +243,9 @@ def test_rerun_triggers_keep_what_is_only_stale(clone: Clone) -> None:
 
 def test_a_run_that_is_not_there_is_one_line(finished: Clone, tmp_path: Path) -> None:
     found = verify(finished, "nona")
-    assert found.returncode == 2 and found.stderr.startswith("ERROR: run 'nona': no file in config/ or tries/ has it; choose from companion, demo, ")
+    assert found.returncode == 2 and found.stderr.startswith(
+        "ERROR: run 'nona': no file in config/ or tries/ has it; choose from companion, demo, "
+    )
     assert found.stderr.count("\n") == 1
     command = [sys.executable, "-m", "medbench", "verify", "nano"]
     elsewhere = subprocess.run(
