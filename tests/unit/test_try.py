@@ -10,6 +10,7 @@ import yaml
 from PIL import Image
 
 from medbench import cli, config, trial
+from medbench.errors import MedbenchError
 from tests.conftest import ROOT
 
 ROWS = [("a.png", "malignant", "P1"), ("b.png", "benign", "P1"), ("c.png", "malignant", "P2"), ("d.png", "benign", "P3")] * 3
@@ -312,6 +313,8 @@ def test_a_terminal_is_asked_for_a_column(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_of_several_tables_the_one_of_a_usual_name_is_read(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
+    for number in range(10):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / f"images/{number}.png")
     rows = "image,label,split,group\n" + "".join(f"images/{n}.png,{'ab'[n % 2]},{'train' if n < 6 else 'test'},p{n}\n" for n in range(10))
     (tmp_path / "labels.csv").write_text(rows)
     (tmp_path / "questions.csv").write_text("image,question,answer\nimages/0.png,What?,this\n")
