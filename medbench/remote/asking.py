@@ -137,6 +137,7 @@ class _Asking:
                         raise asyncio.CancelledError
                     self.purse.require()
                     sent = await self.endpoint.send(request, payload)
+                    self.purse.pay(sent.reply.usage)  # before another may be sent
             except Limited as error:
                 self.wait(error)
                 n_failed += error.wait is None  # a service that says how long is believed
@@ -158,7 +159,6 @@ class _Asking:
                 "model": sent.reply.model, "request_id": sent.request_id, "name": request.name, "asked": request.words(), "body": sent.body
             }  # fmt: skip
             await asyncio.to_thread(self.store.add, request.key, sent.reply.is_final, **line)
-            self.purse.pay(sent.reply.usage)
             if sent.reply.is_final or n_tried >= self.limits.max_unanswered:
                 return sent, {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **line}, tuple(tries)
 
