@@ -142,7 +142,7 @@ class _Asking:
                         raise asyncio.CancelledError
                     self.purse.require()
                     sent = await self.endpoint.send(request, payload)
-                    self.purse.pay(sent.reply.usage)  # before the next one looks
+                    self.purse.pay(sent.reply.usage)  # before another may be sent
             except Limited as error:
                 self.wait(error)
                 n_failed += error.wait is None  # a service that says how long is believed

@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from medbench.jobs import files
 from medbench.remote.endpoint import Stopped, Usage, required
 from medbench.remote.store import make_private
 
@@ -60,11 +61,8 @@ class Purse:
         if self.price is None:
             return
         make_private(self._file.parent)
-        handle = os.open(self._file, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
-        try:
-            os.write(handle, f"{self.price.of(usage):.9f}\n".encode())
-        finally:
-            os.close(handle)
+        with files.written(self._file), open(self._file, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as stream:
+            stream.write(f"{self.price.of(usage):.9f}\n".encode())
 
     def _look(self) -> None:
         """Add what was noted since the last look."""

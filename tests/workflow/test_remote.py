@@ -33,6 +33,7 @@ seed: 0
 models: [nano-llava, nano-served]
 datasets: [nano-vqa-radiology]
 modes: [ots]
+warm: false
 """
 CONFIG = "config/served.yaml"
 TABLES = [f"results/{stage}/{REMOTE}.parquet" for stage in ("predictions", "scores", "intervals")]
