@@ -156,7 +156,7 @@ class PooledGaps(Table):
     adaptation = Column(pl.String, key=True)
     family = Column(pl.String, key=True)
     metric = Column(pl.String, key=True)
-    scoring = Column(pl.String)
+    scoring = Column(pl.String, key=True)
     k = Column(pl.Int32, low=0)  # data sets
     gap = Column(pl.Float64, null=True)
     low = Column(pl.Float64, null=True)

@@ -1,6 +1,7 @@
 """Every generative family: batches, training, certificates, kills and parameter counts."""
 
 import json
+import math
 import multiprocessing
 import re
 import shutil
@@ -18,7 +19,7 @@ from medbench import config
 from medbench.adapt import certificate, generative_lora, tuned
 from medbench.errors import Interrupted, MedbenchError
 from medbench.jobs import limits
-from medbench.models import counting, generative_base, hub, loading
+from medbench.models import counting, generative_base, hub, lettering, loading
 from medbench.models.checkpoint import Source
 from medbench.models.generative_base import BLOCK, IGNORED, REPEATED, Generative, Query, repeats
 from tests.unit import asked, tiny_generative
@@ -685,3 +686,23 @@ def test_the_trained_model_goes_before_its_file_is_read_back(family: str, tmp_pa
     monkeypatch.setattr(generative_base, "load", watched)
     assert not generative_lora.adapt(job(family, folder, tmp_path / "w")).certificate.failures
     assert len(alive) == 2
+
+
+@pytest.mark.parametrize("n_images", [0, 1, 3])
+def test_letters_of_several_orders_are_those_of_whole_prompts(model: Generative, n_images: int) -> None:
+    """Images and question go through the model once for all orders, whatever an image's places count; no image after some, too."""
+    images = [Image.new("RGB", (56 + 28 * place, 56), (90 * place, 40, 9)) for place in range(n_images)]
+    options = ["is it large", "no", "perhaps the left one", "very very very large"]
+    model.require_images(n_images)
+    queries = [
+        Query("s", images[0] if images else None, "Is it?\n" + "\n".join(options[turn:] + options[:turn]), tuple(images[1:]))
+        for turn in range(4)
+    ]
+    shared = lettering.Shared(model, queries, [[10 + place, 30 + place] for place in range(4)])
+    assert shared._parts is not None and len(shared._parts.ends) == 4
+    together = shared(range(4))
+    shared._parts = None  # whole prompts, one at a time
+    alone = [one for place in range(4) for one in shared([place])]
+    for first, second in zip(together, alone, strict=True):
+        assert first.log_probabilities == pytest.approx(second.log_probabilities, abs=1e-4)
+        assert first.mass == pytest.approx(sum(map(math.exp, first.log_probabilities)), abs=1e-5)
