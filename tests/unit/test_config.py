@@ -276,7 +276,7 @@ CYCLE["itself"] = CYCLE
         ({"statistics": {"margin": float("inf")}}, "statistics.margin: inf is no finite number"),
         ({"statistics": {"margin": "1e999"}}, "statistics.margin"),
         ({"statistics": {"n_resamples": 10**12}}, "statistics.n_resamples"),
-        ({"statistics": {"margins": {"f1": 0.1}}}, "no verdict is given on f1: choose from auroc, closed_accuracy"),
+        ({"statistics": {"margins": {"f1": 0.1}}}, "no verdict is given on f1: choose from accuracy, auroc, closed_accuracy, judge_score"),
         ({"statistics": {"margins": {"auroc": 0}}}, "statistics.margins.auroc"),
         ({"run": "a" * 101}, "a name has at most 100 characters, not 101"),
         ({"models": ["m" * 300]}, "a name has at most 100 characters, not 300"),

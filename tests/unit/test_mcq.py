@@ -606,14 +606,23 @@ def answerer(source, change=None):
 
 
 def test_a_comparison_has_one_scoring_on_both_sides(raw: Path, mini: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
     import sys
     import types
+
+    import torch
+    from safetensors.torch import load_file, save_file
 
     echo = types.ModuleType("medbench.models.remote.openai_like")
     exec(ECHO, echo.__dict__)
     monkeypatch.setitem(sys.modules, "medbench.models.remote.openai_like", echo)
+    shutil.copytree(mini, "other")
+    weights = load_file("other/model.safetensors")
+    moved = {name: tensor + 0.1 * torch.randn_like(tensor) for name, tensor in weights.items()}
+    save_file(moved, "other/model.safetensors", {"format": "pt"})
     local = {**MODEL, "checkpoint": str(mini.absolute())}
-    models = {"one": local, "two": {**local, "role": "specialist", "pretrained_on": ["mixed"]}}
+    other = {**MODEL, "checkpoint": str(Path("other").absolute()), "role": "specialist", "pretrained_on": ["mixed"]}
+    models = {"one": local, "two": other}
     loaded = made([question(number) for number in range(40)], raw, models, ("ots",))
     rows = tables.read(tables.Gaps, paths.gaps("r")[0]).filter(pl.col("selection_bias").is_not_null())
     assert rows.select("metric", "scoring", "subset").unique().rows() == [("accuracy", "letter", "all")]
