@@ -10,6 +10,10 @@ PROMPTS = "prompts-"
 """What the scoring by a set of prompts begins with."""
 
 
+AS = "as-"
+"""What the scoring by another program's parser begins with."""
+
+
 class Measure(NamedTuple):
     """What is measured, how, and on which part of the test set."""
 
@@ -19,8 +23,8 @@ class Measure(NamedTuple):
 
     @property
     def is_compared(self) -> bool:
-        """Whether models are compared by it: how one of them does by another wording is a fact about that model alone."""
-        return not self.scoring.startswith(PROMPTS)
+        """Whether models are compared by it: how one does by another wording or another program's parser is a fact about it alone."""
+        return not self.scoring.startswith((PROMPTS, AS))
 
     @property
     def leak_free(self) -> "Measure":

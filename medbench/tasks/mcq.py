@@ -20,7 +20,8 @@ from medbench.adapt.asked import AskedChoices, Said
 from medbench.metrics.evaluate_modules.vqa_strict.choices import read_choice
 from medbench.metrics.evaluate_modules.vqa_strict.options import options_of
 from medbench.metrics.evaluate_modules.vqa_strict.words import STATES, THINK, Tags, yes_or_no
-from medbench.metrics.measure import MIN_LEAK_FREE, Measure, with_leak_free
+from medbench.metrics.mcq_published import PARSERS
+from medbench.metrics.measure import AS, MIN_LEAK_FREE, Measure, with_leak_free
 from medbench.stats.resamples import Groups
 from medbench.tables.contract import Column, Table
 from medbench.tasks import Method, Scores, Task, vqa
@@ -99,6 +100,7 @@ class ScoresMcq(Table):
     state = Column(pl.Enum(list(STATES)))  # of the text: could a choice be read
     choice = Column(pl.String, null=True)  # of the text, as a letter in the data's order
     accuracy_text = Column(pl.Float64, low=0, high=1)  # what cannot be read is wrong
+    as_published = Column(pl.List(pl.Boolean))  # by each parser of `medbench.metrics.mcq_published`, in its order; a draw counts as wrong
 
 
 def check_entry(entry: Any) -> None:
@@ -199,7 +201,9 @@ def _score(row: Mapping[str, Any], thoughts: Tags) -> dict[str, Any]:
             "agreement_letter": None if text is None else float(_same(options[text], options[chosen[0]])),
         }  # fmt: skip
     names = [name for name in tables.columns(ScoresMcq) if name not in row]
+    published = [read(row["answer"], shown).letter for read in PARSERS.values()]
     made = {
+        "as_published": [is_right(None if one is None else (ascii_uppercase.index(one) + shifts[0]) % k) for one in published],
         "chance": 1 / k, "letters": [ascii_uppercase[(gold - shift) % k] for shift in shifts], "state": found.state,
         "choice": None if text is None else ascii_uppercase[text], "accuracy_text": float(is_right(text)), **letter,
     }  # fmt: skip
@@ -281,6 +285,7 @@ def scored(scores: pl.DataFrame, duplicates: pl.Series, where: object, prompt_se
         ("parsed", "text"): is_parsed.cast(pl.Float64),
         **{(state, "text"): (pl.col("state") == state).cast(pl.Float64) for state in STATES[1:]},
         ("accuracy_parsed", "text"): pl.when(is_parsed).then("accuracy_text"),
+        **{("accuracy", f"{AS}{name}"): pl.col("as_published").list.get(place) for place, name in enumerate(PARSERS)},
     }
     numbers = scores.select(column.alias(f"{metric} {scoring}") for (metric, scoring), column in columns.items())
     values = {key: numbers[f"{key[0]} {key[1]}"].cast(pl.Float64).fill_null(np.nan).to_numpy() for key in columns}

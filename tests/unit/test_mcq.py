@@ -28,6 +28,7 @@ from medbench.demo import llavaformat
 from medbench.errors import MedbenchError
 from medbench.jobs.partial import Work
 from medbench.metrics.evaluate_modules.vqa_strict.choices import read_choice
+from medbench.metrics.mcq_published import PARSERS
 from medbench.metrics.measure import Measure
 from medbench.models.asking import Choosing
 from medbench.models.baseline import bag_of_words, constant_letter, longest_option
@@ -646,3 +647,14 @@ def test_a_wording_is_of_lettered_questions_alone() -> None:
     loaded = config.load({"run": "r", "models": ["nano-llava"], "datasets": ["nano-vqa-radiology"], "modes": ["ots", *CONTROLS[1:]]}, ROOT)
     asked = {cell.mode for cell in grid(loaded) if cell.model == "nano-llava"}
     assert asked == {"ots", "ots-blank", "ots-shuffled", "ots-no-image"}
+
+
+def test_the_parsers_of_others_are_scorings_of_one_model_alone(raw: Path, mini: Path) -> None:
+    models = {"one": {**MODEL, "checkpoint": str(mini.absolute())}}
+    made([question(number) for number in range(40)], raw, models, ("ots",))
+    scores = tables.read(mcq.ScoresMcq, paths.scores("d", "one", "ots"))
+    rows = tables.read(tables.Intervals, paths.intervals("d", "one", "ots")).filter(pl.col("method") == "percentile")
+    for place, name in enumerate(PARSERS):
+        measure = Measure("accuracy", f"as-{name}", "all")
+        [row] = rows.filter(*(pl.col(key) == value for key, value in measure._asdict().items())).to_dicts()
+        assert row["estimate"] == pytest.approx(scores["as_published"].list.get(place).mean()) and not measure.is_compared
