@@ -22,7 +22,7 @@ ABOUT = "medbench.json"
 """What the examples read: base, classes, wording, recipe."""
 RULE = {"opens": asking._OPENS.pattern, "alternatives": asking._OR.pattern}
 """When a question wants yes or no, as regular expressions: the example words questions as the cell did."""
-HUB_FORMAT = ("clip", "siglip", "blip2", "llava", "qwen2-vl", "qwen2-5-vl", "internvl", "gemma3")
+HUB_FORMAT = ("clip", "siglip", "blip2", "llava", "qwen2-vl", "qwen2-5-vl", "qwen3-vl", "internvl", "gemma3")
 """Architectures of which transformers reads the checkpoint itself, so that adapted weights can be one, too."""
 
 

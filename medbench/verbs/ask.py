@@ -50,7 +50,8 @@ def ask(config: Config, model: str, image: Path, question: str, architecture: st
 def _chosen(config: Config, model: str, architecture: str | None) -> tuple[Source, dict[str, Any], int]:
     """What to load, how to ask, on how many GPUs."""
     if architecture:
-        return Source(loading.module_name("generative", architecture), model, batch_size=1), config.asking.model_dump(), 1
+        words = config.asking.model_dump(include={"question", "yes_no", "max_new_tokens"})
+        return Source(loading.module_name("generative", architecture), model, batch_size=1), words, 1
     if model not in config.models:
         names = [name for name, entry in config.models.items() if entry.has_file and entry.kind == "generative"]
         remedy = f"{choose(model, names)}, or give a folder and --architecture"

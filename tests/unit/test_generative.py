@@ -112,7 +112,7 @@ def test_labels_cover_exactly_the_answer_and_its_end(model: Generative) -> None:
 
 def test_a_prompt_that_is_no_prefix_is_an_error(model: Generative, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = model.prompt
-    monkeypatch.setattr(model, "prompt", lambda text: plain(text) + " ")  # the space of MODELS.md, section 5
+    monkeypatch.setattr(model, "prompt", lambda text, n_images=1: plain(text, n_images) + " ")  # the space of MODELS.md, section 5
     monkeypatch.setattr(model, "completion", lambda answer: f"{answer}</s>")
     with pytest.raises(MedbenchError, match="sample 0: its prompt is no token prefix"):
         model.train_batch(queries(8)[:2], ["yes", "no"])
@@ -417,7 +417,7 @@ def test_ask_answers_as_predict_does(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (["ask", "clip", "one.png", "Is it?"], "is contrastive: it answers no questions"),
         (["ask", "nobody", "one.png", "Is it?"], "is in no registry"),
         (["ask", "mini-llava", "one.png", "Is it?"], "is not pretrained yet"),
-        (["ask", "o3", "one.png", "Is it?"], "has no file in medbench/models"),
+        (["ask", "huatuogpt-vision-7b", "one.png", "Is it?"], "has no file in medbench/models"),
     ):
         assert cli.main(wrong) == 2
         assert expected in capsys.readouterr().err

@@ -44,7 +44,7 @@ def test_of_a_finished_run_everything_is_finished(clone: Clone) -> None:
     assert {state for state, _ in found.values()} == {"finished"} and planned(clone) == set()
     assert set(found) == {job for job in clone.records() if not job.startswith("validate")}
     assert ask(clone, "status").startswith(f"run nano: {len(found)} jobs: {len(found)} finished\n")
-    assert f"{CELL}: finished; nothing would run" in ask(clone, "why", CELL)
+    assert f"results/predictions/{CELL}.parquet: finished; nothing would run" in ask(clone, "why", CELL)
 
 
 def test_a_changed_prompt_is_named_and_all_that_follows_is_what_snakemake_runs(clone: Clone) -> None:
@@ -171,7 +171,7 @@ def test_status_writes_nothing(clone: Clone) -> None:
 
 # --- the study's grid on fixtures, half finished
 
-STUDY = ("clip", "pubmedclip", "medsiglip", "llava-1.5", "o3")
+STUDY = ("clip", "pubmedclip", "medsiglip", "llava-1.5", "huatuogpt-vision-7b")
 SETS = {"papila": official.papila, "gf3300": official.gf3300, "slake": official.slake}  # and chexpert, which needs an application
 WORDS = {"healthy": ["a dark square"], "glaucoma": ["a bright square"]}  # that a tiny tokenizer knows
 DONE = ("papila/clip/ots", "papila/pubmedclip/ots", "slake/llava-1.5/ots")
@@ -245,7 +245,9 @@ def test_a_half_finished_study_is_told_job_by_job(worked_on: Clone) -> None:
     assert found[NEEDED] == ("waiting", "its output is gone, and a job needs it")
     assert found["fetch chexpert"][0] == "waiting" and "need an application: register" in found["fetch chexpert"][1]
     assert "raw/chexpert" in found["fetch chexpert"][1]
-    assert found["predict slake/o3/ots"] == ("waiting", "architecture 'openai' has no file yet, so it will fail")
+    assert found["predict slake/huatuogpt-vision-7b/ots"] == (
+        "waiting", "architecture 'huatuogpt-vision' has no file yet, so it will fail",
+    )  # fmt: skip
     assert found["embed papila/medsiglip"][1].startswith("its weights are gated")
     open_jobs = {job for job, (state, _) in found.items() if state in OPEN}
     assert open_jobs == {job.strip() for job in worked_on.plan(configfile="config/half.yaml")} - {"all"}
@@ -269,7 +271,7 @@ def test_the_plan_of_a_half_finished_study(worked_on: Clone, monkeypatch: pytest
     assert found["stages"]["prepare"]["finished"] == 3 and found["stages"]["fetch"]["to_do"] == 1
     assert found["stages"]["predict"]["sources"].keys() == {"records", "unknown"} and found["has_token"] is True
     assert {one["name"]: one["state"] for one in found["downloads"]}["clip"] == "here"
-    assert found["without_architecture"] == ["o3"]
+    assert found["without_architecture"] == ["huatuogpt-vision-7b"]
 
 
 def test_why_of_cells_and_files_says_what_made_them_and_how_to_make_them(worked_on: Clone) -> None:
