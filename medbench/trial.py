@@ -115,8 +115,9 @@ NEGATIVE = re.compile(
 """Of two classes, the one that is not the disease: class 1, the positive one, is the other."""
 CHOICE = re.compile(r"(option|choice|answer|antwort|reponse)?_?[a-j1-9]|options?|choices?")
 """Columns of the choices of a question."""
-MODELS = {"labels": ("mini-clip", "mini-medclip"), "questions": ("mini-llava", "mini-llava-med")}
-MODES = {"labels": ("ots", "lp"), "questions": ("ots", "lora")}
+_CLIPS, _LLAVAS = ("mini-clip", "mini-medclip"), ("mini-llava", "mini-llava-med")
+MODELS = {"diagnosis": _CLIPS, "vqa": _LLAVAS, "mcq": _LLAVAS}
+MODES = {"diagnosis": ("ots", "lp"), "vqa": ("ots", "lora"), "mcq": ("ots", "ots-no-image")}
 
 
 USUAL = ("labels", "metadata", "index", "data", "annotations")
@@ -286,9 +287,8 @@ def _table(file: Path, images: Path | None, given: Mapping[str, str]) -> Seen:
             raise Ask("label", f"which column of {file} is the diagnosis? It has {', '.join(few or left)}")
         chosen["label"] = few[0]
     _require_once(file, header, chosen)
-    if task == "vqa" and (given_choices := [name for name in header if CHOICE.fullmatch(_plain(name))]) and len(given_choices) > 1:
-        what = f"asks questions with choices (columns {', '.join(given_choices)}), which `try` does not read"
-        raise MedbenchError(file, what, "remove these columns to have the answers compared as they stand")
+    of_choices = [name for name in header if task == "vqa" and name not in chosen.values() and CHOICE.fullmatch(_plain(name))]
+    of_choices = of_choices if len(of_choices) > 1 else []
     _require_images(file, chosen["image"], values[chosen["image"]], folder)
     rows = "labels" if task == "diagnosis" else "questions"
     chosen = {ours: theirs for ours, theirs in chosen.items() if ours in {*table.NEEDED[rows], *table.OPTIONAL[rows]}}
@@ -307,10 +307,13 @@ def _table(file: Path, images: Path | None, given: Mapping[str, str]) -> Seen:
         place, n, closed = header.index(chosen["answer"]), 0, 0
         for row in _rows(file)[1]:
             n, closed = n + 1, closed + is_yes_no(row[place])
-        said.append(f"{closed:,} of {n:,} answers are yes or no")
+        options_of = f"the options stand in {', '.join(map(repr, of_choices))}"
+        said.append(options_of if of_choices else f"{closed:,} of {n:,} answers are yes or no")
     options: dict[str, Any] = {"index": file.name, "columns": {ours: theirs for ours, theirs in chosen.items() if ours != theirs}}
     if images is not None and images.resolve() != file.parent.resolve():
         options["image_root"] = str(images.resolve())
+    if of_choices:
+        task, options["choices"] = "mcq", of_choices
     return Seen(task, "table", file.parent, options, classes, said, n=n, names_splits="split" in chosen)
 
 

@@ -70,8 +70,7 @@ def execute(args: argparse.Namespace) -> None:
                 f"--prompts {one}", "is not CLASS=TEXT of a class", choose(key, seen.classes or ["no class: it asks questions"])
             )
         prompts.setdefault(key, []).append(text)
-    rows = "questions" if seen.task == "vqa" else "labels"
-    models, modes = args.models or list(trial.MODELS[rows]), args.modes or list(trial.MODES[rows])
+    models, modes = args.models or list(trial.MODELS[seen.task]), args.modes or list(trial.MODES[seen.task])
     for chosen, known in ((models, config.models), (modes, config.modes)):
         for one in chosen:
             if one not in known:

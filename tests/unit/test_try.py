@@ -10,6 +10,8 @@ import yaml
 from PIL import Image
 
 from medbench import cli, config, trial
+from medbench.datasets import layouts
+from medbench.datasets.layouts import table as layout
 from medbench.errors import MedbenchError
 from tests.conftest import ROOT
 
@@ -273,10 +275,6 @@ WRONG = {
     "noend.csv": ("image,label\na,x\nb,y\n", "names image 'a', and the file is a.png; write the endings into column 'image'"),
     "twice.csv": ("image,label,label\na.png,x,x\nb.png,y,y\n", "column 'label' stands twice; keep one of them, or rename it"),
     "blank.csv": ("image,label\n,x\n,y\n", "column 'image' names no image in the first 2 rows; give another: --columns image=NAME"),
-    "choices.csv": (
-        "image,question,A,B,C,answer\na.png,Which?,x,y,z,B\n",
-        "asks questions with choices (columns A, B, C), which `try` does not read; remove these columns",
-    ),
     "answerless.csv": ("image,question\na.png,Is it?\n", "has a column question and none for the answer: which is it?"),
     "binary.csv": (bytes(range(256)).decode("latin-1"), "is neither UTF-8"),
     "broken.parquet": ("PAR1xxxx", "is no readable Parquet file"),
@@ -323,3 +321,23 @@ def test_of_several_tables_the_one_of_a_usual_name_is_read(tmp_path: Path) -> No
     (tmp_path / "labels.csv").rename(tmp_path / "some.csv")
     with pytest.raises(MedbenchError, match=r"holds 2 tables: questions.csv, some.csv; give the one"):
         trial.look(tmp_path, None, {})
+
+
+def test_lettered_questions_are_read_with_their_options(tmp_path: Path) -> None:
+    for number in range(4):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    rows = ["image,question,option A,option B,option C,answer,patient"]
+    rows += [
+        f"{number}.png,Which colour?,red,blue,{'green' if number else ''},{('B', 'red', 'c', '(A)')[number]},p{number}"
+        for number in range(4)
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(rows) + "\n")
+    seen = trial.look(tmp_path / "t.csv", None, {})
+    assert seen.task == "mcq" and seen.options["choices"] == ["option A", "option B", "option C"]
+    source = layouts.Source("t", "mcq", tmp_path, (), 0)
+    found = list(layout.items(layout.Options.model_validate(seen.options), source))
+    items = [one for one in found if isinstance(one, layouts.ChoiceItem)]
+    assert [one.answer for one in items] == ["B", "A", "C", "A"] and items[0].options == ("red", "blue")
+    (tmp_path / "t.csv").write_text("\n".join([rows[0], "0.png,Which?,red,blue,,D,p0", "1.png,Which?,red,,,A,p1"]) + "\n")
+    errors = [str(one) for one in layout.items(layout.Options.model_validate(seen.options), source) if isinstance(one, MedbenchError)]
+    assert ["the answer 'D' is no letter and no option of 2" in errors[0], "no option of 1" in errors[1]] == [True, True]

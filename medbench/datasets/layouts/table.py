@@ -1,7 +1,8 @@
 """Layout `table`: a CSV file (any delimiter and encoding), an xlsx sheet or a Parquet file of text columns beside an image folder.
 
-Diagnosis: `image, label, split, group`. Questions: `image, question, answer, answer_type, split, group`. Further columns are ignored,
-except `id` (a sample's name; without it diagnosis samples are named by their image, questions by their image and their number for it).
+Diagnosis: `image, label, split, group`. Questions: `image, question, answer, answer_type, split, group`. Lettered questions (task mcq): as
+questions, with the columns of the options in `choices`; the answer is a letter or an option's text. Further columns are ignored, except
+`id` (a sample's name; without it diagnosis samples are named by their image, questions by their image and their number for it).
 Without `split` groups are drawn, without `answer_type` what is answered by yes or no is closed. A header is row 1, as in a spreadsheet.
 """
 
@@ -9,13 +10,26 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from string import ascii_uppercase
 from typing import Annotated, Literal, NamedTuple
 
 import pyarrow as pa
 from pydantic import Field
 
 from medbench.config import expand_raw_dir
-from medbench.datasets.layouts import SPLIT_WORDS, DiagnosisItem, Entry, Item, Note, Source, Strict, VqaItem, drawn_splits, is_yes_no
+from medbench.datasets.layouts import (
+    SPLIT_WORDS,
+    ChoiceItem,
+    DiagnosisItem,
+    Entry,
+    Item,
+    Note,
+    Source,
+    Strict,
+    VqaItem,
+    drawn_splits,
+    is_yes_no,
+)
 from medbench.datasets.reading import Records, as_text, parquet_rows, records, sheet_cells
 from medbench.errors import MedbenchError
 from medbench.jobs import files
@@ -45,6 +59,7 @@ class Options(Strict):
     test: float = Field(0.3, gt=0, le=1)
     encoding: str | None = None
     sheet: str | None = None
+    choices: tuple[Annotated[str, Field(min_length=1)], ...] = ()  # columns of the options of lettered questions, in their order
 
 
 class Line(NamedTuple):
@@ -125,8 +140,24 @@ def _item(line: Line, folder: Path, asked: Counter[str], source: Source) -> Item
         return DiagnosisItem(row.get("id") or name, row["group"], split, image, place, row["label"])
     sample_id = row.get("id") or f"{name}#{asked[name]}"
     asked[name] += 1
+    if "choice 0" in row:
+        texts = tuple(row[key] for key in row if key.startswith("choice ") and row[key])
+        return ChoiceItem(
+            sample_id, row["group"], split, (image,), place, row["question"], texts, _letter(row["answer"], texts, place, source)
+        )
     answer_type = row.get("answer_type", "closed" if is_yes_no(row["answer"]) else "open")
     return VqaItem(sample_id, row["group"], split, image, place, row["question"], row["answer"], answer_type)
+
+
+def _letter(answer: str, options: Sequence[str], place: str, source: Source) -> str:
+    """Of the right option, named by its letter or its text. Raises MedbenchError for another answer."""
+    letters = ascii_uppercase[: len(options)]
+    named = [letter for letter, text in zip(letters, options, strict=True) if text.casefold() == answer.casefold()]
+    found = named[:1] or [letter for letter in letters if letter == answer.strip(" .():").upper()]
+    if len(options) < 2 or not found:
+        what = f"the answer {answer!r} is no letter and no option of {len(options)}"
+        raise source.error(place, what, f"write {' or '.join(letters[:2]) or 'A'}, ... or the option's own text")
+    return found[0]
 
 
 def _image_name(name: str, folder: Path, source: Source) -> str:
@@ -213,7 +244,10 @@ def _chosen(header: Sequence[str], name: str, options: Options, source: Source) 
         remedy = f"a {source.task} table has {', '.join(known)}; of another name: options: {{columns: {{{missing[0]}: <its name>}}}}"
         said = f"column {wanted} is missing" if len(missing) == 1 else f"columns {wanted} are missing"
         raise source.error(name, f"{said} (found {there})", remedy)
-    return found
+    if absent := [column for column in options.choices if column not in header]:
+        raise source.error(name, f"column {absent[0]!r} of options.choices is missing", f"it has {', '.join(filter(str.strip, header))}")
+    of_choices = options.choices if source.rows == "choices" else ()
+    return found | {f"choice {place}": column for place, column in enumerate(of_choices)}
 
 
 def _kind(source: Source) -> str:
