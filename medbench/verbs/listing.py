@@ -120,7 +120,7 @@ def models(config: Config, state: bool = True) -> Table:
         about = entry.about
         gated = "yes" if about.gated else "no"
         pinned = entry.checkpoint is not None and is_pinned(entry.checkpoint, entry.revision, entry.checksums)
-        revision = "made here" if entry.pretrain else "not pinned" if entry.has_file else NONE
+        revision = "made here" if entry.pretrain else "not pinned" if entry.has_file and entry.endpoint is None else NONE
         revision = (entry.revision or "checksum")[:12] if pinned else revision
         sizes = _sizes(entry)
         rows.append(

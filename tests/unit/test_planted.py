@@ -44,7 +44,7 @@ def test_a_sound_adaptation_is_not_refused(failures: Callable[[], str]) -> None:
 
 def test_a_question_that_is_never_seen(failures: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
     plain = Generative.prompt
-    monkeypatch.setattr(Generative, "prompt", lambda self, text: plain(self, "Describe."))
+    monkeypatch.setattr(Generative, "prompt", lambda self, text, n_images=1: plain(self, "Describe.", n_images))
     assert f"{N} of {N} inputs lack their question" in failures()
 
 
