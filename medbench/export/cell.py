@@ -156,7 +156,8 @@ def _contrastive(source: Source, weights: Path, folder: Path, merged: bool) -> d
     if merged:
         from peft import PeftModel
 
-        whole = PeftModel.from_pretrained(loading.load(source, dtype=torch.float32).model, str(weights)).merge_and_unload()
+        base = loading.load(source, dtype=torch.float32).model
+        whole = PeftModel.from_pretrained(base, str(weights), trust_remote_code=False).merge_and_unload()
         whole.save_pretrained(folder)
         model._tokenizer.save_pretrained(folder)
         shutil.copyfile(weights / classifiers.HEAD, folder / classifiers.HEAD)

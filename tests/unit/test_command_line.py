@@ -4,7 +4,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -118,7 +117,10 @@ def test_a_wheel_without_a_clone_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("medbench.verbs.status.jobs", lambda config: signal.raise_signal(signal.SIGINT))
+    def interrupted(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("medbench.verbs.status.jobs", interrupted)
     monkeypatch.chdir(ROOT)
     assert cli.main(["status", "nano"]) == 130
     assert capsys.readouterr().err == "interrupted: the same command goes on where it was\n"

@@ -188,7 +188,7 @@ def test_a_completion_that_does_not_continue_its_prompt(family: str, tmp_path: P
         Source(loading.module_name("generative", family), str(tiny_generative.checkpoint(family, tmp_path / "m")))
     )
     plain = type(model).prompt
-    monkeypatch.setattr(type(model), "prompt", lambda self, text: plain(self, text) + " no")
+    monkeypatch.setattr(type(model), "prompt", lambda self, text, n_images=1: plain(self, text, n_images) + " no")
     monkeypatch.setattr(type(model), "completion", lambda self, answer: f"rmal{self.tokenizer.eos_token}")
     with pytest.raises(MedbenchError, match="sample 0: its prompt is no token prefix"):
         model.train_batch(queries(2), ["yes", "no"])

@@ -24,6 +24,7 @@ from medbench.remote.limits import Limits
 from medbench.remote.prices import Price
 from medbench.remote.request import Request, picture
 from medbench.remote.store import Store
+from tests.conftest import ROOT
 from tests.unit.stub import Said, Stub, completion, serving
 
 KEY = "sk-planted-0123456789abcdefghij"
@@ -678,7 +679,7 @@ assert sorted(one.tag for one in found) == list(range(12))
 def test_two_processes_at_once_ask_nothing_twice(tmp_path: Path) -> None:
     with serving(lambda body: Said(completion(model="m"), seconds=0.2)) as stub:
         command = [sys.executable, "-c", ASKING, stub.url, str(tmp_path)]
-        running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+        running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(3)]
         errors = [process.communicate(timeout=300)[1] for process in running]
         assert [process.returncode for process in running] == [0, 0, 0], errors
         assert len(stub.asked) == 12

@@ -77,7 +77,9 @@ def test_a_remote_cell_equals_the_local_cell(server: Served, folder: Path, image
     assert (folder / "local.parquet").read_bytes() == (folder / "remote.parquet").read_bytes()
     facts = work.facts()
     assert facts["weights"] == {"model": f"{MINI}@main"} and facts["endpoint"]["returned"] == {f"{MINI}@main": len(local)}
-    assert facts["endpoint"]["tokens"]["output"] == (local["n_tokens"] + (local["finish_reason"] == "stop")).sum()
+    told = (local["n_tokens"] + (local["finish_reason"] == "stop")).sum()
+    paid = facts["endpoint"]["tokens"]["output"]  # equal questions about equal pictures are asked once
+    assert paid == told if image == "own" else 0 < paid <= told
 
 
 def test_a_server_that_is_killed_and_comes_back_elsewhere_answers_nothing_twice(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +146,7 @@ def test_a_broken_image_is_named_and_the_next_request_on_its_connection_survives
     with Store("openai", str(MINI)) as store, pytest.raises(Interrupted, match="1 request failed: sample 2: status 500"):
         for given in ask(questions(), OpenAI(Reached(server.url)), store, Limits(concurrency=1, max_tries=2)):
             seen.append(given.tag)
-    assert seen == [0, 1, 3, 4, 5]
+    assert sorted(seen) == [0, 1, 3, 4, 5]
 
 
 def png(shade: int) -> bytes:

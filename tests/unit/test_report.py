@@ -84,6 +84,7 @@ def test_writes_every_file(folder: Path) -> None:
         "baselines",
         "cells",
         "absent",
+        "served",
         "cautions",
         "overlap",
         "prompt-sensitivity",

@@ -457,8 +457,9 @@ def test_no_stage_tracks_where_files_lie(name: str) -> None:
 def test_a_task_that_is_added_is_tracked_by_no_job_of_another() -> None:
     from medbench.stages import interval, score
 
-    for module in (interval, score):
-        used = rerun.closure(module.STAGE.code(score.Params("diagnosis")))
+    scored, measured = score.Params("diagnosis"), interval.Params("diagnosis", ("auroc", "standard", "all"), 0, 100, 100, 0.95, False, 30)
+    for module, params in ((interval, measured), (score, scored)):
+        used = rerun.closure(module.STAGE.code(params))
         assert [one for one in used if one.startswith("medbench.tasks.diagnosis:")]
         assert not [one for one in used if one.startswith("medbench.tasks.vqa:")]
 

@@ -125,7 +125,7 @@ def test_a_bug_is_a_traceback_and_an_interrupt_is_none(server: psutil.Process, t
     for each in (job, server.children()[0], server):  # as a terminal does
         each.send_signal(signal.SIGINT)
     _, error = job.communicate(timeout=20)
-    assert job.returncode == 130 and not error, error
+    assert job.returncode == 130 and error == "interrupted: the same command goes on where it was\n"
     assert server.is_running()
 
 
