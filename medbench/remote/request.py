@@ -50,8 +50,13 @@ class Request:
     def words(self) -> dict[str, Any]:
         """What is asked, pictures by their digests: stands in the store beside the answer."""
         parts = [part if isinstance(part, str) else {"image": part.digest, "detail": part.detail} for part in self.parts]
-        asked = {"system": self.system, "parts": parts, "parameters": dict(self.parameters)}
+        asked = {"system": self.system, "parts": parts, "parameters": {name: _plain(value) for name, value in self.parameters.items()}}
         return {**asked, "round": self.round} if self.round else asked
+
+
+def _plain(value: Any) -> Any:
+    """1.0 is 1: a number written in another way is no other request."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def picture(image: Callable[[], Image.Image], detail: str | None = None) -> Picture:
