@@ -83,7 +83,11 @@ def _prompt(how: Any, task: _Task) -> Prompt:
 
 def _read(how: Any, said: answering.Said, triple: Triple) -> Reading:
     if said.finish_reason != "stop":
-        ended = {"length": "the judge's budget of tokens ended it (`max_new_tokens`)", "filter": "a filter held the judgement back"}
+        ended = {
+            "length": "the judge's budget of tokens ended it (`max_new_tokens`)",
+            "filter": "a filter held the judgement back",
+            "context": "the judge does not read so long a prompt beside `max_new_tokens`",
+        }
         return Reading("failed", None, ended.get(said.finish_reason, f"the judge ended by {said.finish_reason}"))
     reading: Reading = how.read(said.text, triple.answer)
     return reading

@@ -66,7 +66,11 @@ class Prompt(NamedTuple):
 
 
 class Said(NamedTuple):
-    """What a model said to a prompt. `answered_by`: its name as it came back, or its weights; `request`: key of a kept answer, or empty."""
+    """What a model said to a prompt. `answered_by`: its name as it came back, or its weights; `request`: key of the kept answer, or of
+    the prompt.
+
+    `finish_reason`: as of `Answer`, or context (the prompt leaves no room for a reply: it was not asked).
+    """
 
     text: str
     finish_reason: str
