@@ -135,7 +135,9 @@ class HubAnswerer(Answerer):
         try:
             self.model.require_images(0)
         except MedbenchError as error:
-            raise MedbenchError(error.where, f"takes no text without an image ({error.found})", "choose another model as the judge") from None
+            raise MedbenchError(
+                error.where, f"takes no text without an image ({error.found})", "choose another model as the judge"
+            ) from None
 
     def _plain(self, text: str) -> str:
         """Without the marks of the template and of images: in a text that others wrote they would end the turn, or ask for an image."""

@@ -83,7 +83,7 @@ def test_a_model_that_takes_no_text_alone_says_so_in_one_line(mini: HubAnswerer,
         raise MedbenchError("checkpoint x", "cannot be shown 0 images at once: its processor wants one", "leave out the data set")
 
     monkeypatch.setattr(mini.model, "require_images", refuse)
-    with pytest.raises(MedbenchError, match="checkpoint x: takes no text without an image .*; choose another model as the judge") as error:
+    with pytest.raises(MedbenchError, match=r"checkpoint x: takes no text without an image .*; choose another model as the judge") as error:
         list(mini.says(prompts("Is it red?"), 4))
     assert "\n" not in str(error.value)
 
@@ -94,7 +94,9 @@ def test_a_judge_that_runs_here_needs_no_server() -> None:
     assert [(one.reading.state, one.reading.score) for _, _, one in found] == [("failed", None)] * 2, "it was never taught to judge"
 
 
-def test_its_calibration_refuses_it_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_its_calibration_refuses_it_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Its 512 tokens do not hold the rubric."""
     monkeypatch.chdir(tmp_path)
     calibrate.run(calibrate.Params(SOURCE._asdict(), 64, ("strict",)), "mini-llava", Work(tmp_path / "work"))
