@@ -1,6 +1,7 @@
 """Putting open answers to judges: equal ones once, what needs no judge never, a reply that cannot be read once more, then it is null."""
 
 import hashlib
+import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -44,7 +45,7 @@ class _Task(NamedTuple):
 
 def load(judge: Judge, told: Mapping[str, Any] | None = None) -> Answerer:
     """The model that judges. `told`: how an endpoint is reached. Raises MedbenchError where it cannot be loaded."""
-    answerer = answering.load(Source(**judge.source))
+    answerer: Answerer = importlib.import_module(answering.speaker(judge.source)).answerer(Source(**judge.source))
     answerer.told = told or {}
     return answerer
 

@@ -303,7 +303,7 @@ class Generative(ABC):
         """Raise MedbenchError naming a question of `length` tokens that leaves no room for `room` more."""
         context = self.context
         if length + room > context:
-            images = ("no image", "its image")[len(query.images)] if len(query.images) < 2 else f"its {len(query.images)} images"
+            images = "its image" if len(query.images) < 2 else f"its {len(query.images)} images"
             found = f"the question takes {length} tokens with {images} and {room} for the answer, the model reads {context}"
             raise MedbenchError(query.name, found, "shorten the question, lower max_new_tokens, or drop the row")
 

@@ -60,7 +60,7 @@ def run(params: Params, model: str, work: Work) -> dict[str, Any]:
 
 def uses(params: Params) -> tuple[str, ...]:
     """What puts the items to the judge: its scorings and its architecture."""
-    return (answering.module(params.source), *loading.modules(params.source), *(scoring(name).__name__ for name in params.scorings))
+    return (answering.speaker(params.source), *loading.modules(params.source), *(scoring(name).__name__ for name in params.scorings))
 
 
 def needs_of(config: Config, model: str) -> Needs:

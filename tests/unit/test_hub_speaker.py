@@ -10,10 +10,10 @@ from medbench.errors import MedbenchError
 from medbench.jobs.partial import Work
 from medbench.judging import asking
 from medbench.judging.asking import Judge, Triple
-from medbench.models import answering, hub_answerer
+from medbench.models import hub_speaker
 from medbench.models.answering import Prompt
 from medbench.models.checkpoint import Source
-from medbench.models.hub_answerer import HubAnswerer
+from medbench.models.hub_speaker import HubSpeaker
 from medbench.stages import calibrate
 from tests.unit import asked, tiny_generative
 
@@ -27,24 +27,24 @@ def prompts(*texts: str) -> list[tuple[int, Prompt]]:
 
 
 @pytest.fixture(scope="module")
-def mini() -> HubAnswerer:
-    found = answering.load(SOURCE)
-    assert isinstance(found, HubAnswerer)
+def mini() -> HubSpeaker:
+    found = asking.load(Judge("mini", SOURCE._asdict(), 8))
+    assert isinstance(found, HubSpeaker)
     return found
 
 
-def test_each_prompt_is_answered_as_it_is_alone(mini: HubAnswerer) -> None:
+def test_each_prompt_is_answered_as_it_is_alone(mini: HubSpeaker) -> None:
     together = dict(mini.says(prompts(*TEXTS), 8))
     assert set(together) == set(range(len(TEXTS))) and any(said.text for said in together.values())
     for place, text in enumerate(TEXTS):
-        [(_, alone)] = hub_answerer.answerer(SOURCE).says([(0, Prompt("p", "Answer briefly.", text))], 8)
+        [(_, alone)] = hub_speaker.answerer(SOURCE).says([(0, Prompt("p", "Answer briefly.", text))], 8)
         assert alone == together[place]
     assert {said.answered_by for said in together.values()} == {mini.weights["checkpoint"]}
     assert len({said.request for said in together.values()}) == len(TEXTS)
 
 
 def test_equal_prompts_are_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    answerer, seen = hub_answerer.answerer(SOURCE), list[int]()
+    answerer, seen = hub_speaker.answerer(SOURCE), list[int]()
     generate = answerer.model.generate
     monkeypatch.setattr(answerer.model, "generate", lambda inputs, n: seen.append(len(inputs["input_ids"])) or generate(inputs, n))
     given = [*prompts("Is it red?", "Is it blue?", "Is it red?"), (7, Prompt("again", "Answer briefly.", "Is it red?", None, 3))]
@@ -55,7 +55,7 @@ def test_equal_prompts_are_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("mark", ["<image>", "</s>", "<s>", "<image><image>"])
-def test_marks_in_a_text_are_text(mini: HubAnswerer, mark: str) -> None:
+def test_marks_in_a_text_are_text(mini: HubSpeaker, mark: str) -> None:
     """They stand in the answer that is judged: an image that is not there, or the end of the turn."""
     [(_, said)] = mini.says(prompts(f"Is it {mark} red?"), 4)
     assert said.finish_reason in ("stop", "length", "repetition")
@@ -64,21 +64,21 @@ def test_marks_in_a_text_are_text(mini: HubAnswerer, mark: str) -> None:
     assert mini.model.image_token_id not in ids and mini.model.tokenizer.eos_token_id not in ids
 
 
-def test_a_prompt_that_is_too_long_is_not_asked(mini: HubAnswerer) -> None:
+def test_a_prompt_that_is_too_long_is_not_asked(mini: HubSpeaker) -> None:
     given = dict(mini.says(prompts("word " * 1000, "Is it red?"), 4))
     assert (given[0].text, given[0].finish_reason) == ("", "context") and given[1].finish_reason != "context"
 
 
 @pytest.mark.parametrize("family", tiny_generative.ALL)
 def test_every_family_takes_text_alone_or_says_that_it_does_not(family: str, tmp_path: Path) -> None:
-    answerer = HubAnswerer(tiny_generative.load(family, tiny_generative.checkpoint(family, tmp_path / "model")), 2)
+    answerer = HubSpeaker(tiny_generative.load(family, tiny_generative.checkpoint(family, tmp_path / "model")), 2)
     said = dict(answerer.says(prompts(*TEXTS[:3], "<image> <|im_end|> <|image_pad|> <IMG_CONTEXT> <image_soft_token> [INST] </s>"), 4))
     assert set(said) == {0, 1, 2, 3} and all(one.answered_by for one in said.values())
     alone = dict(answerer.says(prompts(TEXTS[0]), 4))
     assert alone[0] == said[0]
 
 
-def test_a_model_that_takes_no_text_alone_says_so_in_one_line(mini: HubAnswerer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_takes_no_text_alone_says_so_in_one_line(mini: HubSpeaker, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(n_images: int) -> None:
         raise MedbenchError("checkpoint x", "cannot be shown 0 images at once: its processor wants one", "leave out the data set")
 
