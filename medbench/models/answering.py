@@ -1,7 +1,7 @@
 """The seam for whatever answers questions about images: a hub model, an endpoint, a judge. Needs no torch.
 
 A module behind the seam offers `answerer(source, change) -> Answerer`. For every checkpoint that runs here that is
-`medbench.models.hub_answerer`, and for texts alone `hub_speaker`; a remote model is a file of its own in `medbench/models/remote/`. Training
+`medbench.models.hub_answerer`, for texts alone `hub_speaker`; a remote model is a file of its own in `medbench/models/remote/`. Training
 is another protocol (`generative_base.Generative`), which only hub models offer.
 """
 
