@@ -1,6 +1,7 @@
 """Putting open answers to judges: equal ones once, what needs no judge never, a reply that cannot be read once more, then it is null."""
 
 import hashlib
+import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -44,7 +45,7 @@ class _Task(NamedTuple):
 
 def load(judge: Judge, told: Mapping[str, Any] | None = None) -> Answerer:
     """The model that judges. `told`: how an endpoint is reached. Raises MedbenchError where it cannot be loaded."""
-    answerer = answering.load(Source(**judge.source))
+    answerer: Answerer = importlib.import_module(answering.speaker(judge.source)).answerer(Source(**judge.source))
     answerer.told = told or {}
     return answerer
 
@@ -83,7 +84,11 @@ def _prompt(how: Any, task: _Task) -> Prompt:
 
 def _read(how: Any, said: answering.Said, triple: Triple) -> Reading:
     if said.finish_reason != "stop":
-        ended = {"length": "the judge's budget of tokens ended it (`max_new_tokens`)", "filter": "a filter held the judgement back"}
+        ended = {
+            "length": "the judge's budget of tokens ended it (`max_new_tokens`)",
+            "filter": "a filter held the judgement back",
+            "context": "the judge does not read so long a prompt beside `max_new_tokens`",
+        }
         return Reading("failed", None, ended.get(said.finish_reason, f"the judge ended by {said.finish_reason}"))
     reading: Reading = how.read(said.text, triple.answer)
     return reading

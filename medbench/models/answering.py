@@ -1,8 +1,8 @@
 """The seam for whatever answers questions about images: a hub model, an endpoint, a judge. Needs no torch.
 
 A module behind the seam offers `answerer(source, change) -> Answerer`. For every checkpoint that runs here that is
-`medbench.models.hub_answerer`; a remote model is a file of its own in `medbench/models/remote/`. Training is another protocol
-(`generative_base.Generative`), which only hub models offer.
+`medbench.models.hub_answerer`, for texts alone `hub_speaker`; a remote model is a file of its own in `medbench/models/remote/`. Training
+is another protocol (`generative_base.Generative`), which only hub models offer.
 """
 
 import importlib
@@ -21,6 +21,7 @@ from medbench.models.prefetch import Row
 NO_IMAGE = ""
 """Stands for the image of a question without one."""
 HUB = "medbench.models.hub_answerer"
+SPEAKER = "medbench.models.hub_speaker"
 REMOTE = "medbench.models.remote."
 T = TypeVar("T")
 
@@ -66,7 +67,11 @@ class Prompt(NamedTuple):
 
 
 class Said(NamedTuple):
-    """What a model said to a prompt. `answered_by`: its name as it came back, or its weights; `request`: key of a kept answer, or empty."""
+    """What a model said to a prompt. `answered_by`: its name as it came back, or its weights; `request`: key of the kept answer, or of
+    the prompt.
+
+    `finish_reason`: as of `Answer`, or context (the prompt leaves no room for a reply: it was not asked).
+    """
 
     text: str
     finish_reason: str
@@ -170,6 +175,12 @@ def load(source: Source, change: Callable[[Any], None] | None = None) -> Answere
     """What answers for a source. `change`: puts an adapter into a hub model; MedbenchError for a model that takes none."""
     found: Answerer = importlib.import_module(module(source._asdict())).answerer(source, change)
     return found
+
+
+def speaker(source: Mapping[str, Any]) -> str:
+    """The module behind the seam for these fields of a Source, where texts alone are put to the model."""
+    own = module(source)
+    return SPEAKER if own == HUB else own
 
 
 class Window(NamedTuple):

@@ -4,6 +4,7 @@ MODEL is the judge.
 """
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,6 +48,9 @@ def run(params: Params, model: str, work: Work) -> dict[str, Any]:
         report = calibration.report(items, [given[triple].reading for triple in triples])
         answered_by |= {one.answered_by for one in given.values() if one.answered_by}
         found[name] = {**report._asdict(), "faults": report.faults, "digest": asking.digest(judge, name)}
+        if report.n_failed:
+            reasons = Counter(one.reading.reason for one in given.values() if one.reading.score is None)
+            print(f"{model}, {name}: {report.n_failed} of {report.n} replies give no score; most often: {reasons.most_common(1)[0][0]}")
         for fault in report.faults:
             print(f"{model}, {name}: {fault}", flush=True)
     with files.atomic(paths.calibration(model)) as aside:
@@ -56,7 +60,7 @@ def run(params: Params, model: str, work: Work) -> dict[str, Any]:
 
 def uses(params: Params) -> tuple[str, ...]:
     """What puts the items to the judge: its scorings and its architecture."""
-    return (answering.module(params.source), *loading.modules(params.source), *(scoring(name).__name__ for name in params.scorings))
+    return (answering.speaker(params.source), *loading.modules(params.source), *(scoring(name).__name__ for name in params.scorings))
 
 
 def needs_of(config: Config, model: str) -> Needs:

@@ -123,7 +123,7 @@ def _floor(given: Any) -> dict[str, Any]:
 def uses(params: Params) -> tuple[str, ...]:
     """The tables of the task, the scorings, and the architectures of the judges."""
     task = tasks.get(params.task).code("samples", "predictions")
-    models = [use for source in params.judges.values() for use in (answering.module(source), *loading.modules(source))]
+    models = [use for source in params.judges.values() for use in (answering.speaker(source), *loading.modules(source))]
     return (*task, *dict.fromkeys(models), *(scoring(name).__name__ for name in params.scorings))
 
 

@@ -75,7 +75,7 @@ class Judgements(Table):
     score = Column(pl.Float64, null=True, low=1, high=100)  # null where the judge gave none that can be read
     reason = Column(pl.String)  # the judge's own words, or why there is no score
     answered_by = Column(pl.String)  # the model's own name as it came back, or its weights; empty where nobody was asked
-    request = Column(pl.String)  # key of the answer in the store; empty likewise
+    request = Column(pl.String)  # key of the answer in the store, of a model that runs here of its prompt; empty likewise
 
 
 class Intervals(Table):
