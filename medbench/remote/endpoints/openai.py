@@ -6,10 +6,12 @@ The client's answer is read as JSON, since it lets pass what is none: HTML, an e
 import base64
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
+from medbench.remote.batching import Batches
 from medbench.remote.endpoint import Endpoint, Failed, Reply, Sent, Usage, count, parsed, required, wait
 from medbench.remote.request import Picture, Request
 
@@ -29,31 +31,52 @@ class OpenAI(Endpoint):
     @cached_property
     def client(self) -> Any:
         """Made when the first request is sent: what is kept needs neither address nor key."""
+        return self.connected("AsyncOpenAI")
+
+    def connected(self, client_class: str) -> Any:
+        """A client of the library, which takes address and key from the entry alone."""
         openai = required("openai")
         for name in ("openai", "httpx2", "httpcore2"):
             logging.getLogger(name).setLevel(logging.WARNING)  # their debug lines hold headers
-        client = openai.AsyncOpenAI(base_url=self.address(), api_key=self.secret() or "-", timeout=self.reached.timeout, max_retries=0)
+        key, seconds = self.secret() or "-", self.reached.timeout
+        client = getattr(openai, client_class)(base_url=self.address(), api_key=key, timeout=seconds, max_retries=0)
         client.organization = client.project = None  # what OPENAI_* variables say is not for every server
         client._custom_headers = {}
         return client
 
-    def payload(self, request: Request) -> list[dict[str, Any]]:
-        return messages(request)
-
-    async def send(self, request: Request, payload: list[dict[str, Any]]) -> Sent:
-        client = self.client
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """Around a call of the client: Failed, Limited, Invalid or Stopped for what it raises."""
+        import httpx2
         import openai
 
         try:
-            raw = await client.chat.completions.with_raw_response.create(
-                model=request.model, messages=payload, extra_body=dict(request.parameters)
-            )
+            yield
         except openai.APITimeoutError:
             raise Failed("no answer within the time limit") from None
         except openai.APIConnectionError as error:
             raise Failed(f"no connection ({self.plain(error.__cause__ or error)})") from None
         except openai.APIStatusError as error:
             raise self._refused(error.status_code, error.response.text, error.response.headers) from None
+        except json.JSONDecodeError:
+            raise Failed("no JSON") from None
+        except httpx2.HTTPError as error:  # in the middle of a file
+            raise Failed(f"no connection ({self.plain(error) or type(error).__name__})") from None
+
+    def batches(self) -> Batches:
+        from medbench.remote.endpoints.openai_batches import OpenAIBatches
+
+        return OpenAIBatches(self)
+
+    def payload(self, request: Request) -> list[dict[str, Any]]:
+        return messages(request)
+
+    async def send(self, request: Request, payload: list[dict[str, Any]]) -> Sent:
+        client = self.client
+        with self.failing():
+            raw = await client.chat.completions.with_raw_response.create(
+                model=request.model, messages=payload, extra_body=dict(request.parameters)
+            )
         body = parsed(raw.text)
         if body is None:
             raise Failed(f"status {raw.status_code}, and no JSON: {self.plain(raw.text)}")
