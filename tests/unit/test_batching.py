@@ -260,11 +260,19 @@ def test_a_submission_without_an_answer_is_looked_for_before_another(stub: Stub)
 
 def test_two_jobs_of_one_model_at_once(stub: Stub, folder: Path) -> None:
     stub.batches.looks = 8
-    running = [process(stub, 0, 8), process(stub, 4, 12)]
-    errors = [one.communicate(timeout=300)[1] for one in running]
-    assert [one.returncode for one in running] == [0, 0], errors
+    found: dict[int, dict[int, str]] = {}
+
+    def job(start: int, end: int) -> None:
+        found[start] = answers(stub, range(start, end))
+
+    jobs = [threading.Thread(target=job, args=(start, start + 8)) for start in (0, 4, 8)]
+    for one in jobs:
+        one.start()
+    for one in jobs:
+        one.join()
+    assert found == {start: expected(range(start, start + 8)) for start in (0, 4, 8)}
     asked = [line["custom_id"] for n in range(len(stub.batches.made)) for line in stub.batches.lines(n)]
-    assert len(asked) == len(set(asked)) == 12 and not stub.asked and spent(folder) == pytest.approx(12 * 0.5) and not notes(folder)
+    assert len(asked) == len(set(asked)) == 16 and not stub.asked and spent(folder) == pytest.approx(16 * 0.5) and not notes(folder)
 
 
 def test_what_failed_in_a_batch_is_asked_directly(stub: Stub) -> None:
@@ -391,3 +399,21 @@ def test_an_empty_answer_is_asked_again_directly_and_counts(stub: Stub) -> None:
     stub.answer = lambda body: {**completion(""), "usage": EACH}
     assert answers(stub, range(2)) == {0: "", 1: ""} and len(stub.batches.made) == 1 and len(stub.asked) == 2 * 2
     assert answers(stub, range(2)) == {0: "", 1: ""} and len(stub.batches.made) == 1 and len(stub.asked) == 2 * 2
+
+
+def test_an_answerer_asks_by_batches_where_its_entry_says_so(stub: Stub) -> None:
+    from medbench.models.answering import Prompt
+    from medbench.models.checkpoint import Source
+    from medbench.models.remote.openai import answerer
+
+    asked = answerer(Source("medbench.models.remote.openai", "m"))
+    asked.told = {"url": stub.url, "batch": True, "price": "openai/o3", "run": "r"}
+    prompts = ((n, Prompt("a judgement", "", f"question {n}")) for n in range(5))
+    assert {n: said.text for n, said in asked.says(prompts, 100)} == expected(range(5)) and len(stub.batches.made) == 1 and not stub.asked
+
+
+def test_a_protocol_without_batches_says_so() -> None:
+    from medbench.remote.endpoints.gemini import Gemini
+
+    with Store("gemini", "m") as store, pytest.raises(Stopped, match="takes no batches by the protocol 'gemini'; write `batch: false`"):
+        fill(lambda: [request for _, request in requests(range(2))], Gemini(Reached("http://127.0.0.1:9")), store, LIMITS)
