@@ -140,7 +140,8 @@ class _Filling:
     @cached_property
     def service(self) -> Batches:
         """Needed only where something is asked."""
-        return self.endpoint.batches()
+        found: Batches = self.endpoint.batches()
+        return found
 
     def purse(self, run: str) -> Purse:
         return Purse(self.store.folder.parent, run, self.price, self.limits.max_cost)

@@ -10,14 +10,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from medbench.errors import MedbenchError
 from medbench.jobs.addresses import expanded, host, masked
 from medbench.remote.request import Request
-
-if TYPE_CHECKING:
-    from medbench.remote.batching import Batches
 
 QUOTED = 300
 """Characters of what a service says that an error holds."""
@@ -121,8 +118,8 @@ class Endpoint(ABC):
     async def close(self) -> None:
         """Connections end."""
 
-    def batches(self) -> "Batches":
-        """The service's batches. Raises Stopped where none are known."""
+    def batches(self) -> Any:
+        """The service's `medbench.remote.batching.Batches`. Raises Stopped where none are known."""
         raise Stopped(self.where, f"takes no batches by the protocol {self.kind!r}", "write `batch: false` into `endpoint` of its entry")
 
     def address(self) -> str:

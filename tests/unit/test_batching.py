@@ -17,8 +17,7 @@ from medbench.remote import batching
 from medbench.remote.asking import ask
 from medbench.remote.batching import fill
 from medbench.remote.endpoint import Reached, Stopped, Usage
-from medbench.remote.endpoints.openai import OpenAI
-from medbench.remote.endpoints.openai_batches import OpenAIBatches
+from medbench.remote.endpoints.openai import OpenAI, OpenAIBatches
 from medbench.remote.limits import Limits
 from medbench.remote.prices import Price
 from medbench.remote.request import Request
