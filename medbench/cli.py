@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from medbench import config as configuration
 
 TRACKED = False  # what is decided here reaches a job by its parameters
-ASKED_TOKENS = 1000  # of a question with its image: a picture is 700 to 1,100 tokens for the large services
 Look: TypeAlias = Callable[[str, tuple[str, ...]], stages.Look]
 
 
@@ -200,7 +199,7 @@ def estimates(config: "configuration.Config", cells: Iterable[tuple[str, str, st
     """What the cells of remote models that are not made yet may cost, a line each model: by rough counts of tokens, output at its most."""
     from medbench.config import needs
     from medbench.remote.endpoint import Stopped, Usage
-    from medbench.remote.prices import Price
+    from medbench.remote.prices import ASKED_TOKENS, Price
 
     asked: dict[str, int] = {}
     for dataset, model, mode in cells:
@@ -213,7 +212,7 @@ def estimates(config: "configuration.Config", cells: Iterable[tuple[str, str, st
         text = f"{model}: about {n:,} questions, {n * ASKED_TOKENS:,} tokens in and at most {n * budget:,} out"
         if entry.endpoint is not None and entry.endpoint.price:
             try:
-                dollars = n * Price(entry.endpoint.price).of(Usage(ASKED_TOKENS, 0, budget, 0))
+                dollars = n * Price(entry.endpoint.price, entry.endpoint.batch).of(Usage(ASKED_TOKENS, 0, budget, 0))
             except Stopped as error:
                 found.append(f"{text}: {error}")
                 continue

@@ -16,6 +16,7 @@ from medbench.jobs.microbatching import Microbatching
 from medbench.models.answering import Answer, Answerer, Prompt, Questions, Said, decoded
 from medbench.models.checkpoint import Source
 from medbench.remote.asking import Given, ask
+from medbench.remote.batching import fill
 from medbench.remote.endpoint import Endpoint, Reached, Reply, Retired
 from medbench.remote.limits import Limits
 from medbench.remote.prices import Price
@@ -66,6 +67,8 @@ class RemoteAnswerer(Answerer):
         endpoint, limits = self._service()
         seen, group, handed = Seen(limits.price), dict[int, Answer](), time.monotonic()
         with Store(endpoint.kind, self.asked) as store, self.noting_what_is_gone(endpoint.kind):
+            if limits.batch:
+                fill(lambda: (request for _, request in self.requests(questions, endpoint.kind)), endpoint, store, limits)
             for given in ask(self.requests(questions, endpoint.kind), endpoint, store, limits):
                 seen.note(given)
                 if given.tag not in done:
@@ -91,6 +94,7 @@ class RemoteAnswerer(Answerer):
     def says(self, prompts: Iterable[tuple[T, Prompt]], max_new_tokens: int) -> Iterator[tuple[T, Said]]:
         """As they come."""
         endpoint, limits = self._service()
+        prompts = list(prompts) if limits.batch else prompts
 
         def requests() -> Iterator[tuple[T, Request]]:
             for tag, prompt in prompts:
@@ -98,6 +102,8 @@ class RemoteAnswerer(Answerer):
                 yield tag, Request(endpoint.kind, self.asked, (prompt.text,), sent, prompt.system, prompt.name, prompt.round)
 
         with Store(endpoint.kind, self.asked) as store:
+            if limits.batch:
+                fill(lambda: (request for _, request in requests()), endpoint, store, limits)
             for given in ask(requests(), endpoint, store, limits):
                 reply = given.reply
                 text = "" if reply.finish_reason == "filter" else reply.text
@@ -147,7 +153,7 @@ class Seen:
     """What the replies of a cell say together. Of equal requests one was paid."""
 
     def __init__(self, price: str | None) -> None:
-        self.price = Price(price) if price else None
+        self.price = price
         self.models, self.fingerprints, self.reasons = Counter[str](), Counter[str](), Counter[str]()
         self.tokens, self.first, self.last, self.dollars = Counter[str](), "", "", 0.0
         self.keys, self.n_tries = set[str](), 0
@@ -162,9 +168,9 @@ class Seen:
         if given.key not in self.keys:
             self.keys.add(given.key)
             self.n_tries += len(given.tries)
-            for usage in given.tries:
+            for usage, by_batch in given.tries:
                 self.tokens.update(usage._asdict())
-                self.dollars += self.price.of(usage) if self.price else 0.0
+                self.dollars += Price(self.price, by_batch).of(usage) if self.price else 0.0
 
     def facts(self, endpoint: Endpoint, asked: str) -> dict[str, Any]:
         """For the run record. Raises MedbenchError for a cell that two models answered."""
@@ -174,7 +180,7 @@ class Seen:
         service = {
             "kind": endpoint.kind, "asked": asked, "returned": dict(self.models), "fingerprints": dict(+self.fingerprints),
             "reasons": dict(self.reasons), "tokens": dict(self.tokens), "first": self.first, "last": self.last,
-            "requests": len(self.keys), "answers_paid": self.n_tries, "price": self.price and self.price.name,
+            "requests": len(self.keys), "answers_paid": self.n_tries, "price": self.price,
         }  # fmt: skip
         cost = {"dollars": round(self.dollars, 6)} if self.price else {}
         tokens = {"input_tokens": self.tokens["input"], "output_tokens": self.tokens["output"]}

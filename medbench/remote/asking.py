@@ -15,11 +15,18 @@ from medbench.remote.store import Store
 
 TRACKED = False  # how an answer is got decides nothing of it
 T = TypeVar("T")
-Task: TypeAlias = "asyncio.Task[tuple[Sent, dict[str, object], tuple[Usage, ...]]]"
+Task: TypeAlias = "asyncio.Task[tuple[Sent, dict[str, object], tuple[Paid, ...]]]"
 AHEAD = 8  # requests that are encoded while others are in flight
 GRACE = 30.0  # s: what is in flight when asking stops is paid for, so it may end
 FIRST = 5  # requests: when so many failed and none was answered, all will
 _NAMED = 3  # failures that an error names
+
+
+class Paid(NamedTuple):
+    """An answer that was paid."""
+
+    usage: Usage
+    by_batch: bool = False  # for half the price
 
 
 class Given(NamedTuple, Generic[T]):
@@ -28,7 +35,7 @@ class Given(NamedTuple, Generic[T]):
     tag: T
     reply: Reply
     line: dict[str, object]
-    tries: tuple[Usage, ...]  # of each answer to this request that was paid, the one used last
+    tries: tuple[Paid, ...]  # each answer to this request that was paid, the one used last
     key: str
     is_new: bool
 
@@ -79,14 +86,14 @@ class _Asking:
         while self.tasks:
             yield from self.ended(waiting, runner)
 
-    def kept(self, request: Request) -> tuple[Reply, dict[str, object], tuple[Usage, ...]] | None:
+    def kept(self, request: Request) -> tuple[Reply, dict[str, object], tuple[Paid, ...]] | None:
         """A final answer; or, after enough tries, the last of those that are not."""
         line, tried = self.store.final(request.key), self.store.tried(request.key)
         if line is None and not self.limits.retry and len(tried) >= self.limits.max_unanswered:
             line = tried.pop()
         if line is None or (reply := self.read(line)) is None:
             return None
-        return reply, line, (*self.usages(tried), reply.usage)
+        return reply, line, (*self.paid(tried), *self.paid([line]))
 
     def read(self, line: Mapping[str, Any]) -> Reply | None:
         """What the store holds; None for what is no answer by the code of now."""
@@ -95,9 +102,9 @@ class _Asking:
         except Failed:
             return None
 
-    def usages(self, lines: Iterable[Mapping[str, Any]]) -> list[Usage]:
-        """Of answers that the store holds."""
-        return [reply.usage for line in lines if (reply := self.read(line)) is not None]
+    def paid(self, lines: Iterable[Mapping[str, Any]]) -> list[Paid]:
+        """Answers that the store holds."""
+        return [Paid(reply.usage, "batch" in line) for line in lines if (reply := self.read(line)) is not None]
 
     async def begin(self, request: Request) -> Task:
         return asyncio.create_task(self.one(request))
@@ -119,7 +126,7 @@ class _Asking:
             for tag in tags:
                 yield Given(tag, sent.reply, line, tries, request.key, True)
 
-    async def one(self, request: Request) -> tuple[Sent, dict[str, object], tuple[Usage, ...]]:
+    async def one(self, request: Request) -> tuple[Sent, dict[str, object], tuple[Paid, ...]]:
         """Ask until there is an answer that is final, or enough of those that are not. What stops all stops those that wait at once."""
         try:
             async with self.gate.alone(request.key):
@@ -132,8 +139,8 @@ class _Asking:
             self.is_over = True
             raise
 
-    async def asked(self, request: Request, payload: Any) -> tuple[Sent, dict[str, object], tuple[Usage, ...]]:
-        n_failed, tries = 0, self.usages(self.store.tried(request.key))
+    async def asked(self, request: Request, payload: Any) -> tuple[Sent, dict[str, object], tuple[Paid, ...]]:
+        n_failed, tries = 0, self.paid(self.store.tried(request.key))
         n_tried = 0 if self.limits.retry else len(tries)
         while True:
             try:
@@ -159,7 +166,7 @@ class _Asking:
                 continue
             self.limited_since = None
             n_tried += not sent.reply.is_final
-            tries.append(sent.reply.usage)
+            tries.append(Paid(sent.reply.usage))
             line = {
                 "model": sent.reply.model, "request_id": sent.request_id, "name": request.name, "asked": request.words(), "body": sent.body
             }  # fmt: skip

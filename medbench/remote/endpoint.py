@@ -118,6 +118,10 @@ class Endpoint(ABC):
     async def close(self) -> None:
         """Connections end."""
 
+    def batches(self) -> Any:
+        """The service's `medbench.remote.batching.Batches`. Raises Stopped where none are known."""
+        raise Stopped(self.where, f"takes no batches by the protocol {self.kind!r}", "write `batch: false` into `endpoint` of its entry")
+
     def address(self) -> str:
         """The base URL. Raises Stopped for a variable that is not set, a host that may not be asked and, Retired, a model that is gone."""
         if is_past(self.reached.retired_on):

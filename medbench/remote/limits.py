@@ -31,6 +31,8 @@ class Limits(NamedTuple):
     max_cost: float | None = None  # dollars of a run
     run: str = "by-hand"  # whose money it is
     price: str | None = None  # provider/model of genai-prices
+    batch: bool = False  # ask by batches first: half the price, within a day
+    batch_wait: float = 90_000.0  # s for batches; then the job ends, and a later run finds them again
     retry: bool = False  # ask again what is kept as empty or filtered
 
 

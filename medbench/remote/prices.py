@@ -1,5 +1,6 @@
 """What answers cost, by the tables of genai-prices; call by call, since some prices depend on the length of one call."""
 
+import math
 import os
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from medbench.remote.endpoint import Stopped, Usage, required
 from medbench.remote.store import make_private
 
 TRACKED = False  # what an answer costs is no part of it
+ASKED_TOKENS = 1000  # of a question with its image: a picture is 700 to 1,100 tokens for the large services
 
 
 class Price(NamedTuple):
@@ -56,13 +58,23 @@ class Purse:
             found = f"has spent {self.spent:.2f} $ of its max_cost of {self.most:g} $"
             raise Stopped(f"run {self.run}", found, "raise max_cost and run again: what was answered is kept")
 
+    def left(self) -> float:
+        """Dollars that may be spent; infinite without a limit."""
+        if self.price is None or self.most is None:
+            return math.inf
+        self._look()
+        return self.most - self.spent
+
     def pay(self, usage: Usage) -> None:
         """Note an answer that was asked now."""
-        if self.price is None:
-            return
+        if self.price is not None:
+            self.note(self.price.of(usage))
+
+    def note(self, dollars: float) -> None:
+        """Add to what is spent; what is set aside for a batch is taken off again once its answers are paid."""
         make_private(self._file.parent)
         with files.written(self._file), open(self._file, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as stream:
-            stream.write(f"{self.price.of(usage):.9f}\n".encode())
+            stream.write(f"{dollars:.9f}\n".encode())
 
     def _look(self) -> None:
         """Add what was noted since the last look."""

@@ -1,5 +1,6 @@
 """A server on the loopback that says what a test tells it to: what no real server can be made to say."""
 
+import email
 import json
 import threading
 import time
@@ -27,6 +28,7 @@ class Stub:
         self.headers, self.times, self.lock = list[dict[str, str]](), list[float](), threading.Lock()
         self.in_flight = self.most = 0
         self.url = ""
+        self.batches = Batches(self)
 
     def say(self, *script: Said) -> None:
         """Before all else."""
@@ -40,6 +42,85 @@ class Stub:
             said = self.script.pop(0) if self.script else None
         found = self.answer(body) if said is None else said
         return found if isinstance(found, Said) else Said(found)
+
+
+class Batches:
+    """Files and batches. `ends`: one a batch in the order of submission, then the last one: what has become of it after `looks` looks.
+
+    An end takes the answered lines and gives status, lines of the output file, lines of the error file and errors of the batch.
+    """
+
+    def __init__(self, stub: Stub) -> None:
+        self.stub, self.files, self.made = stub, dict[str, bytes](), list[dict[str, Any]]()
+        self.ends: list[Callable[[list[dict[str, Any]]], tuple[str, list[Any], list[Any], list[Any]]]] = [finished]
+        self.looks, self.seconds, self.seen = 1, 0.0, list[str]()  # `seconds`: until the answer to a submission
+        self.script: list[Said] = []  # said first, whatever is asked
+
+    def lines(self, number: int) -> list[dict[str, Any]]:
+        """Requests of a batch."""
+        return [json.loads(line) for line in self.files[self.made[number]["input_file_id"]].splitlines()]
+
+    def respond(self, method: str, path: str, kind: str, data: bytes) -> Said:
+        with self.stub.lock:
+            self.seen.append(f"{method} {path}")
+            if self.script:
+                return self.script.pop(0)
+            parts = path.partition("?")[0].removeprefix("/v1/").split("/")
+            if parts == ["files"]:
+                name = f"file-{len(self.files)}"
+                self.files[name] = uploaded(kind, data)
+                return Said(
+                    {"id": name, "object": "file", "bytes": 1, "created_at": 1, "filename": "x", "purpose": "batch", "status": "ok"}
+                )
+            if parts[0] == "files":
+                return Said(self.files[parts[1]].decode())
+            if method == "POST":
+                given = json.loads(data)
+                batch = {
+                    **given, "id": f"batch_{len(self.made)}", "object": "batch", "created_at": int(time.time()), "status": "validating",
+                }  # fmt: skip
+                self.made.append({**batch, "looks": 0})
+                return Said(batch, seconds=self.seconds)
+            if len(parts) == 1:
+                return Said({"object": "list", "data": self.made[::-1], "has_more": False})
+            found = [number for number, one in enumerate(self.made) if one["id"] == parts[1]]
+            return Said(self.look(found[0])) if found else Said({"error": {"message": "No such batch"}}, 404)
+
+    def look(self, number: int) -> dict[str, Any]:
+        batch = self.made[number]
+        batch["looks"] += 1
+        if batch["looks"] > self.looks and batch["status"] in ("validating", "in_progress"):
+            answered = []
+            for line in self.lines(number):
+                body = self.stub.answer(line["body"])
+                status, body = (body.status, body.body) if isinstance(body, Said) else (200, body)
+                response = {"status_code": status, "request_id": "req", "body": body}
+                answered.append({"id": "x", "custom_id": line["custom_id"], "response": response, "error": None})
+            end = self.ends.pop(0) if len(self.ends) > 1 else self.ends[0]
+            batch["status"], output, errors, why = end(answered)
+            for name, found in (("output_file_id", output), ("error_file_id", errors)):
+                if found:
+                    batch[name] = f"file-{len(self.files)}"
+                    self.files[batch[name]] = "\n".join(json.dumps(line, ensure_ascii=False) for line in found).encode()
+            batch["errors"] = {"object": "list", "data": why}
+        elif batch["status"] == "validating":
+            batch["status"] = "in_progress"
+        return batch
+
+
+def finished(answered: list[dict[str, Any]]) -> tuple[str, list[Any], list[Any], list[Any]]:
+    """All is answered, in another order; what failed is in the file of errors."""
+    good = [line for line in answered[::-1] if line["response"]["status_code"] == 200]
+    return "completed", good, [line for line in answered if line not in good], []
+
+
+def uploaded(kind: str, data: bytes) -> bytes:
+    """The file in a form."""
+    message = email.message_from_bytes(b"content-type: " + kind.encode() + b"\r\n\r\n" + data)
+    [file] = [part for part in message.walk() if part.get_filename()]
+    found = file.get_payload(decode=True)
+    assert isinstance(found, bytes)
+    return found
 
 
 def completion(text: str | None = "yes", model: str = "m", reason: str = "stop", **more: Any) -> dict[str, Any]:
@@ -57,15 +138,31 @@ def serving(answer: Callable[[dict[str, Any]], Any] | None = None) -> Iterator[S
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
+        def do_GET(self) -> None:
+            self.say(stub.batches.respond("GET", self.path, "", b""))
+
         def do_POST(self) -> None:
-            given = self.rfile.read(int(self.headers["content-length"]))
+            if "chunked" in self.headers.get("transfer-encoding", ""):
+                given = b""
+                while size := int(self.rfile.readline(), 16):
+                    given += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
+            else:
+                given = self.rfile.read(int(self.headers["content-length"]))
+            if self.path.startswith(("/v1/files", "/v1/batches")):
+                self.say(stub.batches.respond("POST", self.path, self.headers["content-type"], given))
+                return
             with stub.lock:
                 stub.in_flight += 1
                 stub.most = max(stub.most, stub.in_flight)
             said = stub.respond(self.path, {name.lower(): value for name, value in self.headers.items()}, json.loads(given))
-            time.sleep(said.seconds)
+            self.say(said)
             with stub.lock:
                 stub.in_flight -= 1
+
+        def say(self, said: Said) -> None:
+            time.sleep(said.seconds)
             data = said.body.encode() if isinstance(said.body, str) else json.dumps(said.body).encode()
             try:
                 self.send_response(said.status)

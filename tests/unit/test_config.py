@@ -674,6 +674,8 @@ PASTED = "sk-Planted0Secret1Never2Appears"
         ({"options": {"detail": "huge"}}, "detail"),
         ({"architecture": "gemini", "options": {"detail": "low"}}, "`detail` is of chat completions"),
         ({"endpoint": {"url": "https://x.org", "concurrency": 0}}, "endpoint.concurrency"),
+        ({"architecture": "gemini", "endpoint": {"url": "https://x.org", "batch": True}}, "`endpoint.batch` is of architecture openai"),
+        ({"endpoint": {"url": "https://x.org", "batch": "half"}}, "endpoint.batch"),
         ({"same_as": "no-such-model"}, "same_as 'no-such-model' is in no registry"),
         ({"retired_on": "soon"}, "retired_on"),
     ],
@@ -699,6 +701,9 @@ def test_the_start_says_what_may_be_asked_and_what_it_costs(asks: Any) -> None:
     [line] = cli.estimates(found, cells.grid(found))
     dollars = 2000 * (1000 * 2e-6 + 4096 * 8e-6)
     assert line.startswith(f"served: about 2,000 questions, 2,000,000 tokens in and at most 8,192,000 out: at most {dollars:,.2f} $")
+    endpoint = {**SERVED["endpoint"], "price": "openai/o3", "batch": True}  # type: ignore[dict-item]
+    half = asks({"endpoint": endpoint, "max_new_tokens": 4096}, {"send_to": ["*"], "expected": {"train": 1, "test": 2000}})
+    assert f"at most {dollars / 2:,.2f} $" in cli.estimates(half, cells.grid(half))[0]
     unknown = asks({"endpoint": {**SERVED["endpoint"], "price": "openai/no-such"}}, {"send_to": ["*"]})  # type: ignore[dict-item]
     assert "openai/no-such: is not known to genai-prices" in cli.estimates(unknown, cells.grid(unknown))[0]
 

@@ -430,7 +430,7 @@ def test_empty_answers_cost_too(stub: Stub) -> None:
     [one] = given(stub.url, questions(1), PRICED)
     [again] = given(stub.url, questions(1), PRICED)
     for found in (one, again):
-        assert sum(Price("openai/o3").of(usage) for usage in found.tries) == pytest.approx(each + 2 * 0.8)
+        assert sum(Price("openai/o3").of(paid.usage) for paid in found.tries) == pytest.approx(each + 2 * 0.8)
 
 
 def test_tiers_are_those_of_a_call() -> None:

@@ -6,11 +6,16 @@ The client's answer is read as JSON, since it lets pass what is none: HTML, an e
 import base64
 import json
 import logging
-from collections.abc import Mapping
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
-from medbench.remote.endpoint import Endpoint, Failed, Reply, Sent, Usage, count, parsed, required, wait
+from medbench.remote.batching import Batches, Result, State
+from medbench.remote.endpoint import Endpoint, Failed, Reply, Sent, Stopped, Usage, count, parsed, required, wait
 from medbench.remote.request import Picture, Request
 
 KIND = "openai"
@@ -18,6 +23,7 @@ _REASONS = {
     "stop": "stop", "eos": "stop", "eos_token": "stop", "stop_sequence": "stop", "length": "length", "max_tokens": "length",
     "repetition": "repetition", "content_filter": "filter",
 }  # fmt: skip
+_OVER = {"failed", "completed", "expired", "cancelled"}  # states of a batch
 _SPENT = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "account_deactivated"}
 
 
@@ -29,31 +35,50 @@ class OpenAI(Endpoint):
     @cached_property
     def client(self) -> Any:
         """Made when the first request is sent: what is kept needs neither address nor key."""
+        return self.connected("AsyncOpenAI")
+
+    def connected(self, client_class: str) -> Any:
+        """A client of the library, which takes address and key from the entry alone."""
         openai = required("openai")
         for name in ("openai", "httpx2", "httpcore2"):
             logging.getLogger(name).setLevel(logging.WARNING)  # their debug lines hold headers
-        client = openai.AsyncOpenAI(base_url=self.address(), api_key=self.secret() or "-", timeout=self.reached.timeout, max_retries=0)
+        key, seconds = self.secret() or "-", self.reached.timeout
+        client = getattr(openai, client_class)(base_url=self.address(), api_key=key, timeout=seconds, max_retries=0)
         client.organization = client.project = None  # what OPENAI_* variables say is not for every server
         client._custom_headers = {}
         return client
 
-    def payload(self, request: Request) -> list[dict[str, Any]]:
-        return messages(request)
-
-    async def send(self, request: Request, payload: list[dict[str, Any]]) -> Sent:
-        client = self.client
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """Around a call of the client: Failed, Limited, Invalid or Stopped for what it raises."""
+        import httpx2
         import openai
 
         try:
-            raw = await client.chat.completions.with_raw_response.create(
-                model=request.model, messages=payload, extra_body=dict(request.parameters)
-            )
+            yield
         except openai.APITimeoutError:
             raise Failed("no answer within the time limit") from None
         except openai.APIConnectionError as error:
             raise Failed(f"no connection ({self.plain(error.__cause__ or error)})") from None
         except openai.APIStatusError as error:
             raise self._refused(error.status_code, error.response.text, error.response.headers) from None
+        except json.JSONDecodeError:
+            raise Failed("no JSON") from None
+        except httpx2.HTTPError as error:  # in the middle of a file
+            raise Failed(f"no connection ({self.plain(error) or type(error).__name__})") from None
+
+    def batches(self) -> "OpenAIBatches":
+        return OpenAIBatches(self)
+
+    def payload(self, request: Request) -> list[dict[str, Any]]:
+        return messages(request)
+
+    async def send(self, request: Request, payload: list[dict[str, Any]]) -> Sent:
+        client = self.client
+        with self.failing():
+            raw = await client.chat.completions.with_raw_response.create(
+                model=request.model, messages=payload, extra_body=dict(request.parameters)
+            )
         body = parsed(raw.text)
         if body is None:
             raise Failed(f"status {raw.status_code}, and no JSON: {self.plain(raw.text)}")
@@ -128,3 +153,86 @@ def usage(body: Mapping[str, Any]) -> Usage:
         count(counts.get("completion_tokens")),
         inside("completion_tokens_details", "reasoning_tokens"),
     )
+
+
+class OpenAIBatches(Batches):
+    """A file of requests, a batch of it, a file of answers and one of errors."""
+
+    most_requests = 50_000
+    most_bytes = 190 * 10**6  # of 200 MB, which some count in other bytes
+
+    def __init__(self, endpoint: OpenAI) -> None:
+        self.endpoint = endpoint
+        self.client = endpoint.connected("OpenAI")
+
+    def line(self, request: Request) -> bytes:
+        body = {"model": request.model, "messages": messages(request), **request.parameters}
+        line = {"custom_id": request.key, "method": "POST", "url": "/v1/chat/completions", "body": body}
+        return json.dumps(line).encode() + b"\n"
+
+    def submit(self, lines: IO[bytes], mark: str) -> str:
+        with self.endpoint.failing():
+            file = self.client.files.create(file=(f"{mark}.jsonl", lines, "application/jsonl"), purpose="batch")
+            batch = self.client.batches.create(
+                input_file_id=_id(file), endpoint="/v1/chat/completions", completion_window="24h", metadata={"medbench": mark}
+            )
+        return _id(batch)
+
+    def find(self, mark: str, since: float) -> str | None:
+        with self.endpoint.failing():
+            for batch in self.client.batches.list(limit=100):
+                if (getattr(batch, "metadata", None) or {}).get("medbench") == mark:
+                    return _id(batch)
+                if (getattr(batch, "created_at", None) or since) < since:  # the newest come first
+                    break
+        return None
+
+    def state(self, id: str) -> State:
+        import openai
+
+        with self.endpoint.failing():
+            try:
+                batch = self.client.batches.retrieve(id)
+            except openai.NotFoundError:
+                remedy = "use a key of the account that submitted it, or remove its note in `batches` of the store to pay for it again"
+                raise Stopped(self.endpoint.where, f"knows no batch {id}", remedy) from None
+        if not isinstance(getattr(batch, "status", None), str):
+            raise Failed("a reply that is no batch")
+        said = [f"{error.code or ''} {error.message or ''}".strip() for error in (batch.errors and batch.errors.data) or ()]
+        files = tuple(file for file in (batch.output_file_id, batch.error_file_id) if file)
+        return State(str(batch.status), self.endpoint.plain("; ".join(said[:3])), files if batch.status in _OVER else ())
+
+    def results(self, state: State, folder: Path) -> Iterator[Result]:
+        """The files come to the disk first: whole, or Failed."""
+        stream = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        for file in state.results:
+            with self.endpoint.failing(), self.client.files.with_streaming_response.content(file) as response:
+                start = stream.tell()
+                for data in response.iter_bytes(2**20):
+                    stream.write(data)
+            stream.write(b"\n")
+            stream.seek(start)
+            if parsed((line := stream.readline()).decode("utf-8", "replace")) is None:
+                raise Failed(f"a file of answers that holds none: {self.endpoint.plain(line.decode('utf-8', 'replace'))}")
+            stream.seek(0, os.SEEK_END)
+        stream.seek(0)
+        return (_result(found) for line in stream if (found := parsed(line.decode("utf-8", "replace"))) is not None)
+
+    def close(self) -> None:
+        self.client.close()
+
+
+def _result(line: dict[str, Any]) -> Result:
+    response = line.get("response")
+    response = response if isinstance(response, dict) else {}
+    body = response.get("body")
+    is_answer = response.get("status_code") == 200 and isinstance(body, dict) and not body.get("error")
+    return Result(str(line.get("custom_id")), body if is_answer else None, str(response.get("request_id") or ""))
+
+
+def _id(made: Any) -> str:
+    """Of a file or batch; the client lets pass what is none."""
+    id = getattr(made, "id", None)
+    if not isinstance(id, str):
+        raise Failed("a reply that is no file or batch")
+    return id
