@@ -101,7 +101,7 @@ def test_a_model_behind_a_server(tmp_path: Path, watched: list[str], monkeypatch
     # Shut down: what is kept is used, in the store and in the results. Without either the cell is absent with that reason.
     clone.edit(
         "config/models.yaml",
-        '  same_as: nano-llava\n',
+        "  same_as: nano-llava\n",
         '  same_as: nano-llava\n  retired_on: "2020-01-01"\n',
     )
     (clone.folder / TABLES[0]).unlink()
