@@ -203,6 +203,14 @@ def forget_unused(folder: Path) -> None:
                 left.unlink()
 
 
+def write_private(path: Path, text: str) -> None:
+    """Write what is about patients, whole and readable by its owner alone. Raises Interrupted for what the disk refuses."""
+    with written(path.parent), atomic(path) as aside:
+        aside.touch(mode=0o600)
+        aside.write_text(text, encoding="utf-8")
+    path.chmod(0o600)
+
+
 def cache() -> Path:
     """Where downloads that the hub's client does not keep lie: MEDBENCH_CACHE, by default a folder of the user's cache."""
     return Path(os.environ.get("MEDBENCH_CACHE") or Path.home() / ".cache" / "medbench")

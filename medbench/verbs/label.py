@@ -9,7 +9,6 @@ Example: python -m medbench label demo --read labels.csv
 
 import argparse
 import math
-import os
 from pathlib import Path
 
 from medbench import cells, paths, tasks
@@ -63,11 +62,7 @@ def _answers(config: Config) -> dict[cells.Cell, list[Answer]]:
 
 
 def _write(path: Path, drawn: list[Answer], n_cells: int) -> None:
-    text = labels.sheet(drawn)
-    with files.written(path.parent), files.atomic(path) as aside:
-        aside.touch(mode=0o600)
-        aside.write_text(text, encoding="utf-8")
-    os.chmod(path, 0o600)
+    files.write_private(path, labels.sheet(drawn))
     rows = len({one.id for one in drawn})
     print(f"{path}: {rows:,} answers of {n_cells} cells. {HOW}")
 

@@ -11,7 +11,6 @@ import argparse
 import csv
 import hashlib
 import json
-import os
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -106,7 +105,7 @@ def write(folder: Path, rows: Sequence[Row], found: dict[str, Pair], facts: dict
         schema=dict.fromkeys(header, pl.String),
         orient="row",
     )
-    _private(folder / "review.csv", "\ufeff" + defused(sheet).write_csv())
+    files.write_private(folder / "review.csv", "\ufeff" + defused(sheet).write_csv())
     closed = Counter(found[row.note.name].closed_answer.lower() for row in good)
     left_out = Counter(pair.fault for pair in found.values() if pair.fault)
     made = {
@@ -117,7 +116,7 @@ def write(folder: Path, rows: Sequence[Row], found: dict[str, Pair], facts: dict
         "closed": dict(closed),
         "left_out": dict(left_out),
     }
-    _private(folder / "made.json", json.dumps(made, indent=1, sort_keys=True) + "\n")
+    files.write_private(folder / "made.json", json.dumps(made, indent=1, sort_keys=True) + "\n")
     why = "; ".join(f"{n:,} because {fault}" for fault, n in left_out.most_common())
     print(f"{folder}: two questions of {len(good):,} of {len(rows):,} notes, closed ones {closed['yes']:,} yes and {closed['no']:,} no")
     print(f"left out: {why or 'none'}. Read review.csv before you use them")
@@ -134,11 +133,4 @@ def _table(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
     text = StringIO()
     csv.writer(text).writerows([header, *rows])
-    _private(path, text.getvalue())
-
-
-def _private(path: Path, text: str) -> None:
-    with files.atomic(path) as aside:
-        aside.touch(mode=0o600)
-        aside.write_text(text, encoding="utf-8")
-    os.chmod(path, 0o600)
+    files.write_private(path, text.getvalue())
