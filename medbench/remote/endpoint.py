@@ -186,7 +186,7 @@ def required(library: str) -> ModuleType:
     try:
         return importlib.import_module(library)
     except ImportError:
-        raise Stopped("remote models", f"need {library}, which is not installed", "run `pip install 'medbench[remote]'`") from None
+        raise Stopped("remote models", f"need {library}, which is not installed", "run `pip install -e '.[remote]'` in the clone") from None
 
 
 def count(value: object) -> int:
