@@ -22,7 +22,7 @@ from tests.conftest import Clone, until
 from tests.unit import tiny, tiny_generative
 
 ASKED, SHOWN = 96, 4
-HARD = {"learning_rate": 0.01, "head_learning_rate": 0.01, "dropout": 0.0, "epochs": 3}
+HARD = {"learning_rate": 0.001, "head_learning_rate": 0.003, "dropout": 0.0, "epochs": 6}
 """So that random weights learn something."""
 EXPORTED = """
 import contextlib, io, json, runpy, sys
