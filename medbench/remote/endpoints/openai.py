@@ -67,7 +67,7 @@ class OpenAI(Endpoint):
         except httpx2.HTTPError as error:  # in the middle of a file
             raise Failed(f"no connection ({self.plain(error) or type(error).__name__})") from None
 
-    def batches(self) -> "OpenAIBatches":
+    def batches(self, model: str) -> "OpenAIBatches":
         return OpenAIBatches(self)
 
     def payload(self, request: Request) -> bytes:
