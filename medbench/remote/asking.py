@@ -80,7 +80,7 @@ class _Asking:
                 yield Given(tag, *found, request.key, False)
             else:
                 waiting[request.key] = [tag]
-                self.tasks[runner.run(self.begin(request))] = request
+                self.tasks[runner.get_loop().create_task(self.one(request))] = request
                 while len(self.tasks) >= self.limits.concurrency + AHEAD:
                     yield from self.ended(waiting, runner)
         while self.tasks:
@@ -105,9 +105,6 @@ class _Asking:
     def paid(self, lines: Iterable[Mapping[str, Any]]) -> list[Paid]:
         """Answers that the store holds."""
         return [Paid(reply.usage, "batch" in line) for line in lines if (reply := self.read(line)) is not None]
-
-    async def begin(self, request: Request) -> Task:
-        return asyncio.create_task(self.one(request))
 
     def ended(self, waiting: dict[str, list[T]], runner: asyncio.Runner) -> Iterator[Given[T]]:
         """Wait for some of what is in flight. Raises what stops all."""

@@ -118,9 +118,9 @@ class Endpoint(ABC):
     async def close(self) -> None:
         """Connections end."""
 
-    def batches(self) -> Any:
-        """The service's `medbench.remote.batching.Batches`. Raises Stopped where none are known."""
-        raise Stopped(self.where, f"takes no batches by the protocol {self.kind!r}", "write `batch: false` into `endpoint` of its entry")
+    @abstractmethod
+    def batches(self, model: str) -> Any:
+        """The service's `medbench.remote.batching.Batches` of a model."""
 
     def address(self) -> str:
         """The base URL. Raises Stopped for a variable that is not set, a host that may not be asked and, Retired, a model that is gone."""

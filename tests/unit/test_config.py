@@ -674,7 +674,6 @@ PASTED = "sk-Planted0Secret1Never2Appears"
         ({"options": {"detail": "huge"}}, "detail"),
         ({"architecture": "gemini", "options": {"detail": "low"}}, "`detail` is of chat completions"),
         ({"endpoint": {"url": "https://x.org", "concurrency": 0}}, "endpoint.concurrency"),
-        ({"architecture": "gemini", "endpoint": {"url": "https://x.org", "batch": True}}, "`endpoint.batch` is of architecture openai"),
         ({"endpoint": {"url": "https://x.org", "batch": "half"}}, "endpoint.batch"),
         ({"same_as": "no-such-model"}, "same_as 'no-such-model' is in no registry"),
         ({"retired_on": "soon"}, "retired_on"),
