@@ -85,14 +85,17 @@ def make_folder(path: Path) -> None:
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
+def atomic(path: Path, private: bool = False) -> Iterator[Path]:
     """A place beside `path` to write to: what is there at the end appears under its name in one step, after an error nothing does.
 
-    It is on the disk before it has the name, so that a power cut leaves no empty file. Raises Interrupted for what the disk refuses.
+    It is on the disk before it has the name, so that a power cut leaves no empty file. `private`: a file is there already, empty and for
+    its owner alone, so that nobody else can read it at any moment. Raises Interrupted for what the disk refuses.
     """
     with written(path):
         aside = _aside(path)
         try:
+            if private:
+                aside.touch(mode=0o600)
             yield aside
             _sync(aside)
             aside.replace(path)
@@ -205,10 +208,8 @@ def forget_unused(folder: Path) -> None:
 
 def write_private(path: Path, text: str) -> None:
     """Write what is about patients, whole and readable by its owner alone. Raises Interrupted for what the disk refuses."""
-    with written(path.parent), atomic(path) as aside:
-        aside.touch(mode=0o600)
+    with written(path.parent), atomic(path, private=True) as aside:
         aside.write_text(text, encoding="utf-8")
-    path.chmod(0o600)
 
 
 def cache() -> Path:

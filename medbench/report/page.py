@@ -38,6 +38,7 @@ class Parts(NamedTuple):
 
     gap_figures: list[Figure]
     panels: list[Panel]
+    judged_figures: list[Figure]
     cautions: list[Caution]
     sheets: list[sample_sheet.Sheet]
     tables: list[str]
@@ -66,6 +67,7 @@ def render(material: Material, parts: Parts) -> str:
         margin=_margins(material),
         gap_figures=parts.gap_figures,
         panels=parts.panels,
+        judged_figures=parts.judged_figures,
         worths=worths(material),
         cautions=parts.cautions,
         sheets=[_sheet(material, sheet) for sheet in parts.sheets],

@@ -124,15 +124,16 @@ def of_cells(params: Params) -> Material:
 
 def primary(material: Material, task: str) -> pl.DataFrame:
     """The deciding metric of every present cell of a task, one row a cell, with the logit interval, which covers better near 1."""
-    return _of(material, task, TASKS[task].primary)
+    return of_measure(material, task, TASKS[task].primary)
 
 
 def primary_leak_free(material: Material, task: str) -> pl.DataFrame:
     """The same on the leak-free part of the test set."""
-    return _of(material, task, TASKS[task].primary.leak_free)
+    return of_measure(material, task, TASKS[task].primary.leak_free)
 
 
-def _of(material: Material, task: str, measure: Measure) -> pl.DataFrame:
+def of_measure(material: Material, task: str, measure: Measure) -> pl.DataFrame:
+    """A measure of every present cell of a task, one row a cell, with the logit interval."""
     chosen = {"task": task, **measure._asdict(), "method": "logit"}
     return material.metrics.filter(*(pl.col(name) == value for name, value in chosen.items()))
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,7 +79,6 @@ def run(params: Params, dataset: str, model: str, mode: str, work: Work) -> dict
             facts[name][one] |= _floor(asking.judgements(answerer, judge, one, _mismatched(asked), 1))
     table = pl.DataFrame(rows, schema=tables.columns(tables.Judgements))
     tables.write(tables.Judgements, table, paths.judgements(dataset, model, mode))
-    os.chmod(paths.judgements(dataset, model, mode), 0o600)  # a judge repeats what it read
     return {"judges": facts}
 
 

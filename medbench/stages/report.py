@@ -42,9 +42,9 @@ def run(params: Params, run: str) -> None:
         warned = cautions.collect(found)
         tables = export.frames(found, warned)
         export.write_tables(tables, folder / "tables")
-        gaps, heatmaps = panels.gap_figures(found), panels.panels(found)
+        gaps, heatmaps, judged = panels.gap_figures(found), panels.panels(found), panels.judged_figures(found)
         (folder / "figures").mkdir()
-        for figure in (*gaps, *(panel.figure for panel in heatmaps if panel.figure)):
+        for figure in (*gaps, *(panel.figure for panel in heatmaps if panel.figure), *judged):
             figures.write(figure, folder / "figures")
         sheets = [sample_sheet.collect(name, facts) for name, facts in params.datasets.items() if paths.images(name).exists()]
         (folder / "contact").mkdir()
@@ -52,7 +52,7 @@ def run(params: Params, run: str) -> None:
             sample_sheet.write(sheet, folder / "contact" / f"{sheet.dataset}.png")
         export.write_facts(found, folder / "facts.json")
         (folder / "answer.txt").write_text(visible(answer.text(answer.parts(found), params, answer.advice(found))), encoding="utf-8")
-        html = page.render(found, page.Parts(gaps, heatmaps, warned, sheets, list(tables)))
+        html = page.render(found, page.Parts(gaps, heatmaps, judged, warned, sheets, list(tables)))
         (folder / "index.html").write_text(html, encoding="utf-8")
         files.publish(folder, [*reversed(paths.report_files(run))])  # the page last: where there is one, the report is whole
 

@@ -57,6 +57,18 @@ class Resamples:
             self._blocks[number] = self._draw(number)
         return self._blocks[number]
 
+    def picks(self, key: str, n: int, numbers: range) -> NDArray[np.int64]:
+        """Which of the `n` ratings of a thing, n - 1 times with replacement, each of the resamples `numbers` of one block draws [n - 1, b].
+
+        It follows from seed, data set, `key` and resample alone: a thing that stands in two cells is drawn alike in both.
+        """
+        number = numbers.start // BLOCK
+        entropy = (*self.entropy, int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big"))
+        generator = np.random.PCG64(np.random.SeedSequence(entropy, spawn_key=(number,)))
+        words = generator.random_raw(BLOCK * (n - 1)).reshape(BLOCK, n - 1)
+        drawn: NDArray[np.uint64] = ((words >> _HALF) * np.uint64(n)) >> _HALF
+        return drawn[numbers.start - number * BLOCK : numbers.stop - number * BLOCK].T.astype(np.int64)
+
     def weights(self, n_resamples: int, at_once: int = BLOCK) -> Iterator[NDArray[np.float64]]:
         """The first `n_resamples` as weights [n_groups, b], rows contiguous: b is `at_once`, less at the end of a block."""
         for number in range(-(-n_resamples // BLOCK)):

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from medbench.metrics.measure import Bools, Measure
 from medbench.stats.intervals import MIN_GROUPS, Interval, bca, logit, percentile
+from medbench.stats.raters import Ratings
 from medbench.stats.resamples import BLOCK, Groups, Resamples
 
 Floats = NDArray[np.float64]
@@ -26,6 +27,11 @@ class Scored(Protocol):
     @property
     def groups(self) -> Groups:
         """Of the samples."""
+        ...
+
+    @property
+    def ratings(self) -> tuple[Ratings, ...]:
+        """Of samples that were rated more than once, whose ratings are drawn anew in every resample."""
         ...
 
     def measures(self) -> list[Measure]:
@@ -98,9 +104,17 @@ def estimates(cell: Scored, measures: Sequence[Measure]) -> dict[Measure, float]
 
 
 def replicates(cell: Scored, measures: Sequence[Measure], resamples: Resamples, n_resamples: int) -> dict[Measure, Floats]:
-    """Every measure on the first `n_resamples` resamples, in their order."""
+    """Every measure on the first `n_resamples` resamples, in their order. Ratings of one sample are drawn anew in each, too."""
     at_once = min(max(1, NUMBERS // len(cell.ids)), BLOCK)  # a measure spreads them over the samples
-    parts = [cell.evaluate(measures, weights) for weights in resamples.weights(n_resamples, at_once)]
+    parts, start = list[dict[Measure, Floats]](), 0
+    for weights in resamples.weights(n_resamples, at_once):
+        part, numbers = cell.evaluate(measures, weights), range(start, start + weights.shape[1])
+        for ratings in cell.ratings:
+            if rated := [measure for measure in measures if measure[:2] in ratings.columns]:
+                deviations = ratings.deviations(resamples, numbers)
+                part |= {one: part[one] + ratings.shift(deviations, cell.used(one), cell.groups, weights) for one in rated}
+        parts.append(part)
+        start = numbers.stop
     return {measure: np.concatenate([part[measure] for part in parts]) for measure in measures}
 
 

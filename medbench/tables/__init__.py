@@ -67,6 +67,8 @@ class Prompts(Table):
 class Judgements(Table):
     """judgements/{dataset}/{model}/{mode}.parquet: what judges said of every open answer. Readable by its owner alone."""
 
+    is_private = True  # a judge repeats what it read
+
     sample_id = Column(pl.String, key=True)
     scoring = Column(pl.Enum(["strict", "published"]), key=True)
     judge = Column(pl.String, key=True)
@@ -218,7 +220,7 @@ TABLES: dict[str, type[Table]] = {
 def write(schema: type[Table], frame: pl.DataFrame, path: Path) -> None:
     """Check `frame` and write it to `path` in one step: a reader sees the whole table or none. Zstandard, statistics off: byte-equal."""
     checked = _validate(schema, frame, path)
-    with files.atomic(path) as aside:
+    with files.atomic(path, schema.is_private) as aside:
         checked.write_parquet(aside, compression="zstd")
 
 

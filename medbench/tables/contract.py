@@ -20,7 +20,9 @@ class Column(NamedTuple):
 
 
 class Table:
-    """Base of all contracts: a subclass has a `Column` for each column, in order."""
+    """Base of all contracts: a subclass has a `Column` for each column, in order. `is_private`: its files are for their owner alone."""
+
+    is_private = False
 
     @classmethod
     def columns(cls) -> dict[str, Column]:

@@ -15,6 +15,7 @@ from medbench.errors import MedbenchError
 from medbench.metrics import diagnosis
 from medbench.metrics.diagnosis import Diagnosis
 from medbench.metrics.measure import PROMPTS, Measure, shortage, too_few, with_leak_free
+from medbench.stats.raters import Ratings
 from medbench.stats.resamples import Groups
 from medbench.tables.contract import Column, Table
 from medbench.tasks import Method, Scores, Task
@@ -174,6 +175,7 @@ class ScoredDiagnosis:
     scores: Floats
     draws: Floats | None = None
     by_prompts: dict[str, Floats] = field(default_factory=dict)
+    ratings: tuple[Ratings, ...] = ()  # nobody rates
 
     def measures(self) -> list[Measure]:
         made = [Measure(metric, "standard", subset) for subset in self.subsets for metric in Diagnosis._fields]

@@ -15,6 +15,7 @@ from medbench.metrics.diagnosis import STEP
 from medbench.metrics.evaluate_modules.vqa_strict.words import STATES, THINK, Tags, yes_or_no
 from medbench.metrics.judging import HIGHEST, LOWEST, SCORINGS
 from medbench.metrics.measure import Measure, shortage, too_few, with_leak_free
+from medbench.stats.raters import Ratings
 from medbench.stats.resamples import Groups
 from medbench.tables.contract import Column, Table
 from medbench.tasks import Method, Scores, Task
@@ -185,6 +186,7 @@ class ScoredVqa:
     groups: Groups
     subsets: dict[str, Bools]
     values: dict[tuple[str, str], Floats]  # (metric, scoring) -> [n]
+    ratings: tuple[Ratings, ...] = ()  # of judges
 
     def measures(self) -> list[Measure]:
         """Accuracies are defined per answer type, and have no overall value (PROTOCOL.md section 3)."""
@@ -255,12 +257,22 @@ def scored(scores: pl.DataFrame, duplicates: pl.Series, where: object, prompt_se
 
 
 def judged(scored: ScoredVqa, judgements: pl.DataFrame, scorings: Sequence[str], minimum: int) -> ScoredVqa:
-    """With measures of table `judgements`: a judge's score is the mean of its repeats, a panel's that of at least `minimum` judges."""
-    values, is_open = dict(scored.values), scored.subsets["open"]
-    by_judge = judgements.group_by("sample_id", pl.col("scoring").cast(pl.String), "judge").agg(pl.col("score").mean())
-    panel = by_judge.group_by("sample_id", "scoring").agg(pl.col("score").mean(), pl.col("score").count().alias("judges"))
+    """With measures of table `judgements`: a judge's score is the mean of its repeats, a panel's that of at least `minimum` judges.
+
+    What is drawn anew in a resample is the judges' scores where several gave one, else the repeats of the one judge.
+    """
+    values, ratings, is_open = dict(scored.values), list[Ratings](), scored.subsets["open"]
+    ordered = judgements.with_columns(pl.col("scoring").cast(pl.String)).sort("sample_id", "scoring", "judge", "repeat")
+    by_judge = ordered.group_by("sample_id", "scoring", "judge", maintain_order=True).agg(
+        pl.col("score").mean(), pl.col("score").drop_nulls().alias("repeats"), "request"
+    )
+    panel = by_judge.group_by("sample_id", "scoring", maintain_order=True).agg(
+        pl.col("score").mean(), pl.col("score").count().alias("judges"), pl.col("score").drop_nulls().alias("means"),
+        pl.col("repeats", "request").list.explode(),
+    )  # fmt: skip
     for scoring in scorings:
         enough = panel.filter(pl.col("scoring") == scoring, pl.col("judges") >= minimum)
+        ratings.append(_ratings(scored.ids, enough, scoring))
         given = dict(enough.select("sample_id", "score").iter_rows())
         score = np.array([given.get(name, np.nan) for name in scored.ids]) / HIGHEST
         has_failed = np.isnan(score)
@@ -269,7 +281,20 @@ def judged(scored: ScoredVqa, judgements: pl.DataFrame, scorings: Sequence[str],
         values[f"{JUDGED}_lowest", scoring] = np.where(is_open, np.where(has_failed, LOWEST / HIGHEST, score), np.nan)
         values[f"{JUDGED}_highest", scoring] = np.where(is_open, np.where(has_failed, 1.0, score), np.nan)
         values[f"{JUDGED}_failed", scoring] = np.where(is_open, has_failed.astype(np.float64), np.nan)
-    return replace(scored, values=values)
+    return replace(scored, values=values, ratings=tuple(one for one in ratings if one.keys))
+
+
+def _ratings(ids: list[str], panel: pl.DataFrame, scoring: str) -> Ratings:
+    """Of the samples whose ratings differ. Equal triples of question, reference and answer were the same requests to the judges."""
+    rated = pl.when(pl.col("judges") > 1).then("means").otherwise("repeats")
+    rows = panel.select("sample_id", pl.col("request").list.join("\n"), rated.alias("rated"))
+    differ = rows.filter(pl.col("rated").list.min() < pl.col("rated").list.max())
+    things = {key: np.array(own) / HIGHEST for key, own in differ.select("request", "rated").iter_rows()}
+    number, place = {key: index for index, key in enumerate(things)}, {name: index for index, name in enumerate(ids)}
+    known = [(place[name], number[key]) for name, key in differ.select("sample_id", "request").iter_rows() if name in place]
+    places, of_things = np.array(known, dtype=np.int64).reshape(-1, 2).T
+    columns = frozenset((f"{JUDGED}{end}", scoring) for end in ("", "_lowest", "_highest"))
+    return Ratings(columns, places, of_things, list(things), list(things.values()))
 
 
 TASK = Task(

@@ -4,7 +4,6 @@ Example: python -m medbench store list
 """
 
 import argparse
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,7 +60,7 @@ def chosen(model: str) -> Kept:
 
 def export(one: Kept, file: Path) -> int:
     """Write all answers of a model into one file, readable by its owner alone: they may be about patients. How many."""
-    with files.atomic(file) as aside, os.fdopen(os.open(aside, os.O_CREAT | os.O_WRONLY, 0o600), "wb") as stream:
+    with files.atomic(file, private=True) as aside, aside.open("wb") as stream:
         return sum(bool(stream.write(store.encoded(line))) for line in lines(one.folder))
 
 
@@ -74,7 +73,7 @@ def prune(one: Kept, everything: bool) -> tuple[int, list[Path]]:
             continue
         left = [] if everything else [line for line in store.lines(file) if line.get("final")]
         if left:
-            with files.atomic(file) as aside, os.fdopen(os.open(aside, os.O_CREAT | os.O_WRONLY, 0o600), "wb") as stream:
+            with files.atomic(file, private=True) as aside, aside.open("wb") as stream:
                 stream.writelines(store.encoded(line) for line in left)
         else:
             file.unlink()

@@ -16,6 +16,7 @@ from medbench import paths, tables
 from medbench.adapt import certificate
 from medbench.cells import Cell
 from medbench.jobs import integrity
+from medbench.metrics.judging import SCORINGS
 from medbench.metrics.measure import Measure
 from medbench.report.params import DatasetFacts, ModeFacts, ModelFacts, Params
 from medbench.stages import gaps
@@ -88,6 +89,32 @@ def build(chosen: Params, missing: tuple[Cell, ...] = ()) -> None:
     ]
     overlap = pl.DataFrame(rows, schema=tables.columns(tables.Overlap), orient="row")
     tables.write(tables.Overlap, overlap, paths.overlap(RUN))
+
+
+def judge(chosen: Params) -> None:
+    """Let the open answers of a run that is built be judged: calibrations, scores, and gaps in them without a verdict."""
+    bars = dict.fromkeys(("auroc", "sensitivity", "specificity"), 0.97)
+    report = {**bars, "false_accepts": {}, "wordiness": -1.0, "faults": []}
+    for name in chosen.judges:
+        paths.calibration(name).parent.mkdir(parents=True, exist_ok=True)
+        paths.calibration(name).write_text(json.dumps({"scorings": dict.fromkeys(SCORINGS, report), "answered_by": [f"{name}-1"]}))
+    measures = [("judge_score", scoring, subset) for scoring in SCORINGS for subset in ("all", "open")]
+    values = {}
+    for place, cell in enumerate(cell for cell in chosen.cells if chosen.datasets[cell.dataset].task == "vqa"):
+        values[cell] = 0.62 + 0.03 * place
+        rows = [interval_row(measure, method, values[cell]) for measure in measures for method in ("percentile", "logit")]
+        own = tables.read(tables.Intervals, paths.intervals(*cell))
+        more = pl.DataFrame(rows, schema=own.schema)
+        tables.write(tables.Intervals, pl.concat([own, more]), paths.intervals(*cell))
+        _record(paths.intervals(*cell))
+    for path in paths.gaps(RUN)[:4]:
+        own = tables.read(tables.Gaps, path)
+        rows = own.filter(pl.col("metric") == "closed_accuracy").with_columns(
+            gap=pl.col("gap") / 2, low=pl.col("gap") / 2 - 0.04, high=pl.col("gap") / 2 + 0.04, metric=pl.lit("judge_score"),
+            verdict=pl.lit(None, own.schema["verdict"]), p_holm=pl.lit(None, pl.Float64), p_equivalent=pl.lit(None, pl.Float64),
+        )  # fmt: skip
+        scored = [rows.with_columns(scoring=pl.lit(scoring), subset=pl.lit(subset)) for _, scoring, subset in measures]
+        tables.write(tables.Gaps, pl.concat([own, *(frame.cast(own.schema) for frame in scored)]), path)
 
 
 def fail(cell: Cell, stage: str, *lines: str) -> None:

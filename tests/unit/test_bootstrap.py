@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from medbench import paths, tables, tasks
@@ -15,10 +17,12 @@ from medbench.metrics import diagnosis
 from medbench.metrics.measure import Measure
 from medbench.stats.resamples import BLOCK, Groups, Resamples
 from medbench.stats.table import Plan, estimates, replicates, rows
+from medbench.tasks import vqa
 from medbench.tasks.diagnosis import PredictionsDiagnosis, ScoredDiagnosis
 from medbench.tasks.vqa import PredictionsVqa, ScoredVqa
 from tests.unit import written
 
+FloatArray = NDArray[np.float64]
 PRIMARY = {name: tasks.get(name).primary for name in tasks.names()}
 
 
@@ -62,6 +66,7 @@ def test_resamples_are_the_same_on_every_machine() -> None:
     assert Resamples(0, "chexpert", 10).block(0)[:3].tolist() == PINNED
 
 
+PICKED = [[1, 3], [2, 0], [2, 2]]
 PINNED = [[1, 0, 0, 2, 2, 2, 0, 1, 1, 1], [1, 0, 0, 2, 1, 2, 1, 2, 0, 1], [2, 1, 1, 0, 2, 2, 1, 0, 0, 1]]
 
 
@@ -237,3 +242,104 @@ def test_tables_are_byte_equal_for_any_thread_count(tmp_path: Path, monkeypatch:
         made = subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, check=True)
         outputs.append(made.stdout)
     assert outputs[0] == outputs[1] and len(outputs[0]) > 100_000
+
+
+# --- ratings of judges are drawn anew
+
+OPEN = Measure("judge_score", "strict", "open")
+BOUNDS = [Measure(f"judge_score_{end}", "strict", "open") for end in ("lowest", "highest")]
+
+
+def rated(things: list[int], scores: dict[str, FloatArray], minimum: int = 1) -> ScoredVqa:
+    """A cell of open questions, one of each group. `things` [n]: the triple of each; `scores`: judge -> [triples, repeats], NaN is null."""
+    n = len(things)
+    rows = [
+        {
+            "sample_id": f"s{place:03d}", "scoring": "strict", "judge": judge, "repeat": repeat,
+            "state": "failed" if score is None else "judged", "score": score, "reason": "", "answered_by": judge,
+            "request": f"{judge} {thing} {repeat}",
+        }
+        for place, thing in enumerate(things) for judge, own in scores.items()
+        for repeat, score in enumerate(None if np.isnan(one) else one for one in own[thing].tolist())
+    ]  # fmt: skip
+    table = pl.DataFrame(rows, schema=tables.columns(tables.Judgements))
+    subsets = {"all": np.ones(n, dtype=bool), "open": np.ones(n, dtype=bool), "closed": np.zeros(n, dtype=bool)}
+    values = {("closed_accuracy", "strict"): np.full(n, np.nan)}
+    plain = ScoredVqa([f"s{place:03d}" for place in range(n)], Groups([f"g{place:03d}" for place in range(n)]), subsets, values)
+    return vqa.judged(plain, table, ["strict"], minimum)
+
+
+def test_an_interval_of_repeats_covers_what_the_judge_gives_in_the_long_run() -> None:
+    """Few answers, given to many questions: a judge's noise on one of them moves all of its questions at once, which groups do not show."""
+    random, things = np.random.default_rng(0), [place % 6 for place in range(60)]
+    covered = dict.fromkeys(("groups alone", "with the judge's noise"), 0)
+    for trial in range(150):
+        truth = np.full(6, 50.0)
+        scores = np.clip(np.rint(truth[:, None] + random.normal(0, 12, (6, 3))), 1, 100)
+        scored, resamples = rated(things, {"judge": scores}), Resamples(trial, "data", 60)
+        for name, of in (("groups alone", replace(scored, ratings=())), ("with the judge's noise", scored)):
+            spread = replicates(of, [OPEN], resamples, 100)[OPEN].std()
+            covered[name] += abs(estimates(of, [OPEN])[OPEN] - 0.5) < 1.96 * spread
+    assert covered["groups alone"] / 150 < 0.75 and covered["with the judge's noise"] / 150 > 0.9, covered
+
+
+@pytest.mark.parametrize(
+    "scores", [np.array([[40.0], [70.0], [10.0]]), np.array([[40.0] * 3, [70.0] * 3, [10.0] * 3])], ids=["one repeat", "equal repeats"]
+)
+def test_a_judge_without_noise_changes_no_bit(scores: FloatArray) -> None:
+    scored, resamples = rated([0, 1, 2, 1] * 10, {"judge": scores}), Resamples(0, "data", 40)
+    assert scored.ratings == ()
+    plain = np.concatenate([scored.evaluate([OPEN], weights)[OPEN] for weights in resamples.weights(BLOCK + 50)])
+    np.testing.assert_array_equal(replicates(scored, [OPEN], resamples, BLOCK + 50)[OPEN], plain)
+
+
+def test_ratings_are_drawn_as_a_plain_loop_has_them() -> None:
+    """Two of three repeats with replacement, equal triples alike, in the score and in both of its bounds."""
+    things, scores = [0, 1, 1, 2, 0] * 6, np.array([[10.0, 20, 60], [90, np.nan, 70], [np.nan, np.nan, np.nan]])
+    scored, resamples = rated(things, {"judge": scores}), Resamples(0, "data", 30)
+    drawn = replicates(scored, [OPEN, *BOUNDS], resamples, BLOCK + 3)
+    for number in (0, 7, BLOCK + 2):
+        counts = resamples.block(number // BLOCK)[number % BLOCK].astype(float)
+        means = np.full(3, np.nan)
+        for thing, valid in ((0, scores[0]), (1, scores[1][[0, 2]])):
+            key = "\n".join(f"judge {thing} {repeat}" for repeat in range(3))
+            means[thing] = valid[resamples.picks(key, len(valid), range(number, number + 1))[:, 0]].mean()
+        of_samples = means[things]
+        known = ~np.isnan(of_samples)
+        for measure, null in ((OPEN, None), (BOUNDS[0], 1), (BOUNDS[1], 100)):
+            used = known if null is None else np.ones(30, dtype=bool)
+            filled = np.where(known, of_samples, 0 if null is None else null)
+            assert drawn[measure][number] == pytest.approx((counts * filled)[used].sum() / counts[used].sum() / 100, abs=1e-8)
+
+
+def test_equal_answers_of_two_cells_are_judged_alike_in_every_resample() -> None:
+    """Their difference is that of the answers that differ; whatever order the questions have, and whatever else is drawn."""
+    random, resamples = np.random.default_rng(1), Resamples(0, "data", 40)
+    scores = np.rint(random.uniform(1, 100, (5, 4)))
+    first, second = ([place % 4 for place in range(40)] for _ in range(2))
+    second[7] = 4
+    one, other = (replicates(rated(things, {"judge": scores}), [OPEN], resamples, 200)[OPEN] for things in (first, second))
+    assert np.array_equal(one, replicates(rated(first, {"judge": scores}), [OPEN], resamples, 200)[OPEN])
+    hit = resamples.block(0)[:200, 7] > 0
+    assert np.abs(one - other)[~hit].max() < 1e-12 and np.abs(one - other)[hit].max() > 0.001
+
+
+def test_of_a_panel_the_judges_are_drawn_and_of_one_that_is_left_its_repeats() -> None:
+    strict, lenient = np.array([[20.0, 30.0]]), np.array([[80.0, 90.0]])
+    resamples = Resamples(0, "data", 20)
+    drawn = replicates(rated([0] * 20, {"a": strict, "b": lenient}, 2), [OPEN], resamples, 200)[OPEN]
+    assert {round(value, 6) for value in drawn} == {0.25, 0.85}
+    alone = replicates(rated([0] * 20, {"a": strict, "b": np.full((1, 2), np.nan)}), [OPEN], resamples, 200)[OPEN]
+    assert {round(value, 6) for value in alone} == {0.2, 0.3}
+    assert not rated([0] * 20, {"a": strict, "b": np.full((1, 2), np.nan)}, 2).used(OPEN).any(), "fewer than the minimum"
+
+
+def test_draws_of_ratings_are_uniform_and_depend_on_the_thing() -> None:
+    resamples = Resamples(0, "data", 40)
+    picks = resamples.picks("one", 4, range(BLOCK))
+    assert picks.shape == (3, BLOCK) and np.array_equal(picks[:, 5:9], resamples.picks("one", 4, range(5, 9)))
+    total = np.bincount(picks.ravel(), minlength=4)
+    assert len(total) == 4 and (abs(total - 750) < 5 * np.sqrt(750 * 0.75)).all()
+    for other in (resamples.picks("other", 4, range(BLOCK)), resamples.picks("one", 4, range(BLOCK, 2 * BLOCK))):
+        assert (picks != other).any()
+    assert resamples.picks("one", 4, range(2)).tolist() == PICKED

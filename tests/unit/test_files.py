@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import platform
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,9 +19,11 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from medbench import cli, config, paths
+from medbench import cli, config, paths, tables
 from medbench.errors import Interrupted, MedbenchError
 from medbench.jobs import console, files, partial
+from medbench.remote import store
+from medbench.verbs import store as verb_store
 from tests.unit import refusing
 
 ROOT = Path(__file__).parents[2]
@@ -174,6 +177,36 @@ def test_a_disk_that_fails_when_it_must_write_is_one_line(tmp_path: Path, number
     said, error = refusing.start(WRITE, tmp_path, number, call="fsync").communicate(timeout=60)
     assert said == f"x.json: {os.strerror(number)}; {remedy}, and run again\n".replace("room, and", "room and"), error
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_what_is_about_patients_is_for_its_owner_alone_at_every_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    """Judgements, sheets and exported answers; whatever the mask, and whatever the old file lets others do."""
+    modes, plain = list[int](), Path.replace
+
+    def watched(aside: Path, target: Path) -> Path:
+        modes.append(stat.S_IMODE(aside.stat().st_mode))
+        return plain(aside, target)
+
+    monkeypatch.setattr(Path, "replace", watched)
+    table, sheet, stored = (tmp_path / name for name in ("made.parquet", "sheet.csv", "out.jsonl"))
+    before = os.umask(0)
+    try:
+        for path in (table, sheet, stored) if is_there else ():
+            path.write_text("old")
+        tables.write(tables.Judgements, pl.DataFrame(schema=tables.columns(tables.Judgements)), table)
+        files.write_private(sheet, "a patient")
+        kept = store.Store("openai", "m", tmp_path / "store")
+        kept.add("0" * 64, True, body={"id": 1})
+        kept.close()
+        assert verb_store.export(verb_store.Kept(kept.folder, "openai", "m", 1, 0, 1, "", ""), stored) == 1
+    finally:
+        os.umask(before)
+    assert modes == [0o600] * 3, [oct(mode) for mode in modes]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (table, sheet, stored, *kept.folder.iterdir())} == {0o600}
+    assert pl.read_parquet(table).is_empty() and sheet.read_text() == "a patient"
 
 
 def test_a_disk_that_has_no_use_for_it_is_no_fault(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from medbench import config, paths, stages, tables
 from medbench.cells import Cell
 from medbench.errors import MedbenchError
 from medbench.report import answer, cautions, export, figures, leak_free, page, results, served, words
+from medbench.report.params import JudgeFacts
 from medbench.stages import gaps, report
 from tests.unit import report_run
 
@@ -484,6 +485,43 @@ def test_each_verdict_is_worded_for_whoever_must_choose(
     assert expected in line, line
 
 
+# --- a run with a judge
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a run whose answers were judged, in both scorings."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("judged"))
+        chosen = report_run.params()._replace(judges={"careful": JudgeFacts("Careful judge", "judges")})
+        report_run.build(chosen)
+        report_run.judge(chosen)
+        report.run(chosen, report_run.RUN)
+        return Path.cwd() / paths.report(report_run.RUN)
+
+
+def test_the_overall_judge_score_is_drawn_and_decides_nothing(judged: Path, folder: Path) -> None:
+    """The study's figures of questions: a gap a question, what each model reaches; beside them no verdict."""
+    for scoring in ("strict", "published"):
+        drawn = (judged / f"figures/gaps-judge-score-{scoring}.svg").read_text()
+        words = re.sub(r"<[^>]+>", " ", drawn)
+        assert all(f"{question}, " in words for question in ("RQ1", "RQ2", "RQ4")) and words.count("no verdict") == 3
+        for mode, own in (("ots", "0.620"), ("lora", "0.650")):
+            squares = (judged / f"figures/heatmap-judge-score-{scoring}-{mode}.svg").read_text()
+            assert all(label in squares for label in ("Mini llava", "Mini llavamed", "Question only, baseline", own))
+    page = section(judged, "reached")
+    titles = re.findall(r"(?:Gap in o|O)verall judge score \((?:strict|published), descriptive\)", page)
+    assert len(titles) == 6 and "no verdict rests on it" in page
+    before = {path.name for path in (folder / "figures").iterdir()}
+    assert {path.stem for path in (judged / "figures").iterdir() if path.name not in before} == {
+        f"{kind}-judge-score-{scoring}{mode}"
+        for scoring in ("strict", "published")
+        for kind, mode in (("gaps", ""), ("heatmap", "-ots"), ("heatmap", "-lora"))
+    }
+    assert (judged / "answer.txt").read_bytes() == (folder / "answer.txt").read_bytes(), "the answer is the same"
+    assert "judge" not in section(folder, "reached").lower(), "a run without a judge is as before"
+
+
 def test_equal_inputs_give_equal_bytes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parents[2])
     before = digests(folder)
@@ -666,7 +704,7 @@ def test_a_large_run_keeps_a_small_page(found: results.Material, monkeypatch: py
     shown = panels.panels(found)
     assert [panel.figure is None for panel in shown] == [True, True, True, False, False]
     assert [figure.name for figure in panels.gap_figures(found)] == ["gaps-closed-accuracy"]
-    made = page.render(found, page.Parts([], shown, cautions.collect(found), [], ["metrics"]))
+    made = page.render(found, page.Parts([], shown, [], cautions.collect(found), [], ["metrics"]))
     for pointer in (
         "20 values, too many to be read",
         "4 comparisons, too many for this page",
