@@ -122,6 +122,10 @@ class Endpoint(ABC):
     def batches(self, model: str) -> Any:
         """The service's `medbench.remote.batching.Batches` of a model."""
 
+    def shutdown_date(self, model: str) -> str | None:
+        """YYYY-MM-DD, where the service has one and says so. Raises Failed or Stopped."""
+        return None
+
     def address(self) -> str:
         """The base URL. Raises Stopped for a variable that is not set, a host that may not be asked and, Retired, a model that is gone."""
         if is_past(self.reached.retired_on):

@@ -70,6 +70,17 @@ class OpenAI(Endpoint):
     def batches(self, model: str) -> "OpenAIBatches":
         return OpenAIBatches(self)
 
+    def shutdown_date(self, model: str) -> str | None:
+        import openai
+
+        with self.failing(), self.connected("OpenAI") as client:
+            try:
+                found = client.models.retrieve(model, timeout=10)
+            except openai.NotFoundError:  # many servers list their models alone, or none
+                return None
+        day = getattr(found, "shutdown_date", None)
+        return day if isinstance(day, str) else None
+
     def payload(self, request: Request) -> bytes:
         return json.dumps(body(request)).encode()
 
