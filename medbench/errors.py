@@ -20,6 +20,11 @@ def visible(text: str) -> str:
     return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}" if ord(found[0]) < 256 else f"\\u{ord(found[0]):04x}", text)
 
 
+def whole(text: str) -> str:
+    """Text from outside as any file can hold it: half of a surrogate pair, which JSON can spell, is U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 class MedbenchError(Exception):
     """Something a user can fix. The command line prints it as `ERROR: ...` and exits with code 2, without a traceback."""
 

@@ -5,6 +5,7 @@ import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from medbench.errors import whole
 from medbench.jobs.digests import canonical
 from medbench.metrics.judging import Reading, scoring
 from medbench.models import answering
@@ -91,7 +92,7 @@ def _read(how: Any, said: answering.Said, triple: Triple) -> Reading:
         }
         return Reading("failed", None, ended.get(said.finish_reason, f"the judge ended by {said.finish_reason}"))
     reading: Reading = how.read(said.text, triple.answer)
-    return reading
+    return reading._replace(reason=whole(reading.reason))
 
 
 def digest(judge: Judge, name: str) -> str:

@@ -1,8 +1,6 @@
 """People's labels of open answers: a blind sheet, what comes back, and what it says of the judge."""
 
-import csv
 import hashlib
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +10,9 @@ import polars as pl
 
 from medbench import paths, tables, tasks
 from medbench.cells import Cell
-from medbench.errors import MedbenchError
+from medbench.datasets.layouts import Source
+from medbench.datasets.reading import Records, records
+from medbench.errors import SHOWN, MedbenchError
 from medbench.metrics.judging import HIGHEST, LOWEST
 from medbench.stats.agreement import Agreement, agreement, kappa
 from medbench.stats.prediction_powered import Corrected, corrected_mean
@@ -36,8 +36,8 @@ class Answer(NamedTuple):
 
     @property
     def id(self) -> str:
-        """Of what is seen alone: equal answers of two models are one line of the sheet."""
-        return hashlib.sha256("\x00".join((self.question, self.reference, self.answer)).encode()).hexdigest()[:12]
+        """Of what is seen alone: equal answers of two models are one line. A letter comes first, so that no spreadsheet reads a number."""
+        return "a" + hashlib.sha256("\x00".join((self.question, self.reference, self.answer)).encode()).hexdigest()[:12]
 
 
 class Found(NamedTuple):
@@ -78,31 +78,61 @@ def sheet(answers: Sequence[Answer]) -> str:
 
 
 def read(path: Path) -> dict[str, float]:
-    """Label of every line that has one, by its id. Raises MedbenchError with all labels that are no number from 1 to 100."""
+    """Label of every line that has one, by its id; whatever delimiter and encoding a spreadsheet chose.
+
+    Raises MedbenchError with all labels that are no number from 1 to 100, and with all lines that label one answer otherwise than before.
+    """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise MedbenchError(path, f"cannot be read ({error})", "give the sheet, saved as CSV (UTF-8)") from None
-    first = text.partition("\n")[0]
-    rows = csv.DictReader(io.StringIO(text), delimiter=max(",;\t", key=first.count))
-    if lacking := {"id", "label"} - set(rows.fieldnames or ()):
-        raise MedbenchError(path, f"has no column {' and '.join(sorted(lacking))}", "give the sheet that `label --sheet` wrote")
-    found, wrong = dict[str, float](), list[str]()
-    for number, row in enumerate(rows, 2):
-        if not (said := (row["label"] or "").strip().replace(",", ".")):
+        sheet = _records(path)
+        header = [name.strip().lower() for name in sheet.header]
+        if wrong := [name for name in ("id", "label") if header.count(name) != 1]:
+            raise MedbenchError(
+                path, f"has not one column {' and one '.join(wrong)}", "give the sheet that `label --sheet` wrote, saved as CSV"
+            )
+        rows = list(sheet.rows)
+    except MedbenchError as error:
+        remedy = error.remedy if error.where == str(path) else "give the sheet, saved as CSV (UTF-8)"
+        raise MedbenchError(path, error.found, remedy) from None
+    found, faults = dict[str, tuple[float, int]](), list[str]()
+    for number, values in rows:
+        if any(value.strip() for value in values[len(header) :]):
+            faults.append(f"row {number}: {len(values)} values for {len(header)} columns")
             continue
-        try:
-            value = float(said)
-        except ValueError:
-            value = float("nan")
-        if LOWEST <= value <= HIGHEST:
-            found[(row["id"] or "").strip()] = value
-        else:
-            wrong.append(f"row {number}: {said[:40]!r}")
-    if wrong:
-        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise MedbenchError(path, f"labels must be numbers from {LOWEST} to {HIGHEST}: {', '.join(wrong[:5])}{more}", "correct them")
-    return found
+        row = dict(zip(header, values, strict=False))
+        if not (said := row.get("label", "").strip().replace(",", ".")):
+            continue
+        value, name = _number(said), row.get("id", "").strip()
+        before = found.setdefault(name, (value, number))
+        if not LOWEST <= value <= HIGHEST:
+            faults.append(f"row {number}: {said[:40]!r}")
+        elif before[0] != value:
+            faults.append(f"row {number}: {said[:40]!r} for the answer of row {before[1]}, which has {before[0]:g}")
+    if faults:
+        more = f" and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+        said = f"each answer gets one number from {LOWEST} to {HIGHEST}: {', '.join(faults[:SHOWN])}{more}"
+        raise MedbenchError(path, said, "correct them; labels of two people are two sheets")
+    return {name: value for name, (value, _) in found.items()}
+
+
+def _records(path: Path) -> Records:
+    """Ids and labels are plain letters and digits, so any code page will do where the sheet's own cannot be told."""
+
+    def read_as(encoding: str | None) -> Records:
+        wanted = {*COLUMNS}
+        return records(path, path.name, Source("labels", "vqa", path.parent, (), 0), lambda header: len({*header} & wanted), encoding)
+
+    try:
+        return read_as(None)
+    except MedbenchError:
+        return read_as("latin-1")
+
+
+def _number(text: str) -> float:
+    """NaN for what is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
 
 
 def judged(cell: Cell, scoring: str) -> dict[str, float]:

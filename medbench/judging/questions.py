@@ -9,8 +9,10 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from medbench.errors import visible
 from medbench.metrics.evaluate_modules.vqa_strict.words import tokens as words_of
 from medbench.metrics.evaluate_modules.vqa_strict.words import yes_or_no
+from medbench.metrics.judging.strict import once
 from medbench.models.answering import Answerer, Prompt
 
 SYSTEM = """\
@@ -93,7 +95,7 @@ def make(answerer: Answerer, notes: Iterable[Note], max_new_tokens: int) -> Iter
 def read(reply: str, note: Note) -> Pair:
     """The questions of a reply; with a `fault` where it breaks the schema or one of the checks."""
     try:
-        found = json.loads(reply)
+        found = json.loads(reply, object_pairs_hook=once)
     except (ValueError, RecursionError):
         return Pair(fault="no JSON object")
     if not isinstance(found, dict) or set(found) != set(SCHEMA["required"]) or not all(isinstance(one, str) for one in found.values()):
@@ -107,6 +109,8 @@ def faults(made: Pair, note: Note) -> Iterator[str]:
     answer, asked = words_of(made.open_answer), words_of(made.open_question)
     if not (made.open_question and made.open_answer and made.closed_question):
         yield "a question or an answer is empty"
+    if any(visible(text) != text for text in made):
+        yield "a question or an answer holds characters that cannot be shown"
     if _holds(asked, answer):
         yield "the open question holds its answer"
     if yes_or_no(made.open_answer):

@@ -74,7 +74,7 @@ def _compare(args: argparse.Namespace, drawn: dict[cells.Cell, list[Answer]], ev
         found = f"none of its {len(given):,} labelled answers is among those drawn from the run"
         raise MedbenchError(args.read, found, "give the run and the --n of the sheet; answers that changed need a new sheet")
     if lost := len(given) - len(used):
-        print(f"{lost:,} labelled answers are left out: they are no longer in the run, or the sheet had a larger --n than {args.n}")
+        print(f"{lost:,} labelled answers are left out: no longer in the run, under an edited id, or of a larger --n than {args.n}")
     print(f"{len(used):,} labelled answers; points of 100, {level:.0%} intervals")
     agreed, kappa = labels.against_judge(drawn, given, args.scoring)
     if agreed.n:

@@ -1,5 +1,7 @@
 """Putting answers to judges: what is asked how often, what is refused, people's labels, questions from notes."""
 
+import csv
+import io
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -128,14 +130,66 @@ def test_a_sheet_that_a_spreadsheet_saved_is_read(tmp_path: Path, delimiter: str
     assert labels.read(path) == {"a1": 100, "b2": 37.5}
 
 
+def test_ids_stay_text_in_a_spreadsheet() -> None:
+    """Digits alone, or with one e, would come back as 1.23457E+11, and their labels would be lost."""
+    names = {answers(CELL, 1)[0]._replace(answer=f"{number}").id for number in range(2000)}
+    assert len(names) == 2000 and all(name.isalnum() and name[0] == "a" for name in names)
+
+
+def one_fault(path: Path, text: str | bytes) -> str:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(MedbenchError) as error:
+        labels.read(path)
+    assert "\n" not in str(error.value) and str(error.value).startswith(str(path))
+    return str(error.value)
+
+
 def test_wrong_labels_are_named_together(tmp_path: Path) -> None:
     path = tmp_path / "sheet.csv"
-    path.write_text("id,label\na,good\nb,0\nc,101\nd,50\n")
-    with pytest.raises(MedbenchError, match=r"row 2: 'good', row 3: '0', row 4: '101'"):
-        labels.read(path)
-    path.write_text("id,score\na,5\n")
-    with pytest.raises(MedbenchError, match="has no column label"):
-        labels.read(path)
+    said = one_fault(path, "id,label\na,good\nb,0\nc,101\nd,50\ne,85%\nf,nan\ng,-5\n")
+    assert "row 2: 'good', row 3: '0', row 4: '101', row 6: '85%', row 7: 'nan' and 1 more" in said
+    assert "has not one column label" in one_fault(path, "id,score\na,5\n")
+    assert "has not one column id and one label" in one_fault(path, "")
+    assert "has not one column label" in one_fault(path, "id,label,label\na,5,80\n"), "two people in two columns"
+
+
+def test_two_people_are_two_sheets(tmp_path: Path) -> None:
+    """The last one would win in silence."""
+    path = tmp_path / "sheet.csv"
+    said = one_fault(path, "id,label\na,100\nb,50\na,25\na,100\n")
+    assert "row 4: '25' for the answer of row 2, which has 100" in said and "two people are two sheets" in said and "row 5" not in said
+    path.write_text("id,label\na,100\nb,50\na,100.0\nc,\na,\n")
+    assert labels.read(path) == {"a": 100, "b": 50}
+
+
+def test_a_row_whose_answer_lost_its_quotes_is_named(tmp_path: Path) -> None:
+    """Its label would be a part of the answer."""
+    path = tmp_path / "sheet.csv"
+    assert "row 2: 6 values for 5 columns" in one_fault(path, "id,question,reference,answer,label\na,q,r,about 5, 6,100\nb,q,r,x,50\n")
+    assert "is no CSV" in one_fault(path, 'id,answer,label\na,"left,100\nb,"right" lung,50\n')
+
+
+SHEET = [
+    ["id", "question", "reference", "answer", "label"], ["a1", "Größe?", "Ödem; links", 'a "spot"', "37,5"], ["b2", "q", "r", "x", " 2 "],
+    ["", "", "", "", ""], ["c3", "q", "r", "y"], ["d4", "q", "r", "z", "3", "", ""],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
+@pytest.mark.parametrize(("first", "delimiter"), [("", ";"), ("", ","), ("", "\t"), ("sep=;\r\n", ";")])
+def test_a_sheet_of_any_office_is_read(tmp_path: Path, encoding: str, first: str, delimiter: str) -> None:
+    path, text = tmp_path / "sheet.csv", io.StringIO()
+    csv.writer(text, delimiter=delimiter).writerows(SHEET)
+    path.write_bytes((first + text.getvalue()).encode(encoding))
+    assert labels.read(path) == {"a1": 37.5, "b2": 2, "d4": 3}
+
+
+def test_what_is_no_sheet_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "sheet.xlsx"
+    assert "saved as CSV" in one_fault(path, b"PK\x03\x04\x14\x00\xff\xfe\x81\x8d" * 9)
+    for odd in (tmp_path, tmp_path / "nothing.csv"):
+        with pytest.raises(MedbenchError, match="cannot be read"):
+            labels.read(odd)
 
 
 # --- questions from notes
@@ -171,6 +225,8 @@ def test_good_questions_have_no_fault() -> None:
         ({"closed_answer": "yes" if questions.wanted(NOTE.name) == "no" else "no"}, "not the one that was set"),
         ({"closed_question": "Does the report mention glaucoma?"}, "speaks of the note"),
         ({"open_question": "State the ratio."}, "question mark"),
+        ({"open_answer": "0.8\x00"}, "cannot be shown"),
+        ({"closed_question": "Is it \ud83d glaucoma?"}, "cannot be shown"),
     ],
 )
 def test_questions_are_checked(fields: dict[str, str], fault: str) -> None:
@@ -184,3 +240,4 @@ def test_closed_answers_are_balanced_and_a_fault_is_asked_once_more() -> None:
     model = Scripted("nothing", good)
     assert list(questions.make(model, [NOTE], 100)) == [(NOTE, pair())] and len(model.asked) == 2
     assert next(questions.make(Scripted("nothing"), [NOTE], 100))[1].fault == "no JSON object"
+    assert questions.read(good.replace("{", '{"open_answer": "0.9", ', 1), NOTE).fault == "no JSON object", "a key stands twice"

@@ -60,6 +60,13 @@ def given(url: str, requests: list[tuple[int, Request]], limits: Limits = LIMITS
         return sorted(ask(requests, OpenAI(Reached(url, **reached)), store, limits), key=lambda one: one.tag)
 
 
+def test_half_a_character_of_a_reply_is_kept_as_text(stub: Stub) -> None:
+    """JSON can spell it, and no table holds it."""
+    stub.answer = lambda body: completion("\ud83d \ud83d\ude00 yes", model=body["model"])
+    [one] = given(stub.url, questions(1))
+    assert one.reply.text == "\ufffd \U0001f600 yes"
+
+
 # --- requests ---------------------------------------------------------------------------------------------------------
 
 

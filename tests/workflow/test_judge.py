@@ -183,7 +183,7 @@ def test_labels_of_people_correct_the_judge(clone: Clone, stub: Stub, tmp_path: 
     assert label(clone, "--read", path, "--n", 60).stdout == done.stdout
 
     fill(wrong="good")
-    assert "labels must be numbers from 1 to 100" in one_line(label(clone, "--read", path, "--n", 60))
+    assert "each answer gets one number from 1 to 100" in one_line(label(clone, "--read", path, "--n", 60))
     fill(ids="x")  # of another run, or of answers that were made anew
     assert "answers that changed need a new sheet" in one_line(label(clone, "--read", path, "--n", 60))
     assert "cannot be read" in one_line(label(clone, "--read", tmp_path / "nothing.csv"))

@@ -1,7 +1,7 @@
 """The study's judge: its prompt, its reading of the first line, and its shortcut for exact matches, as its public code has them.
 
 Where that code drops a judgement that failed, the answer is null here and counted; `dropped` of the interval table is the study's mean.
-A score outside 1 to 100, which that code would take, is null too.
+A score outside 1 to 100, which that code would take, is null too. Replies come without the blank lines around them.
 """
 
 import math

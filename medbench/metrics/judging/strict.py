@@ -69,7 +69,7 @@ def read(reply: str, answer: str) -> Reading:
     """One object with exactly the schema's keys, and a whole number in range; all else is null. So is what the answer itself holds."""
     text = reply.strip()
     try:
-        found = json.loads(text, object_pairs_hook=_once)
+        found = json.loads(text, object_pairs_hook=once)
     except (ValueError, RecursionError):
         return Reading("failed", None, f"no JSON object: {text[:80]!r}")
     if not isinstance(found, dict) or set(found) != {"justification", "score"}:
@@ -89,7 +89,7 @@ def _words(text: str) -> list[str]:
     return [word for word in tokens(visible(text)) if any(letter.isalnum() for letter in word)]
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Raises ValueError for a key that stands twice: which of its values would count is not said."""
     if len({name for name, _ in pairs}) < len(pairs):
         raise ValueError("a key stands twice")

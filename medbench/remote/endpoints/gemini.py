@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
+from medbench.errors import whole
 from medbench.remote.batching import Batches, Result, State
 from medbench.remote.endpoint import Endpoint, Failed, Invalid, Reply, Sent, Stopped, Usage, count, parsed, required, wait
 from medbench.remote.request import Request
@@ -106,7 +107,7 @@ class Gemini(Endpoint):
         reason = {"STOP": "stop", "MAX_TOKENS": "length"}.get(word) or ("filter" if word in _FILTERED or (word and not text) else None)
         if reason is None:
             raise Failed(f"a reply that ended in an unknown way: finishReason {word!r}")
-        return Reply(text.strip(), reason, usage, model, thoughts, reason=word)
+        return Reply(whole(text).strip(), reason, usage, model, thoughts, reason=word)
 
     async def close(self) -> None:
         if "client" in self.__dict__:

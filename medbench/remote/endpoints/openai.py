@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
+from medbench.errors import whole
 from medbench.remote.batching import Batches, Result, State
 from medbench.remote.endpoint import Endpoint, Failed, Reply, Sent, Stopped, Usage, count, parsed, required, wait
 from medbench.remote.request import Picture, Request
@@ -117,7 +118,7 @@ class OpenAI(Endpoint):
         thoughts = message.get("reasoning_content") or message.get("reasoning") or ""
         found = refusal if reason == "refusal" else text
         return Reply(
-            (found or "").strip(), reason, usage(body), str(body.get("model") or ""), thoughts if isinstance(thoughts, str) else "",
+            whole(found or "").strip(), reason, usage(body), str(body.get("model") or ""), thoughts if isinstance(thoughts, str) else "",
             str(body.get("system_fingerprint") or ""), word,
         )  # fmt: skip
 
