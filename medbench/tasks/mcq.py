@@ -25,6 +25,7 @@ from medbench.metrics.evaluate_modules.vqa_strict.words import STATES, THINK, Ta
 from medbench.metrics.mcq_published import PARSERS
 from medbench.metrics.measure import AS, MIN_LEAK_FREE, REASONING_GAPS, Measure, with_leak_free
 from medbench.stats.resamples import Groups
+from medbench.tables import lists
 from medbench.tables.contract import Column, Table
 from medbench.tasks import Method, Scores, Task, vqa
 from medbench.tasks.reading import is_leak_free, kept
@@ -166,7 +167,7 @@ def answered(dataset: str, said: Sequence[Said], split: str = "test", left_out: 
         "n_tokens": [one.n_tokens for one in said],
     }
     columns = samples.rename({"answer": "reference"}).select(name for name in schema if name not in own)
-    frame = columns.with_columns(pl.Series(name, values, dtype=schema[name], strict=False) for name, values in own.items())
+    frame = columns.with_columns(lists.column(values, schema[name], strict=False).alias(name) for name, values in own.items())
     return frame.select(list(schema))
 
 
@@ -175,7 +176,8 @@ def score(predictions: pl.DataFrame, where: object, thoughts: Tags = THINK) -> S
     rows = [_score(row, thoughts) for row in predictions.iter_rows(named=True)]
     keys = [name for name in tables.columns(ScoresMcq) if name in predictions.columns]
     columns = {name: kind for name, kind in tables.columns(ScoresMcq).items() if name not in keys}
-    table = pl.concat([predictions.select(keys), pl.DataFrame(rows, schema=columns)], how="horizontal")
+    made = (lists.column([row[name] for row in rows], kind).alias(name) for name, kind in columns.items())
+    table = pl.concat([predictions.select(keys), pl.DataFrame(made)], how="horizontal")
     table = table.select(list(tables.columns(ScoresMcq)))
     found = Counter(table["state"])
     lost = {state: found[state] for state in STATES[1:] if found[state]}

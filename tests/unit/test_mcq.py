@@ -10,6 +10,8 @@ import io
 import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,8 @@ from medbench.metrics.measure import Measure
 from medbench.models.asking import Choosing
 from medbench.models.baseline import bag_of_words, constant_letter, longest_option
 from medbench.predict import choices
-from medbench.stages import duplicates, gaps, interval, predict, prepare, report, score
+from medbench.report import answer, results
+from medbench.stages import duplicates, gaps, interval, overlap, predict, prepare, report, score
 from medbench.stats.table import estimates
 from medbench.tasks import mcq
 from tests.unit import known
@@ -645,6 +648,11 @@ def test_a_comparison_has_one_scoring_on_both_sides(raw: Path, mini: Path, monke
         pl.col("metric") == "accuracy", pl.col("scoring") == "letter", pl.col("subset") == "all"
     )
     assert letter["verdict"].null_count() == letter.height
+    overlap.run(overlap.params(loaded, "r"), "r")
+    found = results.read(report.params(loaded, "r"), "r", lambda cell: [])
+    assert answer.deciding(found).select("scoring", "verdict").rows() == rows.select("scoring", "verdict").rows(), (
+        "the page shows the comparison that decided"
+    )
 
 
 def test_a_wording_is_of_lettered_questions_alone() -> None:
@@ -873,3 +881,103 @@ def test_the_difference_of_two_models_of_reasoning_minus_understanding_is_paired
     assert {"reasoning_gap_by_length"} <= {key[0] for key in by} and not any(
         name.startswith("reasoning_gap") for name in tables.read(tables.Gaps, paths.gaps("r")[0])["metric"]
     ), "neither value is the better one"
+
+
+# --- what the real files hold
+
+
+@real
+def test_the_lettered_options_of_medxpertqa_are_read_by_their_text() -> None:
+    """ "Figure C" is often option A. Where an option's text is itself a letter, a lone letter names the option before which it stands."""
+    n = 0
+    for row in map(json.loads, (FILES / "medxpertqa/mm_test.hub-form.jsonl").open()):
+        options = row["options"]
+        if ChoiceItem("i", "g", "test", (), "p", "q", tuple(options.values()), row["label"]).option_kind != "letter":
+            continue
+        n += 1
+        forms = ["({letter}) {text}", "{letter}. {text}"]
+        forms += [] if set(options) & set(options.values()) else ["{text}", "The answer is {text}."]
+        said = {form.format(letter=letter, text=text): letter for letter, text in options.items() for form in forms}
+        assert {answer: read_choice(answer, options, "Which?").choice for answer in said} == said
+    assert 168 <= n <= 169
+
+
+@real
+def test_the_equal_options_of_mmmu_are_right_alike() -> None:
+    golds = json.loads((FILES / "mmmu/answer_dict_test_health.json").read_text())
+    doubled = 0
+    for name, row in json.loads((FILES / "mmmu/options_test_health.json").read_text()).items():
+        texts, gold = list(row["index2ans"].values()), golds[name]["ground_truth"]
+        letters = gold if isinstance(gold, list) else [gold]
+        equal = [letter for letter, text in row["index2ans"].items() if text == row["index2ans"][letters[0]]]
+        assert set(letters) <= set(equal), "a gold of two letters is of one text"
+        if len(equal) > 1:
+            doubled += 1
+            said = [Said([0], [always(letter, len(texts))], letter) for letter in equal]
+            scores = mcq.score(table(said, [texts] * len(equal), letters[0] * len(equal)), "here").table
+            assert scores["accuracy_letter"].to_list() == scores["accuracy_text"].to_list() == [1.0] * len(equal)
+    assert doubled
+
+
+@real
+def test_open_questions_of_mmmu_with_a_letter_as_answer_are_no_choices(raw: Path) -> None:
+    golds = json.loads((FILES / "mmmu/answer_dict_val_health.json").read_text())
+    rows = []
+    for name, gold in golds.items():
+        if name.startswith("validation_Pharmacy"):
+            is_choice = gold["question_type"] == "multiple-choice"
+            options = "['a', 'b', 'c', 'd', 'e', 'f']" if is_choice else "[]"
+            kind = "multiple-choice" if is_choice else "open"
+            rows.append(mmmu_row(name, kind, answer=gold["ground_truth"], options=options, question="What is <image 1>?"))
+    assert {row["answer"] for row in rows if row["question_type"] == "open"} == {"2", "B", "A"}
+    hub(raw / "Pharmacy/validation-0.parquet", rows, 7)
+    frame = prepared({"layout": "mmmu", "options": {"edition": "validation", "subjects": ["Pharmacy"]}})
+    assert frame.height == 27 and card()["excluded"]["open question"]["rows"] == 3
+
+
+def test_the_caption_of_pmc_vqa_reaches_no_prompt(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds the answer. A row drawn in the second version's ten columns, and what a model is asked."""
+    row = {
+        "index": "0", "Figure_path": "f.jpg", "Caption": "A giveaway", "Question": "What is seen?", "Choice A": "A: gas",
+        "Choice B": "B: mass", "Choice C": "C: cyst", "Choice D": "D: air", "Answer": "B", "split": "test",
+    }  # fmt: skip
+    pmc_vqa(raw, "test_2.csv", [row], "figures")
+    loaded = configured({"layout": "pmc-vqa", "options": {"version": "v2"}})
+    known.prepared(loaded)
+    asked: list[str] = []
+
+    def choose(query: known.Query, prompt: str) -> str:
+        asked.append(prompt)
+        return known.guess(query, prompt)
+
+    known.run(loaded, known.installed(monkeypatch, {"m": known.Known(choose)}))
+    assert len(asked) == 5 and all("What is seen?" in prompt and "(A) " in prompt and "giveaway" not in prompt for prompt in asked)
+    assert b"giveaway" not in b"".join(file.read_bytes() for file in Path("results").rglob("*.parquet"))
+
+
+FRAMES = """
+import resource
+from medbench.datasets.layouts import ChoiceItem
+from medbench.datasets.rows import Row
+from medbench.stages import prepare
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+def frames(n):
+    options = [tuple(f"finding {letter} of {number}" for letter in "ABCD") for number in range(n)]
+    rows = [Row(ChoiceItem(f"s{x}", f"g{x}", "test", (), "p", "q", options[x], "A"), (f"i{x}",)) for x in range(n)]
+    return rows, prepare.Params("mcq", "omnimedvqa", None, {}, (), 0.1, 0.0, False, 0)
+
+prepare._frames(*frames(100))
+given = frames(30_000)
+before = peak()
+assert prepare._frames(*given)["test"].height == 30_000
+print(peak() - before)
+"""
+
+
+def test_the_table_of_many_questions_takes_little_memory() -> None:
+    """Of 30,000 questions; with a series for each list of options it took 200 MB."""
+    done = subprocess.run([sys.executable, "-c", FRAMES], check=True, capture_output=True, text=True, cwd=ROOT)
+    assert float(done.stdout) < 90
