@@ -396,6 +396,7 @@ class Statistics(Strict):
     margin: float = Field(0.02, gt=0)  # equivalence margin, in the metric's unit
     margins: dict[str, Annotated[float, Field(gt=0)]] = {}  # metric that decides -> its own: auroc, closed_accuracy, judge_score
     min_groups: int = Field(30, ge=2)  # effective groups (of the rarest class); under this: `few_groups`, no verdict
+    reliability_threshold: float = Field(0.9, gt=0, lt=1)  # of accuracy on lettered questions: what a cell's lower bound should exceed
 
     @field_validator("margins")
     @classmethod
