@@ -62,7 +62,7 @@ asked-{0}:
 
 
 def test_remote_cells_ask_for_no_gpu_run_where_the_profile_says_and_share_one_limit(slurm: Slurm, clone: Clone) -> None:
-    with serving(lambda body: Said(completion(model=body["model"]), seconds=0.3)) as server:
+    with serving(lambda body: Said(completion(model=body["model"]), seconds=0.1)) as server:
         clone.append("config/models.yaml", "".join(SERVED.format(name, server.url) for name in "abc"))
         run = "run: asked\nmodels: [asked-a, asked-b, asked-c]\ndatasets: [nano-vqa-radiology]\nmodes: [ots]\nwarm: false\n"
         (clone.folder / "config/asked.yaml").write_text(run)
@@ -76,7 +76,7 @@ def test_remote_cells_ask_for_no_gpu_run_where_the_profile_says_and_share_one_li
     assert done.code == 0 and len(jobs) == 2, done.output
     for job in jobs:
         said = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=True).stdout
-        assert "ReqTRES=cpu=" in said and "gpu" not in said.lower().replace("partition=gpu", ""), said
+        assert "TRES=cpu=" in said and "gres/gpu" not in said, said
     later = [body["model"] for body in server.asked[n_asked:]]
     assert len(later) == 2 * n_asked and "cb" in "".join(later) and "bc" in "".join(later), "both cells at once"
     assert server.most == 2

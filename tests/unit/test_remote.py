@@ -744,6 +744,14 @@ def test_retry_asks_again_for_what_is_empty_or_filtered_and_for_nothing_else(stu
     assert by_hand("--retry") == 0 and made()[0].equals(after) and len(stub.asked) <= n_asked + distinct
 
 
+def test_retry_after_a_stop_asks_again_for_what_was_empty_before_it(stub: Stub, by_hand: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medbench.models.remote_answerer.GROUP", 1)
+    stub.answer = lambda body: completion("") if len(stub.asked) > 1 else Said({"error": {"message": "too large"}}, 400)
+    assert by_hand() == 2 and list(Path("results/.partial").glob("*"))
+    stub.answer = lambda body: completion("no")
+    assert by_hand("--retry") == 0 and set(made()[0]["answer"]) == {"no"}
+
+
 def test_a_run_record_says_what_was_asked_and_what_came(stub: Stub, by_hand: Any, capsys: pytest.CaptureFixture[str]) -> None:
     n = 0
     stub.batches.script = [Said({"id": "m", "object": "model", "shutdown_date": "2027-01-14"})]

@@ -15,6 +15,7 @@ from medbench import tables
 from medbench.errors import Interrupted, MedbenchError
 from medbench.jobs.microbatching import Microbatching
 from medbench.jobs.partial import Work
+from medbench.judging import asking as judging
 from medbench.models import answering, remote_answerer
 from medbench.models.checkpoint import Source
 from medbench.predict import generative
@@ -153,6 +154,18 @@ def png(shade: int) -> bytes:
     stream = io.BytesIO()
     Image.new("RGB", (32, 32), (shade, 0, 0)).save(stream, "PNG")
     return stream.getvalue()
+
+
+def test_a_judge_on_a_server_that_ignores_the_schema_gives_no_number(server: Served, folder: Path) -> None:
+    """Its replies are free text, whatever the schema says: each is counted as failed, and none becomes a score."""
+    source = {"module": REMOTE, "checkpoint": str(MINI), "options": {"parameters": {}}}
+    triples = [judging.Triple("Where is it?", "left lung", f"in the {place}") for place in ("right lung", "heart", "spleen")]
+    judge = judging.Judge("judge", source, 32)
+    answerer = judging.load(judge, {"url": server.url, "concurrency": 2})
+    found = [one for _, _, one in judging.judgements(answerer, judge, "strict", triples, 1)]
+    assert [(one.reading.state, one.reading.score) for one in found] == [("failed", None)] * 3
+    kept = [json.loads(line)["asked"] for file in folder.glob("store/*/*.jsonl") for line in file.read_text().splitlines()]
+    assert len(kept) >= 2 * 3 and all("response_format" in asked["parameters"] for asked in kept), "asked once more, and with the schema"
 
 
 def test_an_unknown_parameter_is_refused_by_name(server: Served, folder: Path) -> None:
