@@ -14,6 +14,7 @@ RESULTS = Path("results")
 SPLITS = ("train", "val", "test")
 WEIGHTS = "weights"  # folder of an adaptation, in its own and in the job's
 GAP_TABLES = ("rq1", "rq2", "rq3", "rq4", "global", "confirmatory", "pooled")
+LETTERED_TABLES = ("pairs", "roles", "spread", "reliability")
 ENDINGS = (".json", ".parquet", ".run", ".safetensors")  # of files: a record `x.run.json` is of one job
 SLUG = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
@@ -152,8 +153,13 @@ def gaps(run: str) -> list[Path]:
 
 
 def controls(run: str) -> Path:
-    """What the models of a run gain over themselves without their image."""
+    """What the models of a run gain over themselves without their image, and over baselines."""
     return RESULTS / "gaps" / run / "controls.parquet"
+
+
+def lettered(run: str) -> list[Path]:
+    """Tables of lettered questions: pairs of models, roles by size, a model over data sets, what exceeds the reliability threshold."""
+    return [RESULTS / "gaps" / run / f"{name}.parquet" for name in LETTERED_TABLES]
 
 
 @cache

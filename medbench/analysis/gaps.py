@@ -256,10 +256,10 @@ def _measures(sides: Sides, study: Study, results: Results) -> list[Measure]:
 def _decide_by(sides: Sides, study: Study, results: Results) -> list[Measure]:
     """What decides a comparison, and what decides in comparisons of its own."""
     second = study.secondary.get(study.tasks[sides.dataset])
-    return [_deciding(sides, study, results), *([second] if second else [])]
+    return [deciding(sides, study, results), *([second] if second else [])]
 
 
-def _deciding(sides: Sides, study: Study, results: Results) -> Measure:
+def deciding(sides: Sides, study: Study, results: Results) -> Measure:
     """One measure for both sides: the primary one where all have it that have any, else the other one of the task."""
     task = study.tasks[sides.dataset]
     primary, other = study.primary[task], study.fallback.get(task)
@@ -316,7 +316,7 @@ def _key(sides: Sides, generalists: Side, measure: Measure, rank: int) -> dict[s
 
 def _confirmed(sides: Sides, study: Study, results: Results, validation: Validation) -> _Made:
     """One row of the models that validation data choose, the first of equals; a model alone on its side needs no choice."""
-    measure, values, missing = _deciding(sides, study, results), dict[str, float | None](), list[str]()
+    measure, values, missing = deciding(sides, study, results), dict[str, float | None](), list[str]()
     chosen = []
     for name, cells in (("generalist", sides.generalists), ("specialist", sides.specialists)):
         reached = {cell: validation(cell) for cell in cells} if len(cells) > 1 else {cells[0]: Estimate(None, None)}

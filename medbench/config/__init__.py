@@ -187,7 +187,7 @@ class Endpoint(Strict):
     concurrency: int = Field(16, ge=1, le=1000)  # requests in flight, of all cells together
     timeout: float = Field(600, gt=0)  # s a try
     max_wait: float = Field(600, ge=0)  # s: a longer wait for the service ends the job, which says when to go on
-    batch: bool = False  # of architecture openai: asked by its batch API, within a day for half the price
+    batch: bool = False  # asked by its batch API, within a day for half the price
     batch_wait: float = Field(90_000, gt=0)  # s for batches; then the job ends, and a later run finds them again
 
     @field_validator("key")
@@ -256,8 +256,6 @@ class Model(Strict):
             raise ValueError("give either `checkpoint` (hub id or folder) or `pretrain`")
         if self.role == "baseline" and not (self.tasks and self.modes):
             raise ValueError("a baseline needs `tasks` and `modes`: it joins every data set of these tasks in these modes")
-        if self.endpoint is not None and self.endpoint.batch and self.architecture != "openai":
-            raise ValueError("`endpoint.batch` is of architecture openai: write `batch: false`")
         for kinds, names in _FOR.items():
             for name in names:
                 if kind is not None and kind not in kinds and getattr(self, name) != type(self).model_fields[name].default:
@@ -398,6 +396,7 @@ class Statistics(Strict):
     margin: float = Field(0.02, gt=0)  # equivalence margin, in the metric's unit
     margins: dict[str, Annotated[float, Field(gt=0)]] = {}  # metric that decides -> its own: auroc, closed_accuracy, judge_score
     min_groups: int = Field(30, ge=2)  # effective groups (of the rarest class); under this: `few_groups`, no verdict
+    reliability_threshold: float = Field(0.9, gt=0, lt=1)  # of accuracy on lettered questions: what a cell's lower bound should exceed
 
     @field_validator("margins")
     @classmethod

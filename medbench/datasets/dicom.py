@@ -1,4 +1,4 @@
-"""DICOM images, through pydicom (`pip install medbench[dicom]`): one frame, as its own tags say that it is shown (PS3.3, C.11)."""
+"""DICOM images, through pydicom (`pip install -e '.[dicom]'`): one frame, as its own tags say that it is shown (PS3.3, C.11)."""
 
 import io
 import logging
@@ -45,7 +45,7 @@ def opened(data: bytes) -> Any:
         from pydicom.filereader import read_dataset
         from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
     except ImportError:
-        raise Extra("DICOM images need pydicom", "pip install 'medbench[dicom]'") from None
+        raise Extra("DICOM images need pydicom", "run `pip install -e '.[dicom]'` in the clone") from None
     stream = io.BytesIO(data)
     stream.seek(132)
     meta = read_dataset(stream, False, True, stop_when=lambda tag, representation, length: tag.group != 2)

@@ -60,7 +60,7 @@ def headers(folder: Path, attributes: Sequence[str]) -> Iterator[Header]:
         from pydicom.datadict import tag_for_keyword
         from pydicom.errors import InvalidDicomError
     except ImportError:
-        raise MedbenchError(folder, "holds DICOM files, which need pydicom", "pip install 'medbench[dicom]'") from None
+        raise MedbenchError(folder, "holds DICOM files, which need pydicom", "run `pip install -e '.[dicom]'` in the clone") from None
     if unknown := [name for name in attributes if tag_for_keyword(name) is None]:
         raise MedbenchError(folder, f"{unknown[0]!r} is no attribute of DICOM", "give its keyword, such as BodyPartExamined")
     for path in files(folder):

@@ -50,8 +50,12 @@ def look(config: Config, name: str, contacts: Path) -> Iterator[Line]:
     entry, subject = config.models[name], f"model {name}"
     yield Line(OK, "licence", f"{entry.about.licence or 'not stated'}{', gated' if entry.about.gated else ''}")
     there = weights.look(config, name)
+    if entry.kind == "remote":
+        yield there
+        yield _service(config, name)
+        return
     place = checkpoint(config, name)
-    if there.state != OK or entry.kind == "remote" or place is None:
+    if there.state != OK or place is None:
         yield there._replace(state=FAULT, remedy=_fetched(entry)) if there.state == WARNING else there
         return
     if entry.pretrain and not Path(place).is_dir():
@@ -77,6 +81,27 @@ def look(config: Config, name: str, contacts: Path) -> Iterator[Line]:
     points = noted.get("open") or {}
     for point in [*points.get(name, []), *points.get("every", [])]:
         yield _point(point, met, entry)
+
+
+def _service(config: Config, name: str) -> Line:
+    """Whether the service of a remote model names the day on which it shuts the model down."""
+    from medbench.models import answering
+    from medbench.remote.endpoint import Failed
+
+    subject, noted = f"model {name}", config.models[name].retired_on
+    try:
+        answerer: Any = answering.load(Source(**sources.source(config, name)))
+        answerer.told = sources.reached(config, name)
+        day = answerer.shutdown_date()
+    except MedbenchError as error:
+        return refused(subject, error)
+    except Failed as error:
+        return Line(WARNING, subject, f"its service does not say until when it serves it: {error.found}", "see whether it runs")
+    if day is None:
+        return Line(OK, subject, "its service names no day on which it is shut down")
+    if day == str(noted):
+        return Line(OK, subject, f"its service shuts it down on {day}, as its entry says")
+    return Line(WARNING, subject, f"its service shuts it down on {day}", f'ask all before, and write `retired_on: "{day}"` into its entry')
 
 
 def _fetched(entry: Model) -> str:

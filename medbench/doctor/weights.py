@@ -1,6 +1,5 @@
 """Whether the weights of a model lie whole on this disk, as its architecture's own file would ask for them; without the network."""
 
-import importlib
 from pathlib import Path
 from typing import NoReturn
 
@@ -10,8 +9,8 @@ from medbench.config import Config, checkpoint, require_architecture, sources
 from medbench.doctor import FAULT, OK, WARNING, Line, refused
 from medbench.errors import MedbenchError
 from medbench.jobs import archives, files, network
+from medbench.models import fetching
 from medbench.models.checkpoint import PICKLES, SAFETENSORS, WEIGHTS, Checkpoint, Source, weight_files
-from medbench.models.loading import refusing
 
 TRACKED = False  # looks, and makes no result
 
@@ -23,19 +22,11 @@ AWAY = ("not in the local cache", "is not downloaded")
 FETCHED = "a run fetches it, or `python -m medbench fetch --all RUN` before, where there is a network"
 
 
-class _Found(BaseException):
-    """The folder is known; the architecture's file goes no further."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self.folder = folder
-
-
 class _Looking(Checkpoint):
     """Finds the files, and loads nothing."""
 
     def found(self, path: Path) -> NoReturn:
-        raise _Found(path)
+        raise fetching.Done(path)
 
 
 def folder(source: Source) -> Path:
@@ -47,11 +38,7 @@ def folder(source: Source) -> Path:
         if not any(files.cache().glob(f"checkpoints/*/{unpacked}")):
             raise MedbenchError(where, "is not downloaded yet", "connect once, and run again")
     with network.offline():
-        try:
-            with refusing(where, "does not load", "fetch it again, or change `architecture`"):
-                importlib.import_module(source.module).load(_Looking(source))
-        except _Found as found:
-            place = found.folder
+        place: Path = fetching.asked(_Looking(source))
         for name, revision in source.companions.items():
             if not (place / name).is_dir():
                 network.snapshot(name, revision, ["config.json"])

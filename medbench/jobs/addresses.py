@@ -9,7 +9,7 @@ from medbench.errors import MedbenchError
 TRACKED = False  # what is refused or masked makes no result
 
 VARIABLE = re.compile(r"\$\{(\w+)\}")
-_ADDRESS = re.compile(r"\w[\w+.-]*://[^\s'\"<>]+")
+_ADDRESS = re.compile(r"\w[\w+.-]{0,30}://[^\s'\"<>]+")  # as long as a scheme may be: a long word is read once
 SECRET_KEY = re.compile(r"sig|token|key|secret|pass|pwd|auth|cred|policy|session|jwt|hmac", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w+/=~-]{24,}")
 _USER = re.compile(r"(?<=://)[^/\s]*@")

@@ -51,7 +51,8 @@ def _stamp(found: os.stat_result) -> list[int]:
 def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes. Raises OSError for a file that cannot be read."""
     before = path.stat()
-    note = files.cache() / "digests" / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()}.json"
+    name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()
+    note = files.cache() / "digests" / name[:2] / f"{name}.json"  # a folder of all would be long, and is looked through at each write
     try:
         known = json.loads(note.read_bytes())
         if known["stamp"] == _stamp(before):

@@ -23,8 +23,9 @@ class Measure(NamedTuple):
 
     @property
     def is_compared(self) -> bool:
-        """Whether models are compared by it: how one does by another wording or another program's parser is a fact about it alone."""
-        return not self.scoring.startswith((PROMPTS, AS))
+        """Whether models are compared by it: how one does by another wording or another program's parser is a fact about it alone, and no
+        value of a difference between two kinds of questions is the better one."""
+        return not self.scoring.startswith((PROMPTS, AS)) and self.metric not in REASONING_GAPS
 
     @property
     def leak_free(self) -> "Measure":
@@ -32,7 +33,9 @@ class Measure(NamedTuple):
         return self._replace(subset=leak_free_part(self.subset))
 
 
-LOWER_IS_BETTER = frozenset({"ece"})
+LOWER_IS_BETTER = frozenset({"ece", "flip_rate", "low_mass", "refused", "truncated", "unparsed", "filtered"})
+REASONING_GAPS = ("reasoning_gap", "reasoning_gap_by_length")
+"""Accuracy on questions of reasoning minus on those of understanding; and the same among questions of similar length."""
 LEAK_FREE = "leak-free"
 MIN_LEAK_FREE = 30  # samples; what fewer leak-free ones would say is left undefined
 

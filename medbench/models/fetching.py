@@ -25,8 +25,8 @@ class Size(NamedTuple):
     missing: int
 
 
-class _Done(BaseException):
-    """What was asked for is known; the architecture's file goes no further."""
+class Done(BaseException):
+    """What a checkpoint was asked for is known; the architecture's file goes no further."""
 
     def __init__(self, value: Any) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class _Fetching(Checkpoint):
     def found(self, path: Path) -> None:
         _verify(path, f"checkpoint {self.name}")
         super().found(path)
-        raise _Done(path)
+        raise Done(path)
 
 
 class _Planning(Checkpoint):
@@ -49,7 +49,7 @@ class _Planning(Checkpoint):
         files = network.planned(self.name, self.source.revision, [*SMALL_FILES, *safe])
         if not any(fnmatch(file.filename, name) for file in files for name in safe):
             files = network.planned(self.name, self.source.revision, [*SMALL_FILES, *pickles])
-        raise _Done(files)
+        raise Done(files)
 
 
 def fetch(source: Source) -> dict[str, Path]:
@@ -58,7 +58,7 @@ def fetch(source: Source) -> dict[str, Path]:
     Raises MedbenchError as `Checkpoint.folder`, and for a file that is not what the hub says it is: that one is removed.
     """
     assert source.checkpoint is not None, "a baseline has no checkpoint"
-    found = {source.checkpoint: Path(_asked(_Fetching(source)))}
+    found = {source.checkpoint: Path(asked(_Fetching(source)))}
     for name, revision in source.companions.items():
         found[name] = network.snapshot(name, revision, SMALL_FILES)
         _verify(found[name], f"repository {name}")
@@ -70,17 +70,17 @@ def size(source: Source) -> Size | None:
     """What the hub says of the checkpoint, companions (configurations, vocabularies) apart; None for a folder and for an address."""
     if source.checkpoint is None or "://" in source.checkpoint or Path(source.checkpoint).expanduser().is_dir():
         return None
-    files: list[DryRunFileInfo] = _asked(_Planning(source))
+    files: list[DryRunFileInfo] = asked(_Planning(source))
     return Size(sum(file.file_size or 0 for file in files), sum(file.file_size or 0 for file in files if file.will_download))
 
 
-def _asked(checkpoint: Checkpoint) -> Any:
-    """What the architecture's own file asks of the checkpoint first: its folder."""
+def asked(checkpoint: Checkpoint) -> Any:
+    """What the checkpoint raises as `Done` once the architecture's own file asks for its folder."""
     module = importlib.import_module(checkpoint.source.module)
     try:
         with network.closed(), refusing(f"checkpoint {checkpoint.name}", "does not load", "fetch it again, or change `architecture`"):
             module.load(checkpoint)
-    except _Done as done:
+    except Done as done:
         return done.value
     raise AssertionError(f"{checkpoint.source.module} asks for no folder")
 

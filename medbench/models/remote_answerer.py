@@ -1,10 +1,11 @@
 """Answers of a model behind an endpoint: every question a request of its own, and every answer kept in the store."""
 
+import sys
 import time
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
@@ -17,7 +18,7 @@ from medbench.models.answering import Answer, Answerer, Prompt, Questions, Said,
 from medbench.models.checkpoint import Source
 from medbench.remote.asking import Given, ask
 from medbench.remote.batching import fill
-from medbench.remote.endpoint import Endpoint, Reached, Reply, Retired
+from medbench.remote.endpoint import Endpoint, Failed, Reached, Reply, Retired
 from medbench.remote.limits import Limits
 from medbench.remote.prices import Price
 from medbench.remote.request import Picture, Request, picture
@@ -77,6 +78,10 @@ class RemoteAnswerer(Answerer):
                     yield group
                     group, handed = {}, time.monotonic()
         self._facts = seen.facts(endpoint, self.asked)
+        if seen.is_new and (day := self._announced()):
+            self._facts["endpoint"]["shutdown_date"] = day
+            if day != endpoint.reached.retired_on:
+                print(f'{endpoint.where}: shuts {self.asked} down on {day}: write `retired_on: "{day}"` into its entry', file=sys.stderr)
         if group:
             yield group
 
@@ -112,6 +117,16 @@ class RemoteAnswerer(Answerer):
     def constrained(self, prompt: Prompt) -> dict[str, Any]:
         """Parameters that hold a model to the schema of a prompt and set its round apart; nothing where the service knows none."""
         return {}
+
+    def shutdown_date(self) -> str | None:
+        """When the service shuts the model down, YYYY-MM-DD; None where it does not say. Raises Failed or MedbenchError."""
+        return self._service()[0].shutdown_date(self.asked)
+
+    def _announced(self) -> str | None:
+        """The same; None also where it could not be asked."""
+        with suppress(Failed, MedbenchError):
+            return self.shutdown_date()
+        return None
 
     def _service(self) -> tuple[Endpoint, Limits]:
         """Where the model is asked, and how fast. Raises MedbenchError for an entry that does not say."""
@@ -156,19 +171,23 @@ class Seen:
         self.price = price
         self.models, self.fingerprints, self.reasons = Counter[str](), Counter[str](), Counter[str]()
         self.tokens, self.first, self.last, self.dollars = Counter[str](), "", "", 0.0
-        self.keys, self.n_tries = set[str](), 0
+        self.states, self.keys, self.n_tries, self.n_sent, self.is_new = Counter[str](), set[str](), 0, 0, False
 
     def note(self, given: Given[int]) -> None:
         """Count one reply."""
         reply, at = given.reply, str(given.line.get("time", ""))
+        self.is_new |= given.is_new
         self.models[reply.model] += 1
         self.reasons[reply.reason or reply.finish_reason] += 1
+        self.states[reply.finish_reason] += 1
+        self.states["empty"] += not reply.text.strip()
         self.fingerprints[reply.fingerprint] += bool(reply.fingerprint)
         self.first, self.last = min(self.first or at, at), max(self.last, at)
         if given.key not in self.keys:
             self.keys.add(given.key)
             self.n_tries += len(given.tries)
-            for usage, by_batch in given.tries:
+            for usage, by_batch, sent in given.tries:
+                self.n_sent += sent
                 self.tokens.update(usage._asdict())
                 self.dollars += Price(self.price, by_batch).of(usage) if self.price else 0.0
 
@@ -179,8 +198,9 @@ class Seen:
             raise MedbenchError(f"model {asked}", found, "name a snapshot in `checkpoint`, or `python -m medbench store prune` one of them")
         service = {
             "kind": endpoint.kind, "asked": asked, "returned": dict(self.models), "fingerprints": dict(+self.fingerprints),
-            "reasons": dict(self.reasons), "tokens": dict(self.tokens), "first": self.first, "last": self.last,
-            "requests": len(self.keys), "answers_paid": self.n_tries, "price": self.price,
+            "reasons": dict(self.reasons), "states": dict(+self.states), "tokens": dict(self.tokens),
+            "first": self.first, "last": self.last, "requests": len(self.keys), "answers_paid": self.n_tries, "sent": self.n_sent,
+            "price": self.price,
         }  # fmt: skip
         cost = {"dollars": round(self.dollars, 6)} if self.price else {}
         tokens = {"input_tokens": self.tokens["input"], "output_tokens": self.tokens["output"]}

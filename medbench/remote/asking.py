@@ -27,6 +27,7 @@ class Paid(NamedTuple):
 
     usage: Usage
     by_batch: bool = False  # for half the price
+    sent: int = 1  # times that it was asked for, until it came
 
 
 class Given(NamedTuple, Generic[T]):
@@ -80,7 +81,7 @@ class _Asking:
                 yield Given(tag, *found, request.key, False)
             else:
                 waiting[request.key] = [tag]
-                self.tasks[runner.run(self.begin(request))] = request
+                self.tasks[runner.get_loop().create_task(self.one(request))] = request
                 while len(self.tasks) >= self.limits.concurrency + AHEAD:
                     yield from self.ended(waiting, runner)
         while self.tasks:
@@ -104,10 +105,7 @@ class _Asking:
 
     def paid(self, lines: Iterable[Mapping[str, Any]]) -> list[Paid]:
         """Answers that the store holds."""
-        return [Paid(reply.usage, "batch" in line) for line in lines if (reply := self.read(line)) is not None]
-
-    async def begin(self, request: Request) -> Task:
-        return asyncio.create_task(self.one(request))
+        return [Paid(reply.usage, "batch" in line, line.get("sent", 1)) for line in lines if (reply := self.read(line)) is not None]
 
     def ended(self, waiting: dict[str, list[T]], runner: asyncio.Runner) -> Iterator[Given[T]]:
         """Wait for some of what is in flight. Raises what stops all."""
@@ -141,13 +139,14 @@ class _Asking:
 
     async def asked(self, request: Request, payload: Any) -> tuple[Sent, dict[str, object], tuple[Paid, ...]]:
         n_failed, tries = 0, self.paid(self.store.tried(request.key))
-        n_tried = 0 if self.limits.retry else len(tries)
+        n_tried, n_sent = 0 if self.limits.retry else len(tries), 0
         while True:
             try:
                 async with self.free, self.gate.passed():
                     if self.is_over:
                         raise asyncio.CancelledError
                     self.purse.require()
+                    n_sent += 1
                     sent = await self.endpoint.send(request, payload)
                     self.purse.pay(sent.reply.usage)  # before another may be sent
             except Limited as error:
@@ -166,10 +165,12 @@ class _Asking:
                 continue
             self.limited_since = None
             n_tried += not sent.reply.is_final
-            tries.append(Paid(sent.reply.usage))
+            tries.append(Paid(sent.reply.usage, sent=n_sent))
             line = {
-                "model": sent.reply.model, "request_id": sent.request_id, "name": request.name, "asked": request.words(), "body": sent.body
+                "model": sent.reply.model, "request_id": sent.request_id, "name": request.name, "asked": request.words(), "sent": n_sent,
+                "body": sent.body,
             }  # fmt: skip
+            n_sent = 0
             await asyncio.to_thread(self.store.add, request.key, sent.reply.is_final, **line)
             if sent.reply.is_final or n_tried >= self.limits.max_unanswered:
                 return sent, {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **line}, tuple(tries)

@@ -32,7 +32,7 @@ from medbench.remote.store import Store, encoded, make_private
 TRACKED = False  # how an answer is got decides nothing of it
 T = TypeVar("T")
 FIRST_LOOK, LONGEST_LOOK = 1.0, 60.0  # s between two looks at a batch
-_BUDGETS = ("max_completion_tokens", "max_tokens")
+_BUDGETS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
 class State(NamedTuple):
@@ -140,7 +140,7 @@ class _Filling:
     @cached_property
     def service(self) -> Batches:
         """Needed only where something is asked."""
-        found: Batches = self.endpoint.batches()
+        found: Batches = self.endpoint.batches(self.store.model)
         return found
 
     def purse(self, run: str) -> Purse:

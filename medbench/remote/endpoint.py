@@ -118,9 +118,13 @@ class Endpoint(ABC):
     async def close(self) -> None:
         """Connections end."""
 
-    def batches(self) -> Any:
-        """The service's `medbench.remote.batching.Batches`. Raises Stopped where none are known."""
-        raise Stopped(self.where, f"takes no batches by the protocol {self.kind!r}", "write `batch: false` into `endpoint` of its entry")
+    @abstractmethod
+    def batches(self, model: str) -> Any:
+        """The service's `medbench.remote.batching.Batches` of a model."""
+
+    def shutdown_date(self, model: str) -> str | None:
+        """YYYY-MM-DD, where the service has one and says so. Raises Failed or Stopped."""
+        return None
 
     def address(self) -> str:
         """The base URL. Raises Stopped for a variable that is not set, a host that may not be asked and, Retired, a model that is gone."""
@@ -186,7 +190,7 @@ def required(library: str) -> ModuleType:
     try:
         return importlib.import_module(library)
     except ImportError:
-        raise Stopped("remote models", f"need {library}, which is not installed", "run `pip install 'medbench[remote]'`") from None
+        raise Stopped("remote models", f"need {library}, which is not installed", "run `pip install -e '.[remote]'` in the clone") from None
 
 
 def count(value: object) -> int:

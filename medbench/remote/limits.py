@@ -11,8 +11,6 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from filelock import FileLock, Timeout
-
 from medbench.remote.store import make_private
 
 TRACKED = False  # when something is asked decides no answer
@@ -46,9 +44,13 @@ class Gate:
         """`root`: of the store; `service`: what the limits are of, as an address."""
         self.folder = root / f".limits-{hashlib.sha256(service.encode()).hexdigest()[:16]}"
         make_private(self.folder)
-        self._pause, self.limits = self.folder / "pause", limits
-        self._held = set[int]()  # by this process
-        self._asked = os.open(self.folder / "asked", os.O_CREAT | os.O_RDWR, 0o600)
+        self.limits = limits
+        self._places = [self._opened(str(number)) for number in range(limits.concurrency)]
+        self._free = list(self._places)  # not held by this process
+        self._asked, self._pause = self._opened("asked"), self._opened("pause")
+
+    def _opened(self, name: str) -> int:
+        return os.open(self.folder / name, os.O_CREAT | os.O_RDWR, 0o600)
 
     @asynccontextmanager
     async def passed(self) -> AsyncIterator[None]:
@@ -62,8 +64,9 @@ class Gate:
         try:
             yield
         finally:
-            self._held.discard(place[0])
-            place[1].release()
+            with suppress(OSError):
+                fcntl.flock(place, fcntl.LOCK_UN)
+            self._free.append(place)
 
     @asynccontextmanager
     async def alone(self, key: str) -> AsyncIterator[None]:
@@ -78,7 +81,8 @@ class Gate:
 
     def close(self) -> None:
         """What is locked is free."""
-        os.close(self._asked)
+        for file in (*self._places, self._asked, self._pause):
+            os.close(file)
 
     def _locked(self, how: int, place: int) -> bool:
         """Whether it could be done; on a disk without locks it counts as done."""
@@ -92,7 +96,7 @@ class Gate:
         """Let nothing through for so long."""
         end = time.time() + seconds
         if end > self._end():
-            self._pause.write_text(repr(end))
+            os.pwrite(self._pause, f"{end:020.3f}".encode(), 0)
 
     def paused(self) -> float:
         """Seconds until requests are let through; never more than `max_wait`, whatever a file of another day or clock says."""
@@ -100,19 +104,16 @@ class Gate:
 
     def _end(self) -> float:
         with suppress(OSError, ValueError):
-            return float(self._pause.read_text())
+            return float(os.pread(self._pause, 20, 0))
         return 0.0
 
-    def _place(self) -> tuple[int, FileLock] | None:
+    def _place(self) -> int | None:
         """A free one of the places, held; on a disk without locks any: there the limit holds in each process."""
-        for number in (number for number in range(self.limits.concurrency) if number not in self._held):
-            lock = FileLock(self.folder / str(number), mode=0o600, thread_local=False, fallback_to_soft=False)
+        for number, file in enumerate(self._free):
             try:
-                lock.acquire(blocking=False)
-            except Timeout:
-                continue
-            except OSError:
-                pass
-            self._held.add(number)
-            return number, lock
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in (errno.EACCES, errno.EAGAIN):
+                    continue
+            return self._free.pop(number)
         return None

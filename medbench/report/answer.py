@@ -74,7 +74,21 @@ def deciding(material: Material, secondary: bool = False) -> pl.DataFrame:
         if measure
     ]
     own = pl.any_horizontal(*chosen) if chosen else pl.lit(False)
-    return ordered(material, material.gaps.filter(pl.col("question").is_in(list(QUESTIONS)), own))
+    rows = material.gaps.filter(pl.col("question").is_in(list(QUESTIONS)))
+    found = rows.filter(own)
+    return ordered(material, found if secondary else _as_decided(material, found, rows))
+
+
+def _as_decided(material: Material, primary: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """With the row of a task's other measure in place of the primary one, wherever that one decided: only what decides has a bias."""
+    others = {name: other for name, facts in material.params.datasets.items() if (other := TASKS[facts.task].fallback)}
+    chosen = [
+        pl.all_horizontal(pl.col("dataset") == name, *(pl.col(key) == value for key, value in measure._asdict().items()))
+        for name, measure in others.items()
+    ]
+    comparison = ["question", "adaptation", "family", "dataset"]
+    decided = rows.filter(pl.any_horizontal(*chosen), pl.col("selection_bias").is_not_null()) if chosen else rows.clear()
+    return pl.concat([primary.join(decided, on=comparison, how="anti"), decided])
 
 
 def ordered(material: Material, rows: pl.DataFrame) -> pl.DataFrame:

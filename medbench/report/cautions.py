@@ -11,11 +11,12 @@ from medbench.datasets.sharing import NEAR
 from medbench.jobs import integrity, records
 from medbench.report import served
 from medbench.report.results import LOST, TASKS, Material, primary
-from medbench.report.words import counted, interval, listed, number
+from medbench.report.words import counted, interval, listed, number, signed
 from medbench.stats.intervals import MIN_GROUPS
 
 NOTABLE = 0.05  # share of a cell's answers, or of its resamples
 SOLVED = 0.9  # a baseline that reaches this leaves a model nothing to show
+WORDS = "bag-of-words"  # the baseline that reads question and options alone
 
 
 class Caution(NamedTuple):
@@ -71,8 +72,8 @@ def collect(material: Material) -> list[Caution]:
     """All cautions of a run that concern at least one place, gravest first."""
     checks: tuple[Callable[[Material], Caution], ...] = (
         altered, other_seed,
-        equal_scores, below_chance, solved, at_chance, not_above_baseline, shared_test, alike, untrained,
-        unread, unreadable, cut_off, rounded, behind_a_server,
+        equal_scores, below_chance, solved, at_chance, not_above_baseline, no_gain, words_ahead, shared_test, alike, untrained,
+        unread, unreadable, little_mass, cut_off, rounded, behind_a_server,
         few_groups, unstable, drops, data_notes, undefined, uncalibrated, stale, versions,
     )  # fmt: skip
     return [caution for caution in (check(material) for check in checks) if caution.places]
@@ -175,6 +176,51 @@ def not_above_baseline(material: Material) -> Caution:
     ]
     meaning = "The interval of every model reaches down to what the baseline gives: none is shown to use the image's medical content."
     return Caution("not-above-baseline", "No model is clearly above the baseline", meaning, places)
+
+
+def no_gain(material: Material) -> Caution:
+    """Models that are not shown to be above their own answers without their image, or without another part of the question."""
+    places = [
+        f"{_cell(material, row)}, {row['scoring']}: {number(row['estimate'])}; {material.params.mode_label(row['control'])}: "
+        f"{number(row['control_estimate'])}; gain {_gain(row)}"
+        for row in material.controls.filter(pl.col("kind") == "mode", pl.coalesce("low", "gain") <= 0).to_dicts()
+    ]
+    meaning = (
+        "What the model gains by its image is 0, or its interval reaches down to 0: its answers are not shown to come from the image. "
+        "Such a model may know which answers are likely, and that is no reading of images."
+    )
+    return Caution("not-above-own-control", "Models that do no better than without their image", meaning, places)
+
+
+def words_ahead(material: Material) -> Caution:
+    """Models that reach less than a count of the words of question and options does."""
+    rows = material.controls.filter(pl.col("control") == WORDS, pl.col("gain") < 0)
+    places = [
+        f"{_cell(material, row)}, {row['scoring']}: {number(row['estimate'])}, the words alone {number(row['control_estimate'])}; "
+        f"gain {_gain(row)}"
+        for row in rows.to_dicts()
+    ]
+    meaning = (
+        "The right options can be told from their words, learned from other questions of the set, without any image: a high accuracy "
+        "there shows no knowledge, and these models do not even reach it."
+    )
+    return Caution("words-ahead", "The words of the questions alone do better", meaning, places)
+
+
+def little_mass(material: Material) -> Caution:
+    """Cells whose letters often have little probability together."""
+    chosen = {"metric": "low_mass", "scoring": "letter", "subset": "all", "method": "percentile"}
+    rows = material.metrics.filter(*(pl.col(name) == value for name, value in chosen.items()), pl.col("estimate") > NOTABLE)
+    places = [f"{_cell(material, row)}: {row['estimate']:.0%} of the orders" for row in rows.to_dicts()]
+    meaning = (
+        "All letters together have a probability under 0.5 there: these models begin their answers otherwise. Accuracy by letter then "
+        "ranks tokens that the model would not write; read its accuracy by text."
+    )
+    return Caution("little-letter-mass", "Models that do not answer by letter", meaning, places)
+
+
+def _gain(row: dict[str, Any]) -> str:
+    return f"{signed(row['gain'])} {interval(row['low'], row['high'], sign=True)}".strip()
 
 
 def shared_test(material: Material) -> Caution:

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from medbench import paths
-from medbench.report import cost, served
+from medbench.report import cost, multiple_choice, served
 from medbench.report.answer import deciding
 from medbench.report.cautions import Caution
 from medbench.report.results import TASKS, Material, primary
@@ -33,6 +33,8 @@ def frames(material: Material, cautions: list[Caution]) -> dict[str, pl.DataFram
         "overlap": material.overlap,
         "prompt-sensitivity": material.wording,
         "served": served.table(material),
+        "controls": material.controls,
+        **(material.lettered if any(facts.task == multiple_choice.TASK for facts in material.params.datasets.values()) else {}),
     }
 
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 import medbench
 from medbench import tasks
 from medbench.errors import visible
-from medbench.report import answer, export, judged, leak_free, results, sample_sheet
+from medbench.report import answer, export, judged, leak_free, multiple_choice, results, sample_sheet
 from medbench.report.cautions import Caution, worths
 from medbench.report.figures import Figure, inline
 from medbench.report.panels import Panel
@@ -25,6 +25,7 @@ SECTIONS = {
     "answer": "The answer",
     "gaps": "The gaps",
     "reached": "What each model reaches",
+    "choices": "Multiple choice",
     "cautions": "What not to trust",
     "images": "What the images look like",
     "overlap": "What data sets share",
@@ -48,14 +49,15 @@ def render(material: Material, parts: Parts) -> str:
     """The whole page. Every text is escaped, control characters are spelled out; only the figures' SVG goes in as it is."""
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["inline"] = lambda figure: Markup(inline(figure))
-    answers = answer.parts(material)
+    answers, grids = answer.parts(material), multiple_choice.grids(material)
     statistics = material.params.statistics
     page = environment.get_template("report.html").render(
         run=material.run,
         css=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         version=medbench.__version__,
         lead=_lead(material),
-        sections=list(SECTIONS.items()),
+        sections=[(name, title) for name, title in SECTIONS.items() if grids or name != "choices"],
+        grids=grids,
         titles=SECTIONS,
         parts=answers,
         overview=answer.overview(answers),

@@ -22,6 +22,7 @@ ESTIMATES = [name for name in tables.columns(tables.Intervals) if name not in ("
 
 
 TASKS = {name: tasks.get(name) for name in tasks.names()}
+LETTERED = {"pairs": tables.Pairs, "roles": tables.Roles, "spread": tables.Spread, "reliability": tables.Reliability}
 
 
 Way: TypeAlias = Callable[[Cell], Iterable[tuple[str, tuple[str, ...], Path]]]
@@ -64,6 +65,8 @@ class Material(NamedTuple):
     doubts: dict[str, list[str]]  # data set -> what is doubtful about its samples
     wording: pl.DataFrame  # zero-shot AUROC by every prompt set, as in `metrics`
     judged: Judged
+    controls: pl.DataFrame  # models off the shelf against themselves in control modes, and against baselines
+    lettered: dict[str, pl.DataFrame]  # of lettered questions: name -> table
 
 
 def read(params: Params, run: str, way: Way) -> Material:
@@ -95,6 +98,8 @@ def read(params: Params, run: str, way: Way) -> Material:
         {name: tasks.doubts(facts.task, name) for name, facts in params.datasets.items()},
         _wording(metrics),
         judged.read(params, present),
+        tables.read(tables.Controls, paths.controls(run)),
+        {path.stem: tables.read(LETTERED[path.stem], path) for path in paths.lettered(run)},
     )
 
 
@@ -119,6 +124,8 @@ def of_cells(params: Params) -> Material:
         {name: tasks.doubts(facts.task, name) for name, facts in params.datasets.items()},
         _wording(metrics),
         judged.read(params, params.cells),
+        tables.empty(tables.Controls),
+        {name: tables.empty(table) for name, table in LETTERED.items()},
     )
 
 

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from medbench import paths, tables, tasks
-from medbench.analysis import validation
+from medbench.analysis import lettered, validation
 from medbench.analysis.controls import control_table
 from medbench.analysis.gaps import (
     QUESTIONS,
@@ -34,7 +34,10 @@ from medbench.stages import interval, validate
 from medbench.stats.resamples import Resamples
 from medbench.stats.table import Scored, estimates, replicates
 
-SCHEMAS = {"confirmatory": tables.Confirmatory, "pooled": tables.PooledGaps, "controls": tables.Controls}
+SCHEMAS = {
+    "confirmatory": tables.Confirmatory, "pooled": tables.PooledGaps, "controls": tables.Controls, "pairs": tables.Pairs,
+    "roles": tables.Roles, "spread": tables.Spread, "reliability": tables.Reliability,
+}  # fmt: skip
 
 if TYPE_CHECKING:
     from medbench.config import Config
@@ -64,6 +67,8 @@ class Params(NamedTuple):
     secondary: Mapping[str, tuple[str, str, str]] = MappingProxyType({})  # task -> the measure that decides in comparisons of its own
     secondary_margin: Mapping[str, float] = MappingProxyType({})  # task -> its margin
     judging: Mapping[str, tuple[tuple[str, ...], int]] = MappingProxyType({})  # task -> how its answers are judged
+    sizes: Mapping[str, int] = MappingProxyType({})  # model -> parameters; of a run with lettered questions, like what follows
+    reliability_threshold: float | None = None
 
 
 def params(config: "Config", run: str) -> Params:
@@ -97,6 +102,9 @@ def params(config: "Config", run: str) -> Params:
         secondary_margin={name: chosen.margin_of(measure.metric) for name, measure in secondary.items()},
         judging={name: judging for name in used if (judging := interval.judging(config, name)).scorings},
     )
+    if lettered.TASK in used:
+        sizes = {one.model: size for one in candidates(config) if (size := config.models[one.model].about.parameters)}
+        made = made._replace(sizes=sizes, reliability_threshold=chosen.reliability_threshold)
     choice = with_a_choice(study_of(made))
     validated = tuple(cell for cell in choice if validate.method(config, *cell) and not validate.is_gone(config, *cell))
     return made._replace(
@@ -109,7 +117,7 @@ def params(config: "Config", run: str) -> Params:
 
 
 def run(params: Params, run: str) -> None:
-    """Write `gaps/{run}/{rq1,rq2,rq3,rq4,global,confirmatory,pooled,controls}.parquet`."""
+    """Write `gaps/{run}/{rq1,rq2,rq3,rq4,global,confirmatory,pooled,controls,pairs,roles,spread,reliability}.parquet`."""
     study = study_of(params)
     results = Stored(params)
     families = {question: rq_table(question, study, results) for question in QUESTIONS}
@@ -121,19 +129,24 @@ def run(params: Params, run: str) -> None:
             pl.concat(families.values()), params.level, [*study.primary.values(), *study.fallback.values(), *study.secondary.values()]
         ),
         "controls": control_table(study, params.controls, results),
+        "pairs": lettered.pairs_table(study, params.sizes, results),
+        "roles": lettered.roles_table(study, params.sizes, results),
+        "spread": lettered.spread_table(study, results),
+        "reliability": lettered.reliability_table(study, params.controls, params.reliability_threshold or 0.0, results),
     }
     for path in outputs(run):
         tables.write(SCHEMAS.get(path.stem, tables.Gaps), made[path.stem], path)
     for cell in sorted(results.missing):
         print(f"{cell}: no intervals", file=sys.stderr)
     for name, frame in made.items():
-        if n_null := frame["gain" if name == "controls" else "gap"].null_count():
-            print(f"gaps/{run}/{name}: {n_null} of {len(frame)} rows have no gap; see their reasons", file=sys.stderr)
+        value = next(column for column in ("gap", "gain", "sd", "estimate") if column in frame.columns)
+        if n_null := frame[value].null_count():
+            print(f"gaps/{run}/{name}: {n_null} of {len(frame)} rows have no {value}; see their reasons", file=sys.stderr)
 
 
 def outputs(run: str) -> list[Path]:
     """The tables of a run."""
-    return [*paths.gaps(run), paths.controls(run)]
+    return [*paths.gaps(run), paths.controls(run), *paths.lettered(run)]
 
 
 def study_of(params: Params) -> Study:
@@ -191,7 +204,16 @@ class Stored:
 
     def measures(self, cell: Cell) -> list[Measure]:
         """As `analysis.gaps.Results`."""
-        return [measure for measure in self._rows(cell) if measure.is_compared]
+        return [measure for measure in self.every(cell) if measure.is_compared]
+
+    def every(self, cell: Cell) -> list[Measure]:
+        """As `analysis.lettered.Replicated`."""
+        return list(self._rows(cell))
+
+    def drawn(self, cell: Cell, measure: Measure) -> lettered.Drawn | None:
+        """As `analysis.lettered.Replicated`."""
+        row = self._rows(cell).get(measure)
+        return None if row is None or row.estimate is None else lettered.Drawn(row.estimate, row.replicates, row.effective_groups)
 
     def estimate(self, cell: Cell, measure: Measure) -> Estimate:
         """As `analysis.gaps.Results`."""

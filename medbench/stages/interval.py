@@ -42,6 +42,7 @@ class Params(NamedTuple):
     prompt_sets: tuple[str, ...] = ()  # of a diagnosis off the shelf, in the order of their names
     judging: Judging = Judging()
     secondary: tuple[str, str, str] | None = None  # fields of a Measure that decides in comparisons of its own
+    fallback: tuple[str, str, str] | None = None  # and of one that decides where a model has no primary measure
 
 
 def params(config: "Config", dataset: str, model: str, mode: str) -> Params:
@@ -52,6 +53,7 @@ def params(config: "Config", dataset: str, model: str, mode: str) -> Params:
         data.task, tasks.get(data.task).primary, config.run.seed,
         chosen.n_resamples, chosen.n_test_resamples, chosen.level, chosen.bca, chosen.min_groups,
         tuple(sorted(data.prompts)) if worded else (), judging(config, data.task), secondary(config, data.task),
+        tasks.get(data.task).fallback,
     )  # fmt: skip
 
 
@@ -72,8 +74,7 @@ def run(params: Params, dataset: str, model: str, mode: str) -> None:
     cell = read(params.task, dataset, model, mode, params.prompt_sets, params.judging)
     resamples = Resamples(params.seed, dataset, len(cell.groups))
     plan = Plan(params.n_resamples, params.n_test_resamples, params.level, params.bca, params.min_groups)
-    chosen = tasks.get(params.task)
-    also = [*([chosen.fallback] if chosen.fallback else []), *([Measure(*params.secondary)] if params.secondary else [])]
+    also = [Measure(*measure) for measure in (params.fallback, params.secondary) if measure]
     frame = table(cell, rows(cell, Measure(*params.primary), resamples, plan, also), plan)
     tables.write(tables.Intervals, frame, paths.intervals(dataset, model, mode))
 

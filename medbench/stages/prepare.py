@@ -17,6 +17,7 @@ from medbench.datasets.rows import Drop, Reader, Row, check_splits, chosen_group
 from medbench.errors import MedbenchError, choose, together
 from medbench.jobs import digests, files, integrity, partial, process
 from medbench.jobs.stage import Needs, Stage
+from medbench.tables import lists
 from medbench.tasks.reading import with_images
 
 
@@ -295,7 +296,7 @@ def _frames(rows: list[Row], params: Params) -> dict[str, pl.DataFrame]:
         values["label"] = [params.classes.index(row.item.label) for row in rows if isinstance(row.item, layouts.DiagnosisItem)]
     values["image_id"] = [next(iter(row.images), None) for row in rows]
     values["image_ids"] = [list(row.images) for row in rows]
-    frame = pl.DataFrame({name: values[name] for name in types}, schema=types)
+    frame = pl.DataFrame({name: lists.column(values[name], kind) for name, kind in types.items()})
     split = pl.Series([row.item.split for row in rows])
     return {name: frame.filter(split == name) for name in paths.SPLITS}
 

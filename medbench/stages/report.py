@@ -27,7 +27,16 @@ def inputs(params: Params, run: str) -> list[Path]:
     datasets = dict.fromkeys(cell.dataset for cell in cells)
     data = [file for dataset in datasets for file in (*paths.data(dataset), paths.duplicates(dataset))]
     judged = [paths.judgements(*cell) for cell in params.cells if params.judges and tasks.get(params.datasets[cell.dataset].task).judged]
-    return [*intervals, *data, *paths.gaps(run), paths.overlap(run), *judged, *map(paths.calibration, params.judges)]
+    return [
+        *intervals,
+        *data,
+        *paths.gaps(run),
+        paths.controls(run),
+        *paths.lettered(run),
+        paths.overlap(run),
+        *judged,
+        *map(paths.calibration, params.judges),
+    ]
 
 
 def run(params: Params, run: str) -> None:

@@ -168,12 +168,14 @@ class PooledGaps(Table):
 
 
 class Controls(Table):
-    """gaps/{run}/controls.parquet: a model off the shelf against itself in a control mode (grey image, another's, none), paired."""
+    """gaps/{run}/controls.parquet: a model off the shelf against itself in a control mode (grey image, another's, none), and against the
+    baselines off the shelf; paired."""
 
     dataset = Column(pl.String, key=True)
     model = Column(pl.String, key=True)
     mode = Column(pl.String)
-    control = Column(pl.String, key=True)  # its mode
+    control = Column(pl.String, key=True)  # its mode, or the baseline
+    kind = Column(pl.Enum(["mode", "baseline"]), key=True)
     metric = Column(pl.String, key=True)
     scoring = Column(pl.String, key=True)
     subset = Column(pl.String, key=True)
@@ -187,6 +189,84 @@ class Controls(Table):
     n_pair = Column(pl.Int32, null=True)
     n_groups = Column(pl.Int32, null=True)
     reason = Column(pl.String, null=True)  # why there is no gain or no interval
+
+
+class Pairs(Table):
+    """gaps/{run}/pairs.parquet: every generalist against every specialist off the shelf on lettered questions, paired. Unadjusted."""
+
+    dataset = Column(pl.String, key=True)
+    generalist = Column(pl.String, key=True)
+    specialist = Column(pl.String, key=True)
+    metric = Column(pl.String, key=True)  # accuracy, macro_accuracy; reasoning_gap, reasoning_gap_by_length
+    scoring = Column(pl.String, key=True)
+    subset = Column(pl.String, key=True)
+    generalist_size = Column(pl.Int64, null=True)  # parameters; null where the registry does not say
+    specialist_size = Column(pl.Int64, null=True)
+    generalist_estimate = Column(pl.Float64, null=True)
+    specialist_estimate = Column(pl.Float64, null=True)
+    gap = Column(pl.Float64, null=True)  # generalist - specialist, on the samples that both have
+    sd = Column(pl.Float64, null=True)
+    low = Column(pl.Float64, null=True)
+    high = Column(pl.Float64, null=True)
+    p = Column(pl.Float64, null=True, low=0, high=1)  # two-sided, unadjusted
+    n_pair = Column(pl.Int32, null=True)
+    n_groups = Column(pl.Int32, null=True)
+    reason = Column(pl.String, null=True)  # why there is no gap or no interval
+
+
+class Roles(Table):
+    """gaps/{run}/roles.parquet: mean of the generalists minus mean of the specialists off the shelf, by data set, size and skill."""
+
+    dataset = Column(pl.String, key=True)  # `all`: the mean over the data sets that have it
+    size = Column(pl.String, key=True)  # class of both sides by their parameters; `all`: of any or unknown size
+    metric = Column(pl.String, key=True)
+    scoring = Column(pl.String, key=True)
+    subset = Column(pl.String, key=True)  # all, skill-reasoning, skill-understanding, ...
+    n_datasets = Column(pl.Int16, low=1)
+    n_generalists = Column(pl.Int16, low=1)  # `all` data sets: at the most
+    n_specialists = Column(pl.Int16, low=1)
+    generalist_estimate = Column(pl.Float64, null=True)
+    specialist_estimate = Column(pl.Float64, null=True)
+    gap = Column(pl.Float64, null=True)
+    sd = Column(pl.Float64, null=True)
+    low = Column(pl.Float64, null=True)
+    high = Column(pl.Float64, null=True)
+    p = Column(pl.Float64, null=True, low=0, high=1)
+    reason = Column(pl.String, null=True)
+
+
+class Spread(Table):
+    """gaps/{run}/spread.parquet: how far a model's accuracies lie apart over the data sets of lettered questions, off the shelf."""
+
+    model = Column(pl.String, key=True)
+    mode = Column(pl.String, key=True)
+    scoring = Column(pl.String, key=True)
+    k = Column(pl.Int16, low=0)  # data sets
+    mean = Column(pl.Float64, null=True)
+    mean_low = Column(pl.Float64, null=True)
+    mean_high = Column(pl.Float64, null=True)
+    sd = Column(pl.Float64, null=True)  # of the accuracies over data sets; their sampling errors are a part of it
+    low = Column(pl.Float64, null=True)
+    high = Column(pl.Float64, null=True)
+    sd_between = Column(pl.Float64, null=True)  # without that part: root of sd^2 less the mean sampling variance, 0 at the least
+    lowest = Column(pl.String, null=True)  # data set
+    highest = Column(pl.String, null=True)
+    reason = Column(pl.String, null=True)
+
+
+class Reliability(Table):
+    """gaps/{run}/reliability.parquet: cells of lettered questions whose lower bound exceeds `reliability_threshold`, and the others."""
+
+    dataset = Column(pl.String, key=True)
+    model = Column(pl.String, key=True)
+    mode = Column(pl.String, key=True)
+    scoring = Column(pl.String, key=True)
+    estimate = Column(pl.Float64, null=True)  # accuracy
+    low = Column(pl.Float64, null=True)  # on the logit scale
+    high = Column(pl.Float64, null=True)
+    threshold = Column(pl.Float64, low=0, high=1)
+    is_reliable = Column(pl.Boolean)  # low > threshold
+    reason = Column(pl.String, null=True)
 
 
 class Overlap(Table):
@@ -213,6 +293,10 @@ TABLES: dict[str, type[Table]] = {
     "confirmatory": Confirmatory,
     "pooled-gaps": PooledGaps,
     "controls": Controls,
+    "pairs": Pairs,
+    "roles": Roles,
+    "spread": Spread,
+    "reliability": Reliability,
     "overlap": Overlap,
 }
 

@@ -8,6 +8,7 @@ each other ("none of the above") keep their order.
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from string import ascii_uppercase
 from typing import Any
 
@@ -17,12 +18,14 @@ from numpy.typing import NDArray
 
 from medbench import paths, tables
 from medbench.adapt.asked import AskedChoices, Said
+from medbench.metrics.diagnosis import STEP
 from medbench.metrics.evaluate_modules.vqa_strict.choices import read_choice
 from medbench.metrics.evaluate_modules.vqa_strict.options import options_of
 from medbench.metrics.evaluate_modules.vqa_strict.words import STATES, THINK, Tags, yes_or_no
 from medbench.metrics.mcq_published import PARSERS
-from medbench.metrics.measure import AS, MIN_LEAK_FREE, Measure, with_leak_free
+from medbench.metrics.measure import AS, MIN_LEAK_FREE, REASONING_GAPS, Measure, with_leak_free
 from medbench.stats.resamples import Groups
+from medbench.tables import lists
 from medbench.tables.contract import Column, Table
 from medbench.tasks import Method, Scores, Task, vqa
 from medbench.tasks.reading import is_leak_free, kept
@@ -88,6 +91,7 @@ class ScoresMcq(Table):
     skill = Column(pl.String, null=True)
     category = Column(pl.String)
     n_images = Column(pl.Int32, low=0)
+    n_words = Column(pl.Int32, low=0)  # of the question without its options
     chance = Column(pl.Float64, low=0, high=1)  # one over the number of options
     letters = Column(pl.List(pl.String))  # of each order: where the right option stands
     right = Column(pl.List(pl.Boolean), null=True)  # of each order: the likeliest letter is right; null where the model tells none
@@ -163,7 +167,7 @@ def answered(dataset: str, said: Sequence[Said], split: str = "test", left_out: 
         "n_tokens": [one.n_tokens for one in said],
     }
     columns = samples.rename({"answer": "reference"}).select(name for name in schema if name not in own)
-    frame = columns.with_columns(pl.Series(name, values, dtype=schema[name], strict=False) for name, values in own.items())
+    frame = columns.with_columns(lists.column(values, schema[name], strict=False).alias(name) for name, values in own.items())
     return frame.select(list(schema))
 
 
@@ -172,7 +176,8 @@ def score(predictions: pl.DataFrame, where: object, thoughts: Tags = THINK) -> S
     rows = [_score(row, thoughts) for row in predictions.iter_rows(named=True)]
     keys = [name for name in tables.columns(ScoresMcq) if name in predictions.columns]
     columns = {name: kind for name, kind in tables.columns(ScoresMcq).items() if name not in keys}
-    table = pl.concat([predictions.select(keys), pl.DataFrame(rows, schema=columns)], how="horizontal")
+    made = (lists.column([row[name] for row in rows], kind).alias(name) for name, kind in columns.items())
+    table = pl.concat([predictions.select(keys), pl.DataFrame(made)], how="horizontal")
     table = table.select(list(tables.columns(ScoresMcq)))
     found = Counter(table["state"])
     lost = {state: found[state] for state in STATES[1:] if found[state]}
@@ -204,7 +209,8 @@ def _score(row: Mapping[str, Any], thoughts: Tags) -> dict[str, Any]:
     published = [read(row["answer"], shown).letter for read in PARSERS.values()]
     made = {
         "as_published": [is_right(None if one is None else (ascii_uppercase.index(one) + shifts[0]) % k) for one in published],
-        "chance": 1 / k, "letters": [ascii_uppercase[(gold - shift) % k] for shift in shifts], "state": found.state,
+        "chance": 1 / k, "n_words": len(row["question"].split()),
+        "letters": [ascii_uppercase[(gold - shift) % k] for shift in shifts], "state": found.state,
         "choice": None if text is None else ascii_uppercase[text], "accuracy_text": float(is_right(text)), **letter,
     }  # fmt: skip
     return {name: made.get(name) for name in names}
@@ -221,36 +227,54 @@ def _plain(text: str) -> str:
 ACCURACIES = (("accuracy", "letter"), ("accuracy", "text"))
 SLICED = (*ACCURACIES, ("above_chance", "letter"), ("above_chance", "text"), ("parsed", "text"))
 """Measures of every slice; all others are of the whole test set."""
-OF_CATEGORY = "category "
+OF_CATEGORY, OF_LENGTH = "category ", "length "
+"""What subsets begin with that have no measures of their own."""
+SKILLS = ("skill-reasoning", "skill-understanding")
+FIFTHS = (0.2, 0.4, 0.6, 0.8)
+BY_LENGTH = REASONING_GAPS[1]
 
 
 @dataclass(frozen=True)
 class ScoredMcq(vqa.ScoredVqa):
-    """As for questions in words; two measures are no means of a column: `above_chance`, (accuracy - c) / (1 - c) with c = mean of 1/k,
-    and `macro_accuracy`, the mean over the categories."""
+    """As for questions in words; some measures are no means of a column: `above_chance`, (accuracy - c) / (1 - c) with c = mean of 1/k,
+    `macro_accuracy`, the mean over the categories, `reasoning_gap`, accuracy on reasoning minus on understanding, and
+    `reasoning_gap_by_length`, the same within fifths of the questions' lengths, with the weights of Mantel and Haenszel."""
 
     def measures(self) -> list[Measure]:
-        slices = [name for name in self.subsets if not name.startswith(OF_CATEGORY)]
+        slices = [name for name in self.subsets if not name.startswith((OF_CATEGORY, OF_LENGTH))]
         whole = [Measure(*key, "all") for key in self.values if key[0] != "chance"]
         return [*whole, *(Measure(*key, name) for name in slices if name != "all" for key in SLICED)]
 
     def evaluate(self, measures: Sequence[Measure], weights: Floats) -> dict[Measure, Floats]:
-        parts = {measure: self._parts(measure) for measure in measures}
-        made = super().evaluate(list(dict.fromkeys(part for of in parts.values() for part in of)), weights)
-        found = {measure: self._put_together(measure, [made[part] for part in of]) for measure, of in parts.items()}
+        parts = {measure: self._parts(measure) for measure in measures if measure.metric != BY_LENGTH}
+        needed = list(dict.fromkeys(part for of in parts.values() for part in of))
+        made = super().evaluate(needed, weights) if needed else {}
+        found = {
+            measure: self._put_together(measure, [made[part] for part in parts[measure]]) if measure in parts
+            else self._by_length(measure, weights)
+            for measure in measures
+        }  # fmt: skip
         undefined = np.full(weights.shape[1], np.nan)
         return {measure: undefined if self._is_small(measure) else values for measure, values in found.items()}
 
     def why_undefined(self, measure: Measure) -> str:
         if not self.used(measure).any() and self.subsets[measure.subset].any() and measure.scoring == "letter":
             return "the model tells no probabilities of letters, or the options have one order only"
-        if self._is_small(measure):
-            n = int(self.used(measure).sum())
-            return f"{n} question{'' if n == 1 else 's'} of {measure.subset}, fewer than {MIN_LEAK_FREE}"
+        for part in self._rests_on(measure):
+            if (n := int(self.used(part).sum())) < MIN_LEAK_FREE:
+                return f"{n} question{'' if n == 1 else 's'} of {part.subset}, fewer than {MIN_LEAK_FREE}"
+        if measure.metric == BY_LENGTH:
+            return "no questions of reasoning and of understanding are of similar length"
         return super().why_undefined(measure)
 
     def _is_small(self, measure: Measure) -> bool:
-        return measure.subset != "all" and int(self.used(measure).sum()) < MIN_LEAK_FREE
+        return any(int(self.used(part).sum()) < MIN_LEAK_FREE for part in self._rests_on(measure))
+
+    def _rests_on(self, measure: Measure) -> list[Measure]:
+        """The parts of the test set that must not be small."""
+        if measure.metric in REASONING_GAPS:
+            return [Measure("accuracy", measure.scoring, skill) for skill in SKILLS]
+        return [] if measure.subset == "all" else [measure]
 
     def _parts(self, measure: Measure) -> list[Measure]:
         plain = measure._replace(metric="accuracy")
@@ -258,6 +282,8 @@ class ScoredMcq(vqa.ScoredVqa):
             return [plain, measure._replace(metric="chance")]
         if measure.metric == "macro_accuracy":
             return [plain._replace(subset=name) for name in self.subsets if name.startswith(OF_CATEGORY)]
+        if measure.metric == "reasoning_gap":
+            return [plain._replace(subset=skill) for skill in SKILLS]
         return [measure]
 
     def _put_together(self, measure: Measure, parts: list[Floats]) -> Floats:
@@ -269,7 +295,25 @@ class ScoredMcq(vqa.ScoredVqa):
             there = np.isfinite(stacked)
             with np.errstate(invalid="ignore", divide="ignore"):
                 return np.where(there, stacked, 0.0).sum(axis=0) / there.sum(axis=0)  # type: ignore[no-any-return]
+        if measure.metric == "reasoning_gap":
+            return parts[0] - parts[1]
         return parts[0]
+
+    def _by_length(self, measure: Measure, weights: Floats) -> Floats:
+        """Differences [B] within strata of length, weighted by n m / (n + m) of their n and m questions: 0 for one skill alone."""
+        right = np.rint(np.nan_to_num(self.values["accuracy", measure.scoring]) * STEP)
+        differences, shares = [], []
+        for name in self.subsets:
+            if not name.startswith(OF_LENGTH):
+                continue
+            masks = [self.used(Measure("accuracy", measure.scoring, skill)) & self.subsets[name] for skill in SKILLS]
+            sums = self._by_group(np.array([np.where(mask, right, 0.0) for mask in masks])) @ weights
+            n, m = self._by_group(np.array(masks, dtype=np.float64)) @ weights
+            with np.errstate(invalid="ignore", divide="ignore"):
+                shares.append(np.nan_to_num(n * m / (n + m)))
+                differences.append(np.where((n > 0) & (m > 0), (sums[0] / n - sums[1] / m) / STEP, 0.0))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (np.array(differences) * shares).sum(axis=0) / np.sum(shares, axis=0)  # type: ignore[no-any-return]
 
 
 def scored(scores: pl.DataFrame, duplicates: pl.Series, where: object, prompt_sets: Sequence[str] = ()) -> ScoredMcq:
@@ -291,6 +335,13 @@ def scored(scores: pl.DataFrame, duplicates: pl.Series, where: object, prompt_se
     values = {key: numbers[f"{key[0]} {key[1]}"].cast(pl.Float64).fill_null(np.nan).to_numpy() for key in columns}
     values |= _recalls(scores)
     subsets: dict[str, Bools] = {"all": np.ones(len(scores), dtype=bool), **_slices(scores)}
+    if set(SKILLS) <= set(subsets):
+        has_skill = subsets[SKILLS[0]] | subsets[SKILLS[1]]
+        for name, (_, scoring) in product(REASONING_GAPS, ACCURACIES):
+            values[name, scoring] = np.where(has_skill, values["accuracy", scoring], np.nan)
+        lengths = scores["n_words"].to_numpy()
+        fifths = np.searchsorted(np.quantile(lengths[has_skill], FIFTHS), lengths)
+        subsets |= {f"{OF_LENGTH}{place}": fifths == place for place in range(len(FIFTHS) + 1)}
     whole = with_leak_free({"all": subsets["all"]}, is_leak_free(scores, duplicates))
     if len(categories := sorted({*scores["category"]} - {""})) > 1:
         subsets |= {f"{OF_CATEGORY}{name}": (scores["category"] == name).to_numpy() for name in categories}

@@ -42,7 +42,7 @@ def _lines(args: argparse.Namespace) -> Iterator[Line]:
     config = read_config(args)
     if args.name in config.models:
         entry = config.models[args.name]
-        devices.claim(0 if entry.checkpoint is None else entry.gpus)
+        devices.claim(0 if entry.checkpoint is None or entry.kind == "remote" else entry.gpus)
         from medbench.doctor import contact  # with torch, which sees the claimed devices
 
         yield from contact.look(config, args.name, ROOT / "config" / "contacts.yaml")

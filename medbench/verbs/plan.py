@@ -123,6 +123,13 @@ def text(plan: Plan) -> list[str]:
     return [*lines, "", *_verdicts(plan)]
 
 
+def brief(plan: Plan) -> list[str]:
+    """What a run costs, in a few lines: jobs, downloads, time, and a disk or a GPU that is too small."""
+    small = [f"{one.model} does NOT fit the GPU here" for one in plan.memory if one.fits is False]
+    short = [line for line in _room(plan) if line.endswith("TOO LITTLE")]
+    return [f"{plan.n_cells} cells, {len(plan.efforts)} jobs to do", *_downloads(plan), *_time(plan)[:1], *short, *small]
+
+
 def _stages(plan: Plan) -> list[str]:
     """Jobs and time of each stage."""
     rows = [["stage", "to do", "finished", "time here", "GPU hours"]]

@@ -11,11 +11,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from medbench import cells, trial
+from medbench import trial
 from medbench.command import ROOT, again, given, read_config
 from medbench.config import Config
 from medbench.errors import MedbenchError, choose
-from medbench.schedule import jobs
+from medbench.verbs import plan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> None:
     """Do it. Raises MedbenchError for what cannot be told, with the flag that says it."""
-    config = _config()
+    config, cores = _config(), _cores(args.cores)
     seen = _asked(args)
     if args.classes:
         if seen.classes and set(args.classes) != set(seen.classes):
@@ -97,12 +97,13 @@ def execute(args: argparse.Namespace) -> None:
     command, more = f"medbench {shlex.join(sys.argv[1:])}", again(folder / "run.yaml")
     trial.write(folder, {"data.yaml": {name: entry}, "run.yaml": run}, command, more, seen.rows)
     _say(seen, modality, folder)
-    _cost(_config(folder / "run.yaml"))
+    for line in plan.brief(plan.look(_config(folder / "run.yaml"), cores, is_probed=not args.only_write)):
+        print(f"  {line}")
     if args.only_write:
         return
     sys.stdout.flush()
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
-    words = [str(Path(sys.executable).with_name("snakemake")), "--snakefile", str(ROOT / "Snakefile"), "--cores", args.cores]
+    words = [str(Path(sys.executable).with_name("snakemake")), "--snakefile", str(ROOT / "Snakefile"), "--cores", str(cores)]
     code, interrupted = _run([*words, "--configfile", str(folder / "run.yaml")])
     if interrupted:
         raise MedbenchError(f"run {name}", "was interrupted", "give the same command again: it goes on where it was")
@@ -124,6 +125,15 @@ def _run(words: Sequence[str]) -> tuple[int, bool]:
                 return process.wait(), interrupted
             except KeyboardInterrupt:
                 interrupted = True
+
+
+def _cores(given: str) -> int:
+    """As Snakemake takes them. Raises MedbenchError for what is no number."""
+    if given == "all":
+        return len(os.sched_getaffinity(0))
+    if not given.isdecimal() or not int(given):
+        raise MedbenchError(f"--cores {given}", "is no number of cores", "give 1 or more, or leave it out")
+    return int(given)
 
 
 def _config(*files: Path) -> Config:
@@ -187,18 +197,3 @@ def _say(seen: trial.Seen, modality: str, folder: Path) -> None:
     for line in seen.said:
         print(f"  {line}")
     print(f"  written: {folder / 'data.yaml'}, {folder / 'run.yaml'}")
-
-
-def _cost(config: Config) -> None:
-    """How much is to be done, before it is."""
-    grid, todo = cells.grid(config), [job for job in jobs(config) if not job.outputs[0].exists()]
-    models = [name for name in config.run.models if config.models[name].pretrain is None and config.models[name].checkpoint]
-    sizes = [config.models[name].about.parameters for name in models]
-    print(
-        f"  {len(grid)} cells, {len(todo)} jobs to do; "
-        + (
-            f"weights to have: {', '.join(models)} (about {sum(one or 0 for one in sizes) * 2 / 1e9:.1f} GB in half precision)"
-            if models
-            else "nothing to download"
-        )
-    )

@@ -7,6 +7,7 @@ import sys
 
 from tests.cluster.conftest import Slurm
 from tests.conftest import SNAKEMAKE, Clone, Outcome, until
+from tests.unit.stub import Said, completion, serving
 
 CELLS = ("nano-radiology/nano-clip/lora", "nano-radiology/nano-medclip/lora")
 ANSWERED = "nano-vqa-radiology/nano-llava/ots"  # its score and interval are one job of the cluster
@@ -46,6 +47,39 @@ def test_now_on_a_cluster_asks_for_the_cells_that_exist(slurm: Slurm, clone: Clo
     assert outcome.executed == {"gaps nano", "report nano"}
     assert len(seen_through(slurm) - before) >= 2
     assert "nano-clip/lora" in (clone.folder / "results/report/nano/index.html").read_text()
+
+
+SERVED = """
+asked-{0}:
+  family: f
+  role: generalist
+  architecture: openai
+  checkpoint: {0}
+  pretrained_on: [everyday]
+  modes: [ots]
+  endpoint: {{url: "{1}", concurrency: 2}}
+"""
+
+
+def test_remote_cells_ask_for_no_gpu_run_where_the_profile_says_and_share_one_limit(slurm: Slurm, clone: Clone) -> None:
+    with serving(lambda body: Said(completion(model=body["model"]), seconds=0.3)) as server:
+        clone.append("config/models.yaml", "".join(SERVED.format(name, server.url) for name in "abc"))
+        run = "run: asked\nmodels: [asked-a, asked-b, asked-c]\ndatasets: [nano-vqa-radiology]\nmodes: [ots]\nwarm: false\n"
+        (clone.folder / "config/asked.yaml").write_text(run)
+        here, first, second = (f"results/predictions/nano-vqa-radiology/asked-{name}/ots.parquet" for name in "abc")
+        before = seen_through(slurm)
+        done = clone.snakemake(here, *PROFILE, configfile="config/asked.yaml")
+        assert done.code == 0 and seen_through(slurm) == before, f"asked from where Snakemake runs: {done.output}"
+        server.most, n_asked = 0, len(server.asked)
+        done = clone.snakemake(first, second, *PROFILE, "--config", "remote_jobs=cluster", configfile="config/asked.yaml")
+    jobs = seen_through(slurm) - before
+    assert done.code == 0 and len(jobs) == 2, done.output
+    for job in jobs:
+        said = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=True).stdout
+        assert "ReqTRES=cpu=" in said and "gpu" not in said.lower().replace("partition=gpu", ""), said
+    later = [body["model"] for body in server.asked[n_asked:]]
+    assert len(later) == 2 * n_asked and "cb" in "".join(later) and "bc" in "".join(later), "both cells at once"
+    assert server.most == 2
 
 
 def test_status_says_which_job_of_slurm_waits(slurm: Slurm, clone: Clone) -> None:

@@ -87,6 +87,8 @@ def build(chosen: Params, missing: tuple[Cell, ...] = ()) -> None:
         ("exact-pixels", "radio", "test", "radio", "train", 4, 120, ["p1-0", "p2-0"]),
         ("group", "vqa", "test", "vqa", "train", 9, 40, ["q1"]),
     ]
+    for path in (paths.controls(RUN), *paths.lettered(RUN)):
+        tables.write(gaps.SCHEMAS[path.stem], tables.empty(gaps.SCHEMAS[path.stem]), path)
     overlap = pl.DataFrame(rows, schema=tables.columns(tables.Overlap), orient="row")
     tables.write(tables.Overlap, overlap, paths.overlap(RUN))
 

@@ -60,6 +60,10 @@ class Batches:
         """Requests of a batch."""
         return [json.loads(line) for line in self.files[self.made[number]["input_file_id"]].splitlines()]
 
+    def takes(self, path: str) -> bool:
+        """Whether a request is about files or batches."""
+        return path.startswith(("/v1/files", "/v1/batches"))
+
     def respond(self, method: str, path: str, kind: str, data: bytes) -> Said:
         with self.stub.lock:
             self.seen.append(f"{method} {path}")
@@ -108,6 +112,70 @@ class Batches:
         return batch
 
 
+class GoogleBatches(Batches):
+    """The same as Gemini's API has it: files come in two steps, a batch is an operation, its answers stand in one file.
+
+    An end takes the answered lines and gives the state and the lines of the file.
+    """
+
+    def __init__(self, stub: Stub) -> None:
+        super().__init__(stub)
+        self.finish: Callable[[list[dict[str, Any]]], tuple[str, list[Any]]] = lambda answered: ("BATCH_STATE_SUCCEEDED", answered[::-1])
+
+    def takes(self, path: str) -> bool:
+        return any(word in path for word in ("/files", "/batches", ":batchGenerateContent"))
+
+    def lines(self, number: int) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.files[self.made[number]["file"]].splitlines()]
+
+    def respond(self, method: str, path: str, kind: str, data: bytes) -> Said:
+        with self.stub.lock:
+            self.seen.append(f"{method} {path}")
+            if self.script:
+                return self.script.pop(0)
+            place = path.partition("?")[0]
+            if place == "/upload/v1beta/files":
+                return Said({}, headers={"x-goog-upload-url": f"{self.stub.url.removesuffix('/v1')}/upload/files/bytes"})
+            if place == "/upload/files/bytes":
+                name = f"files/in{len(self.files)}"
+                self.files[name] = data
+                return Said({"file": {"name": name}}, headers={"x-goog-upload-status": "final"})
+            if place.endswith(":batchGenerateContent"):
+                given = json.loads(data)["batch"]
+                made = {"name": f"batches/b{len(self.made)}", "mark": given["displayName"], "file": given["inputConfig"]["fileName"]}
+                self.made.append({**made, "model": place.split("/")[-1].partition(":")[0], "looks": 0, "state": "BATCH_STATE_PENDING"})
+                return Said(self.operation(len(self.made) - 1), seconds=self.seconds)
+            if place == "/v1beta/batches":
+                return Said({"operations": [self.operation(number) for number in range(len(self.made))]})
+            if place.startswith("/v1beta/files/"):
+                return Said(self.files["files/" + place.rpartition("/")[2].partition(":")[0]].decode())
+            found = [number for number, one in enumerate(self.made) if place == f"/v1beta/{one['name']}"]
+            if not found:
+                return Said({"error": {"code": 404, "status": "NOT_FOUND", "message": "no such batch"}}, 404)
+            return Said(self.look(found[0]))
+
+    def look(self, number: int) -> dict[str, Any]:
+        batch = self.made[number]
+        batch["looks"] += 1
+        if batch["looks"] > self.looks and batch["state"] in ("BATCH_STATE_PENDING", "BATCH_STATE_RUNNING"):
+            answered = []
+            for line in self.lines(number):
+                body = self.stub.answer(line["request"])
+                answered.append({"key": line["key"], **({"error": body.body} if isinstance(body, Said) else {"response": body})})
+            batch["state"], found = self.finish(answered)
+            if found:
+                batch["out"] = f"files/out{number}"
+                self.files[batch["out"]] = "\n".join(json.dumps(line, ensure_ascii=False) for line in found).encode()
+        elif batch["state"] == "BATCH_STATE_PENDING":
+            batch["state"] = "BATCH_STATE_RUNNING"
+        return self.operation(number)
+
+    def operation(self, number: int) -> dict[str, Any]:
+        batch = self.made[number]
+        about = {"displayName": batch["mark"], "state": batch["state"], "model": f"models/{batch['model']}"}
+        return {"name": batch["name"], "metadata": {**about, **({"output": {"responsesFile": batch["out"]}} if "out" in batch else {})}}
+
+
 def finished(answered: list[dict[str, Any]]) -> tuple[str, list[Any], list[Any], list[Any]]:
     """All is answered, in another order; what failed is in the file of errors."""
     good = [line for line in answered[::-1] if line["response"]["status_code"] == 200]
@@ -150,8 +218,8 @@ def serving(answer: Callable[[dict[str, Any]], Any] | None = None) -> Iterator[S
                 self.rfile.readline()
             else:
                 given = self.rfile.read(int(self.headers["content-length"]))
-            if self.path.startswith(("/v1/files", "/v1/batches")):
-                self.say(stub.batches.respond("POST", self.path, self.headers["content-type"], given))
+            if stub.batches.takes(self.path):
+                self.say(stub.batches.respond("POST", self.path, self.headers["content-type"] or "", given))
                 return
             with stub.lock:
                 stub.in_flight += 1

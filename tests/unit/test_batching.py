@@ -409,10 +409,3 @@ def test_an_answerer_asks_by_batches_where_its_entry_says_so(stub: Stub) -> None
     asked.told = {"url": stub.url, "batch": True, "price": "openai/o3", "run": "r"}
     prompts = ((n, Prompt("a judgement", "", f"question {n}")) for n in range(5))
     assert {n: said.text for n, said in asked.says(prompts, 100)} == expected(range(5)) and len(stub.batches.made) == 1 and not stub.asked
-
-
-def test_a_protocol_without_batches_says_so() -> None:
-    from medbench.remote.endpoints.gemini import Gemini
-
-    with Store("gemini", "m") as store, pytest.raises(Stopped, match="takes no batches by the protocol 'gemini'; write `batch: false`"):
-        fill(lambda: [request for _, request in requests(range(2))], Gemini(Reached("http://127.0.0.1:9")), store, LIMITS)

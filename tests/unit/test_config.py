@@ -21,11 +21,11 @@ RUN = {"run": "trial", "models": ["mini-clip"], "datasets": ["phantom-radiology"
 def registries(tmp_path: Path, **changes: Any) -> Path:
     """A copy of the shipped registries; `models={"x": {...}}` adds or replaces entries."""
     (tmp_path / "config").mkdir()
-    for name in ("models", "datasets", "modes"):
-        entries = yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text())
-        entries.update(changes.get(name, {}))
-        (tmp_path / "config" / f"{name}.yaml").write_text(yaml.safe_dump(entries))
-    shutil.copy2(ROOT / "config" / "templates.yaml", tmp_path / "config")
+    for name in ("models", "datasets", "modes", "templates"):
+        shutil.copy2(ROOT / "config" / f"{name}.yaml", tmp_path / "config")
+    for name, entries in changes.items():
+        path = tmp_path / "config" / f"{name}.yaml"
+        path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **entries}))
     return tmp_path
 
 
@@ -674,7 +674,6 @@ PASTED = "sk-Planted0Secret1Never2Appears"
         ({"options": {"detail": "huge"}}, "detail"),
         ({"architecture": "gemini", "options": {"detail": "low"}}, "`detail` is of chat completions"),
         ({"endpoint": {"url": "https://x.org", "concurrency": 0}}, "endpoint.concurrency"),
-        ({"architecture": "gemini", "endpoint": {"url": "https://x.org", "batch": True}}, "`endpoint.batch` is of architecture openai"),
         ({"endpoint": {"url": "https://x.org", "batch": "half"}}, "endpoint.batch"),
         ({"same_as": "no-such-model"}, "same_as 'no-such-model' is in no registry"),
         ({"retired_on": "soon"}, "retired_on"),

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from medbench import tables
-from medbench.tables import contract
+from medbench.tables import contract, lists
 from medbench.tables.contract import Breach, Column
 
 
@@ -77,3 +77,22 @@ def test_every_table_has_columns_and_a_key() -> None:
     for table in tables.TABLES.values():
         assert table.columns() and table.primary_key()
         assert not any(column.null for column in table.columns().values() if column.key)
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([["a"], [], None, ["b", "c"]], pl.List(pl.String)),
+        ([[[0.5, 1.0], [2.0]], None, [], [[]]], pl.List(pl.List(pl.Float64))),
+        ([[1, 2], (3,)], pl.List(pl.Int32)),
+        ([["x"]], pl.List(pl.Enum(["x", "y"]))),
+        ([], pl.List(pl.String)),
+        ([None, None], pl.List(pl.Boolean)),
+        (["a", None], pl.String),
+    ],
+)
+def test_columns_of_lists_are_those_that_polars_makes(values: list[Any], dtype: Any) -> None:
+    made = lists.column(values, dtype)
+    assert made.dtype == dtype and made.equals(pl.Series(values, dtype=dtype), null_equal=True)
+    with pytest.raises(TypeError):
+        lists.column([["a"]], pl.List(pl.Int32))

@@ -17,8 +17,9 @@ from safetensors.torch import save_file
 from medbench import cli, config
 from medbench.doctor import FAULT, OK, WARNING, Line, contact, dataset, machine, weights
 from medbench.jobs import fetching
-from tests.unit import checkpoints, tiny
+from tests.unit import checkpoints, stub, tiny
 from tests.unit.hubserver import serving
+from tests.unit.stub import Said
 from tests.unit.test_checkpoints import sharded
 
 ROOT = Path(__file__).parents[2]
@@ -201,8 +202,33 @@ def test_what_is_not_here_is_said_with_the_way_to_it(tmp_path: Path, monkeypatch
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     assert weights.look(REGISTRY, "medgemma").state == WARNING and "hf_secret" not in str(weights.look(REGISTRY, "medgemma"))
     assert "a baseline: it has no weights" in met(REGISTRY, "raw-pixels")[-1].found
-    assert "answers behind an endpoint" in met(REGISTRY, "o3")[-1].found
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    _, there, service = met(REGISTRY, "o3")
+    assert "answers behind an endpoint" in there.found and service.state == FAULT
     assert "snakemake --cores all results/models/mini-clip" in met(REGISTRY, "mini-clip")[-1].remedy
+
+
+@pytest.mark.parametrize(
+    ("said", "state", "words"),
+    [
+        (Said({"id": "m", "object": "model", "shutdown_date": "2027-01-14"}), WARNING, "on 2027-01-14; ask all before, and write"),
+        (Said({"id": "m", "object": "model", "shutdown_date": "2099-12-31"}), OK, "on 2099-12-31, as its entry says"),
+        (Said({"id": "m", "object": "model", "shutdown_date": None}), OK, "names no day"),
+        (Said({"error": {"message": "no such page"}}, 404), OK, "names no day"),
+        (Said({"error": {"message": "no key"}}, 401), FAULT, "status 401: no key; set the variable of its key"),
+        (Said("{}", 503), WARNING, "does not say until when it serves it: status 503"),
+        (Said("<html>"), WARNING, "does not say until when it serves it: no JSON"),
+    ],
+    ids=["announced", "noted", "none", "no page", "no key", "busy", "html"],
+)
+def test_a_service_says_when_it_shuts_a_model_down(said: Said, state: str, words: str) -> None:
+    o3 = REGISTRY.models["o3"]
+    with stub.serving() as server:
+        server.batches.script = [said]
+        endpoint = o3.endpoint.model_copy(update={"url": server.url, "key": None})  # type: ignore[union-attr]
+        entry = o3.model_copy(update={"checkpoint": "m", "endpoint": endpoint, "retired_on": "2099-12-31"})
+        *_, line = met(REGISTRY._replace(models={**REGISTRY.models, "o3": entry}), "o3")
+        assert (line.state, server.batches.seen) == (state, ["GET /v1/models/m"]) and words in str(line) and "\n" not in str(line)
 
 
 # --- the machine

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import polars as pl
 import pytest
 
 from medbench import config, paths, tables, tasks
+from medbench.metrics.measure import Measure
 from medbench.stages import interval, score
 from medbench.tasks.diagnosis import PredictionsDiagnosis
 from medbench.tasks.vqa import PredictionsVqa
@@ -289,6 +291,16 @@ def test_params_follow_the_configuration_without_the_margin() -> None:
     params = interval.params(chosen, chosen.run.datasets[0], chosen.run.models[0], "ots")
     assert params.n_resamples == chosen.run.statistics.n_resamples
     assert "margin" not in params._asdict()
+
+
+def test_what_decides_where_a_model_tells_no_letters_is_in_the_params(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a task with another one has its intervals made anew."""
+    chosen = config.load({"run": "r", "models": ["nano-llava"], "datasets": ["nano-mcq-radiology"], "modes": ["ots"]}, ROOT)
+    cell = ("nano-mcq-radiology", "nano-llava", "ots")
+    before, other = interval.params(chosen, *cell), Measure("accuracy", "text", "positional")
+    changed = replace(tasks.get("mcq"), fallback=other)
+    monkeypatch.setattr(tasks, "get", lambda name: changed)
+    assert before.fallback == ("accuracy", "text", "all") and interval.params(chosen, *cell).fallback == other
 
 
 def test_no_job_of_the_statistics_imports_torch_or_scikit_learn() -> None:

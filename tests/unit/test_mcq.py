@@ -5,9 +5,14 @@ Fixtures are drawn, and real files where MEDBENCH_REAL_DATA names their folder.
 
 import ast
 import csv
+import html
 import io
 import json
 import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +38,11 @@ from medbench.metrics.measure import Measure
 from medbench.models.asking import Choosing
 from medbench.models.baseline import bag_of_words, constant_letter, longest_option
 from medbench.predict import choices
-from medbench.stages import duplicates, gaps, interval, predict, prepare, score
+from medbench.report import answer, results
+from medbench.stages import duplicates, gaps, interval, overlap, predict, prepare, report, score
 from medbench.stats.table import estimates
 from medbench.tasks import mcq
+from tests.unit import known
 
 ROOT = Path(__file__).parents[2]
 REAL = os.environ.get("MEDBENCH_REAL_DATA")
@@ -641,6 +648,11 @@ def test_a_comparison_has_one_scoring_on_both_sides(raw: Path, mini: Path, monke
         pl.col("metric") == "accuracy", pl.col("scoring") == "letter", pl.col("subset") == "all"
     )
     assert letter["verdict"].null_count() == letter.height
+    overlap.run(overlap.params(loaded, "r"), "r")
+    found = results.read(report.params(loaded, "r"), "r", lambda cell: [])
+    assert answer.deciding(found).select("scoring", "verdict").rows() == rows.select("scoring", "verdict").rows(), (
+        "the page shows the comparison that decided"
+    )
 
 
 def test_a_wording_is_of_lettered_questions_alone() -> None:
@@ -658,3 +670,314 @@ def test_the_parsers_of_others_are_scorings_of_one_model_alone(raw: Path, mini: 
         measure = Measure("accuracy", f"as-{name}", "all")
         [row] = rows.filter(*(pl.col(key) == value for key, value in measure._asdict().items())).to_dicts()
         assert row["estimate"] == pytest.approx(scores["as_published"].list.get(place).mean()) and not measure.is_compared
+
+
+# --- models whose truth is known
+
+ABOUT_IMAGES = ("ots-blank", "ots-shuffled", "ots-no-image")
+KNOWN_MODES = ("ots", *ABOUT_IMAGES)
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A run of two phantom sets with lettered questions, two models that guess, one that sees, and one that writes traps; its report."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("truth"))
+        full = {"task": "mcq", "layout": "phantom-vqa", "specialty": "radiology"}
+        registry = yaml.safe_load((ROOT / "config/datasets.yaml").read_text())["nano-mcq-radiology"]
+        skin = {"kind": "dermatology", "n_patients": {"train": 6, "val": 2, "test": 40}}
+        entries = {"nano-mcq-radiology": registry, "skin": {**full, "modality": "dermoscopy", "options": skin}}
+        side = {"generalist": ["everyday"], "specialist": ["x-ray", "dermoscopy"]}
+        models = {
+            name: {**MODEL, "family": family, "role": role, "pretrained_on": side[role], "about": {"parameters": size}}
+            for name, family, role, size in (
+                ("guesses", "f", "generalist", 3 * 10**9), ("guesses-too", "f", "specialist", 4 * 10**9),
+                ("traps", "g", "generalist", 7 * 10**9), ("sees", "g", "specialist", 8 * 10**9),
+            )
+        }  # fmt: skip
+        for name, made_of in {"datasets": entries, "models": models}.items():
+            Path(f"{name}.yaml").write_text(yaml.safe_dump(made_of))
+        places = {name: str(Path(f"{name}.yaml").absolute()) for name in ("datasets", "models")}
+        run = {"run": "truth", "models": list(models), "datasets": list(entries), "modes": list(KNOWN_MODES), "registries": places}
+        loaded = config.load({**run, "statistics": {"n_resamples": 200, "n_test_resamples": 1000}}, ROOT)
+        known.prepared(loaded)
+        seeing_one = known.see(entries)
+        modules = known.installed(patch, {
+            "guesses": known.Known(known.guess), "guesses-too": known.Known(known.guess_by_image),
+            "sees": known.Known(seeing_one), "traps": known.Known(seeing_one, known.TRAPS),
+        })  # fmt: skip
+        known.run(loaded, modules)
+        report.run(report.params(loaded, "truth"), "truth")
+        yield Path.cwd()
+
+
+def interval_of(cell: tuple[str, str, str], metric: str, scoring: str, subset: str = "all") -> dict[str, Any]:
+    chosen = {"metric": metric, "scoring": scoring, "subset": subset, "method": "percentile"}
+    [row] = (
+        tables.read(tables.Intervals, paths.intervals(*cell)).filter(*(pl.col(key) == value for key, value in chosen.items())).to_dicts()
+    )
+    return row
+
+
+@pytest.fixture
+def there(truth: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(truth)
+    return truth
+
+
+SETS = ("nano-mcq-radiology", "skin")
+
+
+@pytest.mark.parametrize("dataset", SETS)
+def test_a_model_that_guesses_is_at_chance_and_gains_nothing_by_its_image(there: Path, dataset: str) -> None:
+    for model in ("guesses", "guesses-too"):
+        for mode in KNOWN_MODES:
+            for scoring in ("letter", "text"):
+                row = interval_of((dataset, model, mode), "above_chance", scoring)
+                assert row["low"] <= 0 <= row["high"], (model, mode, scoring)
+        rows = tables.read(tables.Controls, paths.controls("truth")).filter(pl.col("model") == model, pl.col("dataset") == dataset)
+        gains = rows.filter(pl.col("kind") == "mode", pl.col("scoring") == "letter")
+        assert set(gains["control"]) == set(ABOUT_IMAGES) and gains.select((pl.coalesce("low", "gain") <= 0).all()).item()
+        assert (gains["low"].null_count() > 0) is (model == "guesses"), "whose answers are the same, whatever it sees"
+    rows = tables.read(tables.Gaps, paths.gaps("truth")[0]).filter(pl.col("dataset") == dataset, pl.col("family") == "f")
+    [row] = rows.filter(pl.col("selection_bias").is_not_null()).to_dicts()
+    assert row["verdict"] is None and "neither side is above the baseline" in row["reason"]
+
+
+@pytest.mark.parametrize("dataset", SETS)
+def test_a_model_that_sees_is_above_its_own_answers_without_the_image_and_at_chance_there(there: Path, dataset: str) -> None:
+    for scoring in ("letter", "text"):
+        assert interval_of((dataset, "sees", "ots"), "accuracy", scoring)["estimate"] == 1
+        for mode in ABOUT_IMAGES:
+            row = interval_of((dataset, "sees", mode), "above_chance", scoring)
+            assert row["low"] <= 0 <= row["high"], (mode, scoring)
+    controls = tables.read(tables.Controls, paths.controls("truth")).filter(pl.col("model") == "sees", pl.col("dataset") == dataset)
+    assert (controls["low"] > 0).all() and (controls["control_estimate"] < controls["estimate"]).all()
+    assert set(controls["control"]) == {*ABOUT_IMAGES, "constant-letter", "longest-option", "bag-of-words"}
+
+
+@pytest.mark.parametrize("dataset", SETS)
+def test_what_parsers_misread_is_right_in_text_and_wrong_as_they_read_it(there: Path, dataset: str) -> None:
+    assert interval_of((dataset, "traps", "ots"), "accuracy", "text")["estimate"] == 1
+    for name in PARSERS:
+        assert interval_of((dataset, "traps", "ots"), "accuracy", f"as-{name}")["estimate"] < 0.9, name
+    for name in ("box", "mmmu", "lmms-eval"):
+        assert interval_of((dataset, "traps", "ots"), "accuracy", f"as-{name}")["estimate"] < 0.4, name
+
+
+def test_roles_are_compared_by_size_and_over_data_sets(there: Path) -> None:
+    roles = tables.read(tables.Roles, paths.lettered("truth")[1]).filter(pl.col("metric") == "accuracy", pl.col("subset") == "all")
+    by = {(row["dataset"], row["size"]): row for row in roles.to_dicts()}
+    assert set(by) == {(name, size) for name in (*SETS, "all") for size in ("all", "under 5 B", "5 to 15 B")}
+    small, whole = by["skin", "under 5 B"], by["skin", "all"]
+    assert small["low"] <= 0 <= small["high"] and (whole["n_generalists"], whole["n_specialists"]) == (2, 2)
+    assert by["skin", "5 to 15 B"]["gap"] == 0 and "every resample gives the same gap" in by["skin", "5 to 15 B"]["reason"]
+    assert whole["gap"] == pytest.approx(small["gap"] / 2), "the mean of each side"
+    both = by["all", "all"]
+    assert both["n_datasets"] == 2 and both["gap"] == pytest.approx(np.mean([by[name, "all"]["gap"] for name in SETS]))
+    assert both["sd"] == pytest.approx(np.hypot(*(by[name, "all"]["sd"] for name in SETS)) / 2, rel=0.15), "data sets are drawn apart"
+
+
+def test_a_models_spread_over_data_sets_and_the_reliable_cells(there: Path) -> None:
+    spread = {row["model"]: row for row in tables.read(tables.Spread, paths.lettered("truth")[2]).to_dicts()}
+    values = [interval_of((name, "guesses", "ots"), "accuracy", "letter")["estimate"] for name in SETS]
+    assert spread["guesses"]["sd"] == pytest.approx(np.std(values, ddof=1)) and spread["guesses"]["mean"] == pytest.approx(np.mean(values))
+    assert spread["guesses"]["sd_between"] <= spread["guesses"]["sd"] and spread["sees"]["sd"] == 0
+    assert spread["guesses"]["low"] <= spread["guesses"]["sd"] <= spread["guesses"]["high"]
+    reliable = tables.read(tables.Reliability, paths.lettered("truth")[3])
+    assert set(reliable["mode"]) == {"ots"} and set(reliable["threshold"]) == {0.9}
+    above = reliable.filter("is_reliable")
+    assert set(above["model"]) == {"sees", "traps"} and (above["low"] > 0.9).all() and above.height == 8
+
+
+def test_the_page_has_a_section_for_them(there: Path) -> None:
+    page = (paths.report("truth") / "index.html").read_text()
+    section = page.split('<h2 id="choices">')[1].split("<h2 ")[0]
+    titles = re.findall("<h3>(.*?)</h3>", section)
+    assert titles == [
+        "Accuracy by letter and by text", "Orders of the options", "Controls and baselines",
+        "Generalists against specialists by data set, size and skill", "One model over data sets", "Cells above the reliability threshold",
+    ]  # fmt: skip
+    words = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", section)).split())
+    assert "guesses off the shelf" in words and "Of 8 cells, 4 have an accuracy whose lower bound exceeds the threshold of 0.900" in words
+    assert "Chest X-ray, lettered questions guesses off the shelf, no image" in words and "baseline: Words of question and options" in words
+    cautions = pl.read_csv(paths.report("truth") / "tables/cautions.csv")
+    gainless = "\n".join(cautions.filter(pl.col("kind") == "not-above-own-control")["place"])
+    assert (
+        "guesses, off the shelf" in gainless
+        and "guesses-too, off the shelf" in gainless
+        and "sees," not in gainless
+        and "traps," not in gainless
+    )
+    assert {"controls", "pairs", "roles", "spread", "reliability"} <= {path.stem for path in (paths.report("truth") / "tables").iterdir()}
+
+
+# --- reasoning against understanding
+
+
+def skilled(n: int, rights: list[list[bool]], words: list[int]) -> pl.DataFrame:
+    """Scores of 2n questions, n of reasoning and n of understanding, each right or wrong, with so many words."""
+    said = [Said([0], [always("A" if right else "B", 2)], "A" if right else "B") for side in rights for right in side]
+    skills = ["reasoning"] * n + ["understanding"] * n
+    frame = table(said, [["a", "b"]] * (2 * n), "A" * (2 * n), skill=skills, question=[" ".join(["word"] * count) for count in words])
+    return mcq.score(frame, "here").table
+
+
+def reasoning_gap(scores: pl.DataFrame, metric: str = "reasoning_gap") -> float:
+    cell = mcq.scored(scores, pl.Series([], dtype=pl.String), "here")
+    return estimates(cell, [Measure(metric, "letter", "all")]).popitem()[1]
+
+
+def test_reasoning_minus_understanding_with_and_without_length() -> None:
+    plain = skilled(40, [[True] * 10 + [False] * 30, [True] * 30 + [False] * 10], [20] * 80)
+    assert reasoning_gap(plain) == pytest.approx(-0.5) == reasoning_gap(plain, "reasoning_gap_by_length")
+    # long questions are hard, of either skill; reasoning has more of them
+    long = [True] * 30 + [False] * 10, [True] * 10 + [False] * 30
+    confounded = skilled(40, [[not one for one in side] for side in long], [90 if one else 20 for side in long for one in side])
+    assert reasoning_gap(confounded) == pytest.approx(-0.5) and reasoning_gap(confounded, "reasoning_gap_by_length") == 0
+
+
+def test_few_questions_of_a_skill_have_no_difference_and_say_so() -> None:
+    few = skilled(20, [[True] * 20, [False] * 20], [20] * 40)
+    cell = mcq.scored(few, pl.Series([], dtype=pl.String), "here")
+    for metric in ("reasoning_gap", "reasoning_gap_by_length"):
+        measure = Measure(metric, "letter", "all")
+        assert np.isnan(reasoning_gap(few, metric)) and cell.why_undefined(measure) == "20 questions of skill-reasoning, fewer than 30"
+    apart = skilled(40, [[True] * 40, [False] * 40], [90] * 40 + [20] * 40)
+    cell = mcq.scored(apart, pl.Series([], dtype=pl.String), "here")
+    assert reasoning_gap(apart) == 1 and np.isnan(reasoning_gap(apart, "reasoning_gap_by_length"))
+    assert "of similar length" in cell.why_undefined(Measure("reasoning_gap_by_length", "letter", "all"))
+
+
+def test_the_difference_of_two_models_of_reasoning_minus_understanding_is_paired(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both models know what is known of a question: what is left of the difference has a smaller deviation than either alone."""
+    medxpertqa(raw, [question(number) for number in range(120)])
+    side = {"generalist": ["everyday"], "specialist": ["mixed"]}
+    models = {name: {**MODEL, "role": role, "pretrained_on": side[role]} for name, role in (("one", "generalist"), ("two", "specialist"))}
+    loaded = configured({"layout": "medxpertqa"}, models)
+    known.prepared(loaded)
+    sees = known.see(["d"])
+
+    def knows(share: int) -> known.Choose:
+        """All of understanding but a few; of reasoning `share` in ten. What the weaker one knows the stronger knows too."""
+
+        def choose(query: known.Query, prompt: str) -> str:
+            number = int(query.name.rpartition("-")[2])
+            knows_it = known.drawn(str(number), 10) < (8 if number % 2 else share)
+            options = [text for _, text in known.OPTION.findall(prompt)]
+            return sees(query, prompt) if knows_it else min(set(options) - {sees(query, prompt)})
+
+        return choose
+
+    known.run(loaded, known.installed(monkeypatch, {"one": known.Known(knows(3)), "two": known.Known(knows(6))}))
+    rows = tables.read(tables.Pairs, paths.lettered("r")[0])
+    by = {(row["metric"], row["subset"]): row for row in rows.to_dicts()}
+    assert {key[1] for key in by if key[0] == "accuracy"} == {"all", "skill-reasoning", "skill-understanding"}
+    row = by["reasoning_gap", "all"]
+    own, other = (interval_of(("d", name, "ots"), "reasoning_gap", "letter") for name in ("one", "two"))
+    assert row["generalist_estimate"] == own["estimate"] and row["gap"] == pytest.approx(own["estimate"] - other["estimate"])
+    assert row["high"] < 0 and row["sd"] < 0.8 * np.hypot(own["sd"], other["sd"])
+    assert by["accuracy", "skill-understanding"]["gap"] == 0
+    assert {"reasoning_gap_by_length"} <= {key[0] for key in by} and not any(
+        name.startswith("reasoning_gap") for name in tables.read(tables.Gaps, paths.gaps("r")[0])["metric"]
+    ), "neither value is the better one"
+
+
+# --- what the real files hold
+
+
+@real
+def test_the_lettered_options_of_medxpertqa_are_read_by_their_text() -> None:
+    """ "Figure C" is often option A. Where an option's text is itself a letter, a lone letter names the option before which it stands."""
+    n = 0
+    for row in map(json.loads, (FILES / "medxpertqa/mm_test.hub-form.jsonl").open()):
+        options = row["options"]
+        if ChoiceItem("i", "g", "test", (), "p", "q", tuple(options.values()), row["label"]).option_kind != "letter":
+            continue
+        n += 1
+        forms = ["({letter}) {text}", "{letter}. {text}"]
+        forms += [] if set(options) & set(options.values()) else ["{text}", "The answer is {text}."]
+        said = {form.format(letter=letter, text=text): letter for letter, text in options.items() for form in forms}
+        assert {answer: read_choice(answer, options, "Which?").choice for answer in said} == said
+    assert 168 <= n <= 169
+
+
+@real
+def test_the_equal_options_of_mmmu_are_right_alike() -> None:
+    golds = json.loads((FILES / "mmmu/answer_dict_test_health.json").read_text())
+    doubled = 0
+    for name, row in json.loads((FILES / "mmmu/options_test_health.json").read_text()).items():
+        texts, gold = list(row["index2ans"].values()), golds[name]["ground_truth"]
+        letters = gold if isinstance(gold, list) else [gold]
+        equal = [letter for letter, text in row["index2ans"].items() if text == row["index2ans"][letters[0]]]
+        assert set(letters) <= set(equal), "a gold of two letters is of one text"
+        if len(equal) > 1:
+            doubled += 1
+            said = [Said([0], [always(letter, len(texts))], letter) for letter in equal]
+            scores = mcq.score(table(said, [texts] * len(equal), letters[0] * len(equal)), "here").table
+            assert scores["accuracy_letter"].to_list() == scores["accuracy_text"].to_list() == [1.0] * len(equal)
+    assert doubled
+
+
+@real
+def test_open_questions_of_mmmu_with_a_letter_as_answer_are_no_choices(raw: Path) -> None:
+    golds = json.loads((FILES / "mmmu/answer_dict_val_health.json").read_text())
+    rows = []
+    for name, gold in golds.items():
+        if name.startswith("validation_Pharmacy"):
+            is_choice = gold["question_type"] == "multiple-choice"
+            options = "['a', 'b', 'c', 'd', 'e', 'f']" if is_choice else "[]"
+            kind = "multiple-choice" if is_choice else "open"
+            rows.append(mmmu_row(name, kind, answer=gold["ground_truth"], options=options, question="What is <image 1>?"))
+    assert {row["answer"] for row in rows if row["question_type"] == "open"} == {"2", "B", "A"}
+    hub(raw / "Pharmacy/validation-0.parquet", rows, 7)
+    frame = prepared({"layout": "mmmu", "options": {"edition": "validation", "subjects": ["Pharmacy"]}})
+    assert frame.height == 27 and card()["excluded"]["open question"]["rows"] == 3
+
+
+def test_the_caption_of_pmc_vqa_reaches_no_prompt(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds the answer. A row drawn in the second version's ten columns, and what a model is asked."""
+    row = {
+        "index": "0", "Figure_path": "f.jpg", "Caption": "A giveaway", "Question": "What is seen?", "Choice A": "A: gas",
+        "Choice B": "B: mass", "Choice C": "C: cyst", "Choice D": "D: air", "Answer": "B", "split": "test",
+    }  # fmt: skip
+    pmc_vqa(raw, "test_2.csv", [row], "figures")
+    loaded = configured({"layout": "pmc-vqa", "options": {"version": "v2"}})
+    known.prepared(loaded)
+    asked: list[str] = []
+
+    def choose(query: known.Query, prompt: str) -> str:
+        asked.append(prompt)
+        return known.guess(query, prompt)
+
+    known.run(loaded, known.installed(monkeypatch, {"m": known.Known(choose)}))
+    assert len(asked) == 5 and all("What is seen?" in prompt and "(A) " in prompt and "giveaway" not in prompt for prompt in asked)
+    assert b"giveaway" not in b"".join(file.read_bytes() for file in Path("results").rglob("*.parquet"))
+
+
+FRAMES = """
+import resource
+from medbench.datasets.layouts import ChoiceItem
+from medbench.datasets.rows import Row
+from medbench.stages import prepare
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+def frames(n):
+    options = [tuple(f"finding {letter} of {number}" for letter in "ABCD") for number in range(n)]
+    rows = [Row(ChoiceItem(f"s{x}", f"g{x}", "test", (), "p", "q", options[x], "A"), (f"i{x}",)) for x in range(n)]
+    return rows, prepare.Params("mcq", "omnimedvqa", None, {}, (), 0.1, 0.0, False, 0)
+
+prepare._frames(*frames(100))
+given = frames(30_000)
+before = peak()
+assert prepare._frames(*given)["test"].height == 30_000
+print(peak() - before)
+"""
+
+
+def test_the_table_of_many_questions_takes_little_memory() -> None:
+    """Of 30,000 questions; with a series for each list of options it took 200 MB."""
+    done = subprocess.run([sys.executable, "-c", FRAMES], check=True, capture_output=True, text=True, cwd=ROOT)
+    assert float(done.stdout) < 90

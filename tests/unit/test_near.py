@@ -220,7 +220,7 @@ def test_dicom_without_its_library_says_what_to_install(monkeypatch: pytest.Monk
     data = dicom(np.zeros((4, 4), np.uint8))
     monkeypatch.setitem(sys.modules, "pydicom", None)
     fault = check(data)
-    assert fault.reason == "dicom-image" and "pip install 'medbench[dicom]'" in fault.detail
+    assert fault.reason == "dicom-image" and "pip install -e '.[dicom]'" in fault.detail
 
 
 # --- attacks

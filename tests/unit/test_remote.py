@@ -666,6 +666,111 @@ def test_clean_touches_no_answer(stub: Stub, folder: Path) -> None:
     assert len(given(stub.url, questions(3))) == 3 and len(stub.asked) == 3
 
 
+def test_one_question_by_hand_is_sent_only_where_that_is_said(
+    stub: Stub, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medbench import cli
+
+    monkeypatch.setenv("STUB_URL", stub.url)
+    Image.new("RGB", (8, 8), (77, 0, 0)).save("one.png")
+    endpoint = 'endpoint: {url: "${STUB_URL}", price: openai/o3, batch: true}'
+    entry = (
+        f"own: {{family: f, role: generalist, architecture: openai, checkpoint: m, pretrained_on: [everyday], modes: [ots], {endpoint}}}"
+    )
+    Path("models.yaml").write_text(entry + "\n" + entry.replace("own:", "free:").replace("price: openai/o3, ", "") + "\n")
+    Path("run.yaml").write_text(
+        "run: own\nregistries: {models: models.yaml}\nmodels: [mini-llava]\ndatasets: [nano-vqa-radiology]\nmodes: [ots]\n"
+    )
+    words = ["ask", "own", "one.png", "Is it red?", "--configfile", "run.yaml"]
+    assert cli.main(words) == 2
+    said = capsys.readouterr()
+    assert said.err == "ERROR: model own: is asked at 127.0.0.1: the image and the question would leave this machine; " + (
+        "give --send where both may be sent there\n"
+    )
+    assert not stub.asked and not (folder / "store").exists()
+    for _ in range(2):
+        assert cli.main([*words, "--send"]) == 0
+        said = capsys.readouterr()
+        assert said.out == "yes\n" and "m: stop; 10 tokens in, 2 out: 0.000036 $ by genai-prices; kept in store" in said.err
+    assert len(stub.asked) == 1 and not stub.batches.made and "Is it red?" in str(stub.asked[0]["messages"])
+    assert cli.main(["ask", "free", *words[2:], "--send"]) == 0 and "its entry names no price" in capsys.readouterr().err
+    stub.say(Said({"error": {"message": "no access"}}, 403))
+    assert cli.main([*words[:3], "And blue?", *words[4:], "--send"]) == 2 and "status 403: no access" in capsys.readouterr().err
+
+
+ENTRY = """own: {family: f, role: generalist, architecture: openai, checkpoint: m, pretrained_on: [everyday], modes: [ots],
+  endpoint: {url: "${STUB_URL}", price: openai/o3}}
+"""
+
+
+@pytest.fixture
+def by_hand(stub: Stub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`predict` of a cell, by its verb: how it ended."""
+    from medbench import cli
+
+    monkeypatch.setenv("STUB_URL", stub.url)
+    Path("models.yaml").write_text(ENTRY)
+    Path("run.yaml").write_text(
+        "run: own\nregistries: {models: models.yaml}\nmodels: [own]\ndatasets: [nano-vqa-radiology]\nmodes: [ots]\n"
+    )
+    assert cli.main(["prepare", "nano-vqa-radiology", "--configfile", "run.yaml"]) == 0
+    return lambda *words: cli.main(["predict", "nano-vqa-radiology", "own", "ots", "--configfile", "run.yaml", *words])
+
+
+def made() -> tuple[Any, dict[str, Any]]:
+    import polars as pl
+
+    place = Path("results/predictions/nano-vqa-radiology/own/ots.parquet")
+    return pl.read_parquet(place), json.loads(place.with_suffix(".run.json").read_text())
+
+
+def test_retry_asks_again_for_what_is_empty_or_filtered_and_for_nothing_else(stub: Stub, by_hand: Any) -> None:
+    def answer(body: dict[str, Any]) -> Any:
+        words = str(body["messages"][0]["content"][-1])
+        return completion("", reason="content_filter") if "ight" in words else completion(" " if "effusion" in words else "yes")
+
+    stub.answer = answer
+    assert by_hand() == 0
+    before, _ = made()
+    n_empty, n_asked = (before["answer"] == "").sum(), len(stub.asked)
+    assert 0 < n_empty < len(before) and {"filter", "stop"} == set(before["finish_reason"])
+    stub.answer = lambda body: completion("no")
+    assert by_hand() == 0 and len(stub.asked) == n_asked and made()[0].equals(before), "without the option nothing is asked"
+    assert by_hand("--retry") == 0
+    after, _ = made()
+    distinct = before.filter(before["answer"] == "").select("question").height
+    assert n_asked < len(stub.asked) <= n_asked + distinct
+    assert after["answer"].to_list() == [text or "no" for text in before["answer"]] and set(after["finish_reason"]) == {"stop"}
+    assert by_hand("--retry") == 0 and made()[0].equals(after) and len(stub.asked) <= n_asked + distinct
+
+
+def test_a_run_record_says_what_was_asked_and_what_came(stub: Stub, by_hand: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    n = 0
+    stub.batches.script = [Said({"id": "m", "object": "model", "shutdown_date": "2027-01-14"})]
+
+    def answer(body: dict[str, Any]) -> Any:
+        nonlocal n
+        n += 1
+        usage = {"usage": {"prompt_tokens": 10, "completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 4}}}
+        said = {2: completion("", reason="length"), 3: completion(None, refusal="I will not."), 4: completion("The", reason="length")}
+        return Said("{}", 503) if n == 1 else {**said.get(n, completion("yes")), "system_fingerprint": f"fp_{n % 2}"} | usage
+
+    stub.answer = answer
+    assert by_hand() == 0
+    frame, record = made()
+    said, n_distinct = record["endpoint"], record["endpoint"]["requests"]
+    assert (said["kind"], said["asked"], said["returned"]) == ("openai", "m", {"m": len(frame)}) and said["price"] == "openai/o3"
+    assert sum(said["fingerprints"].values()) == len(frame) and set(said["fingerprints"]) == {"fp_0", "fp_1"}
+    assert said["sent"] == len(stub.asked) == n_distinct + 2 and said["answers_paid"] == n_distinct + 1, "one failed, one was empty"
+    assert said["states"] == {"stop": len(frame) - 2, "length": 1, "refusal": 1} and said["reasons"]["length"] == 1
+    paid = said["answers_paid"]
+    assert said["tokens"] == {"input": 10 * paid, "cached": 0, "output": 9 * paid, "reasoning": 4 * paid}
+    assert record["dollars"] == pytest.approx(paid * (10 * 2e-6 + 9 * 8e-6)) and said["first"] <= said["last"]
+    assert set(frame["finish_reason"]) == {"stop", "length", "refusal"}
+    assert said["shutdown_date"] == "2027-01-14" and stub.batches.seen == ["GET /v1/models/m"]
+    assert 'shuts m down on 2027-01-14: write `retired_on: "2027-01-14"` into its entry' in capsys.readouterr().err
+
+
 ASKING = """
 import sys
 from pathlib import Path

@@ -89,6 +89,7 @@ def test_writes_every_file(folder: Path) -> None:
         "cautions",
         "overlap",
         "prompt-sensitivity",
+        "controls",
     ]
     expected = {f"figures/{name}.{kind}" for name in plots for kind in ("svg", "png")}
     expected |= {f"tables/{name}.{kind}" for name in listed for kind in ("parquet", "csv")}

@@ -110,7 +110,7 @@ def test_what_is_written_is_a_run_that_the_registries_admit(capsys: pytest.Captu
     path = written("Filename;Diagnosis;Patient", ";")
     assert run(str(path), "--modality", "Dermoscopy", "--prompts", "malignant=a photo of a melanoma") == 0
     said = capsys.readouterr().out
-    assert "positive class: malignant" in said and "label is 'Diagnosis'" in said and "nothing to download" in said
+    assert "positive class: malignant" in said and "label is 'Diagnosis'" in said and "downloads: none" in said
     chosen = config.from_files([ROOT / "config/config.yaml", Path("tries/moles/run.yaml")], ROOT)
     assert chosen.run.run == "moles" and chosen.run.models == ("mini-clip", "mini-medclip")
     data = chosen.datasets["moles"]

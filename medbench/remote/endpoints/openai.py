@@ -68,26 +68,38 @@ class OpenAI(Endpoint):
         except httpx2.HTTPError as error:  # in the middle of a file
             raise Failed(f"no connection ({self.plain(error) or type(error).__name__})") from None
 
-    def batches(self) -> "OpenAIBatches":
+    def batches(self, model: str) -> "OpenAIBatches":
         return OpenAIBatches(self)
 
-    def payload(self, request: Request) -> list[dict[str, Any]]:
-        return messages(request)
+    def shutdown_date(self, model: str) -> str | None:
+        import openai
 
-    async def send(self, request: Request, payload: list[dict[str, Any]]) -> Sent:
-        client = self.client
+        with self.failing(), self.connected("OpenAI") as client:
+            try:
+                found = client.models.retrieve(model, timeout=10)
+            except openai.NotFoundError:  # many servers list their models alone, or none
+                return None
+        day = getattr(found, "shutdown_date", None)
+        return day if isinstance(day, str) else None
+
+    def payload(self, request: Request) -> bytes:
+        return json.dumps(body(request)).encode()
+
+    async def send(self, request: Request, payload: bytes) -> Sent:
+        """The body goes as it is: the client's own walk through messages takes longer than all the rest."""
+        client, httpx2 = self.client, required("httpx2")
         with self.failing():
-            raw = await client.chat.completions.with_raw_response.create(
-                model=request.model, messages=payload, extra_body=dict(request.parameters)
+            raw = await client.post(
+                "/chat/completions", content=payload, cast_to=httpx2.Response, options={"headers": {"content-type": "application/json"}}
             )
-        body = parsed(raw.text)
-        if body is None:
+        found = parsed(raw.text)
+        if found is None:
             raise Failed(f"status {raw.status_code}, and no JSON: {self.plain(raw.text)}")
-        if body.get("error"):
+        if found.get("error"):
             raise self._refused(int(raw.status_code), raw.text, raw.headers)
-        reply = self.read(body)
+        reply = self.read(found)
         self.require_model(reply, request.model)
-        return Sent(body, reply, raw.request_id or "")
+        return Sent(found, reply, raw.headers.get("x-request-id", ""))
 
     def read(self, body: Mapping[str, Any]) -> Reply:
         choices = body.get("choices")
@@ -121,6 +133,11 @@ class OpenAI(Endpoint):
         codes = [str(value) for value in (fields.get("code"), fields.get("type")) if value]
         said = fields.get("message") or error or body.get("detail") or text
         return self.refused(status, next(iter(codes), ""), said, wait(headers), is_spent=bool(_SPENT & set(codes)))
+
+
+def body(request: Request) -> dict[str, Any]:
+    """Of an HTTP request, or of a line of a batch."""
+    return {"model": request.model, "messages": messages(request), **request.parameters}
 
 
 def messages(request: Request) -> list[dict[str, Any]]:
@@ -167,8 +184,7 @@ class OpenAIBatches(Batches):
         self.client = endpoint.connected("OpenAI")
 
     def line(self, request: Request) -> bytes:
-        body = {"model": request.model, "messages": messages(request), **request.parameters}
-        line = {"custom_id": request.key, "method": "POST", "url": "/v1/chat/completions", "body": body}
+        line = {"custom_id": request.key, "method": "POST", "url": "/v1/chat/completions", "body": body(request)}
         return json.dumps(line).encode() + b"\n"
 
     def submit(self, lines: IO[bytes], mark: str) -> str:
