@@ -45,6 +45,9 @@ SOURCES = frozenset(["note", "notes", "report", "reports", "summary", "summaries
 """Words of a question that give away where it comes from: who sees the image alone cannot answer it."""
 
 
+NOT_AS_SET = "the closed answer is not the one that was set"
+
+
 class Note(NamedTuple):
     """A clinical note; `name` is of its image or patient."""
 
@@ -120,7 +123,7 @@ def faults(made: Pair, note: Note) -> Iterator[str]:
     if made.closed_answer.lower() not in ("yes", "no"):
         yield "the closed answer is not yes or no"
     elif made.closed_answer.lower() != wanted(note.name):
-        yield "the closed answer is not the one that was set"
+        yield NOT_AS_SET
     if SOURCES & {*asked, *words_of(made.closed_question)}:
         yield "a question speaks of the note"
     if not (made.open_question.endswith("?") and made.closed_question.endswith("?")):

@@ -17,3 +17,8 @@ def defused(frame: pl.DataFrame) -> pl.DataFrame:
     is_formula = text.str.contains(_FORMULA) & ~text.str.contains(_NUMBERS)
     safe = frame.with_columns(pl.when(is_formula).then(text.str.replace("^", "'")).otherwise(text))
     return safe.rename({name: f"'{name}" for name in frame.columns if re.match(_FORMULA, name)})
+
+
+def fused(text: str) -> str:
+    """A text as it was before `defused`."""
+    return text[1:] if text.startswith("'") and re.match(_FORMULA, text[1:]) else text

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,10 +11,11 @@ import pytest
 
 from medbench.cells import Cell
 from medbench.errors import MedbenchError
-from medbench.judging import asking, labels, questions
+from medbench.judging import asking, labels, questions, review
 from medbench.judging.asking import Judge, Triple
 from medbench.judging.questions import Note, Pair
 from medbench.models.answering import Answerer, Prompt, Said
+from medbench.verbs import make_questions
 
 T = TypeVar("T")
 JUDGE = Judge("judge", {"module": "medbench.models.remote.openai", "checkpoint": "judge"}, 100)
@@ -241,3 +242,86 @@ def test_closed_answers_are_balanced_and_a_fault_is_asked_once_more() -> None:
     assert list(questions.make(model, [NOTE], 100)) == [(NOTE, pair())] and len(model.asked) == 2
     assert next(questions.make(Scripted("nothing"), [NOTE], 100))[1].fault == "no JSON object"
     assert questions.read(good.replace("{", '{"open_answer": "0.9", ', 1), NOTE).fault == "no JSON object", "a key stands twice"
+
+
+def shown(n: int = 4) -> dict[str, tuple[Note, Pair]]:
+    notes = [Note(f"data_{number:05d}.npz", '=HYPERLINK("x") of\nvisit 1; "ratio" 0.8') for number in range(n)]
+    return {note.name: (note, pair(open_answer="+0.8", closed_answer=questions.wanted(note.name))) for note in notes}
+
+
+def edited(path: Path, edit: Callable[[list[list[str]]], object], delimiter: str = ",", encoding: str = "utf-8-sig") -> Path:
+    """The sheet as a spreadsheet saves it after some edit of its rows."""
+    rows = list(csv.reader(io.StringIO(review.sheet(shown().values()).removeprefix("\ufeff"))))
+    edit(rows)
+    with path.open("w", encoding=encoding, newline="") as file:
+        csv.writer(file, delimiter=delimiter).writerows(rows)
+    return path
+
+
+@pytest.mark.parametrize(("delimiter", "encoding"), [(",", "utf-8-sig"), (";", "utf-8"), ("\t", "utf-16")])
+def test_a_sheet_that_nobody_edited_changes_nothing(tmp_path: Path, delimiter: str, encoding: str) -> None:
+    text = review.sheet(shown().values())
+    assert "'=HYPERLINK" in text and "'+0.8" not in text and "\n=" not in text and ",=" not in text, "a number stays"
+    path = edited(tmp_path / "review.csv", lambda rows: rows.reverse() or rows.insert(0, rows.pop()), delimiter, encoding)
+    assert review.read(path, shown()) == {name: made for name, (_, made) in shown().items()}
+
+
+def test_what_a_person_left_of_a_sheet(tmp_path: Path) -> None:
+    def edit(rows: list[list[str]]) -> None:
+        del rows[1]
+        rows[1][-1] = " No "
+        rows[2][-1], rows[2][2] = "yes", "What is  the ratio?"
+        rows[3][5] = {"yes": "no", "no": "yes"}[rows[3][5]]  # a wrong answer is turned
+
+    names = list(shown())
+    left = review.read(edited(tmp_path / "review.csv", edit), shown())
+    assert list(left) == names[2:] and left[names[2]] == shown()[names[2]][1]._replace(open_question="What is the ratio?")
+    assert left[names[3]].closed_answer != questions.wanted(names[3]) and not left[names[3]].fault
+
+
+@pytest.mark.parametrize(
+    ("edit", "fault"),
+    [
+        (lambda rows: rows[2].__setitem__(-1, "maybe"), "row 3: right (yes or no) is 'maybe'"),
+        (lambda rows: rows[2].__setitem__(0, "other.npz"), "row 3: filename 'other.npz' was not on the sheet"),
+        (lambda rows: rows.append(rows[1]), "row 6: filename 'data_00000.npz' stands twice"),
+        (lambda rows: rows[4].__setitem__(3, ""), "row 5: a question or an answer is empty"),
+        (lambda rows: rows[4].__setitem__(5, "perhaps"), "row 5: the closed answer is not yes or no"),
+        (lambda rows: rows[1].append("more"), "row 2: more values than columns"),
+        (lambda rows: [row.pop() for row in rows], "has not one column right (yes or no)"),
+    ],
+)
+def test_a_sheet_that_cannot_be_meant_so_is_one_line(tmp_path: Path, edit: Callable[[list[list[str]]], object], fault: str) -> None:
+    with pytest.raises(MedbenchError) as error:
+        review.read(edited(tmp_path / "review.csv", edit), shown())
+    assert fault in str(error.value) and "\n" not in str(error.value)
+
+
+def notes(path: Path, *rows: tuple[str, str, str]) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("filename", "note", "use"), *rows])
+    return path
+
+
+def test_empty_notes_are_counted(tmp_path: Path) -> None:
+    path = notes(tmp_path / "n.csv", ("a.npz", "=1+1 glaucoma", "training"), ("b.npz", "  ", "test"), ("c.npz", "=1+1 glaucoma", "Test"))
+    rows, empty = make_questions.read_notes(path)
+    assert [row.note.text for row in rows] == ["=1+1 glaucoma"] * 2 and empty == 1
+    with pytest.raises(MedbenchError, match=r"n\.csv: holds no note \(1 rows\)"):
+        make_questions.read_notes(notes(path, ("b.npz", " ", "test")))
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        (("a.npz", "another", "test"), "row 3: filename 'a.npz' is of the same image as n.csv row 2"),
+        (("a.jpg", "another", "test"), "row 3: filename 'a.jpg' is of the same image"),
+        (("Test/a.npz", "another", "test"), "row 3: filename 'Test/a.npz' is of the same image"),
+        ((" ", "another", "test"), "row 3: filename is ''; name the image or patient"),
+        (("b.npz", "another", "dev"), "row 3: use is 'dev'"),
+    ],
+)
+def test_notes_that_belong_to_no_image_of_their_own_are_one_line(tmp_path: Path, row: tuple[str, str, str], fault: str) -> None:
+    with pytest.raises(MedbenchError) as error:
+        make_questions.read_notes(notes(tmp_path / "n.csv", ("a.npz", "a note", "training"), row))
+    assert fault in str(error.value) and "\n" not in str(error.value)

@@ -7,6 +7,7 @@ import re
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from medbench import paths, tables
 from medbench.judging import questions
 from medbench.stages import prepare
 from medbench.tasks.vqa import SamplesVqa
-from tests.conftest import Clone, make_clone
+from tests.conftest import Clone, make_clone, until
 from tests.unit import official, test_official
 from tests.unit.stub import Stub, completion, serving
 
@@ -88,10 +89,17 @@ def raw(tmp_path: Path) -> Path:
     return folder
 
 
+def command(raw: Path) -> list[str]:
+    return [sys.executable, "-m", "medbench", "make-questions", str(raw / "ReadMe/data_summary.csv"), str(raw), "--model", "writer"]
+
+
+def environment(place: Clone, raw: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(place.folder), "MEDBENCH_STORE": str(raw.parent / "store")}
+
+
 def made(place: Clone, raw: Path, *more: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "medbench", "make-questions", str(raw / "ReadMe/data_summary.csv"), str(raw), "--model", "writer"]
-    environment = {**os.environ, "PYTHONPATH": str(place.folder), "MEDBENCH_STORE": str(raw.parent / "store")}
-    return subprocess.run([*command, *more], cwd=place.folder, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    words = [*command(raw), *more]
+    return subprocess.run(words, cwd=place.folder, env=environment(place, raw), capture_output=True, text=True, timeout=600, check=False)
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -134,3 +142,58 @@ def test_questions_of_notes_become_a_data_set(place: Clone, raw: Path, stub: Stu
     prepare.run(test_official.params("fairvlmed-vqa", raw), "notes")
     samples = pl.concat([tables.read(SamplesVqa, paths.samples("notes", split)) for split in paths.SPLITS])
     assert sorted(samples["answer_type"].to_list()) == ["closed"] * 10 + ["open"] * 10 and samples["group_id"].n_unique() == 10
+
+
+def test_the_reviewed_sheet_is_what_the_layout_reads(place: Clone, raw: Path, stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that a person deleted, refused or mended; the same command again asks nothing, and leaves the sheet as it is."""
+    assert made(place, raw, "--send").returncode == 0
+    n_asked, sheet = len(stub.asked), raw / "review.csv"
+    header, *rows = list(csv.reader(sheet.read_text(encoding="utf-8-sig").splitlines(keepends=True)))
+    gone, refused, mended = rows.pop(), rows[0], rows[1]
+    refused[-1], mended[2] = "no", "What is the vertical ratio?"
+    with sheet.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, delimiter=";").writerows([header, *rows])
+    saved = sheet.read_bytes()
+    done = made(place, raw, "--send")
+    assert done.returncode == 0, done.stderr
+    assert len(stub.asked) == n_asked and sheet.read_bytes() == saved
+    assert "8 of 10 rows are left, 1 of them mended" in done.stdout and "2 because a person left it out" in done.stdout
+    asked = [row for path in sorted(raw.glob("vqa_*.csv")) for row in rows_of(path)]
+    assert len(asked) == 16 and not {gone[0], refused[0]} & {row["filename"] for row in asked}
+    assert [row["question"] for row in asked if row["filename"] == mended[0] and row["question type"] == "OPEN"] == [mended[2]]
+    assert all(row["answer"].startswith("=0.") for row in asked if row["question type"] == "OPEN"), "the sheet's apostrophes are not data"
+    before = {path.name: path.read_bytes() for path in raw.glob("*.csv")}
+    assert made(place, raw, "--send").returncode == 0 and before == {path.name: path.read_bytes() for path in raw.glob("*.csv")}
+
+    monkeypatch.chdir(raw.parent)
+    prepare.run(test_official.params("fairvlmed-vqa", raw), "notes")
+    samples = pl.concat([tables.read(SamplesVqa, paths.samples("notes", split)) for split in paths.SPLITS])
+    assert len(samples) == 16 and samples.filter(question=mended[2]).height == 1
+
+    summary = raw / "ReadMe/data_summary.csv"  # other notes: a person's work is not written over
+    summary.write_text(summary.read_text().replace("Visit 1,", "Visit 1, again,"))
+    done = made(place, raw, "--send")
+    assert done.returncode == 2 and "is a sheet of other notes" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert len(stub.asked) == n_asked and before == {path.name: path.read_bytes() for path in raw.glob("*.csv")}
+
+
+def test_questions_that_are_killed_in_the_middle_are_not_asked_again(place: Clone, raw: Path, stub: Stub) -> None:
+    """But for what was in flight."""
+    answer, gate = stub.answer, threading.Semaphore(6)
+    stub.answer = lambda body: answer(body) if gate.acquire(timeout=60) else None
+    job = subprocess.Popen([*command(raw), "--send"], cwd=place.folder, env=environment(place, raw), stdout=subprocess.DEVNULL)
+    until(lambda: len(kept(raw)) >= 6 or job.poll() is not None)
+    job.kill()
+    job.wait()
+    before = kept(raw)
+    assert 6 <= len(before) < 12 and not (raw / "made.json").exists()
+    gate.release(1000)
+    assert made(place, raw, "--send").returncode == 0
+    after = kept(raw)
+    assert after[: len(before)] == before and len(after) == len(set(after)) == 15, "a line a request"
+
+
+def kept(raw: Path) -> list[str]:
+    """Keys of the answers in the store, the oldest file first."""
+    stored = sorted((raw.parent / "store").glob("*/*.jsonl"), key=lambda path: path.stat().st_ctime)
+    return [json.loads(line)["key"] for path in stored for line in path.read_text().splitlines()]
