@@ -45,7 +45,8 @@ def data(folder: Path, source: Path, limit: int | None) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in lines]
     (folder / "MM").mkdir(parents=True, exist_ok=True)
     (folder / "images").mkdir(exist_ok=True)
-    (folder / "MM/test.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if not (table := folder / "MM/test.jsonl").exists():  # a touched table is read anew
+        table.write_text("\n".join(lines) + "\n", encoding="utf-8")
     for name in dict.fromkeys(name for row in rows for name in row["images"]):
         if not (file := folder / "images" / name).exists():
             rng = np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))

@@ -14,7 +14,7 @@ RESULTS = Path("results")
 SPLITS = ("train", "val", "test")
 WEIGHTS = "weights"  # folder of an adaptation, in its own and in the job's
 GAP_TABLES = ("rq1", "rq2", "rq3", "rq4", "global", "confirmatory", "pooled")
-LETTERED_TABLES = ("pairs", "roles", "spread", "reliability")
+LETTERED_TABLES = ("pairs", "roles", "variation", "reliability")
 ENDINGS = (".json", ".parquet", ".run", ".safetensors")  # of files: a record `x.run.json` is of one job
 SLUG = re.compile(r"[a-z0-9][a-z0-9.-]*")
 

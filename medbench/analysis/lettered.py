@@ -114,8 +114,8 @@ def _mean(pairs: Sequence[Pair | Unpaired]) -> Pair | None:
     return Pair(first, second, differences, None, None, min(effective) if effective else None)
 
 
-def spread_table(study: Study, results: Replicated) -> pl.DataFrame:
-    """Table `spread`: of every model off the shelf, by the first scoring that it has on all of its data sets.
+def variation_table(study: Study, results: Replicated) -> pl.DataFrame:
+    """Table `variation`: of every model off the shelf, by the first scoring that it has on all of its data sets.
 
     A replicate's variance over data sets holds the sampling variance once more than the observed one does, so its mean is taken away.
     """
@@ -139,7 +139,7 @@ def spread_table(study: Study, results: Replicated) -> pl.DataFrame:
         ends = {"lowest": cells[int(values.argmin())].dataset, "highest": cells[int(values.argmax())].dataset}
         row |= {"mean": float(values.mean()), "mean_low": mean.low, "mean_high": mean.high, "sd": float(values.std(ddof=1)), **ends}
         rows.append(row | {"low": sd.low, "high": sd.high, "sd_between": max(float(values.var(ddof=1)) - noise, 0.0) ** 0.5})
-    return _frame(rows, tables.Spread)
+    return _frame(rows, tables.Variation)
 
 
 def reliability_table(study: Study, controls: Sequence[str], threshold: float, results: Replicated) -> pl.DataFrame:

@@ -27,7 +27,7 @@ class Grid(NamedTuple):
 
 def grids(material: Material) -> list[Grid]:
     """All tables of the section that have a row; none in a run without lettered questions."""
-    made = (_cells, _orders, _slices, _controls, _reasoning, _roles, _spread, _reliability)
+    made = (_cells, _orders, _slices, _controls, _reasoning, _roles, _variation, _reliability)
     return [grid for make in made if (grid := make(material)).rows]
 
 
@@ -199,9 +199,9 @@ def _gap(row: dict[str, Any], name: str = "gap") -> str:
     return f"{signed(row[name])} {interval(row['low'], row['high'], sign=True) or row['reason']}"
 
 
-def _spread(material: Material) -> Grid:
+def _variation(material: Material) -> Grid:
     rows = []
-    for row in material.lettered["spread"].filter(pl.col("k") > 1).to_dicts():
+    for row in material.lettered["variation"].filter(pl.col("k") > 1).to_dicts():
         ends = [material.params.datasets[row[end]].label if row[end] else NOTHING for end in ("lowest", "highest")]
         mean = (
             f"{number(row['mean'])} {interval(row['mean_low'], row['mean_high'])}".strip()
@@ -213,7 +213,7 @@ def _spread(material: Material) -> Grid:
         rows.append([label, row["scoring"], str(row["k"]), mean, sd, number(row["sd_between"]), *ends])
     columns = ["Model", "Scoring", "Data sets", "Mean accuracy", "Standard deviation", "Without sampling error", "Lowest", "Highest"]
     said = "How far one model's accuracies lie apart over data sets: a mean alone hides a model that is good at one and poor at another."
-    return Grid("One model over data sets", said, "Off the shelf, with intervals", columns, rows, "spread")
+    return Grid("One model over data sets", said, "Off the shelf, with intervals", columns, rows, "variation")
 
 
 def _reliability(material: Material) -> Grid:

@@ -22,7 +22,7 @@ ESTIMATES = [name for name in tables.columns(tables.Intervals) if name not in ("
 
 
 TASKS = {name: tasks.get(name) for name in tasks.names()}
-LETTERED = {"pairs": tables.Pairs, "roles": tables.Roles, "spread": tables.Spread, "reliability": tables.Reliability}
+LETTERED = {"pairs": tables.Pairs, "roles": tables.Roles, "variation": tables.Variation, "reliability": tables.Reliability}
 
 
 Way: TypeAlias = Callable[[Cell], Iterable[tuple[str, tuple[str, ...], Path]]]

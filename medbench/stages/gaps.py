@@ -36,7 +36,7 @@ from medbench.stats.table import Scored, estimates, replicates
 
 SCHEMAS = {
     "confirmatory": tables.Confirmatory, "pooled": tables.PooledGaps, "controls": tables.Controls, "pairs": tables.Pairs,
-    "roles": tables.Roles, "spread": tables.Spread, "reliability": tables.Reliability,
+    "roles": tables.Roles, "variation": tables.Variation, "reliability": tables.Reliability,
 }  # fmt: skip
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def params(config: "Config", run: str) -> Params:
 
 
 def run(params: Params, run: str) -> None:
-    """Write `gaps/{run}/{rq1,rq2,rq3,rq4,global,confirmatory,pooled,controls,pairs,roles,spread,reliability}.parquet`."""
+    """Write `gaps/{run}/{rq1,rq2,rq3,rq4,global,confirmatory,pooled,controls,pairs,roles,variation,reliability}.parquet`."""
     study = study_of(params)
     results = Stored(params)
     families = {question: rq_table(question, study, results) for question in QUESTIONS}
@@ -131,7 +131,7 @@ def run(params: Params, run: str) -> None:
         "controls": control_table(study, params.controls, results),
         "pairs": lettered.pairs_table(study, params.sizes, results),
         "roles": lettered.roles_table(study, params.sizes, results),
-        "spread": lettered.spread_table(study, results),
+        "variation": lettered.variation_table(study, results),
         "reliability": lettered.reliability_table(study, params.controls, params.reliability_threshold or 0.0, results),
     }
     for path in outputs(run):

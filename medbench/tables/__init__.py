@@ -235,8 +235,8 @@ class Roles(Table):
     reason = Column(pl.String, null=True)
 
 
-class Spread(Table):
-    """gaps/{run}/spread.parquet: how far a model's accuracies lie apart over the data sets of lettered questions, off the shelf."""
+class Variation(Table):
+    """gaps/{run}/variation.parquet: how far a model's accuracies lie apart over the data sets of lettered questions, off the shelf."""
 
     model = Column(pl.String, key=True)
     mode = Column(pl.String, key=True)
@@ -295,7 +295,7 @@ TABLES: dict[str, type[Table]] = {
     "controls": Controls,
     "pairs": Pairs,
     "roles": Roles,
-    "spread": Spread,
+    "variation": Variation,
     "reliability": Reliability,
     "overlap": Overlap,
 }
