@@ -1,6 +1,7 @@
 """The mini models over real images and questions: every cell, every certificate, and baselines that say what the tasks are worth.
 
-`make test` runs the generalists of two families, `make test-all` then their specialists, too; the demo has the third family.
+`make test` runs the generalists of two families, `make test-all` then their specialists and the controls, too; the demo has the third
+family, and the controls of all.
 """
 
 import json
@@ -15,14 +16,17 @@ from tests.conftest import ROOT, Clone
 
 REAL = os.environ.get("MEDBENCH_REAL_DATA")
 pytestmark = pytest.mark.skipif(not REAL, reason="MEDBENCH_REAL_DATA names no folder of real images")
-GENERALISTS = "mini-clip, mini-llava"
-BOTH = pytest.param("mini-clip, mini-medclip, mini-llava, mini-llava-med", marks=pytest.mark.full)
+GENERALISTS = {"models": "mini-clip, mini-llava", "modes": "ots, lp, lora"}
+BOTH = {"models": "mini-clip, mini-medclip, mini-llava, mini-llava-med"}
 
 
-@pytest.fixture(scope="module", params=[GENERALISTS, BOTH])
+@pytest.fixture(scope="module", params=[pytest.param(GENERALISTS, id="generalists"), pytest.param(BOTH, id="both", marks=pytest.mark.full)])
 def run(workplace: Clone, request: pytest.FixtureRequest) -> Clone:
     real = workplace.folder / "config/real.yaml"
-    real.write_text(re.sub(r"models: \[.*\]", f"models: [{request.param}]", (ROOT / "config/real.yaml").read_text()))
+    text = (ROOT / "config/real.yaml").read_text()
+    for key, names in request.param.items():
+        text = re.sub(rf"^{key}: \[.*\]", f"{key}: [{names}]", text, flags=re.MULTILINE)
+    real.write_text(text)
     outcome = workplace.snakemake(configfile="config/real.yaml")
     assert outcome.code == 0, outcome.output[-8000:]
     return workplace

@@ -199,6 +199,10 @@ def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+of_two = pytest.mark.parametrize("family", tiny_generative.families("llava", "qwen2-5-vl"), indirect=True, scope="module")
+"""For what is shared code: they differ in tower, positions and processor. That all of them train is in tests/workflow/test_export.py."""
+
+
 @pytest.fixture(scope="module")
 def model(family: str, tmp_path_factory: pytest.TempPathFactory) -> Generative:
     with pytest.MonkeyPatch.context() as patch:
@@ -265,6 +269,7 @@ class Killed(BaseException):
     """Stands for a signal."""
 
 
+@of_two
 def test_training_is_certified_read_back_and_survives_a_kill(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
@@ -321,8 +326,6 @@ def test_a_checkpoint_without_chat_template_is_named(family: str, tmp_path: Path
         loading.load(Source(loading.module_name("generative", family), str(folder)))
 
 
-OWN_TEMPLATE = tuple(family for family in tiny_generative.ALL if family not in ("llava-med", "vila"))
-"""Families that bring a chat template; those of the other two are ours."""
 WITH_IMAGE = "{% for part in messages[0]['content'] %}{% if part['type'] == 'image' %}IMAGE{% else %}QUESTION{% endif %}{% endfor %}"
 
 
@@ -336,11 +339,13 @@ def with_template(family: str, folder: Path, text: str) -> Source:
     return Source(loading.module_name("generative", family), str(folder), None, 16)
 
 
-@pytest.mark.parametrize("chosen", OWN_TEMPLATE)
-def test_a_chat_template_that_loses_the_question_or_the_image_is_named(chosen: str, tmp_path: Path) -> None:
+@of_two
+def test_a_chat_template_that_loses_the_question_or_the_image_is_named(family: str, tmp_path: Path) -> None:
     """For every way to a model: `predict` off the shelf, `adapt` and `ask` load it by the same function."""
+    if family in ("llava-med", "vila"):
+        pytest.skip("its chat template is the architecture's own")
     sound = WITH_IMAGE.replace("QUESTION", "{{ part['text'] }}")
-    generative_base.load(with_template(chosen, tmp_path / "sound", sound))
+    generative_base.load(with_template(family, tmp_path / "sound", sound))
     for name, shown, expected in (
         ("dropped", "Describe it.", "chat template of .*: drops or changes the question"),
         ("cut", "{{ part['text'][:10] }}", "drops or changes the question"),
@@ -348,13 +353,13 @@ def test_a_chat_template_that_loses_the_question_or_the_image_is_named(chosen: s
         ("twice", "{{ part['text'] }} {{ part['text'] }}", "repeats the question"),
     ):
         with pytest.raises(MedbenchError, match=expected) as error:
-            generative_base.load(with_template(chosen, tmp_path / name, WITH_IMAGE.replace("QUESTION", shown)))
+            generative_base.load(with_template(family, tmp_path / name, WITH_IMAGE.replace("QUESTION", shown)))
         assert "\n" not in str(error.value)
     with pytest.raises(MedbenchError, match=r"its chat template (drops the image|does not fit its processor)"):
-        generative_base.load(with_template(chosen, tmp_path / "blind", sound.replace("IMAGE", "")))
+        generative_base.load(with_template(family, tmp_path / "blind", sound.replace("IMAGE", "")))
 
 
-@pytest.mark.parametrize("chosen", ["llava", "qwen2-vl"])
+@pytest.mark.parametrize("chosen", ["llava", pytest.param("qwen2-vl", marks=pytest.mark.full)])
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -419,6 +424,7 @@ def test_tokens_are_counted_as_the_processor_makes_them(model: Generative) -> No
     assert len({found - expected for found, expected in zip(real, counted, strict=True)}) == 1
 
 
+@of_two
 def test_an_answer_that_goes_round_in_circles_is_stopped_alone(model: Generative) -> None:
     """Untrained models do, given the room; the others of the batch go on.
 
@@ -455,6 +461,7 @@ def test_fillers_behind_a_stopped_answer_are_not_its_end(model: Generative, monk
     ]
 
 
+@of_two
 @pytest.mark.parametrize("bits", [4, 8])
 def test_quantised_weights_answer_train_and_come_back(family: str, bits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("bitsandbytes", reason="4- and 8-bit weights need bitsandbytes")
@@ -668,6 +675,7 @@ def test_wrong_values_of_a_processor_blame_the_registry(tmp_path: Path) -> None:
             generative_base.load(source._replace(processor=wrong))
 
 
+@of_two
 def test_the_trained_model_goes_before_its_file_is_read_back(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A device may not hold two."""
     import weakref

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,41 +22,60 @@ from medbench.models.generative_base import Generative
 from tests.unit import asked
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Adapted]:
+    """A working directory with a data set and a checkpoint, and the adaptation in its `whole`."""
+    place = tmp_path_factory.mktemp("place")
+    asked.checkpoint(place / "tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        asked.dataset("d")
+        return place, adapt(place, "whole")
+
+
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with a data set and a checkpoint."""
-    monkeypatch.chdir(tmp_path)
-    asked.dataset("d")
-    asked.checkpoint(tmp_path / "tiny")
-    return tmp_path
+def place(made: tuple[Path, Adapted], monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Without what an earlier test adapted there."""
+    monkeypatch.chdir(made[0])
+    yield made[0]
+    for folder in made[0].iterdir():
+        if folder.name not in ("whole", "tiny", "results"):
+            shutil.rmtree(folder)
+
+
+@pytest.fixture
+def whole(made: tuple[Path, Adapted], place: Path) -> Adapted:
+    """Never changed."""
+    return made[1]
 
 
 def adapt(place: Path, scratch: str = "scratch", **recipe: Any) -> Adapted:
     return generative_lora.adapt(asked.job("d", place / "tiny", place / scratch, recipe))
 
 
-def test_an_adaptation_is_certified_and_read_back(place: Path) -> None:
-    adapted = adapt(place)
-    found = adapted.certificate
+def test_an_adaptation_is_certified_and_read_back(place: Path, whole: Adapted) -> None:
+    found = whole.certificate
     assert found.failures == []
     evidence, text = found.evidence, found.evidence.text
     assert evidence.adapters == 2 * 7 * 2 and len(evidence.tensors) == 2 * 7 * 2 + 4
     assert isinstance(text, TextEvidence)
     assert (text.n_watched, text.projector_saved, text.n_answered, text.answers_changed) == (48, 4, 16, 0)
-    certificate.write(found, place / "certificate.json", {}, {})
-    written = json.loads((place / "certificate.json").read_text())
+    (place / "written").mkdir()
+    certificate.write(found, place / "written/certificate.json", {}, {})
+    written = json.loads((place / "written/certificate.json").read_text())
     assert written["text"]["n_watched"] == 48 and written["failures"] == []
     fresh: Generative = loading.load(Source(asked.MODULE, str(place / "tiny")))
-    tuned.read(adapted.weights, fresh, asked.job("d", place / "tiny", place / "scratch").source)
+    tuned.read(whole.weights, fresh, asked.job("d", place / "tiny", place / "scratch").source)
     found = {**peft_layout.adapters(fresh.model), **tuned.projector(fresh)}
-    saved = {name: value for file in adapted.weights.glob("*.safetensors") for name, value in load_file(file).items()}
+    saved = {name: value for file in whole.weights.glob("*.safetensors") for name, value in load_file(file).items()}
     assert len(found) == len(evidence.tensors) and found.keys() == saved.keys()
     assert all(torch.equal(value, saved[name]) for name, value in found.items())
 
 
-@pytest.mark.parametrize("step", [0, 3])
-def test_equal_jobs_give_equal_bytes_and_a_killed_one_resumes_to_them(place: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    whole = adapt(place, "whole")
+@pytest.mark.parametrize("step", [pytest.param(0, marks=pytest.mark.full), 3])
+def test_equal_jobs_give_equal_bytes_and_a_killed_one_resumes_to_them(
+    place: Path, whole: Adapted, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
     backward, steps = training.Training._backward, []
 
     def killed(self: training.Training, batch: Any, epoch: int) -> Any:
@@ -74,10 +94,10 @@ def test_equal_jobs_give_equal_bytes_and_a_killed_one_resumes_to_them(place: Pat
     assert files[0] == files[1] and resumed.certificate == whole.certificate
 
 
-def test_a_finished_training_that_was_killed_before_its_end_is_still_certified(place: Path) -> None:
-    first = adapt(place).certificate
-    shutil.rmtree(place / "scratch" / "weights")
-    assert adapt(place).certificate == first
+def test_a_finished_training_that_was_killed_before_its_end_is_still_certified(place: Path, whole: Adapted) -> None:
+    shutil.copytree(place / "whole", place / "killed")
+    shutil.rmtree(place / "killed" / "weights")
+    assert adapt(place, "killed").certificate == whole.certificate
 
 
 def test_test_samples_in_training_are_caught(place: Path) -> None:
@@ -94,8 +114,9 @@ def test_a_loss_that_is_not_finite_names_the_cell(place: Path) -> None:
         adapt(place, learning_rate=1e30, projector_learning_rate=1e30)
 
 
-def test_an_adapter_of_another_model_is_named(place: Path) -> None:
-    weights, source = adapt(place).weights, asked.job("d", place / "tiny", place / "scratch").source
+def test_an_adapter_of_another_model_is_named(place: Path, whole: Adapted) -> None:
+    weights = Path(shutil.copytree(whole.weights, place / "weights"))
+    source = asked.job("d", place / "tiny", place / "scratch").source
     fresh: Generative = loading.load(Source(asked.MODULE, str(place / "tiny")))
     with pytest.raises(MedbenchError, match=r"is an adapter for another base .*; this is .*bits 8"):
         tuned.read(weights, fresh, source._replace(bits=8))
@@ -120,9 +141,8 @@ def test_targets_that_match_nothing_are_named(place: Path, monkeypatch: pytest.M
         adapt(place)
 
 
-def test_gradient_checkpointing_changes_nothing(place: Path) -> None:
-    plain, saving = adapt(place, "plain").weights, adapt(place, "saving", gradient_checkpointing=True).weights
-    for file in plain.glob("*.safetensors"):
+def test_gradient_checkpointing_changes_nothing(place: Path, whole: Adapted) -> None:
+    saving = adapt(place, "saving", gradient_checkpointing=True).weights
+    for file in whole.weights.glob("*.safetensors"):
         for name, value in load_file(file).items():
             assert torch.allclose(value, load_file(saving / file.name)[name], atol=1e-5)
-    shutil.rmtree(place / "plain")

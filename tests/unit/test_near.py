@@ -34,7 +34,6 @@ from medbench.errors import MedbenchError
 from medbench.jobs import limits
 from medbench.stages import adapt, duplicates, overlap, prepare
 from medbench.tasks import diagnosis
-from tests.unit import tiny
 from tests.unit.test_data_helpers import card, entry, labelled, samples
 
 ROOT = Path(__file__).parents[2]
@@ -134,6 +133,8 @@ def test_blank_images_by_the_thousand_are_no_trouble() -> None:
 
 def test_leak_free_modes_train_without_the_duplicates_of_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    from tests.unit import tiny  # imports torch, and tests.unit.bombs imports this file
+
     tiny.dataset()
     ids = diagnosis.samples("tiny", "train", 2).sample_ids
     rows = [("train", ids[0], "test", "exact-image", "test-0"), ("train", ids[3], "val", "exact-image", "val-0")]

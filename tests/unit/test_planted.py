@@ -21,12 +21,7 @@ from tests.unit.test_families import queries
 N = 16  # training samples
 
 
-def families(*chosen: str) -> list[Any]:
-    """Those for `make test`; `make test-all` plants into all seven."""
-    return [name if name in chosen else pytest.param(name, marks=pytest.mark.full) for name in tiny_generative.ALL]
-
-
-@pytest.fixture(params=families("llava", "qwen2-5-vl"))  # they differ in tower, positions and processor
+@pytest.fixture(params=tiny_generative.families("llava"))
 def failures(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
     """What the certificate of an adaptation of one family says."""
     monkeypatch.chdir(tmp_path)
@@ -38,6 +33,11 @@ def failures(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
     return lambda: "; ".join(generative_lora.adapt(job).certificate.failures)
 
 
+of_two = pytest.mark.parametrize("failures", tiny_generative.families("llava", "qwen2-5-vl"), indirect=True)
+"""Where a tower, positions or a processor come in, in which they differ."""
+
+
+@of_two
 def test_a_sound_adaptation_is_not_refused(failures: Callable[[], str]) -> None:
     assert failures() == ""
 
@@ -69,6 +69,7 @@ def test_padding_in_the_loss(failures: Callable[[], str], monkeypatch: pytest.Mo
     assert "the loss covers padding" in failures()
 
 
+@of_two
 def test_image_tokens_in_the_loss(failures: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
     labels(monkeypatch, lambda model, batch: torch.where(batch["input_ids"] == model.image_token_id, batch["input_ids"], batch["labels"]))
     assert "the loss covers image tokens" in failures()
@@ -85,7 +86,7 @@ def test_an_answer_without_its_end(failures: Callable[[], str], monkeypatch: pyt
     assert "are not exactly the answer" in failures()
 
 
-@pytest.mark.parametrize("failures", families("llava", "qwen2-5-vl", "gemma3"), indirect=True)
+@pytest.mark.parametrize("failures", tiny_generative.families("llava", "qwen2-5-vl", "gemma3"), indirect=True)
 def test_a_processor_key_that_never_reaches_the_model(failures: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Without `mm_token_type_ids` Qwen2.5-VL trains with wrong positions and says nothing; Gemma without `token_type_ids` too."""
     plain = Generative.placed
@@ -102,6 +103,7 @@ def test_a_processor_key_that_never_reaches_the_model(failures: Callable[[], str
     assert "the model was not given" in found
 
 
+@of_two
 def test_a_projector_that_is_trained_and_not_saved(failures: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
     plain = peft_layout.save_file
 
@@ -113,6 +115,7 @@ def test_a_projector_that_is_trained_and_not_saved(failures: Callable[[], str], 
     assert "the saved file holds no projector" in found and "the saved file lacks" in found
 
 
+@of_two
 def test_a_projector_that_is_only_switched_on(failures: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
     """`requires_grad_(True)` without being declared: it moves, and no file holds it."""
     plain = tuned.build
@@ -150,12 +153,14 @@ def test_adapters_that_never_learn(failures: Callable[[], str], monkeypatch: pyt
     assert "trainable tensors never received a gradient" in failures()
 
 
+@of_two
 def test_adapters_in_the_vision_tower(failures: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
     """What names without their scope do."""
     monkeypatch.setattr(Generative, "lora_targets", r".*\.(q_proj|k_proj|v_proj|qkv|up_proj|down_proj|fc1)")
     assert "adapters are outside the decoder" in failures()
 
 
+@of_two
 def test_a_vision_tower_that_is_trained_along(failures: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
     plain = generative_lora.Learner.prepare
 

@@ -1,6 +1,6 @@
 """Each of the study's open models from its real layout, without network: from a folder, and from the hub's cache.
 
-What they compute is compared with stock classes on the same files, where there are any.
+What they compute from the folder is compared with stock classes on the same files, where there are any.
 """
 
 import json
@@ -186,7 +186,7 @@ def test_images_and_texts_are_encoded(name: str, place: str, tmp_path: Path, mon
         texts = model.encode_texts(TEXTS)
     assert bool(images.features.isfinite().all()) and bool(texts.isfinite().all())
     assert not torch.allclose(images.features[0], images.features[1]) and not torch.allclose(texts[0], texts[1])
-    if stock := STOCK.get(architecture(name)):
+    if place == "folder" and (stock := STOCK.get(architecture(name))):
         folder = checkpoints.build(name, tmp_path / "other")
         with torch.inference_mode():
             expected = stock(folder)
@@ -254,6 +254,8 @@ def test_a_question_is_answered_and_learned(name: str, place: str, tmp_path: Pat
         loss = model.model(**model.placed(batch)).loss
         logits = model.model(**model.placed(model.inputs([asked], 1))).logits[0, -1]
     assert 0 < float(loss) < 100 and bool(logits.isfinite().all())
+    if place == "cache":
+        return
     folder = checkpoints.build(name, tmp_path / "other")
     if family == "llava-med":
         expected = stock_llava_med(folder, model, asked)

@@ -284,8 +284,9 @@ def test_a_wrong_checkpoint_is_one_line(
     assert "\n" not in str(error.value) and not Path("evil").exists()
 
 
+@pytest.mark.parametrize("architecture", ["open-clip", *(pytest.param(name, marks=pytest.mark.full) for name in ("blip2", "medclip"))])
 def test_a_checkpoint_of_the_hubs_cache_loads_offline(architecture: str, tmp_path: Path) -> None:
-    """In a process of its own: the client reads its variables once."""
+    """In a process of its own: the client reads its variables once. Every model, in one: test_real_layouts.py."""
     import os
     import subprocess
     import sys

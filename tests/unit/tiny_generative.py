@@ -1,6 +1,9 @@
 """Tiny untrained checkpoints of the generative families, in the layouts of published ones. Holds no test."""
 
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from medbench.models import loading
 from medbench.models.checkpoint import Source
@@ -14,6 +17,11 @@ PUBLISHED = {
     "gemma3": "gemma-3",    "llava-med": "llava-med", "vila": "vila-1.5",
 }  # fmt: skip
 """Which of the study's models stands for a family."""
+
+
+def families(*chosen: str) -> list[Any]:
+    """Those for `make test`; `make test-all` takes them all."""
+    return [name if name in chosen else pytest.param(name, marks=pytest.mark.full) for name in ALL]
 
 
 def checkpoint(family: str, folder: Path) -> Path:

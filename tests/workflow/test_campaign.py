@@ -1,4 +1,7 @@
-"""Rounds of the campaign: a training killed and its state cut off; jobs killed, results altered, state lost; each looks for the token."""
+"""Rounds of the campaign: a training killed and its state cut off; jobs killed, results altered, state lost; each looks for the token.
+
+Of these `make test` has a kill (test_kills.py), a state that is cut off (test_adapt.py) and altered results (test_verify.py).
+"""
 
 import json
 import os
@@ -10,15 +13,16 @@ from benchmarks import campaign
 from tests.conftest import Clone
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("disturb", "what"),
     [
         pytest.param(campaign.cut_partial_file, "cut training.pt", id="cut"),
-        pytest.param(campaign.kill("job"), "killed ", id="job", marks=pytest.mark.full),
-        pytest.param(campaign.kill("any"), "killed ", id="any", marks=pytest.mark.full),
-        pytest.param(campaign.alter_result, "killed Snakemake and ", id="altered", marks=pytest.mark.full),
-        pytest.param(campaign.forget, "removed its metadata", id="forgotten", marks=pytest.mark.full),
-        pytest.param(campaign.empty_state, "resolved configurations", id="emptied", marks=pytest.mark.full),
+        pytest.param(campaign.kill("job"), "killed ", id="job"),
+        pytest.param(campaign.kill("any"), "killed ", id="any"),
+        pytest.param(campaign.alter_result, "killed Snakemake and ", id="altered"),
+        pytest.param(campaign.forget, "removed its metadata", id="forgotten"),
+        pytest.param(campaign.empty_state, "resolved configurations", id="emptied"),
     ],
 )
 def test_a_disturbed_run_loses_nothing_and_does_nothing_twice(
