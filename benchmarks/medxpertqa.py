@@ -34,7 +34,7 @@ QUESTIONS = "mcq/medxpertqa/mm_test.hub-form.jsonl"
 CONTROLS = ("ots-blank", "ots-shuffled", "ots-no-image", "ots-no-image-told", "ots-options-only")
 MODELS = {"mini-one": ("generalist", "everyday", ["ots", *CONTROLS]), "mini-two": ("specialist", "mixed", ["ots"])}
 """Role, what it was pretrained on, modes."""
-CONTEXT = 4096
+CONTEXT, ORDERS = 4096, 4
 SKILLS = {"understanding": 554, "reasoning": 1446}
 RUN = "run.yaml"
 
@@ -100,10 +100,10 @@ def check(results: Path, n: int) -> None:
         frame = pl.read_parquet(cell)
         assert frame["sample_id"].to_list() == samples["sample_id"].to_list(), cell
         if cell.parent.name in MODELS:
-            expected = [1 if is_positional else 4 for is_positional in frame["is_positional"]]
+            expected = [1 if is_positional else ORDERS for is_positional in frame["is_positional"]]
             assert frame["log_probabilities"].list.len().to_list() == expected, cell
     controls = pl.read_parquet(results / "gaps/medxpertqa/controls.parquet")
-    assert set(controls["control"]) == set(CONTROLS) and controls["gain"].null_count() == 0
+    assert set(controls.filter(pl.col("kind") == "mode")["control"]) == set(CONTROLS) and controls["gain"].null_count() == 0
     print(f"{len(cells)} cells, {controls.height} rows of controls, none without a gain")
 
 

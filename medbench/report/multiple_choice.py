@@ -196,7 +196,8 @@ def _gap(row: dict[str, Any], name: str = "gap") -> str:
     """Difference with its interval, or why there is none."""
     if row[name] is None:
         return str(row["reason"])
-    return f"{signed(row[name])} {interval(row['low'], row['high'], sign=True) or row['reason']}"
+    bounds = interval(row["low"], row["high"], sign=True)
+    return f"{signed(row[name])} {bounds or '(' + row['reason'] + ')'}"
 
 
 def _variation(material: Material) -> Grid:
@@ -233,4 +234,5 @@ def _reliability(material: Material) -> Grid:
         rows = [[*_names(material, Cell(row["dataset"], row["model"], row["mode"])), row["scoring"], f"below: {number(row['estimate'])} "
                  f"{interval(row['low'], row['high'])}"] for row in best]  # fmt: skip
     columns = ["Data set", "Model", "Mode", "Scoring", "Accuracy"]
-    return Grid("Cells above the reliability threshold", said, "The nearest one where there is none", columns, rows, "reliability")
+    caption = "With intervals" if n else "The nearest one, since there is none"
+    return Grid("Cells above the reliability threshold", said, caption, columns, rows, "reliability")

@@ -102,9 +102,9 @@ def params(config: "Config", run: str) -> Params:
         secondary_margin={name: chosen.margin_of(measure.metric) for name, measure in secondary.items()},
         judging={name: judging for name in used if (judging := interval.judging(config, name)).scorings},
     )
-    if lettered.TASK in used:
-        sizes = {one.model: size for one in candidates(config) if (size := config.models[one.model].about.parameters)}
-        made = made._replace(sizes=sizes, reliability_threshold=chosen.reliability_threshold)
+    is_lettered = lettered.TASK in used
+    sizes = {one.model: size for one in candidates(config) if is_lettered and (size := config.models[one.model].about.parameters)}
+    made = made._replace(sizes=sizes, reliability_threshold=chosen.reliability_threshold if is_lettered else None)
     choice = with_a_choice(study_of(made))
     validated = tuple(cell for cell in choice if validate.method(config, *cell) and not validate.is_gone(config, *cell))
     return made._replace(

@@ -573,7 +573,8 @@ def test_all_controls_run_end_to_end_with_several_images(raw: Path, mini: Path) 
     baselines = {cell.model for cell in grid(loaded)} - {"one"}
     assert baselines == {"constant-letter", "longest-option", "bag-of-words"}
     controls = tables.read(tables.Controls, paths.controls("r"))
-    assert set(controls["control"]) == set(CONTROLS[1:]) and set(controls["scoring"]) == {"letter", "text"}
+    assert set(controls.filter(pl.col("kind") == "mode")["control"]) == set(CONTROLS[1:]) and set(controls["scoring"]) == {"letter", "text"}
+    assert set(controls.filter(pl.col("kind") == "baseline")["control"]) == baselines
     row = controls.filter(pl.col("control") == "ots-no-image", pl.col("scoring") == "letter").to_dicts()[0]
     ours, theirs = (tables.read(mcq.ScoresMcq, paths.scores("d", "one", mode))["accuracy_letter"] for mode in ("ots", "ots-no-image"))
     assert row["gain"] == pytest.approx((ours - theirs).mean()) and row["low"] <= row["gain"] <= row["high"] and row["n_pair"] == 40
