@@ -16,7 +16,7 @@ import ast
 import atexit
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,7 +54,7 @@ def _without_modules(value: Any) -> Any:
     """Without the names of our own modules: the digest holds their code."""
     if isinstance(value, str):  # most are
         return "" if value.startswith("medbench.") else value
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):  # defaults of parameters are no dictionaries
         return {key: _without_modules(item) for key, item in value.items()}
     return [_without_modules(item) for item in value] if isinstance(value, list | tuple) else value
 

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pytest
@@ -408,6 +409,8 @@ def test_params_name_no_module_of_ours(package: Package) -> None:
     first, second = (rerun.fingerprint(Params(f"medbench.{one}", {"module": f"medbench.{one}", "size": 3}), USE) for one in "ab")
     assert first == second
     assert first != rerun.fingerprint(Params("medbench.a", {"module": "medbench.a", "size": 4}), USE)
+    defaults = rerun.fingerprint(Params("medbench.a", MappingProxyType({"module": "medbench.a", "size": 3})), USE)
+    assert first == defaults, "an unchangeable default counts as its dictionary"
 
 
 def test_answers_are_kept_for_these_very_sources(package: Package, tmp_path: Path) -> None:
