@@ -23,7 +23,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {architecture: folder / architecture for architecture in ARCHITECTURES}
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", ["clip", pytest.param("siglip", marks=pytest.mark.full)])
 def test_equal_arguments_give_equal_bytes(architecture: Architecture, checkpoints: dict[str, Path], tmp_path: Path) -> None:
     torch.rand(1)
     settings = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()

@@ -120,7 +120,7 @@ def test_a_probe_scores_standardised_features() -> None:
     np.testing.assert_allclose(predictions("clip", "lp")[1][:, 1], 1 / (1 + np.exp(logits[:, 0] - logits[:, 1])), atol=1e-4)
 
 
-@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+@pytest.mark.parametrize("architecture", tiny.TRAINED)
 def test_an_adapted_tower_predicts_each_sample_with_its_own_image(architecture: str) -> None:
     source = tiny.source(architecture, Path(architecture))
     adapt.STAGE.execute(

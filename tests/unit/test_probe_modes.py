@@ -150,7 +150,7 @@ def test_one_draw_is_the_cell_itself() -> None:
 # --- against the class prompts
 
 
-@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+@pytest.mark.parametrize("architecture", tiny.TRAINED)
 def test_adapters_against_the_prompts_tune_zero_shot_classification(data: Path, architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tiny.checkpoint(architecture, data / "model")
     recipe = tiny.RECIPE | {"target": "text", "epochs": 4, "learning_rate": 3e-3, "dropout": 0.0}

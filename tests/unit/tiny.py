@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -22,6 +23,8 @@ from tests.unit.checkpoints.originals import swin_name as original  # noqa: F401
 torch.set_num_threads(1)  # models this small lose by more, and on shared cores they lose much
 HUB = ("clip", "siglip")  # transformers' own layout, through and through
 ARCHITECTURES = (*HUB, "blip2", "open-clip", "medclip")
+TRAINED = (*HUB, "blip2", *(pytest.param(name, marks=pytest.mark.full) for name in ARCHITECTURES[3:]))
+"""For training: the last two see large images. tests/workflow/test_study_models.py trains adapters of all."""
 PUBLISHED = {"clip": "clip", "siglip": "siglip", "blip2": "blip-2", "open-clip": "biomedclip", "medclip": "medclip"}
 """Which of the study's models stands for an architecture."""
 CLASSES = ("dark", "bright")
