@@ -85,7 +85,9 @@ def test_a_run_with_a_judge(clone: Clone, stub: Stub) -> None:
     own = intervals.filter(pl.col("metric") == "judge_score", pl.col("subset") == "open", pl.col("method") == "percentile")
     assert own["estimate"].to_list() == pytest.approx([frame["score"].mean() / 100])
     page = (clone.folder / "results/report/nano/index.html").read_text()
-    assert "What judges say" in page
+    assert "What judges say" in page and "Gap in overall judge score (strict, descriptive)" in page
+    drawn = {path.stem for path in (clone.folder / "results/report/nano/figures").glob("*judge-score*.svg")}
+    assert drawn == {"gaps-judge-score-strict", "heatmap-judge-score-strict-ots", "heatmap-judge-score-strict-lora"}
     assert page.count("no: auroc") == 2 and page.count("accepts 100% of kind injection") == 2, "lenient and prose are refused by name"
 
     # a second model with equal answers, a changed order, a deleted table: nothing is asked again
