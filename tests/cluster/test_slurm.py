@@ -12,7 +12,8 @@ from tests.unit.stub import Said, completion, serving
 CELLS = ("nano-radiology/nano-clip/lora", "nano-radiology/nano-medclip/lora")
 ANSWERED = "nano-vqa-radiology/nano-llava/ots"  # its score and interval are one job of the cluster
 # What a cluster without accounting needs; a real one keeps accounts.
-PROFILE = ("--profile", "slurm", "--slurm-status-command", "squeue", "--slurm-no-account", "--latency-wait", "10")
+PROFILE = ("--profile", "slurm", "--slurm-status-command", "squeue", "--slurm-no-account", "--latency-wait", "10",
+           "--slurm-init-seconds-before-status-checks", "2")  # fmt: skip
 
 
 def seen_through(slurm: Slurm) -> set[str]:
