@@ -346,7 +346,7 @@ class _Filling:
             about = note.request(result.key)
             self.store.add(
                 result.key, reply.is_final, model=reply.model, request_id=result.request_id, name=about["name"], asked=about["asked"],
-                body=result.body, batch=note.id,
+                sent=1, body=result.body, batch=note.id,
             )  # fmt: skip
         return answered
 

@@ -14,7 +14,7 @@ import pytest
 
 from medbench.errors import Interrupted, MedbenchError
 from medbench.remote import batching
-from medbench.remote.asking import ask
+from medbench.remote.asking import Paid, ask
 from medbench.remote.batching import fill
 from medbench.remote.endpoint import Reached, Stopped, Usage
 from medbench.remote.endpoints.openai import OpenAI, OpenAIBatches
@@ -106,7 +106,7 @@ def test_a_batch_costs_half(stub: Stub, folder: Path) -> None:
     assert spent(folder) == pytest.approx(4 * 0.5)
     with Store("openai", "m") as store:
         found = [given.tries for given in ask(requests(range(4)), OpenAI(Reached(stub.url)), store, LIMITS)]
-    assert found == [((Usage(100_000, 0, 100_000, 0), True),)] * 4
+    assert found == [(Paid(Usage(100_000, 0, 100_000, 0), by_batch=True),)] * 4
     assert Price("openai/o3", True).of(found[0][0].usage) == pytest.approx(0.5)
     answers(stub, range(6), LIMITS._replace(batch=False))
     assert spent(folder) == pytest.approx(4 * 0.5 + 2 * 1.0)
