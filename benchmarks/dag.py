@@ -113,13 +113,13 @@ class Job(NamedTuple):
 
 
 def jobs(output: str) -> list[Job]:
-    """All jobs of a dry run but `all`."""
+    """All jobs of a dry run but `all`; those of remote models count to their stage."""
     found = []
     for block in re.split(r"(?m)^(?:local)?rule (?=\w+:$)", output)[1:]:
         lines = dict(re.findall(r"(?m)^    (\w+): (.*)$", block))
         files = [lines[key].split(", ") if key in lines else [] for key in ("input", "output")]
         names = [pair.partition("=")[2] for pair in lines.get("wildcards", "").split(", ")]
-        found.append(Job(block.partition(":")[0], tuple(names), *files))
+        found.append(Job(block.partition(":")[0].removesuffix("_remote"), tuple(names), *files))
     return [job for job in found if job.rule != "all"]
 
 
