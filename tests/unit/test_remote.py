@@ -527,7 +527,7 @@ def test_one_pause_holds_all(stub: Stub, headers: dict[str, str]) -> None:
     assert len(stub.asked) == 13
     refused = stub.times[0]
     later = [at - refused for at in stub.times if at - refused > 0.3]
-    assert len(later) >= 11 and min(later) > 0.9
+    assert len(later) >= 9 and min(later) > 0.9, "but for those that go while the refusal is on its way"
 
 
 def test_a_date_to_wait_for(stub: Stub) -> None:
