@@ -43,6 +43,15 @@ def require_clone() -> None:
         raise MedbenchError("medbench", found, f"clone it and set {HOME} to the clone, or give `medbench -C CLONE ...`")
 
 
+def cores(given: str) -> int:
+    """As Snakemake takes them: a number, or `all` that this process may use. Raises MedbenchError for what is neither."""
+    if given == "all":
+        return len(os.sched_getaffinity(0))
+    if not given.isdecimal() or not int(given):
+        raise MedbenchError(f"--cores {given}", "is no number of cores", "give 1 or more, or leave it out")
+    return int(given)
+
+
 def given(text: str) -> Path:
     """A file that the user names: relative to where the user stands, or else to the working folder (`config/open.yaml`)."""
     path = output(text)

@@ -42,6 +42,11 @@ def choose(name: str, known: Iterable[str]) -> str:
     return f"{f'did you mean {near[0]}? ' if near else ''}choose from {', '.join(names)}"
 
 
+def first(mistakes: Sequence[str], separator: str = ", ", limit: int = SHOWN) -> str:
+    """The first of several mistakes, and how many more there are."""
+    return separator.join(mistakes[:limit]) + (f" and {len(mistakes) - limit} more" if len(mistakes) > limit else "")
+
+
 def together(where: str, errors: Sequence[MedbenchError]) -> MedbenchError:
     """One error for several mistakes in one place: how many, and the first of them; a single one as it is."""
     if len(errors) == 1:

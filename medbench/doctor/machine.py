@@ -19,6 +19,7 @@ from packaging.utils import canonicalize_name
 
 from medbench import paths
 from medbench.doctor import FAULT, OK, WARNING, Line
+from medbench.errors import first
 from medbench.jobs import devices, exclusive, files, locks, network
 
 TRACKED = False  # looks, and makes no result
@@ -56,10 +57,13 @@ def _packages(root: Path) -> Iterator[Line]:
     }
     if wrong:
         yield Line(
-            FAULT, "packages", f"{len(wrong)} do not fit: {_some(wrong)}", "install them: `make .venv/.ready` after `rm .venv/.ready`"
+            FAULT,
+            "packages",
+            f"{len(wrong)} do not fit: {first(wrong, limit=_SHOWN)}",
+            "install them: `make .venv/.ready` after `rm .venv/.ready`",
         )
     elif others:
-        shown = _some([f"{name} {version} (lock: {pinned[name]})" for name, version in others.items()])
+        shown = first([f"{name} {version} (lock: {pinned[name]})" for name, version in others.items()], limit=_SHOWN)
         yield Line(
             WARNING,
             "packages",
@@ -79,10 +83,6 @@ def _version(name: str) -> str | None:
 
 def _fits(needed: Requirement, version: str | None) -> bool:
     return version is not None and needed.specifier.contains(version, prereleases=True)
-
-
-def _some(lines: list[str]) -> str:
-    return ", ".join(lines[:_SHOWN]) + (f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else "")
 
 
 def _gpus(needs_gpu: bool) -> Iterator[Line]:

@@ -12,7 +12,7 @@ from medbench import paths, tables, tasks
 from medbench.cells import Cell
 from medbench.datasets.layouts import Source
 from medbench.datasets.reading import Records, records
-from medbench.errors import SHOWN, MedbenchError
+from medbench.errors import MedbenchError, first
 from medbench.metrics.judging import HIGHEST, LOWEST
 from medbench.stats.agreement import Agreement, agreement, kappa
 from medbench.stats.prediction_powered import Corrected, corrected_mean
@@ -108,8 +108,7 @@ def read(path: Path) -> dict[str, float]:
         elif before[0] != value:
             faults.append(f"row {number}: {said[:40]!r} for the answer of row {before[1]}, which has {before[0]:g}")
     if faults:
-        more = f" and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        said = f"each answer gets one number from {LOWEST} to {HIGHEST}: {', '.join(faults[:SHOWN])}{more}"
+        said = f"each answer gets one number from {LOWEST} to {HIGHEST}: {first(faults)}"
         raise MedbenchError(path, said, "correct them; labels of two people are two sheets")
     return {name: value for name, (value, _) in found.items()}
 

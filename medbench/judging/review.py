@@ -7,7 +7,7 @@ import polars as pl
 
 from medbench.datasets.layouts import Source
 from medbench.datasets.reading import records
-from medbench.errors import SHOWN, MedbenchError
+from medbench.errors import MedbenchError, first
 from medbench.judging.questions import NOT_AS_SET, Note, Pair, faults
 from medbench.tables.spreadsheet import defused, fused
 
@@ -46,8 +46,7 @@ def read(path: Path, shown: Mapping[str, tuple[Note, Pair]]) -> dict[str, Pair]:
             # a person may turn the answer that was set, and what was shown had no fault
             wrong += [f"row {number}: {fault}" for fault in faults(made, note) if made != before and fault != NOT_AS_SET]
     if wrong:
-        more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-        raise MedbenchError(path, "; ".join(wrong[:SHOWN]) + more, "correct or delete these rows, and give the same command again")
+        raise MedbenchError(path, first(wrong, "; "), "correct or delete these rows, and give the same command again")
     return left
 
 

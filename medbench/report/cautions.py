@@ -11,7 +11,7 @@ from medbench.datasets.sharing import NEAR
 from medbench.jobs import integrity, records
 from medbench.report import served
 from medbench.report.results import LOST, TASKS, Material, primary
-from medbench.report.words import counted, interval, listed, number, signed
+from medbench.report.words import counted, interval, listed, number, with_interval
 from medbench.stats.intervals import MIN_GROUPS
 
 NOTABLE = 0.05  # share of a cell's answers, or of its resamples
@@ -113,7 +113,7 @@ def _models(material: Material, task: str) -> pl.DataFrame:
 
 
 def _value(row: dict[str, Any]) -> str:
-    return f"{number(row['estimate'])} {interval(row['low'], row['high'])}".strip()
+    return with_interval(row["estimate"], row["low"], row["high"])
 
 
 def solved(material: Material) -> Caution:
@@ -220,7 +220,7 @@ def little_mass(material: Material) -> Caution:
 
 
 def _gain(row: dict[str, Any]) -> str:
-    return f"{signed(row['gain'])} {interval(row['low'], row['high'], sign=True)}".strip()
+    return with_interval(row["gain"], row["low"], row["high"], sign=True)
 
 
 def shared_test(material: Material) -> Caution:

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from medbench.cells import Cell
 from medbench.report.results import TASKS, Material, primary, primary_leak_free
-from medbench.report.words import NOTHING, interval, number
+from medbench.report.words import NOTHING, with_interval
 
 
 class Count(NamedTuple):
@@ -53,4 +53,4 @@ def _cell(row: dict[str, Any]) -> Cell:
 def _value(row: dict[str, Any]) -> str:
     if row["estimate"] is None:
         return f"{NOTHING} ({row['reason']})"
-    return f"{number(row['estimate'])} {interval(row['low'], row['high'])}".strip()
+    return with_interval(row["estimate"], row["low"], row["high"])

@@ -1,17 +1,18 @@
 """The page's section on lettered questions: both scorings, liking for letters, controls, reasoning, sizes, data sets, reliability."""
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import polars as pl
 
 from medbench.cells import Cell
 from medbench.report.results import LOST, Material
-from medbench.report.words import NOTHING, counted, interval, number, p_value, signed
+from medbench.report.words import NOTHING, counted, interval, number, p_value, signed, with_interval
 
 TASK = "mcq"
 SCORINGS = ("letter", "text")
 SKILL = "skill-"
+Cells: TypeAlias = dict[Cell, dict[tuple[str, str, str], dict[str, Any]]]
+"""Cells of lettered questions, each with its metrics by (metric, scoring, subset)."""
 
 
 class Grid(NamedTuple):
@@ -27,21 +28,24 @@ class Grid(NamedTuple):
 
 def grids(material: Material) -> list[Grid]:
     """All tables of the section that have a row; none in a run without lettered questions."""
-    made = (_cells, _orders, _slices, _controls, _reasoning, _roles, _variation, _reliability)
-    return [grid for make in made if (grid := make(material)).rows]
+    present = _present(material)
+    own = _off_the_shelf(material, present)
+    made = [
+        *(make(material, own) for make in (_cells, _orders, _slices)), _controls(material, present),
+        *(make(material) for make in (_reasoning, _roles, _variation, _reliability)),
+    ]  # fmt: skip
+    return [grid for grid in made if grid.rows]
 
 
-def _present(material: Material) -> Iterator[tuple[Cell, dict[tuple[str, str, str], dict[str, Any]]]]:
+def _present(material: Material) -> Cells:
     """Cells of lettered questions, each with its metrics by (metric, scoring, subset); limits are on the logit scale where there are."""
     rows = material.metrics.filter(pl.col("task") == TASK, pl.col("method").is_in(["percentile", "logit"])).to_dicts()
-    found: dict[Cell, dict[tuple[str, str, str], dict[str, Any]]] = {}
+    found: Cells = {}
     for row in rows:
         key, cell = (row["metric"], row["scoring"], row["subset"]), Cell(row["dataset"], row["model"], row["mode"])
         if row["method"] == "percentile" or row["low"] is not None:
             found.setdefault(cell, {})[key] = row
-    for cell in material.present:
-        if cell in found:
-            yield cell, found[cell]
+    return {cell: found[cell] for cell in material.present if cell in found}
 
 
 def _names(material: Material, cell: Cell) -> list[str]:
@@ -50,7 +54,7 @@ def _names(material: Material, cell: Cell) -> list[str]:
 
 
 def _value(row: dict[str, Any] | None) -> str:
-    return NOTHING if row is None else f"{number(row['estimate'])} {interval(row['low'], row['high'])}".strip()
+    return NOTHING if row is None else with_interval(row["estimate"], row["low"], row["high"])
 
 
 def _point(row: dict[str, Any] | None) -> str:
@@ -62,18 +66,17 @@ def _chance(material: Material, dataset: str) -> float | None:
     return found
 
 
-def _off_the_shelf(material: Material) -> Iterator[tuple[Cell, dict[tuple[str, str, str], dict[str, Any]]]]:
+def _off_the_shelf(material: Material, present: Cells) -> Cells:
     """Cells of models that see their questions as they are."""
     controls = set(material.controls.filter(pl.col("kind") == "mode")["control"])
-    for cell, of in _present(material):
-        if material.params.models[cell.model].role != "baseline" and cell.mode not in controls:
-            yield cell, of
+    models = material.params.models
+    return {cell: of for cell, of in present.items() if models[cell.model].role != "baseline" and cell.mode not in controls}
 
 
-def _cells(material: Material) -> Grid:
+def _cells(material: Material, own: Cells) -> Grid:
     states = {tuple(row[name] for name in Cell._fields): row for row in material.answers.to_dicts()}
     rows = []
-    for cell, of in _off_the_shelf(material):
+    for cell, of in own.items():
         lost = states.get(tuple(cell), {})
         n = lost.get("n", 0)
         answers = [f"{n - sum(lost.get(state, 0) for state in LOST):,} parsed"]
@@ -94,8 +97,8 @@ def _cells(material: Material) -> Grid:
     return Grid("Accuracy by letter and by text", said, "With intervals", columns, rows, "metrics")
 
 
-def _orders(material: Material) -> Grid:
-    cells = [(cell, of) for cell, of in _off_the_shelf(material) if any(name == "flip_rate" for name, _, _ in of)]
+def _orders(material: Material, own: Cells) -> Grid:
+    cells = [(cell, of) for cell, of in own.items() if any(name == "flip_rate" for name, _, _ in of)]
     letters = sorted({metric for _, of in cells for metric, _, _ in of if metric.startswith("recall_")})
     names = ["all_right", "flip_rate", "low_mass", *letters]
     rows = [[*_names(material, cell), *(_point(of.get((name, "letter", "all"))) for name in names)] for cell, of in cells]
@@ -109,9 +112,9 @@ def _orders(material: Material) -> Grid:
     return Grid("Orders of the options", said, "By letter", columns, rows, "metrics")
 
 
-def _slices(material: Material) -> Grid:
+def _slices(material: Material, own: Cells) -> Grid:
     rows = []
-    for cell, of in _off_the_shelf(material):
+    for cell, of in own.items():
         scoring = _scoring(of)
         for (metric, by, subset), row in of.items():
             if metric == "accuracy" and by == scoring and subset.startswith(SKILL):
@@ -127,23 +130,23 @@ def _scoring(of: dict[tuple[str, str, str], dict[str, Any]]) -> str:
     return "letter" if own and own["estimate"] is not None else "text"
 
 
-def _controls(material: Material) -> Grid:
+def _controls(material: Material, present: Cells) -> Grid:
     """Of every model off the shelf its own line, then a line a control and a baseline, by the scoring that it has."""
-    by_cell, rows = dict(_present(material)), []
+    rows = []
     table = material.controls.filter(
         pl.col("dataset").is_in([name for name, facts in material.params.datasets.items() if facts.task == TASK])
     )
     for (dataset, model, mode), frame in table.group_by("dataset", "model", "mode", maintain_order=True):
         own = Cell(str(dataset), str(model), str(mode))
-        if own not in by_cell:
+        if own not in present:
             continue
-        scoring, names = _scoring(by_cell[own]), _names(material, own)[:2]
-        rows.append([*names, "its own question and image", *_reached(by_cell[own], scoring), "", ""])
+        scoring, names = _scoring(present[own]), _names(material, own)[:2]
+        rows.append([*names, "its own question and image", *_reached(present[own], scoring), "", ""])
         for row in frame.filter(pl.col("scoring") == scoring).to_dicts():
             is_mode = row["kind"] == "mode"
             other = own._replace(mode=row["control"]) if is_mode else own._replace(model=row["control"])
             label = material.params.mode_label(row["control"]) if is_mode else f"baseline: {material.params.models[row['control']].label}"
-            rows.append([*names, label, *_reached(by_cell.get(other, {}), scoring), _gap(row, "gain"), p_value(row["p"])])
+            rows.append([*names, label, *_reached(present.get(other, {}), scoring), _gap(row, "gain"), p_value(row["p"])])
     columns = ["Data set", "Model", "Seen, or baseline", "Accuracy", "Above chance", "The model gains over it", "p"]
     said = (
         "What a model reaches without seeing what it is asked about. Above chance is (accuracy - c) / (1 - c), where c is what guessing "
@@ -204,12 +207,8 @@ def _variation(material: Material) -> Grid:
     rows = []
     for row in material.lettered["variation"].filter(pl.col("k") > 1).to_dicts():
         ends = [material.params.datasets[row[end]].label if row[end] else NOTHING for end in ("lowest", "highest")]
-        mean = (
-            f"{number(row['mean'])} {interval(row['mean_low'], row['mean_high'])}".strip()
-            if row["mean"] is not None
-            else str(row["reason"])
-        )
-        sd = f"{number(row['sd'])} {interval(row['low'], row['high'])}".strip()
+        mean = with_interval(row["mean"], row["mean_low"], row["mean_high"]) if row["mean"] is not None else str(row["reason"])
+        sd = with_interval(row["sd"], row["low"], row["high"])
         label = material.params.models[row["model"]].label
         rows.append([label, row["scoring"], str(row["k"]), mean, sd, number(row["sd_between"]), *ends])
     columns = ["Model", "Scoring", "Data sets", "Mean accuracy", "Standard deviation", "Without sampling error", "Lowest", "Highest"]
@@ -224,15 +223,15 @@ def _reliability(material: Material) -> Grid:
     rows = []
     for row in reliable.to_dicts():
         names = _names(material, Cell(row["dataset"], row["model"], row["mode"]))
-        rows.append([*names, row["scoring"], f"{number(row['estimate'])} {interval(row['low'], row['high'])}"])
+        rows.append([*names, row["scoring"], _value(row)])
     of = counted(table.unique(list(Cell._fields)).height, "cell")
     n = reliable.unique(list(Cell._fields)).height
     said = f"Of {of}, {n or 'none'} {'has' if n < 2 else 'have'} an accuracy whose lower bound exceeds the threshold of {threshold}"
     said += ", which the run's statistics set as reliability_threshold."
     if table.height and not rows:
         best = table.drop_nulls("low").sort("low", descending=True).head(1).to_dicts()
-        rows = [[*_names(material, Cell(row["dataset"], row["model"], row["mode"])), row["scoring"], f"below: {number(row['estimate'])} "
-                 f"{interval(row['low'], row['high'])}"] for row in best]  # fmt: skip
+        rows = [[*_names(material, Cell(row["dataset"], row["model"], row["mode"])), row["scoring"], f"below: {_value(row)}"]
+                for row in best]  # fmt: skip
     columns = ["Data set", "Model", "Mode", "Scoring", "Accuracy"]
     caption = "With intervals" if n else "The nearest one, since there is none"
     return Grid("Cells above the reliability threshold", said, caption, columns, rows, "reliability")

@@ -16,7 +16,7 @@ from medbench.report.figures import Figure, inline
 from medbench.report.panels import Panel
 from medbench.report.params import TEMPLATES
 from medbench.report.results import Material
-from medbench.report.words import NOTHING, counted, interval, listed, number
+from medbench.report.words import NOTHING, counted, listed, number, with_interval
 
 MAX_LINES, MAX_PLACES, MAX_ROWS, MAX_CELLS = 150, 12, 100, 400  # beyond these the page points to the tables
 PROOF = ("method", "n_train", "n_val", "parameters_trained", "n_trainable", "n_with_gradient", "loss_start", "loss_end")
@@ -118,7 +118,7 @@ def _open(material: Material) -> list[OpenLine]:
     rows = material.metrics.filter(*(pl.col(name) == value for name, value in chosen.items()), pl.col("metric").is_in(list(OPEN)))
     lines, cell = [], ["dataset_label", "model_label", "mode"]
     for (dataset, model, mode), frame in rows.drop_nulls("estimate").group_by(cell, maintain_order=True):
-        values = {row["metric"]: f"{number(row['estimate'])} {interval(row['low'], row['high'])}".strip() for row in frame.to_dicts()}
+        values = {row["metric"]: with_interval(row["estimate"], row["low"], row["high"]) for row in frame.to_dicts()}
         n, label = f"{max(frame['n'].to_list()):,}", material.params.mode_label(str(mode))
         lines.append(OpenLine(str(dataset), str(model), label, n, [values.get(name, "") for name in OPEN]))
     return lines
@@ -146,8 +146,7 @@ def choices(material: Material) -> list[ChoiceLine]:
         lost = [f"{row[state]:,} {state}" for state in results.LOST if row[state]]
         if lost and (wrong := values.get((CLOSED, *cell))):
             bounds = [
-                f"{number(one['estimate'])} {interval(one['low'], one['high'])}".strip() if one else NOTHING
-                for one in (wrong, values.get((PARSED, *cell)))
+                with_interval(one["estimate"], one["low"], one["high"]) if one else NOTHING for one in (wrong, values.get((PARSED, *cell)))
             ]
             names = wrong["dataset_label"], wrong["model_label"], material.params.mode_label(row["mode"])
             lines.append(ChoiceLine(*names, f"{', '.join(lost)} of {row['n_closed']:,}", *bounds))

@@ -12,7 +12,7 @@ from medbench.report.answer import deciding, ordered
 from medbench.report.figures import MAX_GAPS, MAX_PANEL_CELLS, QUESTION_COLOURS, Figure, Square, forest, heatmap, square_text
 from medbench.report.judged import METRIC
 from medbench.report.results import TASKS, Material
-from medbench.report.words import counted, interval, number
+from medbench.report.words import counted, number, with_interval
 
 Values: TypeAlias = dict[Cell, dict[str, Any]]
 """Cell -> its row of a measure in the metrics."""
@@ -151,7 +151,7 @@ def _value(material: Material, cell: Cell | None, values: Values) -> Value:
     if cell is None:
         return Value("", False)
     row = values.get(cell)
-    text = f"{number(row['estimate'])} {interval(row['low'], row['high'])}".strip() if row else "absent"
+    text = with_interval(row["estimate"], row["low"], row["high"]) if row else "absent"
     return Value(text, cell.dataset in material.params.models[cell.model].in_domain)
 
 

@@ -30,6 +30,11 @@ def interval(low: float | None, high: float | None, sign: bool = False) -> str:
     return f"[{write(low)}, {write(high)}]"
 
 
+def with_interval(value: float | None, low: float | None, high: float | None, sign: bool = False) -> str:
+    """0.812 [0.712, 0.893]; without limits the value alone."""
+    return f"{(signed if sign else number)(value)} {interval(low, high, sign)}".strip()
+
+
 def p_value(value: float | None) -> str:
     """0.04984 -> 0.0498: three digits, since near 0.05 the third decides; below a thousandth -> <0.001."""
     if value is None:

@@ -6,16 +6,15 @@ Example: python -m medbench plan my-run.yaml --json
 
 import argparse
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from medbench import cells, stages
-from medbench.command import add_config_options, read_config
+from medbench.command import add_config_options, cores, read_config
 from medbench.config import Config
-from medbench.errors import MedbenchError, visible
+from medbench.errors import visible
 from medbench.jobs import devices
 from medbench.jobs.console import duration
 from medbench.planning import downloads, effort, memory, prices, probe, sizes, verdicts
@@ -26,7 +25,7 @@ from medbench.verbs.status import SHOWN, notable
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
     add_config_options(parser, run=True)
-    parser.add_argument("--cores", type=int, metavar="N", help="as Snakemake will get; default: all")
+    parser.add_argument("--cores", default="all", metavar="N", help="as Snakemake will get; default: all")
     parser.add_argument(
         "--no-probe", action="store_true", help=f"time by finished jobs alone; the probe takes {probe.LONGEST:.0f} s at most"
     )
@@ -58,9 +57,7 @@ class Plan(NamedTuple):
 
 def execute(args: argparse.Namespace) -> None:
     """Print it. Raises MedbenchError for a number of cores that is none."""
-    if args.cores is not None and args.cores < 1:
-        raise MedbenchError(f"--cores {args.cores}", "is no number of cores", "give 1 or more, or leave it out")
-    plan = look(read_config(args), args.cores or len(os.sched_getaffinity(0)), not args.no_probe)
+    plan = look(read_config(args), cores(args.cores), not args.no_probe)
     if args.json:
         print(json.dumps(as_json(plan), ensure_ascii=False, indent=1))
     else:

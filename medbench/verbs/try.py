@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medbench import trial
-from medbench.command import ROOT, again, given, read_config
+from medbench.command import ROOT, again, cores, given, read_config
 from medbench.config import Config
 from medbench.errors import MedbenchError, choose
 from medbench.verbs import plan
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> None:
     """Do it. Raises MedbenchError for what cannot be told, with the flag that says it."""
-    config, cores = _config(), _cores(args.cores)
+    config, n_cores = _config(), cores(args.cores)
     seen = _asked(args)
     if args.classes:
         if seen.classes and set(args.classes) != set(seen.classes):
@@ -97,13 +97,13 @@ def execute(args: argparse.Namespace) -> None:
     command, more = f"medbench {shlex.join(sys.argv[1:])}", again(folder / "run.yaml")
     trial.write(folder, {"data.yaml": {name: entry}, "run.yaml": run}, command, more, seen.rows)
     _say(seen, modality, folder)
-    for line in plan.brief(plan.look(_config(folder / "run.yaml"), cores, is_probed=not args.only_write)):
+    for line in plan.brief(plan.look(_config(folder / "run.yaml"), n_cores, is_probed=not args.only_write)):
         print(f"  {line}")
     if args.only_write:
         return
     sys.stdout.flush()
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
-    words = [str(Path(sys.executable).with_name("snakemake")), "--snakefile", str(ROOT / "Snakefile"), "--cores", str(cores)]
+    words = [str(Path(sys.executable).with_name("snakemake")), "--snakefile", str(ROOT / "Snakefile"), "--cores", str(n_cores)]
     code, interrupted = _run([*words, "--configfile", str(folder / "run.yaml")])
     if interrupted:
         raise MedbenchError(f"run {name}", "was interrupted", "give the same command again: it goes on where it was")
@@ -125,15 +125,6 @@ def _run(words: Sequence[str]) -> tuple[int, bool]:
                 return process.wait(), interrupted
             except KeyboardInterrupt:
                 interrupted = True
-
-
-def _cores(given: str) -> int:
-    """As Snakemake takes them. Raises MedbenchError for what is no number."""
-    if given == "all":
-        return len(os.sched_getaffinity(0))
-    if not given.isdecimal() or not int(given):
-        raise MedbenchError(f"--cores {given}", "is no number of cores", "give 1 or more, or leave it out")
-    return int(given)
 
 
 def _config(*files: Path) -> Config:
