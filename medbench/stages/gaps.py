@@ -82,7 +82,7 @@ def params(config: "Config", run: str) -> Params:
     made = Params(
         candidates=tuple((one.model, one.family, one.role, tuple(sorted(one.in_domain))) for one in candidates(config)),
         cells=tuple((cell.dataset, cell.model, cell.mode) for cell in grid(config)),
-        tasks={dataset: config.datasets[dataset].task for dataset in config.run.datasets},
+        tasks={dataset: config.datasets[dataset].task for dataset in sorted(config.run.datasets)},
         primary={name: tasks.get(name).primary for name in used},
         margin={name: chosen.margin_of(tasks.get(name).primary.metric) for name in used},
         chance={name: tasks.get(name).chance for name in used},
