@@ -102,7 +102,7 @@ def params(config: "Config", run: str) -> Params:
         secondary_margin={name: chosen.margin_of(measure.metric) for name, measure in secondary.items()},
         judging={name: judging for name in used if (judging := interval.judging(config, name)).scorings},
     )
-    is_lettered = lettered.TASK in used
+    is_lettered = any(map(tasks.is_lettered, used))
     sizes = {one.model: size for one in candidates(config) if is_lettered and (size := config.models[one.model].about.parameters)}
     made = made._replace(sizes=sizes, reliability_threshold=chosen.reliability_threshold if is_lettered else None)
     choice = with_a_choice(study_of(made))
