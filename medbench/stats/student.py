@@ -8,6 +8,7 @@ DECIMALS = 8  # the last bits of lgamma and exp are the machine's own
 _TINY, _DIGITS = 1e-300, 1e-15
 
 
+@cache  # the rows of a data set ask for a few, again and again; so below
 def cdf(t: float, freedom: float) -> float:
     """Probability below `t` with `freedom` > 0 degrees of freedom, of any size: half the regularised incomplete beta in the lower tail."""
     return round(_cdf(t, freedom), DECIMALS)
@@ -18,7 +19,7 @@ def _cdf(t: float, freedom: float) -> float:
     return tail if t < 0 else 1 - tail
 
 
-@cache  # the rows of a data set ask for a few, again and again
+@cache
 def quantile(p: float, freedom: float) -> float:
     """`t` with probability `p` below it, 0 < p < 1, by bisection between bounds found from the normal quantile."""
     if p > 0.5:

@@ -174,6 +174,10 @@ assert isinstance(mask, BlockMask) and not isinstance(torch.ones(1), BlockMask)
 assert torch.nn.attention.flex_attention._DEFAULT_SPARSE_BLOCK_SIZE == size
 import torchvision, torchvision.ops.poolers
 assert torchvision.ops.box_iou(*[torch.tensor([[0.0, 0.0, 1.0, 1.0]])] * 2).item() == 1
+import importlib.util
+if importlib.util.find_spec("triton"):  # which torch's builds for CPUs lack
+    import triton
+    assert triton.JITFunction is sys.modules["triton.runtime.jit"].JITFunction and not isinstance(triton.JITFunction, lazy._Class)
 assert torchvision.models.resnet18 and torchvision.datasets.MNIST and torch.export.Dim("x")
 assert torch.compile(lambda x: x + 1, backend="eager")(torch.ones(1)).item() == 2
 print(before, imported()[0])
