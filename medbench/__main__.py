@@ -8,10 +8,21 @@ import sys
 
 from medbench.jobs import warm
 
+
+def prepare() -> None:
+    """Import all stages and tasks."""
+    from medbench import stages, tasks
+
+    for name in stages.STAGES:
+        stages.get(name)
+    for name in tasks.names():
+        tasks.get(name)
+
+
 gc.set_threshold(100_000, 50, 50)  # imports make objects that stay: looking through all of them again and again is a seventh of a start
 waits = None
 if sys.argv[1:2] == [warm.VERB]:
-    waits = warm.serve(socket.socket(fileno=int(sys.argv[2])), int(sys.argv[3]))
+    waits = warm.serve(socket.socket(fileno=int(sys.argv[2])), int(sys.argv[3]), prepare)
 elif (done := warm.hand_over()) is not None:
     os._exit(done)
 

@@ -12,14 +12,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from medbench import tables
+from medbench import tables, tasks
 from medbench.analysis.gaps import Pair, Results, Sides, Study, Unpaired, deciding, uncertainty
 from medbench.cells import Cell
 from medbench.metrics.measure import REASONING_GAPS, Measure
 from medbench.stats.intervals import logit, percentile
 
 Floats = NDArray[np.float64]
-TASK = "mcq"
 EVERY = "all"
 SIZES = {"under 5 B": 5e9, "5 to 15 B": 15e9, "15 to 50 B": 50e9, "from 50 B": float("inf")}
 """Classes of sizes, and the parameters below which a model belongs to one."""
@@ -146,7 +145,7 @@ def reliability_table(study: Study, controls: Sequence[str], threshold: float, r
     """Table `reliability`: every model's cells that see their questions as they are, in both scorings."""
     models, rows = {candidate.model for candidate in study.candidates}, []
     for cell in sorted(study.cells):
-        if cell.model not in models or cell.mode in controls or study.tasks[cell.dataset] != TASK:
+        if cell.model not in models or cell.mode in controls or not tasks.is_lettered(study.tasks[cell.dataset]):
             continue
         for scoring in SCORINGS:
             measure = Measure("accuracy", scoring, "all")
@@ -162,7 +161,7 @@ def reliability_table(study: Study, controls: Sequence[str], threshold: float, r
 
 
 def _datasets(study: Study) -> list[str]:
-    return [dataset for dataset, task in study.tasks.items() if task == TASK]
+    return [dataset for dataset, task in study.tasks.items() if tasks.is_lettered(task)]
 
 
 def _sides(study: Study) -> Iterable[tuple[str, list[Cell], list[Cell]]]:

@@ -482,7 +482,7 @@ class Run(Strict):
     rerun_on_versions: bool = False
     max_cost: float | None = Field(None, ge=0)  # dollars that services with a `price` may cost; what is in flight then goes beyond it
     unsent: Literal["refuse", "leave-out"] = "refuse"  # what of cells whose data set may not be sent to their model's service
-    warm: bool = False  # small models on CPUs: jobs are forked from one process that has imported torch (medbench.jobs.warm)
+    warm: bool = False  # small models on CPUs: jobs are forked from one process that has imported all (medbench.jobs.warm)
     judge: Judging | None = None  # of open answers; null: none
     deterministic: bool = False  # GPU kernels that sum in a fixed order: slower; on a CPU they always do
 

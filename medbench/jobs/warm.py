@@ -1,4 +1,4 @@
-"""One process that has imported torch and transformers, from which the model jobs of a start are forked.
+"""One process that has imported medbench with its libraries, from which the jobs of a start are forked.
 
 Importing them takes several times as long as a mini model computes. So where jobs run on the CPUs of this machine, a start of
 Snakemake keeps one process that imports them once. The process of a job hands it its command line, environment, working
@@ -30,9 +30,15 @@ TRACKED = False  # decides no result
 
 VERB = "warm"
 STAGES = frozenset(("pretrain", "embed", "prompts", "adapt", "predict", "validate"))
-"""Those that mostly import these libraries."""
+"""Those that import torch."""
+ALONE = frozenset(("fetch", "prepare"))
+"""Stages that come first: they would wait for the imports, and take longer than their own."""
 VARIABLE = "MEDBENCH_WARM"  # the address, for jobs
-_IMPORTS = ("torch", "peft", "transformers.image_processing_utils", "transformers.generation", "transformers.models.auto")
+_IMPORTS = (
+    "torch", "peft", "transformers.image_processing_utils", "transformers.generation", "transformers.models.auto",
+    "polars", "pyarrow.parquet", "sklearn.linear_model", "sklearn.model_selection",
+)  # fmt: skip
+"""Importing starts no thread that a fork would miss: polars makes its workers at its first work, jemalloc knows of forks."""
 _LONGEST = 1 << 20  # of what a job hands over [bytes]
 THREADS = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}  # read at import; a fork takes no threads along
 _KILLED = 137  # as a shell has it for SIGKILL
@@ -64,7 +70,7 @@ def began() -> float | None:
 def hand_over() -> int | None:
     """The exit code of this process's job, once a fork of the warm process has done it; None where it must do it itself."""
     now, name = time.time(), os.environ.get(VARIABLE)
-    if not name or not STAGES & {*sys.argv[1:2]} or any(os.environ.get(key) != value for key, value in THREADS.items()):
+    if not name or ALONE & {*sys.argv[1:2]} or any(os.environ.get(key) != value for key, value in THREADS.items()):
         return None
     process.die_with_parent()
     interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the fork gets it too, and says what there is to say
@@ -98,8 +104,8 @@ def finish(main: Callable[[], int], connection: socket.socket) -> int:
     return code
 
 
-def serve(listener: socket.socket, parent: int) -> socket.socket:
-    """Import, then fork a job for each connection, until Snakemake, the parent, dies.
+def serve(listener: socket.socket, parent: int, prepare: Callable[[], None]) -> socket.socket:
+    """Import, what `prepare` imports too, then fork a job for each connection, until Snakemake, the parent, dies.
 
     Returns in the forks only: where the exit code is sent to.
     """
@@ -110,8 +116,11 @@ def serve(listener: socket.socket, parent: int) -> socket.socket:
     from medbench.jobs import lazy
 
     lazy.without_unused()
-    for name in _IMPORTS:
-        importlib.import_module(name)
+    with lazy.bitsandbytes_where_used():
+        for name in _IMPORTS:
+            importlib.import_module(name)
+    importlib.import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping("")  # makes its table, which stays
+    prepare()
     gc.freeze()  # what is shared with the forks stays shared
     while True:
         connection = None

@@ -6,8 +6,8 @@ from typing import Any
 
 import polars as pl
 
-from medbench import paths
-from medbench.report import cost, multiple_choice, served
+from medbench import paths, tasks
+from medbench.report import cost, served
 from medbench.report.answer import deciding
 from medbench.report.cautions import Caution
 from medbench.report.results import TASKS, Material, primary
@@ -34,7 +34,7 @@ def frames(material: Material, cautions: list[Caution]) -> dict[str, pl.DataFram
         "prompt-sensitivity": material.wording,
         "served": served.table(material),
         "controls": material.controls,
-        **(material.lettered if any(facts.task == multiple_choice.TASK for facts in material.params.datasets.values()) else {}),
+        **(material.lettered if any(tasks.is_lettered(facts.task) for facts in material.params.datasets.values()) else {}),
     }
 
 

@@ -4,11 +4,11 @@ from typing import Any, NamedTuple, TypeAlias
 
 import polars as pl
 
+from medbench import tasks
 from medbench.cells import Cell
 from medbench.report.results import LOST, Material
 from medbench.report.words import NOTHING, counted, interval, number, p_value, signed, with_interval
 
-TASK = "mcq"
 SCORINGS = ("letter", "text")
 SKILL = "skill-"
 Cells: TypeAlias = dict[Cell, dict[tuple[str, str, str], dict[str, Any]]]
@@ -39,7 +39,8 @@ def grids(material: Material) -> list[Grid]:
 
 def _present(material: Material) -> Cells:
     """Cells of lettered questions, each with its metrics by (metric, scoring, subset); limits are on the logit scale where there are."""
-    rows = material.metrics.filter(pl.col("task") == TASK, pl.col("method").is_in(["percentile", "logit"])).to_dicts()
+    lettered = [name for name in tasks.names() if tasks.is_lettered(name)]
+    rows = material.metrics.filter(pl.col("task").is_in(lettered), pl.col("method").is_in(["percentile", "logit"])).to_dicts()
     found: Cells = {}
     for row in rows:
         key, cell = (row["metric"], row["scoring"], row["subset"]), Cell(row["dataset"], row["model"], row["mode"])
@@ -134,7 +135,7 @@ def _controls(material: Material, present: Cells) -> Grid:
     """Of every model off the shelf its own line, then a line a control and a baseline, by the scoring that it has."""
     rows = []
     table = material.controls.filter(
-        pl.col("dataset").is_in([name for name, facts in material.params.datasets.items() if facts.task == TASK])
+        pl.col("dataset").is_in([name for name, facts in material.params.datasets.items() if tasks.is_lettered(facts.task)])
     )
     for (dataset, model, mode), frame in table.group_by("dataset", "model", "mode", maintain_order=True):
         own = Cell(str(dataset), str(model), str(mode))

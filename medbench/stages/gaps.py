@@ -82,7 +82,7 @@ def params(config: "Config", run: str) -> Params:
     made = Params(
         candidates=tuple((one.model, one.family, one.role, tuple(sorted(one.in_domain))) for one in candidates(config)),
         cells=tuple((cell.dataset, cell.model, cell.mode) for cell in grid(config)),
-        tasks={dataset: config.datasets[dataset].task for dataset in config.run.datasets},
+        tasks={dataset: config.datasets[dataset].task for dataset in sorted(config.run.datasets)},
         primary={name: tasks.get(name).primary for name in used},
         margin={name: chosen.margin_of(tasks.get(name).primary.metric) for name in used},
         chance={name: tasks.get(name).chance for name in used},
@@ -102,7 +102,7 @@ def params(config: "Config", run: str) -> Params:
         secondary_margin={name: chosen.margin_of(measure.metric) for name, measure in secondary.items()},
         judging={name: judging for name in used if (judging := interval.judging(config, name)).scorings},
     )
-    is_lettered = lettered.TASK in used
+    is_lettered = any(map(tasks.is_lettered, used))
     sizes = {one.model: size for one in candidates(config) if is_lettered and (size := config.models[one.model].about.parameters)}
     made = made._replace(sizes=sizes, reliability_threshold=chosen.reliability_threshold if is_lettered else None)
     choice = with_a_choice(study_of(made))

@@ -136,6 +136,11 @@ def doubts(name: str, dataset: str) -> list[str]:
         return []
 
 
+def is_lettered(name: str) -> bool:
+    """Whether a task's questions have lettered options."""
+    return get(name).rows == "choices"
+
+
 def names() -> tuple[str, ...]:
     """All tasks."""
     return tuple(sorted(file.stem for file in Path(__file__).parent.glob("*.py") if file.stem not in OTHERS))

@@ -3,15 +3,16 @@
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
-from medbench import cli, paths, stages, tables
+from medbench import cli, config, paths, stages, tables
 from medbench.jobs import rerun
-from medbench.stages import STAGES, duplicates, interval, overlap, score
+from medbench.stages import STAGES, duplicates, gaps, interval, overlap, score
 from medbench.tasks.diagnosis import PredictionsDiagnosis, ScoresDiagnosis
 from tests.unit import written
 
@@ -95,6 +96,14 @@ def test_parameters_come_back_as_they_were(module: Any, params: Any) -> None:
 
 def test_every_handed_stage_is_tested() -> None:
     assert {module.STAGE.name for module, _ in HANDED} | {"gaps"} == {name for name in STAGES if stages.get(name).is_handed}
+
+
+def test_gaps_have_the_same_rows_in_the_same_order_by_hand_and_in_a_run() -> None:
+    """Data sets stand in the order of the configuration there, and sorted in what a rule hands on."""
+    params = gaps.STAGE.params(config.from_files([ROOT / "config/config.yaml"], ROOT), "demo")
+    given = cli._handed(gaps.STAGE, f"{gaps.STAGE.fingerprint(params)} {{}}").params
+    for name, own, other in zip(params._fields, params, given, strict=True):
+        assert list(own.items()) == list(other.items()) if isinstance(own, Mapping) else own == other, name
 
 
 MODEL_JOB = """

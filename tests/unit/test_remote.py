@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from PIL import Image
 
+from medbench import paths, tables
 from medbench.errors import Interrupted, MedbenchError
 from medbench.remote.asking import AHEAD, Given, ask
 from medbench.remote.endpoint import Reached, Retired, Stopped, Usage
@@ -24,6 +26,7 @@ from medbench.remote.limits import Limits
 from medbench.remote.prices import Price
 from medbench.remote.request import Request, picture
 from medbench.remote.store import Store
+from medbench.tasks.vqa import SamplesVqa
 from tests.conftest import ROOT
 from tests.unit.stub import Said, Stub, completion, serving
 
@@ -718,8 +721,6 @@ def by_hand(stub: Stub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def made() -> tuple[Any, dict[str, Any]]:
-    import polars as pl
-
     place = Path("results/predictions/nano-vqa-radiology/own/ots.parquet")
     return pl.read_parquet(place), json.loads(place.with_suffix(".run.json").read_text())
 
@@ -742,6 +743,17 @@ def test_retry_asks_again_for_what_is_empty_or_filtered_and_for_nothing_else(stu
     assert n_asked < len(stub.asked) <= n_asked + distinct
     assert after["answer"].to_list() == [text or "no" for text in before["answer"]] and set(after["finish_reason"]) == {"stop"}
     assert by_hand("--retry") == 0 and made()[0].equals(after) and len(stub.asked) <= n_asked + distinct
+
+
+def test_retry_asks_again_where_labels_were_corrected_meanwhile(stub: Stub, by_hand: Any) -> None:
+    """What is kept for corrected labels holds the empty answers that are to be asked again."""
+    stub.answer = lambda body: completion("")
+    assert by_hand() == 0 and set(made()[0]["answer"]) == {""}
+    samples = paths.samples("nano-vqa-radiology", "test")
+    tables.write(SamplesVqa, tables.read(SamplesVqa, samples).with_columns(answer=pl.lit("corrected")), samples)
+    stub.answer = lambda body: completion("no")
+    assert by_hand() == 0 and set(made()[0]["answer"]) == {""}, "a corrected label asks nothing"
+    assert by_hand("--retry") == 0 and set(made()[0]["answer"]) == {"no"}
 
 
 def test_retry_after_a_stop_asks_again_for_what_was_empty_before_it(stub: Stub, by_hand: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -788,6 +800,7 @@ from medbench.remote.endpoints.openai import OpenAI
 from medbench.remote.limits import Limits
 from medbench.remote.request import Request
 from medbench.remote.store import Store
+from medbench.tasks.vqa import SamplesVqa
 
 requests = [(n, Request("openai", "m", (f"question {n}",), {})) for n in range(12)]
 with Store("openai", "m", Path(sys.argv[2])) as store:

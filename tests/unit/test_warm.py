@@ -129,6 +129,19 @@ def test_a_bug_is_a_traceback_and_an_interrupt_is_none(server: psutil.Process, t
     assert server.is_running()
 
 
+def test_a_job_without_a_model_is_handed_over_and_what_comes_first_is_not(
+    server: psutil.Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process, "die_with_parent", lambda: None)  # of this test's process
+        for stage, code in (("interval", 2), ("prepare", None), ("fetch", None)):
+            patch.setattr(sys, "argv", ["medbench", stage, "nowhere", "nano-clip", "ots"][: 5 if stage == "interval" else 3])
+            assert warm.hand_over() == code
+    assert "nowhere" in capfd.readouterr().err
+    until(lambda: not server.children())
+
+
 def test_more_threads_are_not_handed_over(server: psutil.Process, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["medbench", "embed", "nowhere", "nano-clip"])
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
