@@ -1,4 +1,5 @@
 # The validated configuration, the grid, and helpers named get_<what>.
+import atexit
 import functools
 import gc
 import inspect
@@ -9,7 +10,9 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 
-gc.set_threshold(100_000, 50, 100)  # imports and large grids make millions of objects that stay: looking through them takes long
+# Imports and large grids make millions of objects that stay: looking through them for garbage takes long, and at the end is in vain.
+gc.set_threshold(500_000, 10, 100)
+atexit.register(gc.freeze)
 
 from medbench import cells, cli, command, config as configuration, paths, stages
 from medbench.datasets import layouts
