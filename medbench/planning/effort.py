@@ -37,6 +37,7 @@ _PUBLISHED = 0.4  # the same by the study's recipe
 _TRAINED = 3.0  # forward passes in a training step of one sample
 _IMAGE, _QUESTION = 1.75, 17.0  # an image, a question to a mini model, in images of the small encoder
 _TOKENS = {"contrastive": 50, "generative": 800}  # of an image, or of an image with question and answer
+_FORKED, _FORKED_PROBE = 0.7, 3.5  # starts that a fork saves, beside torch: libraries of every job, scikit-learn
 _IMPORTS = 2.5  # imports of torch: those of a model job that finds nothing warm
 _SNAKEMAKE, _JOB = 30.0, 0.12  # starts that Snakemake itself takes, and for each job
 
@@ -106,7 +107,7 @@ class Estimator:
         cpu = sum(one.seconds or 0 for one in found if not one.on_gpu)
         gpu = sum(one.seconds or 0 for one in found if one.on_gpu)
         own = self.speed.start * (_SNAKEMAKE + _JOB * len(found)) if found else 0.0
-        if any(self._is_warm(one.stage) for one in found):
+        if any(self._is_warm(one.stage) and one.stage in warm.STAGES for one in found):
             own += _IMPORTS * self.speed.torch / cores  # once
         longest = max((one.seconds or 0 for one in found), default=0.0)
         wall = own + max(cpu / cores, gpu / max(self.n_gpus, 1), longest)
@@ -126,10 +127,17 @@ class Estimator:
         return Cost(self.speed.start + _IMPORTS * self.speed.torch, rule * factor)
 
     def _is_warm(self, stage: str) -> bool:
-        return stage in warm.STAGES and self.config.run.warm and not self.n_gpus
+        return stage not in warm.ALONE and self.config.run.warm and not self.n_gpus
 
     def _on_cpu(self, stage: str, named: Mapping[str, str], is_warm: bool) -> Cost:
         """One core's seconds."""
+        found = self._alone(stage, named, is_warm)
+        if not is_warm:
+            return found
+        probed = stage == "adapt" and isinstance(configuration.recipe(self.config, named["model"], named["mode"]), Probe)
+        return found._replace(fixed=max(found.fixed - self.speed.start * (_FORKED + _FORKED_PROBE * probed), 0.0))
+
+    def _alone(self, stage: str, named: Mapping[str, str], is_warm: bool) -> Cost:
         speed = self.speed
         if "model" not in named or stage in ("score", "interval"):
             return self._without_model(stage, named)
