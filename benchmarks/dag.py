@@ -230,6 +230,8 @@ def compare(what: str, clone: Path, bare: Path, options: tuple[str, ...], rounds
     found, others = ([job[:2] for job in jobs(call.output)] for call in pairs[0])
     if sorted(found) != sorted(others) or finished == bool(found):
         sys.exit(f"{what}: {len(found)} jobs, the bare workflow has {len(others)}")
+    if finished and any("missing provenance" in call.output for call in pairs[0]):
+        sys.exit(f"{what}: Snakemake knows nothing of how these files were made")
     least = [min(calls, key=lambda call: call.busy) for calls in zip(*pairs, strict=True)]
     for side, call in zip(("medbench", "bare"), least, strict=True):
         print(f"  {what}, {side}: {call}")

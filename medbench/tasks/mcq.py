@@ -19,10 +19,7 @@ from numpy.typing import NDArray
 from medbench import paths, tables
 from medbench.adapt.asked import AskedChoices, Said
 from medbench.metrics.diagnosis import STEP
-from medbench.metrics.evaluate_modules.vqa_strict.choices import read_choice
-from medbench.metrics.evaluate_modules.vqa_strict.options import options_of
 from medbench.metrics.evaluate_modules.vqa_strict.words import STATES, THINK, Tags, yes_or_no
-from medbench.metrics.mcq_published import PARSERS
 from medbench.metrics.measure import AS, MIN_LEAK_FREE, REASONING_GAPS, Measure, with_leak_free
 from medbench.stats.resamples import Groups
 from medbench.tables import lists
@@ -137,6 +134,8 @@ def strata(classes: Sequence[str]) -> list[tuple[Any, str]]:
 
 def closed_options(question: str, answer: str) -> tuple[tuple[str, ...], str] | None:
     """Options of a closed question in words, and the letter of the right one: yes and no, or what the question names; else None."""
+    from medbench.metrics.evaluate_modules.vqa_strict.options import options_of
+
     if (side := yes_or_no(answer)) is not None:
         return ("yes", "no"), "A" if side == "yes" else "B"
     texts = list(dict.fromkeys(options_of(question, answer).values()))
@@ -186,6 +185,9 @@ def score(predictions: pl.DataFrame, where: object, thoughts: Tags = THINK) -> S
 
 
 def _score(row: Mapping[str, Any], thoughts: Tags) -> dict[str, Any]:
+    from medbench.metrics.evaluate_modules.vqa_strict.choices import read_choice  # hundreds of patterns: none is needed to plan a run
+    from medbench.metrics.mcq_published import PARSERS
+
     options, shifts, k = row["options"], row["shifts"], len(row["options"])
     gold = ascii_uppercase.index(row["reference"])
     chosen = [(int(np.argmax(values)) + shift) % k for values, shift in zip(row["log_probabilities"] or [], shifts, strict=False)]
@@ -318,6 +320,8 @@ class ScoredMcq(vqa.ScoredVqa):
 
 def scored(scores: pl.DataFrame, duplicates: pl.Series, where: object, prompt_sets: Sequence[str] = ()) -> ScoredMcq:
     """From a table of scores and the ids of questions of which train or val holds an image too."""
+    from medbench.metrics.mcq_published import PARSERS
+
     is_parsed = pl.col("state") == "parsed"
     named = [name for name in scores.columns if name.endswith(("_letter", "_text"))]
     columns: dict[tuple[str, str], Any] = {

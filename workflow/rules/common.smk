@@ -225,7 +225,8 @@ def get_inputs(stage):
             return [file for file in found if file.exists() or is_made(file)]
         if not workflow.is_main_process:
             return found
-        return [ancient(file) if stages.is_read_before(file, stage, names, lasting) else file for file in found]
+        kept = stages.read_before(stage, names, found, lasting)
+        return [ancient(file) if file in kept else file for file in found]
 
     return quickly(lambda wildcards: clearly(lambda: inputs(wildcards)))
 
