@@ -4,15 +4,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from PIL import Image
-
-from medbench.models.answering import decoded
-from medbench.models.asking import Asking
-from medbench.models.checkpoint import Source
-from medbench.models.prefetch import Row
-
 if TYPE_CHECKING:
+    from PIL import Image
+
     from medbench.jobs.partial import Work
+    from medbench.models.asking import Asking
+    from medbench.models.checkpoint import Source
+    from medbench.models.prefetch import Row
 
 
 class Asked(NamedTuple):
@@ -55,17 +53,17 @@ class QuestionJob(NamedTuple):
     test_ids: frozenset[str]
     recipe: Mapping[str, Any]
     seed: int
-    asking: Asking
-    images: Callable[[Sequence[str], int], Iterable[Sequence[Row]]]  # image ids, batch size -> batches, each image once
-    decode: Callable[[bytes], Image.Image]
-    source: Source
+    asking: "Asking"
+    images: "Callable[[Sequence[str], int], Iterable[Sequence[Row]]]"  # image ids, batch size -> batches, each image once
+    decode: "Callable[[bytes], Image.Image]"
+    source: "Source"
     work: "Work"  # this job's own folder; what lies there survives a kill
 
 
 class Images:
     """Encoded images of a split in one file, read by id: training reads them in random order, memory does not hold them."""
 
-    def __init__(self, path: Path, batches: Iterable[Sequence[Row]], decode: Callable[[bytes], Image.Image]) -> None:
+    def __init__(self, path: Path, batches: "Iterable[Sequence[Row]]", decode: "Callable[[bytes], Image.Image]") -> None:
         """Writes `path` from batches of rows."""
         self._path, self._decode, self._spans = path, decode, dict[str, tuple[int, int]]()
         with path.open("wb") as file:
@@ -74,7 +72,9 @@ class Images:
                     self._spans[row.image_id] = (file.tell(), len(row.image))
                     file.write(row.image)
 
-    def __getitem__(self, image_id: str) -> Image.Image:
+    def __getitem__(self, image_id: str) -> "Image.Image":
+        from medbench.models.answering import decoded  # with PIL, which tables need not
+
         start, length = self._spans[image_id]
         with self._path.open("rb") as file:
             file.seek(start)

@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from medbench.adapt.certificate import Certificate
 from medbench.errors import MedbenchError
-from medbench.models.checkpoint import Source
-from medbench.models.prefetch import Row
 from medbench.models.similarity import log_softmax
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from medbench.jobs.partial import Work
+    from medbench.models.checkpoint import Source
+    from medbench.models.prefetch import Row
 
 Tensors: TypeAlias = dict[str, NDArray[Any]]
 
@@ -40,9 +41,9 @@ class Job(NamedTuple):
     recipe: Mapping[str, Any]
     seed: int
     features: Callable[[Sequence[str]], NDArray[np.float32]]  # image ids -> cached features [n, d]
-    images: Callable[[Sequence[str], int], Iterable[Sequence[Row]]]  # image ids, batch size -> batches, each image once
-    decode: Callable[[bytes], Image.Image]
-    source: Source | None
+    images: "Callable[[Sequence[str], int], Iterable[Sequence[Row]]]"  # image ids, batch size -> batches, each image once
+    decode: "Callable[[bytes], Image.Image]"
+    source: "Source | None"
     workers: int
     work: "Work"  # this job's own folder; what lies there survives a kill
     prompts: tuple[tuple[str, ...], ...] | None = None  # deciding prompts of each class, where they are the head

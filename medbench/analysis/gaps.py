@@ -8,6 +8,7 @@ A gap is descriptive for the published pair, the best of either side by point es
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeAlias, get_args
 
@@ -75,7 +76,8 @@ class Estimate(NamedTuple):
     low: float | None = None
 
 
-class Pair(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Pair:
     """Two cells on the samples that both have, on the same resamples: `differences` [B] first - second, NaN where undefined.
 
     None: only the two estimates are known, as in a published table, which allows a gap but nothing about its uncertainty.
@@ -87,6 +89,14 @@ class Pair(NamedTuple):
     n: int | None
     n_groups: int | None
     effective_groups: float | None
+    _gaps: dict[float, PairedGap] = field(default_factory=dict, init=False, repr=False)
+
+    def gap(self, level: float) -> PairedGap:
+        """Interval and p value of the differences, computed once: several tables ask for them."""
+        if level not in self._gaps:
+            assert self.differences is not None, "asked where there are some"
+            self._gaps[level] = paired_gap(self.differences, level, self.effective_groups)
+        return self._gaps[level]
 
 
 class Unpaired(NamedTuple):
@@ -193,18 +203,17 @@ def with_a_choice(study: Study) -> list[Cell]:
 
 def pooled_table(gaps: pl.DataFrame, level: float, primary: Collection[Measure]) -> pl.DataFrame:
     """Table `pooled-gaps`: each family's gaps over its data sets, by the measures that decide."""
-    records: list[dict[str, Any]] = []
-    key = ["question", "adaptation", "family", "metric", "scoring", "subset"]
-    for (question, adaptation, family, metric, scoring, subset), rows in gaps.group_by(key, maintain_order=True):
-        if Measure(str(metric), str(scoring), str(subset)) in primary:
-            usable = rows.filter(pl.col("gap").is_not_null() & pl.col("sd").is_not_null())
-            pooled = hartung_knapp(usable["gap"].to_list(), usable["sd"].to_list(), level)
-            records.append(
-                {
-                    "question": question, "adaptation": adaptation, "family": family, "metric": metric, "scoring": scoring,
-                    "k": pooled.k, "gap": pooled.mean, "low": pooled.low, "high": pooled.high, "tau2": pooled.tau2, "reason": pooled.reason,
-                }
-            )  # fmt: skip
+    key = ("question", "adaptation", "family", *Measure._fields)
+    found: dict[tuple[Any, ...], list[tuple[float, float]]] = {}
+    for *names, gap, sd in gaps.select(*key, "gap", "sd").iter_rows():
+        if Measure(*names[3:]) in primary:
+            usable = found.setdefault(tuple(names), [])
+            usable += [(gap, sd)] if None not in (gap, sd) else []
+    records = []
+    for group, values in found.items():
+        pooled = hartung_knapp([gap for gap, _ in values], [sd for _, sd in values], level)
+        made = {"k": pooled.k, "gap": pooled.mean, "low": pooled.low, "high": pooled.high, "tau2": pooled.tau2, "reason": pooled.reason}
+        records.append({**dict(zip(key[:-1], group, strict=False)), **made})
     return pl.DataFrame(records, schema=tables.columns(tables.PooledGaps))
 
 
@@ -346,7 +355,7 @@ def uncertainty(pair: Pair, study: Study) -> tuple[PairedGap | None, str]:
         return None, NO_PAIRING
     if pair.effective_groups is not None and pair.effective_groups < MIN_GROUPS:
         return None, f"{shortage(pair.effective_groups, MIN_GROUPS)}: no interval, no verdict"
-    gap = paired_gap(pair.differences, study.level, pair.effective_groups)
+    gap = pair.gap(study.level)
     return (None, gap.reason) if gap.reason else (gap, "")
 
 

@@ -109,7 +109,7 @@ def _mean(pairs: Sequence[Pair | Unpaired]) -> Pair | None:
     size = min(len(pair.differences) for pair in whole if pair.differences is not None)
     differences = np.mean([pair.differences[:size] for pair in whole if pair.differences is not None], axis=0)
     effective = [pair.effective_groups for pair in whole if pair.effective_groups is not None]
-    first, second = (float(np.mean([pair[side] for pair in whole])) for side in (0, 1))
+    first, second = (float(np.mean(values)) for values in zip(*((pair.first, pair.second) for pair in whole), strict=True))
     return Pair(first, second, differences, None, None, min(effective) if effective else None)
 
 

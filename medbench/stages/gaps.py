@@ -30,7 +30,7 @@ from medbench.errors import MedbenchError
 from medbench.jobs import files
 from medbench.jobs.stage import Needs, Stage
 from medbench.metrics.measure import Measure
-from medbench.stages import interval, validate
+from medbench.stages import interval
 from medbench.stats.resamples import Resamples
 from medbench.stats.table import Scored, estimates, replicates
 
@@ -73,6 +73,8 @@ class Params(NamedTuple):
 
 def params(config: "Config", run: str) -> Params:
     """Parameters of a run. Raises MedbenchError for the name of another run."""
+    from medbench.stages import validate  # with Pydantic, which the job need not import
+
     if run != config.run.run:
         raise MedbenchError(f"run {run}", f"the configuration is of run {config.run.run!r}", "give the run's own --configfile")
     chosen = config.run.statistics

@@ -25,6 +25,7 @@ from medbench.errors import MedbenchError
 from medbench.metrics.measure import Measure
 from medbench.stages import gaps, interval, score
 from medbench.stats.intervals import one_sided_p, quantile
+from medbench.stats.paired import paired_gap
 from medbench.tasks.diagnosis import PredictionsDiagnosis
 from medbench.tasks.vqa import PredictionsVqa
 from tests.unit import written
@@ -227,6 +228,11 @@ def test_a_family_without_one_side_has_no_row() -> None:
     people = (candidate("g", "generalist"), candidate("s", "specialist", "xray", family="other"))
     cells = [Cell("xray", model, mode) for model in "gs" for mode in ("ots", "lp")]
     assert rq_table("rq1", study(people, cells), Numbers(dict.fromkeys(cells, 0.5))).is_empty()
+
+
+def test_a_pair_has_one_gap_however_many_tables_ask_for_it() -> None:
+    pair = Pair(0.8, 0.7, 0.1 + np.random.default_rng(0).normal(0, 0.02, 1000), 100, 50, 50.0)
+    assert pair.gap(0.95) is pair.gap(0.95) and pair.gap(0.95) == paired_gap(pair.differences, 0.95, 50.0) != pair.gap(0.9)
 
 
 def test_global_view_has_best_and_second_best_over_all_families() -> None:

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from medbench import cli, config, paths, stages, tables
-from medbench.jobs import rerun
+from medbench.jobs import lazy, rerun
 from medbench.stages import STAGES, duplicates, gaps, interval, overlap, score
 from medbench.tasks.diagnosis import PredictionsDiagnosis, ScoresDiagnosis
 from tests.unit import written
@@ -89,6 +89,36 @@ def test_a_handed_job_reads_no_configuration_and_records_the_same(cell: tuple[st
     assert tables.read(ScoresDiagnosis, paths.scores(*cell))["correct"].to_list() == [1.0, 0.0]
 
 
+def test_no_handed_stage_imports_what_its_rule_did_for_it_or_its_task_may_not_use() -> None:
+    """With the modules of all tasks: these read no image, and hold no patterns for answers before one is scored."""
+    handed = [f"medbench.stages.{name}" for name in STAGES if stages.get(name).is_handed]
+    code = f"""
+import importlib
+for name in {handed}: importlib.import_module(name)
+from medbench import tasks
+for name in tasks.names(): tasks.get(name)
+unused = "medbench.config", "pydantic", "yaml", "PIL", "pyarrow", "scipy", "medbench.metrics.evaluate_modules.vqa_strict.choices"
+print([name for name in unused if name in sys.modules])
+"""
+    assert run(code) == "[]"
+
+
+def test_versions_are_those_of_importlib_without_its_parser() -> None:
+    code = """
+from medbench.jobs import records, rerun
+found = records.versions()
+assert "email.feedparser" not in sys.modules
+from importlib import metadata
+assert found["numpy"] == metadata.version("numpy")
+assert all(version == metadata.version(name) for name, version in found.items() if name != "python")
+rerun.LIBRARIES |= {"nowhere": ("nowhere-at-all",), "PIL": ("Pillow",), "open_clip": ("open_clip.torch",)}
+records.versions.cache_clear()
+again = records.versions()
+print("nowhere-at-all" not in again and again["Pillow"] == found["pillow"] and again["open_clip.torch"] == found["open-clip-torch"])
+"""
+    assert run(code) == "True"
+
+
 HANDED: list[tuple[Any, Any]] = [
     (score, score.Params("vqa")),
     (interval, interval.Params("diagnosis", ("auroc", "standard", "all"), 0, 1000, 10_000, 0.95, False, 30)),
@@ -138,12 +168,23 @@ optimiser = torch.optim.AdamW(model.adapters().values())
 Tiny.vision(torch.zeros(1, 3, 8, 8)).pooler_output.sum().backward()
 optimiser.step()
 UNUSED = "torch._dynamo.convert_frame", "torch._inductor", "bitsandbytes", "pandas", "sqlalchemy"
-UNUSED += "scipy.optimize._optimize", "torch.distributed.tensor"
+UNUSED += "scipy.optimize._optimize", "torch.distributed.tensor", "sympy", "torch.onnx", "torch.export._trace"
+UNUSED += "torchvision.models.resnet", "torchvision.datasets.mnist", "torchvision.ops.poolers", "triton.runtime"
+from torch.utils.flop_counter import FlopCounterMode
+from transformers.masking_utils import BlockMask
+from torch.nn.attention.flex_attention import _DEFAULT_SPARSE_BLOCK_SIZE as size, create_block_mask
+assert not isinstance(torch.ones(1), BlockMask)
 def imported(): return [name for name in UNUSED if name in sys.modules]
 before = imported()
 from torch._dynamo.utils import counters
 import torch._dynamo.utils
 assert torch._dynamo.utils.counters is counters
+mask = create_block_mask(lambda b, h, q, k: q >= k, None, None, 256, 256, device="cpu")
+assert isinstance(mask, BlockMask) and not isinstance(torch.ones(1), BlockMask)
+assert torch.nn.attention.flex_attention._DEFAULT_SPARSE_BLOCK_SIZE == size
+import torchvision, torchvision.ops.poolers
+assert torchvision.ops.box_iou(*[torch.tensor([[0.0, 0.0, 1.0, 1.0]])] * 2).item() == 1
+assert torchvision.models.resnet18 and torchvision.datasets.MNIST and torch.export.Dim("x")
 assert torch.compile(lambda x: x + 1, backend="eager")(torch.ones(1)).item() == 2
 print(before, imported()[0])
 """
@@ -151,3 +192,43 @@ print(before, imported()[0])
 
 def test_a_model_job_imports_the_compiler_only_when_it_is_used() -> None:
     assert run(MODEL_JOB) == "[] torch._dynamo.convert_frame"
+
+
+def test_what_transformers_finds_in_its_files_is_kept_as_it_was() -> None:
+    code = """
+from medbench.jobs import lazy
+lazy.without_unused()
+import transformers.models
+from transformers.utils import import_utils
+kept = import_utils.create_import_structure_from_path
+folder = transformers.models.__path__[0]
+print(isinstance(kept, lazy._Structure) and kept(folder) == kept.scan(folder) == kept(f"{folder}/__init__.py"))
+"""
+    assert run(code) == "True"
+
+
+def test_files_of_models_are_read_again_once_they_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDBENCH_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "models" / "clip").mkdir(parents=True)
+    file = tmp_path / "models" / "clip" / "modeling_clip.py"
+    file.write_text("first")
+    read = []
+
+    def scan(path: str) -> Any:
+        read.append(path)
+        return {frozenset(("torch",)): {"clip.modeling_clip": {file.read_text()}}}
+
+    def found() -> Any:
+        """What a process finds, asked twice."""
+        structure = lazy._Structure(scan)
+        assert structure(tmp_path / "models") == structure(str(tmp_path / "models"))
+        return structure(tmp_path / "models")
+
+    assert found() == found() == {frozenset(("torch",)): {"clip.modeling_clip": {"first"}}} and len(read) == 1
+    file.write_text("second")
+    assert found() == {frozenset(("torch",)): {"clip.modeling_clip": {"second"}}} and len(read) == 2
+    [kept] = (tmp_path / "cache" / "code").iterdir()
+    for damaged in (b"", b"no", kept.read_bytes()[:-9], kept.read_bytes().partition(b"\n")[0] + b"\nx"):
+        kept.write_bytes(damaged)
+        assert found() == {frozenset(("torch",)): {"clip.modeling_clip": {"second"}}}
+    assert len(read) == 6
