@@ -4,8 +4,10 @@
 
 A grid is `config/paper.yaml`, or a generated registry (data sets x models x ots, lp, lora) of so many cells, in its own clone. The bare
 workflow has the same jobs: each rule of ours with its outputs, inputs looked up in a table, one param of the length that ours has on
-average, and nothing else: no log, no resources, no environment, no configuration. Both are looked at in turn, with the same options and
-profile. Ratios are medians over the rounds; minima stand beside them, which another load on the machine changes least.
+average, and nothing else: no log, no resources, no environment, no configuration. It asks for the same files as ours, predictions and
+intervals beside the report, since each of them is looked at. Both are looked at in turn, with the same options and profile, and with
+compiled bytecode, whatever this shell says of it: users have it, and only ours has modules of its own. Ratios are medians over the
+rounds; minima stand beside them, which another load on the machine changes least.
 
 With `--finished` every output is there, with a run record beside ours, and Snakemake's own metadata say that its job made it.
 """
@@ -25,7 +27,8 @@ from typing import NamedTuple
 
 import yaml
 
-from medbench import config, paths, stages
+from medbench import cells, config, paths, stages
+from medbench.datasets import layouts
 from medbench.jobs import digests
 from medbench.jobs import records as run_records
 
@@ -35,12 +38,13 @@ SHAPES = {216: (12, 6), 1800: (30, 20), 15000: (100, 50)}  # cells -> data sets,
 PAPER = ("--configfile", "config/paper.yaml")
 SAMPLE = 50  # jobs of a rule whose params are measured
 RECORDING = """
+import asyncio
 import atexit
 
 
 def record():
     for job in workflow.dag.jobs:
-        workflow.async_run(workflow.persistence.finished(job))
+        asyncio.run(workflow.persistence.finished(job))
 
 
 atexit.register(record)
@@ -94,7 +98,8 @@ def snakemake(folder: Path, *arguments: str) -> Call:
     started = time.perf_counter()
     with log.open("w") as stream:
         command = [str(Path(sys.executable).with_name("snakemake")), "--cores", "2", "--dry-run", *arguments]
-        process = subprocess.Popen(command, cwd=folder, stdout=stream, stderr=subprocess.STDOUT, env={**os.environ, "PYTHONHASHSEED": "0"})
+        environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": ""}
+        process = subprocess.Popen(command, cwd=folder, stdout=stream, stderr=subprocess.STDOUT, env=environment)
         _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - started
     text = log.read_text()
@@ -114,30 +119,44 @@ class Job(NamedTuple):
 
 def jobs(output: str) -> list[Job]:
     """All jobs of a dry run but `all`; those of remote models count to their stage."""
+    return [job for job in _blocks(output) if job.rule != "all"]
+
+
+def targets(output: str) -> list[str]:
+    """The files that a dry run was asked for: inputs of `all`."""
+    return next(job.inputs for job in _blocks(output) if job.rule == "all")
+
+
+def _blocks(output: str) -> list[Job]:
     found = []
     for block in re.split(r"(?m)^(?:local)?rule (?=\w+:$)", output)[1:]:
         lines = dict(re.findall(r"(?m)^    (\w+): (.*)$", block))
         files = [lines[key].split(", ") if key in lines else [] for key in ("input", "output")]
         names = [pair.partition("=")[2] for pair in lines.get("wildcards", "").split(", ")]
         found.append(Job(block.partition(":")[0].removesuffix("_remote"), tuple(names), *files))
-    return [job for job in found if job.rule != "all"]
+    return found
 
 
-def make_bare(folder: Path, clone: Path, todo: list[Job], configfiles: tuple[str, ...]) -> None:
-    """The bare workflow of the jobs that a clone has."""
+def load(clone: Path, configfiles: tuple[str, ...]) -> config.Config:
+    """As a start does (workflow/rules/common.smk)."""
+    loaded = config.from_files([clone / "config/config.yaml", *(clone / name for name in configfiles)], clone)
+    return cells.with_left_out(layouts.with_test_only(loaded))
+
+
+def make_bare(folder: Path, clone: Path, output: str, configfiles: tuple[str, ...]) -> None:
+    """The bare workflow of the jobs that a clone has, as its dry run names them."""
     folder.mkdir()
     shutil.copytree(clone / "profiles", folder / "profiles")
-    loaded = config.from_files([clone / "config/config.yaml", *(clone / name for name in configfiles)], clone)
+    loaded = load(clone, configfiles)
     rules = dict[str, list[Job]]()
-    for job in todo:
+    for job in jobs(output):
         rules.setdefault(job.rule, []).append(job)
     (folder / "jobs.json").write_text(json.dumps({rule: {"/".join(job.names): job.inputs for job in own} for rule, own in rules.items()}))
-    targets = [job.outputs[0] for job in (*rules["report"], *rules["predict"])]
     constraints = ", ".join(f"{key}={paths.SLUG.pattern!r}" for key in ("dataset", "model", "mode", "run"))
     parts = [
         "import json\nJOBS = json.load(open('jobs.json'))",
         f"wildcard_constraints: {constraints}",
-        f"rule all:\n    input: {targets!r}",
+        f"rule all:\n    input: {targets(output)!r}",
     ]
     for rule, own in rules.items():
         size = round(mean(len(stages.look(loaded, rule, job.names).rerun_key) for job in own[:SAMPLE]))
@@ -206,11 +225,13 @@ def compare(what: str, clone: Path, bare: Path, options: tuple[str, ...], rounds
     for _ in range(rounds):
         own = snakemake(clone, *options)
         if not bare.exists():
-            make_bare(bare, clone, jobs(own.output), options[1:])
+            make_bare(bare, clone, own.output, options[1:])
         pairs.append((own, snakemake(bare)))
     found, others = ([job[:2] for job in jobs(call.output)] for call in pairs[0])
     if sorted(found) != sorted(others) or finished == bool(found):
         sys.exit(f"{what}: {len(found)} jobs, the bare workflow has {len(others)}")
+    if finished and any("missing provenance" in call.output for call in pairs[0]):
+        sys.exit(f"{what}: Snakemake knows nothing of how these files were made")
     least = [min(calls, key=lambda call: call.busy) for calls in zip(*pairs, strict=True)]
     for side, call in zip(("medbench", "bare"), least, strict=True):
         print(f"  {what}, {side}: {call}")
@@ -231,7 +252,7 @@ def measure(grid: str, rounds: int, finished: bool) -> None:
         todo = compare("dry run", clone, bare, options, rounds, False)
         print(f"  {len(todo) + 1} jobs, {sum(len(job.inputs) for job in todo)} inputs", flush=True)
         if finished:
-            loaded = config.from_files([clone / "config/config.yaml", *(clone / name for name in options[1:])], clone)
+            loaded = load(clone, options[1:])
             for folder, own in ((clone, options), (bare, ())):
                 finish(folder, todo, own, loaded if folder == clone else None)
             compare("dry run, all finished", clone, bare, options, rounds, True)

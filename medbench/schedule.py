@@ -102,7 +102,7 @@ def standings(config: Config, ordered: list[Job]) -> list[Standing]:
     at_work = _AtWork(_begun(), dict(_held()), slurm.queued())
     found: list[Standing] = []
     for job in ordered:
-        kept = [file for file in job.reads if stages.is_read_before(file, job.stage, job.names, lasting)]
+        kept = stages.read_before(job.stage, job.names, job.reads, lasting)
         before = dict.fromkeys(place for file, place in job.reads.items() if file not in kept)
         found.append(_standing(config, job, [found[place] for place in before], at_work))
     needed = {place for one in found if one.state in OPEN for place in one.job.reads.values()}

@@ -108,16 +108,15 @@ def lasting(config: "Config", dataset: str) -> dict[str, str]:
     return {path: made["sha256"] for path, made in found.items() if made}
 
 
-def is_read_before(file: Path, stage: str, names: tuple[str, ...], lasting: Callable[[str], Mapping[str, str]]) -> bool:
-    """Whether a job has read a table of a data set as this start leaves it: then its time means nothing, and `prepare` may write it again.
+def read_before(stage: str, names: tuple[str, ...], files: Iterable[Path], lasting: Callable[[str], Mapping[str, str]]) -> set[Path]:
+    """The tables of data sets among a job's inputs that it has read as this start leaves them.
 
-    `lasting`: of a data set, as above.
+    The time of such a table means nothing, and `prepare` may write it again. `lasting`: of a data set, as above.
     """
-    if file.parts[:2] not in (("results", "data"), ("results", "duplicates")):
-        return False
     record = integrity.read(paths.run_record(get(stage).outputs(*names)[0])) or {}
-    then = record.get("inputs", {}).get(str(file))
-    return then is not None and lasting(file.parts[2].removesuffix(".parquet")).get(str(file)) == then
+    then = record.get("inputs", {})
+    tables = [file for file in files if str(file) in then and file.parts[:2] in (("results", "data"), ("results", "duplicates"))]
+    return {file for file in tables if lasting(file.parts[2].removesuffix(".parquet")).get(str(file)) == then[str(file)]}
 
 
 def _of_duplicates(config: "Config", dataset: str) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from medbench.jobs.partial import Work
 from medbench.jobs.stage import Needs, Stage
 from medbench.judging import asking
 from medbench.judging.asking import Judge, Judgement, Triple
-from medbench.metrics.evaluate_modules.vqa_strict.choices import is_refusal, without_thoughts
 from medbench.metrics.evaluate_modules.vqa_strict.words import tokens
 from medbench.metrics.judging import scoring
 from medbench.models import answering, loading
@@ -84,6 +83,8 @@ def run(params: Params, dataset: str, model: str, mode: str, work: Work) -> dict
 
 def triples(frame: pl.DataFrame, thoughts: tuple[tuple[str, str], ...]) -> dict[str, Triple]:
     """Sample -> what a judge sees of it, of the open questions of a table of predictions."""
+    from medbench.metrics.evaluate_modules.vqa_strict.choices import is_refusal, without_thoughts
+
     rows = frame.filter(pl.col("answer_type") == "open").select("sample_id", "question", "reference", "answer", "finish_reason")
     found = {}
     for sample, question, reference, answer, finish_reason in rows.iter_rows():

@@ -1,6 +1,7 @@
 """Predict the test split of one cell: its scores (diagnosis) or answers (questions), stored once and scored again at will."""
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,13 @@ from medbench.jobs.stage import Needs, Stage
 from medbench.models import answering, loading
 from medbench.predict import earlier
 from medbench.predict.job import Params
+from medbench.tasks import Method
 
 
 def params(config: Config, dataset: str, model: str, mode: str) -> Params:
     """Parameters of one cell. Raises MedbenchError for a mode that does not fit the model and the task."""
     entry, data, chosen = config.models[model], config.datasets[dataset], config.modes[mode]
-    method = tasks.get(data.task).predicted_by.get((entry.kind, kind := recipe_kind(chosen)))
-    if method is None and (method := tasks.get(data.task).predicted_by.get((entry.kind, chosen.kind))) is None:
-        found = f"mode {mode!r} ({kind}) fits no {entry.kind} model on {data.task}"
-        raise MedbenchError(f"cell {dataset}/{model}/{mode}", found, "choose another mode")
+    method = _method(config, dataset, model, mode)
     source = sources.source(config, model) if "model" in method.reads else None
     image, chooses = getattr(chosen, "image", "own"), tasks.get(data.task).rows == "choices"
     return Params(
@@ -33,15 +32,25 @@ def params(config: Config, dataset: str, model: str, mode: str) -> Params:
         method.reads,
         adapted=chosen.kind != "zero-shot",
         asking=sources.choosing(config, model, chosen) if chooses and isinstance(chosen, ZeroShot) else sources.asking(config, model),
-        deterministic=config.run.deterministic and _computes(entry, source),
+        deterministic=config.run.deterministic and _computes(entry, source is not None),
         image=image,
         seed=config.run.seed if image == "shuffled" or chooses else None,
     )
 
 
-def _computes(entry: Model, source: dict[str, Any] | None) -> bool:
+def _method(config: Config, dataset: str, model: str, mode: str) -> Method:
+    """What predicts a cell. Raises MedbenchError where nothing does."""
+    entry, data, chosen = config.models[model], config.datasets[dataset], config.modes[mode]
+    methods, kind = tasks.get(data.task).predicted_by, recipe_kind(chosen)
+    if (found := methods.get((entry.kind, kind)) or methods.get((entry.kind, chosen.kind))) is None:
+        fault = f"mode {mode!r} ({kind}) fits no {entry.kind} model on {data.task}"
+        raise MedbenchError(f"cell {dataset}/{model}/{mode}", fault, "choose another mode")
+    return found
+
+
+def _computes(entry: Model, loads: bool) -> bool:
     """Whether a job puts weights onto a device of its own."""
-    return source is not None and entry.kind not in ("baseline", "remote")
+    return loads and entry.kind not in ("baseline", "remote")
 
 
 def inputs(params: Params, dataset: str, model: str, mode: str, split: str = "test") -> list[Path]:
@@ -106,10 +115,10 @@ def _ended(frame: Any) -> dict[str, Any]:
     return {"finish_reasons": dict(frame["finish_reason"].value_counts().sort("finish_reason").iter_rows())}
 
 
-def needs_of(stage: str, source: dict[str, Any] | None, config: Config, dataset: str, model: str, mode: str) -> Needs:
-    """What a job asks of a scheduler that loads a model (`source`), or none."""
+def needs_of(stage: str, reads: Sequence[str], config: Config, dataset: str, model: str, mode: str) -> Needs:
+    """What a job asks of a scheduler that reads a model, or none (`Method.reads`)."""
     entry = config.models[model]
-    asked = needs.model_job(config, stage, {"dataset": dataset, "model": model, "mode": mode}, _computes(entry, source))
+    asked = needs.model_job(config, stage, {"dataset": dataset, "model": model, "mode": mode}, _computes(entry, "model" in reads))
     return asked._replace(network=entry.kind == "remote")
 
 
@@ -127,7 +136,7 @@ STAGE = Stage(
     outputs=lambda *cell: [paths.predictions(*cell)],
     run=run,
     uses=uses,
-    needs=lambda config, *cell: needs_of("predict", params(config, *cell).source, config, *cell),
+    needs=lambda config, *cell: needs_of("predict", _method(config, *cell).reads, config, *cell),
     resumes=True,
     beside=beside,
 )

@@ -63,7 +63,7 @@ STAGE = Stage(
     outputs=lambda *cell: [paths.validation(*cell)],
     run=run,
     uses=predict.uses,
-    needs=lambda config, *cell: predict.needs_of("validate", params(config, *cell).source, config, *cell),
+    needs=lambda config, *cell: predict.needs_of("validate", params(config, *cell).reads, config, *cell),
     resumes=True,
     beside=predict.beside,
 )

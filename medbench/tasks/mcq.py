@@ -134,7 +134,7 @@ def strata(classes: Sequence[str]) -> list[tuple[Any, str]]:
 
 def closed_options(question: str, answer: str) -> tuple[tuple[str, ...], str] | None:
     """Options of a closed question in words, and the letter of the right one: yes and no, or what the question names; else None."""
-    from medbench.metrics.evaluate_modules.vqa_strict.options import options_of  # with many patterns, as below
+    from medbench.metrics.evaluate_modules.vqa_strict.options import options_of
 
     if (side := yes_or_no(answer)) is not None:
         return ("yes", "no"), "A" if side == "yes" else "B"
@@ -185,7 +185,7 @@ def score(predictions: pl.DataFrame, where: object, thoughts: Tags = THINK) -> S
 
 
 def _score(row: Mapping[str, Any], thoughts: Tags) -> dict[str, Any]:
-    from medbench.metrics.evaluate_modules.vqa_strict.choices import read_choice
+    from medbench.metrics.evaluate_modules.vqa_strict.choices import read_choice  # hundreds of patterns: none is needed to plan a run
     from medbench.metrics.mcq_published import PARSERS
 
     options, shifts, k = row["options"], row["shifts"], len(row["options"])

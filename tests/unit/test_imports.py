@@ -52,6 +52,16 @@ def test_tables_made_from_batches_import_no_pandas(tmp_path: Path) -> None:
     assert run(code + FOUND, tmp_path) == "['pydantic']"
 
 
+def test_a_plan_of_all_tasks_imports_no_reader_of_answers() -> None:
+    """Hundreds of patterns: the start of a workflow, and every job that reads a configuration, would compile them."""
+    readers = ("medbench.metrics.evaluate_modules.vqa_strict.choices", "medbench.metrics.mcq_published")
+    code = (
+        "from medbench import stages, tasks\nfor name in stages.STAGES: stages.get(name)\nfor name in tasks.names(): tasks.get(name)\n"
+        f"print([name for name in {readers} if name in sys.modules])"
+    )
+    assert run(code) == "[]"
+
+
 @pytest.fixture
 def cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str, str]:
     """A cell with predictions in the working directory."""

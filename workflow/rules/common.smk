@@ -1,4 +1,5 @@
 # The validated configuration, the grid, and helpers named get_<what>.
+import atexit
 import functools
 import gc
 import inspect
@@ -9,7 +10,9 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 
-gc.set_threshold(100_000, 50, 100)  # imports and large grids make millions of objects that stay: looking through them takes long
+# Imports and large grids make millions of objects that stay: looking through them for garbage takes long, and at the end is in vain.
+gc.set_threshold(500_000, 10, 100)
+atexit.register(gc.freeze)
 
 from medbench import cells, cli, command, config as configuration, paths, stages
 from medbench.datasets import layouts
@@ -222,7 +225,8 @@ def get_inputs(stage):
             return [file for file in found if file.exists() or is_made(file)]
         if not workflow.is_main_process:
             return found
-        return [ancient(file) if stages.is_read_before(file, stage, names, lasting) else file for file in found]
+        kept = stages.read_before(stage, names, found, lasting)
+        return [ancient(file) if file in kept else file for file in found]
 
     return quickly(lambda wildcards: clearly(lambda: inputs(wildcards)))
 
