@@ -10,8 +10,10 @@ from medbench.jobs import warm
 
 
 def prepare() -> None:
-    """Import all stages and tasks."""
+    """Import all stages and tasks, and what scores read answers with."""
     from medbench import stages, tasks
+    from medbench.metrics import mcq_published  # noqa: F401
+    from medbench.metrics.evaluate_modules.vqa_strict import choices  # noqa: F401
 
     for name in stages.STAGES:
         stages.get(name)
