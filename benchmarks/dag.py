@@ -42,12 +42,12 @@ import asyncio
 import atexit
 
 
-def record():
+async def record():
     for job in workflow.dag.jobs:
-        asyncio.run(workflow.persistence.finished(job))
+        await workflow.persistence.finished(job)
 
 
-atexit.register(record)
+atexit.register(lambda: asyncio.run(record()))  # Snakemake has closed its own loop by then
 """  # appended to a Snakefile once: metadata of every job, as Snakemake writes them when it is done
 
 
