@@ -117,7 +117,8 @@ def _cut_questions() -> None:
     tables.write(SamplesVqa, test, path)
     images = tables.read(tables.Images, paths.images(QUESTIONS)).join(test.select("image_id").unique(), on="image_id", how="semi")
     tables.write(tables.Images, images, paths.images(QUESTIONS))
-    put = Asking(**yaml.safe_load(Path("config/templates.yaml").read_text(encoding="utf-8")))
+    words = yaml.safe_load(Path("config/templates.yaml").read_text(encoding="utf-8"))
+    put = Asking(**{name: words[name] for name in Asking._fields})
     rows = test.join(images.select("image_id", "image"), on="image_id", how="left", maintain_order="left").select(
         "sample_id", "image", pl.col("question").map_elements(put.text, return_dtype=pl.String).alias("text"), reference="answer"
     )
@@ -151,11 +152,10 @@ def _cut_images() -> None:
 
 
 def open_clip(folder: Path, size: str) -> None:
-    """An untrained checkpoint of open_clip with a small BERT beside it, named by its absolute path: both sides load the folder."""
+    """An untrained checkpoint of open_clip with a small BERT: its name is a folder here for the peer, and one in `folder` for medbench."""
     from open_clip.model import CustomTextCLIP
 
-    bert = (folder / "bert").resolve()
-    bert.mkdir(parents=True)
+    berts = Path("bert"), folder / "bert"
     words = [
         "[PAD]",
         "[UNK]",
@@ -169,10 +169,11 @@ def open_clip(folder: Path, size: str) -> None:
     core.normalizer, core.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
     core.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     tokenizer = BertTokenizerFast(tokenizer_object=core)
-    for place in (folder, bert):
+    for place in (folder, *berts):
         tokenizer.save_pretrained(place)
-    (bert / "config.json").write_text(json.dumps({**TEXT, "vocab_size": len(words)}), encoding="utf-8")
-    text = {"hf_model_name": str(bert), "hf_tokenizer_name": str(bert), "hf_model_pretrained": False, "context_length": 48,
+    for place in berts:
+        (place / "config.json").write_text(json.dumps({**TEXT, "vocab_size": len(words)}), encoding="utf-8")
+    text = {"hf_model_name": "bert", "hf_tokenizer_name": "bert", "hf_model_pretrained": False, "context_length": 48,
             "hf_proj_type": "mlp", "hf_pooler_type": "mean_pooler"}  # fmt: skip
     config = {"embed_dim": 64 if size == "tiny" else 512, "vision_cfg": VISION[size], "text_cfg": text}
     scaling = {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711], "size": VISION[size]["image_size"]}

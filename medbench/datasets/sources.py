@@ -48,4 +48,4 @@ def _is_same(path: str, then: Noted) -> bool:
 
 
 def _relative(path: str, folder: Path | None) -> str:
-    return os.path.relpath(path, folder) if folder and Path(path).is_relative_to(folder) else os.path.abspath(path)
+    return str(Path(path).relative_to(folder)) if folder and Path(path).is_relative_to(folder) else os.path.abspath(path)

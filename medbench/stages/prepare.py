@@ -239,7 +239,7 @@ def _check_images(
             outcome[key] = image.image_id
             if image.image_id not in seen:
                 seen.add(image.image_id)
-                levels = display.joined(levels, image.levels or display.Levels())
+                levels = display.joined(levels, image.levels) if image.levels else levels
                 if image.change:
                     changes.setdefault(image.change, []).append(reader.first[key].place)
                 yield image, reader.first[key].split != "train" if evaluated is None else key in evaluated

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import xxhash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, UnidentifiedImageError
@@ -383,6 +384,20 @@ def test_one_picture_has_one_pixel_digest() -> None:
     Image.frombytes("L", (6, 8), grey.tobytes()).save(wide, format="PNG")
     greys = {_digest(picture(0, "L")), _digest(as_rgb.getvalue())}
     assert (len(colour), len(greys), len(colour | greys | {_digest(wide.getvalue()), _digest(picture(1))})) == (1, 1, 4)
+
+
+@pytest.mark.parametrize("place", [(0, 0), (0, 29), (1, 0), (3, 7), (39, 29)])
+@pytest.mark.parametrize("channel", range(3))
+def test_one_coloured_pixel_anywhere_keeps_a_picture_from_being_grey(
+    channel: int, place: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "STRIP", 100)  # three of forty rows
+    grey = np.random.default_rng(0).integers(0, 256, (40, 30), np.uint8)
+    pixels = np.repeat(grey[..., None], 3, axis=2)
+    assert ingest._digests(Image.fromarray(pixels)) == ingest._digests(Image.fromarray(grey))
+    pixels[(*place, channel)] ^= 1
+    found = ingest._digests(Image.fromarray(pixels))
+    assert found[0] == xxhash.xxh3_128(b"30x40x3\n" + pixels.tobytes()).hexdigest()
 
 
 def _digest(data: bytes) -> str:

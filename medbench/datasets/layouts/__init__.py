@@ -17,7 +17,7 @@ import hashlib
 import importlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
 from pydantic import AfterValidator, ValidationError
@@ -215,7 +215,7 @@ class Source(NamedTuple):
         Links in the folder may point anywhere: they are the user's own.
         """
         windows = PureWindowsPath(name)
-        if not name or PurePosixPath(name).is_absolute() or windows.drive or windows.root or ".." in windows.parts:
+        if not name or name.startswith("/") or windows.drive or windows.root or ".." in windows.parts:
             raise self.error(place, f"image path {name!r} leaves the folder or is empty", "give a path inside raw_dir")
         if not files.is_name(name):
             raise self.error(place, f"image path {name!r} can name no file", "write the name of the image, of at most 255 bytes")

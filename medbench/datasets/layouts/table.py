@@ -132,7 +132,7 @@ def _image_root(options: Options, source: Source) -> Path:
 def _item(line: Line, folder: Path, asked: Counter[str], source: Source) -> Item:
     place, row = line
     name = _image_name(row["image"], folder, source)
-    if PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive:
+    if name.startswith("/") or PureWindowsPath(name).drive:
         found = f"image path {name!r} is absolute, and not in {folder}"
         raise source.error(place, found, "set options.image_root to the folder that holds the images, or write paths relative to it")
     image, split = source.inside(name, place, folder), row.get("split", "train")
@@ -164,7 +164,7 @@ def _image_name(name: str, folder: Path, source: Source) -> str:
     """Relative to the folder of images, with slashes: backslashes are Windows' own, and an absolute path may lead into that folder."""
     if "\\" in name and files.is_name(name) and not os.path.lexists(folder / name):
         name = name.replace("\\", "/")
-    if PurePosixPath(name).is_absolute():
+    if name.startswith("/"):
         for root in (folder, source.folder):
             if PurePosixPath(name).is_relative_to(os.path.abspath(root)):
                 return os.path.relpath(name, os.path.abspath(folder))
