@@ -279,3 +279,13 @@ def is_tracked(name: str) -> bool:
     module = keys._module(name.partition(":")[0])
     assert module is not None
     return module.is_tracked
+
+
+def test_a_start_looks_for_jobs_when_one_ends_unless_a_user_limits_them(tmp_path: Path) -> None:
+    """Snakemake's own limit makes it look again each second, once more for every job that has ended."""
+    clone = make_clone(tmp_path / "clone")
+    end = "import atexit\natexit.register(lambda: print('limiter:', workflow.scheduler.job_rate_limiter, flush=True))\n"
+    clone.append("Snakefile", f"\n\n{end}")
+    for options, mark in (((), "limiter: None"), (("--max-jobs-per-timespan", "5/1s"), "limiter: <snakemake")):
+        outcome = clone.snakemake("results/data/nano-radiology/card.json", "--force", *options)
+        assert outcome.code == 0 and mark in outcome.output, outcome.output

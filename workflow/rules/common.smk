@@ -107,7 +107,13 @@ onerror:
 
 
 # Where the run asks for it, and on CPUs alone, what models need is imported once for all jobs of this start, if any loads a model.
+#
+# With its default limit of 100 jobs a second Snakemake (9.27) looks for jobs again a second after each look, for ever, and each job that
+# ends adds a look: after hundreds of jobs that takes half a core. A limit that a user asks for stays.
 onstart:
+    limit = workflow.scheduling_settings.max_jobs_per_timespan
+    if limit and (limit.max_jobs, limit.timespan) == (100, 1):
+        workflow.scheduler.job_rate_limiter = None
     here = (
         CONFIG.run.warm
         and workflow.local_exec
