@@ -27,8 +27,7 @@ from typing import NamedTuple
 
 import yaml
 
-from medbench import cells, config, paths, stages
-from medbench.datasets import layouts
+from medbench import command, config, paths, stages
 from medbench.jobs import digests
 from medbench.jobs import records as run_records
 
@@ -140,7 +139,7 @@ def _blocks(output: str) -> list[Job]:
 def load(clone: Path, configfiles: tuple[str, ...]) -> config.Config:
     """As a start does (workflow/rules/common.smk)."""
     loaded = config.from_files([clone / "config/config.yaml", *(clone / name for name in configfiles)], clone)
-    return cells.with_left_out(layouts.with_test_only(loaded))
+    return command.as_started(loaded)
 
 
 def make_bare(folder: Path, clone: Path, output: str, configfiles: tuple[str, ...]) -> None:

@@ -11,8 +11,6 @@ from medbench.jobs import warm
 
 def prepare() -> None:
     """Import all stages and tasks, and what they import when they do their work."""
-    import torch
-
     from medbench import stages, tasks
     from medbench.metrics import mcq_published, vqa  # noqa: F401
     from medbench.metrics.evaluate_modules.vqa_strict import choices  # noqa: F401
@@ -21,7 +19,6 @@ def prepare() -> None:
         stages.get(name)
     for name in tasks.names():
         tasks.get(name)
-    torch.empty(1, device="meta").normal_()  # as every model is made first: torch imports sympy for it
 
 
 gc.set_threshold(100_000, 50, 50)  # imports make objects that stay: looking through all of them again and again is a seventh of a start

@@ -80,10 +80,15 @@ def read_config(args: argparse.Namespace) -> "configuration.Config":
     require_clone()
     files = config_files(args)
     configuration.require_whole(files)
+    return as_started(configuration.from_files([ROOT / "config" / "config.yaml", *files], ROOT))
+
+
+def as_started(config: "configuration.Config") -> "configuration.Config":
+    """A configuration as every start takes it: which data sets are for testing alone, and which cells cannot be made."""
     from medbench.cells import with_left_out
     from medbench.datasets.layouts import with_test_only
 
-    return with_left_out(with_test_only(configuration.from_files([ROOT / "config" / "config.yaml", *files], ROOT)))
+    return with_left_out(with_test_only(config))
 
 
 def config_files(args: argparse.Namespace) -> list[Path]:

@@ -36,9 +36,8 @@ ALONE = frozenset(("fetch", "prepare"))
 VARIABLE = "MEDBENCH_WARM"  # the address, for jobs
 _IMPORTS = (
     "torch", "peft", "transformers.image_processing_utils", "transformers.generation", "transformers.models.auto",
-    "polars", "pyarrow.parquet", "sklearn.linear_model", "sklearn.model_selection",
+    "sklearn.linear_model", "sklearn.model_selection",
 )  # fmt: skip
-"""Importing starts no thread that a fork would miss: polars makes its workers at its first work, jemalloc knows of forks."""
 _LONGEST = 1 << 20  # of what a job hands over [bytes]
 THREADS = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}  # read at import; a fork takes no threads along
 _KILLED = 137  # as a shell has it for SIGKILL
@@ -107,6 +106,7 @@ def finish(main: Callable[[], int], connection: socket.socket) -> int:
 def serve(listener: socket.socket, parent: int, prepare: Callable[[], None]) -> socket.socket:
     """Import, what `prepare` imports too, then fork a job for each connection, until Snakemake, the parent, dies.
 
+    Importing starts no thread that a fork would miss: polars makes its workers at its first work, jemalloc knows of forks.
     Returns in the forks only: where the exit code is sent to.
     """
     process.die_with_parent(parent)
@@ -120,6 +120,7 @@ def serve(listener: socket.socket, parent: int, prepare: Callable[[], None]) -> 
         for name in _IMPORTS:
             importlib.import_module(name)
     importlib.import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping("")  # makes its table, which stays
+    importlib.import_module("torch").empty(1, device="meta").normal_()  # as every model is made first: torch imports sympy for it
     prepare()
     gc.freeze()  # what is shared with the forks stays shared
     while True:

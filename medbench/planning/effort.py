@@ -131,13 +131,13 @@ class Estimator:
 
     def _on_cpu(self, stage: str, named: Mapping[str, str], is_warm: bool) -> Cost:
         """One core's seconds."""
-        found = self._alone(stage, named, is_warm)
+        found = self._by_stage(stage, named, is_warm)
         if not is_warm:
             return found
         probed = stage == "adapt" and isinstance(configuration.recipe(self.config, named["model"], named["mode"]), Probe)
         return found._replace(fixed=max(found.fixed - self.speed.start * (_FORKED + _FORKED_PROBE * probed), 0.0))
 
-    def _alone(self, stage: str, named: Mapping[str, str], is_warm: bool) -> Cost:
+    def _by_stage(self, stage: str, named: Mapping[str, str], is_warm: bool) -> Cost:
         speed = self.speed
         if "model" not in named or stage in ("score", "interval"):
             return self._without_model(stage, named)

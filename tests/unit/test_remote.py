@@ -800,7 +800,6 @@ from medbench.remote.endpoints.openai import OpenAI
 from medbench.remote.limits import Limits
 from medbench.remote.request import Request
 from medbench.remote.store import Store
-from medbench.tasks.vqa import SamplesVqa
 
 requests = [(n, Request("openai", "m", (f"question {n}",), {})) for n in range(12)]
 with Store("openai", "m", Path(sys.argv[2])) as store:

@@ -133,11 +133,13 @@ def test_a_job_without_a_model_is_handed_over_and_what_comes_first_is_not(
     server: psutil.Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    interrupt = signal.getsignal(signal.SIGINT)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(process, "die_with_parent", lambda: None)  # of this test's process
         for stage, code in (("interval", 2), ("prepare", None), ("fetch", None)):
             patch.setattr(sys, "argv", ["medbench", stage, "nowhere", "nano-clip", "ots"][: 5 if stage == "interval" else 3])
             assert warm.hand_over() == code
+    signal.signal(signal.SIGINT, interrupt)  # which a process that has handed its job over ignores
     assert "nowhere" in capfd.readouterr().err
     until(lambda: not server.children())
 

@@ -15,7 +15,6 @@ gc.set_threshold(500_000, 10, 100)
 atexit.register(gc.freeze)
 
 from medbench import cells, cli, command, config as configuration, paths, stages
-from medbench.datasets import layouts
 from medbench.jobs import console, devices, exclusive, integrity, warm
 from medbench.errors import MedbenchError
 
@@ -41,7 +40,7 @@ try:
     if workflow.is_main_process:
         exclusive.enter(workflow.output_settings.dryrun, stages.STAGES)
         configuration.require_whole(workflow.overwrite_configfiles, workflow.config_settings.config)
-    CONFIG = cells.with_left_out(layouts.with_test_only(configuration.load(config, BASE, "run configuration")))
+    CONFIG = command.as_started(configuration.load(config, BASE, "run configuration"))
     RESOLVED = cli.write_resolved(CONFIG, exclusive.only_reads(workflow.output_settings.dryrun))  # what every job of this start reads
     CELLS = cells.grid(CONFIG)
 except MedbenchError as error:
