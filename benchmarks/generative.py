@@ -2,6 +2,7 @@
 
 `python -m benchmarks.generative`, about six minutes on two quiet cores. Ratios of one run, on the chest questions of the demo:
 - questions a second of the stage `predict` in batches against one at a time, with the mini model; answers must be equal;
+- `predict`, where questions about one image share its keys and values, against whole prompts in the same batches; answers must be equal;
 - tokens a second of `predict` (images decoded, questions encoded, answers kept) against transformers' `generate` on tensors that are ready;
 - `predict` killed at 90% of its time and run again, by the stage's own command, starts of Python and torch counted;
 - samples a second of the LoRA training against a bare loop over ready tensors.
@@ -37,7 +38,7 @@ from medbench.datasets import stored
 from medbench.datasets.images import decode
 from medbench.demo import llavaformat, minillava
 from medbench.jobs.partial import Work
-from medbench.models import generative_base, loading
+from medbench.models import generative_base, loading, shared_prefix
 from medbench.models.answering import Query
 from medbench.models.asking import Asking
 from medbench.models.checkpoint import Source
@@ -50,10 +51,11 @@ from medbench.tasks import vqa
 DATASET = "phantom-vqa-radiology"
 SMALLER, ROUNDS = "nano-vqa-radiology", 3
 MODULE = "medbench.models.generative.llava"
-MEASURES = ("batches", "bare", "lora", "restart")
+MEASURES = ("batches", "shared", "bare", "lora", "restart")
 PUT = Asking("{question}", "{question} Answer yes or no.", 32)
 SIZES: dict[str, dict[str, int]] = {
     "small": {"hidden": 384, "intermediate": 1024, "layers": 6, "heads": 6, "vision": 192, "vision_layers": 4, "side": 112, "patch": 16},
+    "long": {"hidden": 384, "intermediate": 1024, "layers": 6, "heads": 6, "vision": 192, "vision_layers": 4, "side": 336, "patch": 14},
     "7b": {
         "hidden": 4096,
         "intermediate": 11008,
@@ -121,9 +123,10 @@ def answered(folder: str, batch_size: int, dataset: str = DATASET) -> Answered:
     loaded = generative_base.load(Source(MODULE, folder, None, batch_size))
     write, written = loaded.model.generate, [0]
 
-    def counted(**given: Any) -> torch.Tensor:
-        output: torch.Tensor = write(**given)
-        written[0] += output.shape[0] * (output.shape[1] - given["input_ids"].shape[1])
+    def counted(**given: Any) -> Any:
+        output = write(**given)
+        if isinstance(output, torch.Tensor):  # not for the keys and values of a shared beginning
+            written[0] += output.shape[0] * (output.shape[1] - given["input_ids"].shape[1])
         return output
 
     loaded.model.generate = counted
@@ -150,6 +153,29 @@ def batches(folder: str, batch_size: int) -> str:
     n = one.height
     rates = f"{n / together:.1f} questions/s in batches of {batch_size}, {n / alone:.1f} one at a time"
     return f"{n} questions, {Path(folder).name} LLaVA: {rates}: {alone / together:.1f}x; {equal}"
+
+
+def shared(folder: str, batch_size: int) -> str:
+    """A line: questions about one image over its keys and values, against whole prompts."""
+    begun = shared_prefix.begun
+    own, whole = [], []
+    for _ in range(ROUNDS):
+        own.append(answered(folder, batch_size, SMALLER))
+        shared_prefix.begun = lambda *given: None
+        try:
+            whole.append(answered(folder, batch_size, SMALLER))
+        finally:
+            shared_prefix.begun = begun
+    asked = vqa.asked(SMALLER, "test")
+    n, seconds = own[0].frame.height, [min(one.seconds for one in some) for some in (own, whole)]
+    if torch.cuda.is_available():
+        equal = f"{(own[0].frame['answer'] != whole[0].frame['answer']).mean():.1%} of answers differ (bfloat16)"
+    elif own[0].frame.equals(whole[0].frame):
+        equal = "answers equal"
+    else:
+        raise SystemExit("shared keys and values answer otherwise than whole prompts")
+    ratio = f"{n / seconds[0]:.1f} questions/s, whole prompts {n / seconds[1]:.1f}: {seconds[1] / seconds[0]:.2f}x; {equal}"
+    return f"{n} questions about {len(set(asked.image_ids))} images, {Path(folder).name} LLaVA, batches of {batch_size}: {ratio}"
 
 
 def bare(folder: str, batch_size: int) -> str:
@@ -265,7 +291,9 @@ def clone(folder: Path, size: str) -> None:
 def main() -> None:
     """Prints a line a measurement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SIZES, default="small", help="of all but the mini model; 7b needs a GPU")
+    parser.add_argument(
+        "--size", choices=SIZES, default="small", help="of all but the mini model; long: 576 tokens an image, as LLaVA-1.5; 7b needs a GPU"
+    )
     parser.add_argument("--at", type=float, default=0.9, help="share of the undisturbed time after which the kill comes")
     parser.add_argument("--only", nargs="+", choices=MEASURES, default=MEASURES)
     given = parser.parse_args()
@@ -279,7 +307,11 @@ def main() -> None:
             print(batches(checkpoint(folder / "mini", "mini"), 64), flush=True)
             if torch.cuda.is_available():
                 print(batches(own, 64), flush=True)
-        for name, measure in (("bare", lambda: bare(own, 16)), ("lora", lambda: lora(own)), ("restart", lambda: restart(folder, given.at))):
+        measures = {
+            "shared": lambda: shared(own, 16), "bare": lambda: bare(own, 16), "lora": lambda: lora(own),
+            "restart": lambda: restart(folder, given.at),
+        }  # fmt: skip
+        for name, measure in measures.items():
             if name in given.only:
                 print(measure(), flush=True)
         os.chdir("/")

@@ -8,7 +8,7 @@ is another protocol (`generative_base.Generative`), which only hub models offer.
 import importlib
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from PIL import Image
@@ -215,9 +215,17 @@ def windows(wanted: Sequence[Sequence[str]], batches: Iterable[Sequence[Row]], s
                     del held[name]
 
 
-def by_length(places: Sequence[int], length: Callable[[int], int], size: int) -> Iterator[list[int]]:
-    """Batches of `size` places (the last one shorter), the longest first: what fits in memory once fits always."""
-    order = sorted(places, key=lambda place: (-length(place), place))
+def by_length(
+    places: Sequence[int], length: Callable[[int], int], size: int, group: Callable[[int], Hashable] = lambda place: place
+) -> Iterator[list[int]]:
+    """Batches of `size` places (the last one shorter), the longest first: what fits in memory once fits always.
+
+    Places of one `group` follow each other, behind the longest of them.
+    """
+    groups = defaultdict[Hashable, list[int]](list)
+    for place in sorted(places, key=lambda place: (-length(place), place)):
+        groups[group(place)].append(place)
+    order = [place for of in groups.values() for place in of]
     for start in range(0, len(order), size):
         yield order[start : start + size]
 

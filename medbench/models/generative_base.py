@@ -220,15 +220,22 @@ class Generative(ABC):
         self._check_length(queries, encoded["attention_mask"], max_new_tokens)
         return encoded
 
-    def generate(self, inputs: dict[str, torch.Tensor], max_new_tokens: int) -> list[Answer]:
-        """Greedy answers to what `inputs` made, in order."""
-        placed = self.placed(inputs)
-        start = placed["input_ids"].shape[1]
-        with torch.inference_mode(), self.precision():
-            output = self.model.generate(
-                **placed, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, stopping_criteria=[DegenerateRepetition(start)]
-            )
+    def generate(self, inputs: dict[str, torch.Tensor], max_new_tokens: int, past: Any = None) -> list[Answer]:
+        """Greedy answers to what `inputs` made, in order. `past`: keys and values of tokens before them, which their mask counts."""
+        start = inputs["input_ids"].shape[1]
+        output = self.generated(inputs, max_new_tokens, past, stopping_criteria=[DegenerateRepetition(start)])
         return [self._answer(row) for row in output[:, start:].cpu()]
+
+    def keys_and_values(self, inputs: dict[str, torch.Tensor]) -> Any:
+        """Of all tokens of some inputs, as `generate` takes them for its `past`."""
+        return self.generated(inputs, 1, return_dict_in_generate=True).past_key_values
+
+    def generated(self, inputs: dict[str, torch.Tensor], max_new_tokens: int, past: Any = None, **more: Any) -> Any:
+        """What the library's greedy `generate` returns."""
+        with torch.inference_mode(), self.precision():
+            return self.model.generate(
+                **self.placed(inputs), past_key_values=past, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, **more
+            )
 
     def train_batch(self, queries: Sequence[Query], answers: Sequence[str]) -> dict[str, torch.Tensor]:
         """Right-padded inputs with `labels` on exactly the completion of each answer, on the CPU.

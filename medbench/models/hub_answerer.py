@@ -1,4 +1,4 @@
-"""Answers of a hub model: questions in batches of similar length, images streamed, the next batch prepared while the device computes."""
+"""Answers of a hub model: questions about one image together, images streamed, the next batch prepared while the device computes."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
@@ -11,17 +11,16 @@ from medbench.jobs import devices
 from medbench.jobs.imagefile import opened
 from medbench.jobs.microbatching import Microbatching, Prepared
 from medbench.jobs.prefetch import prefetch
-from medbench.models import generative_base, lettering
+from medbench.models import generative_base, lettering, shared_prefix
 from medbench.models.answering import Answer, Answerer, Choices, Letters, Query, Questions, by_length, decoded
 from medbench.models.checkpoint import Source
 from medbench.models.generative_base import IGNORED, Generative
+from medbench.models.shared_prefix import Prompts
 
 N_ALONE = 32
 """Questions that are asked once more, alone, where the model does not compute in float32."""
 WINDOW = 256
 """Images held at once. Questions are sorted by length among those about these images, so memory does not grow with the data."""
-
-Inputs = dict[str, torch.Tensor]
 
 
 class Batch(NamedTuple):
@@ -41,22 +40,22 @@ class HubAnswerer(Answerer):
         """Greedy answers, a batch at a time. Batches depend on the questions and the batch size alone."""
         budget = questions.max_new_tokens
 
-        def inputs(batch: Batch, part: Sequence[int]) -> Inputs:
+        def prompts(batch: Batch, part: Sequence[int]) -> Prompts:
             once = questions._replace(look=cache(questions.look))  # questions of a batch often share an image
-            return self.model.inputs([once.with_images(place, batch.images) for place in part], budget)
+            return shared_prefix.prompts(self.model, [once.with_images(place, batch.images) for place in part], budget)
 
-        def prepare(batch: Batch) -> Prepared[Inputs]:
-            return Prepared(microbatching, batch.places, lambda part: inputs(batch, part))
+        def prepare(batch: Batch) -> Prepared[Prompts]:
+            return Prepared(microbatching, batch.places, lambda part: prompts(batch, part))
 
-        def generate(prepared: Prepared[Inputs]) -> list[Answer]:
-            parts = microbatching.run(prepared.places, lambda part: self.model.generate(prepared(part), budget))
+        def generate(prepared: Prepared[Prompts]) -> list[Answer]:
+            parts = microbatching.run(prepared.places, lambda part: shared_prefix.answers(self.model, prepared(part), budget))
             return [answer for part in parts for answer in part]
 
         for batch, prepared in prefetch(prepare, rest(self.batches(questions), done), devices.overlaps()):
             yield dict(zip(batch.places, generate(prepared), strict=True))
 
     def batches(self, questions: Questions) -> Iterator[Batch]:
-        """Questions of as many images that take about as many tokens, images included, together."""
+        """Questions of as many images, those about one image together, images that take about as many tokens together."""
         self._require(questions)
         for window in questions.windows(WINDOW):
             sizes = {name: decoded(name, data, opened).size for name, data in window.images.items()}
@@ -66,7 +65,7 @@ class HubAnswerer(Answerer):
             lengths = dict(zip(window.places, self.model.lengths(texts, shown), strict=True))
             for n_images in sorted({len(names) for names in of.values()}):
                 alike = [place for place in window.places if len(of[place]) == n_images]
-                for places in by_length(alike, lengths.__getitem__, self.batch_size):
+                for places in by_length(alike, lengths.__getitem__, self.batch_size, of.__getitem__):
                     yield Batch(places, window.images)
 
     def _require(self, questions: Questions) -> None:

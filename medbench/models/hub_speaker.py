@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from medbench.errors import MedbenchError
 from medbench.jobs.microbatching import Microbatching
-from medbench.models import hub_answerer
+from medbench.models import hub_answerer, shared_prefix
 from medbench.models.answering import Answer, Prompt, Query, Said, by_length
 from medbench.models.checkpoint import Source
 from medbench.models.generative_base import Generative
@@ -43,7 +43,7 @@ class HubSpeaker(HubAnswerer):
 
         def generate(part: Sequence[int]) -> list[Answer]:
             queries = [Query(names[new[place]], None, new[place]) for place in part]
-            return self.model.generate(self.model.inputs(queries, max_new_tokens), max_new_tokens)
+            return shared_prefix.answers(self.model, shared_prefix.prompts(self.model, queries, max_new_tokens), max_new_tokens)
 
         for places in by_length(fitting, lengths.__getitem__, self.batch_size):
             answers = [answer for part in self._memory.run(places, generate) for answer in part]

@@ -19,7 +19,7 @@ from medbench import config
 from medbench.adapt import certificate, generative_lora, tuned
 from medbench.errors import Interrupted, MedbenchError
 from medbench.jobs import limits
-from medbench.models import counting, generative_base, hub, lettering, loading
+from medbench.models import counting, generative_base, hub, lettering, loading, shared_prefix
 from medbench.models.checkpoint import Source
 from medbench.models.generative_base import BLOCK, IGNORED, REPEATED, Generative, Query, repeats
 from tests.unit import asked, tiny_generative
@@ -225,6 +225,38 @@ def test_a_batch_answers_as_one_at_a_time(model: Generative) -> None:
     assert model.device.type == "cpu" and model.model.dtype == torch.float32
     together = model.generate(model.inputs(asking, 10), 10)
     assert together == [model.generate(model.inputs([query], 10), 10)[0] for query in asking]
+
+
+def test_questions_about_one_image_are_answered_over_its_keys_and_values(model: Generative, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As each alone: images of different size, one of them asked once, prompts of different length; also without any image."""
+    shown = queries(3)
+    texts = ["Is it red?", "Where is the liver, please?", "Is it red? Or is it the left one that is large and round?", "no", "Is it?"]
+    asking = [query._replace(text=text) for query, text in zip([shown[place] for place in (1, 0, 1, 2, 0)], texts, strict=True)]
+    seen = []
+    plain = model.generated
+    monkeypatch.setattr(model, "generated", lambda inputs, *more, **named: seen.append(inputs) or plain(inputs, *more, **named))
+    for some in (asking, [query._replace(image=None) for query in asking]):
+        model.require_images(len(some[0].images))
+        put = shared_prefix.prompts(model, some, 10)
+        assert isinstance(put, shared_prefix.Begun) and len(put.shared["input_ids"]) == len({id(query.image) for query in some})
+        del seen[:]
+        assert shared_prefix.answers(model, put, 10) == [model.generate(model.inputs([query], 10), 10)[0] for query in some]
+        assert [bool((inputs["input_ids"] == model.image_token_id).any()) for inputs in seen[:2]] == [some is asking, False]
+    assert isinstance(shared_prefix.prompts(model, shown, 10), dict), "nothing is shared"
+    with pytest.raises(MedbenchError, match=r"sample 0: the question takes \d+ tokens .* and 10 for the answer, the model reads"):
+        shared_prefix.prompts(model, [asking[0], asking[1]._replace(text="why " * model.context), *asking[2:]], 10)
+
+
+def test_a_prompt_longer_than_a_sliding_window_is_read_whole(tmp_path: Path) -> None:
+    """Gemma 3 slides 1,024 tokens, of which several images leave no room; fillers in the middle of a batch would count as tokens."""
+    loaded = tiny_generative.load("gemma3", tiny_generative.checkpoint("gemma3", tmp_path / "m"))
+    shown = queries(2)
+    asking = [shown[0], shown[1], shown[0]._replace(text="Where is the liver, please?")]
+    text = loaded.model.config.get_text_config()
+    length = int(loaded.inputs(asking, 10)["attention_mask"].sum(dim=1).max()) + 10
+    for window, shares in ((length, True), (length - 1, False)):
+        text.sliding_window = window
+        assert isinstance(shared_prefix.prompts(loaded, asking, 10), shared_prefix.Begun) == shares
 
 
 def test_the_image_and_the_question_matter(model: Generative) -> None:
@@ -707,9 +739,9 @@ def test_letters_of_several_orders_are_those_of_whole_prompts(model: Generative,
         for turn in range(4)
     ]
     shared = lettering.Shared(model, queries, [[10 + place, 30 + place] for place in range(4)])
-    assert shared._parts is not None and len(shared._parts.ends) == 4
+    assert shared.begun is not None and len(shared.begun.ends) == 4 and len(shared.begun.shared["input_ids"]) == 1
     together = shared(range(4))
-    shared._parts = None  # whole prompts, one at a time
+    shared.begun = None  # whole prompts, one at a time
     alone = [one for place in range(4) for one in shared([place])]
     for first, second in zip(together, alone, strict=True):
         assert first.log_probabilities == pytest.approx(second.log_probabilities, abs=1e-4)

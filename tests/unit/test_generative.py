@@ -4,6 +4,7 @@ import io
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -252,8 +253,8 @@ def test_in_half_precision_some_questions_are_asked_alone_too(tmp_path: Path, mo
     assert facts["asked_alone"] == min(32, frame.height) and 0 <= facts["changed_alone"] <= facts["asked_alone"]
     other = Generative.generate
 
-    def batch_dependent(self: Generative, inputs: dict[str, torch.Tensor], n: int) -> list[Answer]:
-        return [answer._replace(text=f"{len(inputs['input_ids'])}") for answer in other(self, inputs, n)]
+    def batch_dependent(self: Generative, inputs: dict[str, torch.Tensor], *more: Any) -> list[Answer]:
+        return [answer._replace(text=f"{len(inputs['input_ids'])}") for answer in other(self, inputs, *more)]
 
     monkeypatch.setattr(Generative, "generate", batch_dependent)
     again = Work(tmp_path / "again")
@@ -300,6 +301,8 @@ def test_windows_hold_every_question_once() -> None:
     )
     assert [sorted(window.images) for window in found] == [[], [], ["i1", "i2"], ["i1", "i3"]]
     assert list(by_length([0, 1, 2, 3], [5, 9, 5, 7].__getitem__, 3)) == [[1, 3, 0], [2]]
+    assert list(by_length([0, 1, 2, 3], [5, 9, 5, 7].__getitem__, 3, "abab".__getitem__)) == [[1, 3, 0], [2]]
+    assert list(by_length([0, 1, 2, 3], [5, 9, 7, 5].__getitem__, 3, "abab".__getitem__)) == [[1, 3, 2], [0]]
 
 
 def test_ahead_keeps_the_order_and_raises_here() -> None:

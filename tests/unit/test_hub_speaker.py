@@ -46,7 +46,8 @@ def test_each_prompt_is_answered_as_it_is_alone(mini: HubSpeaker) -> None:
 def test_equal_prompts_are_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     answerer, seen = hub_speaker.answerer(SOURCE), list[int]()
     generate = answerer.model.generate
-    monkeypatch.setattr(answerer.model, "generate", lambda inputs, n: seen.append(len(inputs["input_ids"])) or generate(inputs, n))
+    counted = lambda inputs, *more: seen.append(len(inputs["input_ids"])) or generate(inputs, *more)  # noqa: E731
+    monkeypatch.setattr(answerer.model, "generate", counted)
     given = [*prompts("Is it red?", "Is it blue?", "Is it red?"), (7, Prompt("again", "Answer briefly.", "Is it red?", None, 3))]
     first = dict(answerer.says(given, 4))
     assert sum(seen) == 2 and first[0] == first[2] == first[7] and set(first) == {0, 1, 2, 7}
