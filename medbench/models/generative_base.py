@@ -232,10 +232,9 @@ class Generative(ABC):
 
     def generated(self, inputs: dict[str, torch.Tensor], max_new_tokens: int, past: Any = None, **more: Any) -> Any:
         """What the library's greedy `generate` returns."""
+        more |= {} if past is None else {"past_key_values": past}  # "cache" in transformers >= 5.24, which still takes this name
         with torch.inference_mode(), self.precision():
-            return self.model.generate(
-                **self.placed(inputs), past_key_values=past, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, **more
-            )
+            return self.model.generate(**self.placed(inputs), max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, **more)
 
     def train_batch(self, queries: Sequence[Query], answers: Sequence[str]) -> dict[str, torch.Tensor]:
         """Right-padded inputs with `labels` on exactly the completion of each answer, on the CPU.

@@ -46,7 +46,7 @@ def answers(model: Generative, put: Prompts, max_new_tokens: int) -> list[Answer
 
 def begun(model: Generative, queries: Sequence[Query], max_new_tokens: int) -> Begun | None:
     """None where no two queries show the same images (one object), where the ids of a prompt do not end with those of its text, or where
-    prompts are longer than a window that the decoder slides over them.
+    ends of different length take fillers and prompts are longer than the decoder's sliding window, which would count these as tokens.
 
     Raises MedbenchError naming a question that leaves no room for the answer.
     """
@@ -68,8 +68,8 @@ def begun(model: Generative, queries: Sequence[Query], max_new_tokens: int) -> B
     for query, row, end in zip(queries, rows, ends, strict=True):
         model.check_length(query, lengths[row] + len(end), max_new_tokens)
     window = getattr(model.model.config.get_text_config(), "sliding_window", None)
-    if window and max(lengths) + max(map(len, ends)) + max_new_tokens > window:
-        return None  # it counts fillers between a beginning and an end as tokens
+    if window and max(lengths) + max(map(len, ends)) + max_new_tokens > window and len(set(map(len, ends))) > 1:
+        return None
     shared = {name: value for name, value in whole.items() if name not in PER_TOKEN}
     for name in whole.keys() & set(PER_TOKEN):
         cut = [value[: len(value) - len(ends[place])][-length:] for value, place, length in zip(whole[name], firsts, lengths, strict=True)]

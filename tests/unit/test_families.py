@@ -256,7 +256,13 @@ def test_a_prompt_longer_than_a_sliding_window_is_read_whole(tmp_path: Path) -> 
     length = int(loaded.inputs(asking, 10)["attention_mask"].sum(dim=1).max()) + 10
     for window, shares in ((length, True), (length - 1, False)):
         text.sliding_window = window
-        assert isinstance(shared_prefix.prompts(loaded, asking, 10), shared_prefix.Begun) == shares
+        put = shared_prefix.prompts(loaded, asking, 10)
+        assert isinstance(put, shared_prefix.Begun) == shares
+        assert shared_prefix.answers(loaded, put, 10) == [loaded.generate(loaded.inputs([query], 10), 10)[0] for query in asking]
+    equal = [query._replace(text=text) for query, text in zip(asking, ("Is it red?", "Is it blue?", "Is it green?"), strict=True)]
+    put = shared_prefix.prompts(loaded, equal, 10)
+    assert isinstance(put, shared_prefix.Begun), "without fillers the window counts right"
+    assert shared_prefix.answers(loaded, put, 10) == [loaded.generate(loaded.inputs([query], 10), 10)[0] for query in equal]
 
 
 def test_the_image_and_the_question_matter(model: Generative) -> None:

@@ -34,7 +34,7 @@ from transformers import (
 from medbench import config
 from medbench.config import sources
 from medbench.jobs import fetching
-from medbench.models import generative_base, loading
+from medbench.models import generative_base, loading, shared_prefix
 from medbench.models.checkpoint import Source
 from medbench.models.generative_base import Generative, Query
 from tests.unit import checkpoints, tiny, tiny_generative
@@ -248,6 +248,10 @@ def test_a_question_is_answered_and_learned(name: str, place: str, tmp_path: Pat
     asked = query()
     [answer] = model.generate(model.inputs([asked], 4), 4)
     assert 0 < answer.n_tokens <= 4
+    both = [asked, asked._replace(text=f"{asked.text} And where is it?")]
+    put = shared_prefix.prompts(model, both, 4)
+    assert isinstance(put, shared_prefix.Begun) and len(put.shared["input_ids"]) == 1
+    assert shared_prefix.answers(model, put, 4) == [answer, *model.generate(model.inputs(both[1:], 4), 4)]
     assert model.tokenizer.convert_tokens_to_ids(model.tokenizer.eos_token) in model.ends
     batch = model.train_batch([asked], ["yes, it is"])
     with torch.inference_mode():
