@@ -13,10 +13,8 @@ import gc
 import importlib
 import json
 import os
-import secrets
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -48,7 +46,10 @@ def start() -> None:
     """Called once jobs are sure to run here: start the process, as a child that dies with this one, and let later jobs know."""
     if sys.platform != "linux":
         return
-    from medbench.jobs.devices import VISIBLE  # not while a job is handed over: it imports as long as the rest takes
+    import secrets  # these not while a job is handed over: they import as long as the rest takes
+    import subprocess
+
+    from medbench.jobs.devices import VISIBLE
 
     name = f"medbench-{secrets.token_hex(16)}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:

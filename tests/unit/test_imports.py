@@ -1,6 +1,7 @@
 """What a job imports: no pandas, sqlalchemy and rich, no torch without a model, no compiler and no bitsandbytes that it does not use."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -236,3 +237,18 @@ def test_files_of_models_are_read_again_once_they_differ(tmp_path: Path, monkeyp
         kept.write_bytes(damaged)
         assert found() == {frozenset(("torch",)): {"clip.modeling_clip": {"second"}}}
     assert len(read) == 6
+
+
+def test_polars_takes_the_cores_that_the_job_was_given() -> None:
+    """Snakemake says them by OMP_NUM_THREADS; polars would take all of a cluster's node."""
+    program = """
+import os, runpy, sys
+os._exit = lambda code: print(__import__("polars").thread_pool_size())
+sys.argv = ["medbench", "docs", "--check"]
+runpy.run_module("medbench", run_name="__main__")
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "POLARS_MAX_THREADS"}
+    for given in ("1", "3"):
+        command = [sys.executable, "-c", program]
+        said = subprocess.run(command, cwd=ROOT, env={**environment, "OMP_NUM_THREADS": given}, capture_output=True, text=True, check=True)
+        assert said.stdout.split()[-1] == given
