@@ -157,15 +157,15 @@ def batches(folder: str, batch_size: int) -> str:
 
 def shared(folder: str, batch_size: int) -> str:
     """A line: questions about one image over its keys and values, against whole prompts."""
-    begun = shared_prefix.begun
+    begun = shared_prefix._begun
     own, whole = [], []
     for _ in range(ROUNDS):
         own.append(answered(folder, batch_size, SMALLER))
-        shared_prefix.begun = lambda *given: None
+        shared_prefix._begun = lambda *given: None
         try:
             whole.append(answered(folder, batch_size, SMALLER))
         finally:
-            shared_prefix.begun = begun
+            shared_prefix._begun = begun
     asked = vqa.asked(SMALLER, "test")
     n, seconds = own[0].frame.height, [min(one.seconds for one in some) for some in (own, whole)]
     if torch.cuda.is_available():
@@ -184,7 +184,7 @@ def bare(folder: str, batch_size: int) -> str:
     test = vqa.asked(SMALLER, "test")
     asked = generative.questions_of(SMALLER, test, params(folder, batch_size))
     ready = []
-    for batch in HubAnswerer(model, batch_size).batches(asked):
+    for batch in HubAnswerer(model, batch_size).batches(asked, batch_size):
         queries = [asked.with_images(place, batch.images) for place in batch.places]
         ready.append(model.placed(model.inputs(queries, PUT.max_new_tokens)))
 

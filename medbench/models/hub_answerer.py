@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,11 +52,11 @@ class HubAnswerer(Answerer):
             parts = microbatching.run(prepared.places, lambda part: shared_prefix.answers(self.model, prepared(part), budget))
             return [answer for part in parts for answer in part]
 
-        for batch, prepared in prefetch(prepare, rest(self.batches(questions), done), devices.overlaps()):
+        for batch, prepared in prefetch(prepare, rest(self.batches(questions, self.batch_size), done), devices.overlaps()):
             yield dict(zip(batch.places, generate(prepared), strict=True))
 
-    def batches(self, questions: Questions) -> Iterator[Batch]:
-        """Questions of as many images, those about one image together, images that take about as many tokens together."""
+    def batches(self, questions: Questions, size: int) -> Iterator[Batch]:
+        """`size` questions of as many images, those about one image together, images that take about as many tokens together."""
         self._require(questions)
         for window in questions.windows(WINDOW):
             sizes = {name: decoded(name, data, opened).size for name, data in window.images.items()}
@@ -65,7 +66,7 @@ class HubAnswerer(Answerer):
             lengths = dict(zip(window.places, self.model.lengths(texts, shown), strict=True))
             for n_images in sorted({len(names) for names in of.values()}):
                 alike = [place for place in window.places if len(of[place]) == n_images]
-                for places in by_length(alike, lengths.__getitem__, self.batch_size, of.__getitem__):
+                for places in by_length(alike, lengths.__getitem__, size, of.__getitem__):
                     yield Batch(places, window.images)
 
     def _require(self, questions: Questions) -> None:
@@ -78,18 +79,31 @@ class HubAnswerer(Answerer):
         return len(lettering.ids_of_letters(self.model)) >= n
 
     def letters(self, choices: Choices, done: Collection[int], microbatching: Microbatching) -> Iterator[dict[int, list[Letters]]]:
-        """The images and what comes before the options go through the model once a question, whatever the number of orders."""
+        """A batch at a time. The images and what comes before the options go through the model once a question, whatever the number of
+        orders."""
         questions, ids = choices.questions, lettering.ids_of_letters(self.model)
-        self._require(questions)
-        for window in questions.windows(WINDOW):
-            if places := [place for place in window.places if place not in done]:
-                found = {}
-                for place in places:
-                    query = questions.with_images(place, window.images)
-                    variants = [query._replace(text=text) for text in choices.texts[place]]
-                    parts = microbatching.run(range(len(variants)), lettering.Shared(self.model, variants, ids[: choices.n_options[place]]))
-                    found[place] = [one for part in parts for one in part]
-                yield found
+        size = max(1, self.batch_size // max(map(len, choices.texts)))
+
+        def prepare(batch: Batch) -> tuple[list[int], Prepared[Prompts]]:
+            once = questions._replace(look=cache(questions.look))
+            orders = [(place, text) for place in batch.places for text in choices.texts[place]]
+
+            def prompts(part: Sequence[int]) -> Prompts:
+                queries = [once.with_images(place, batch.images)._replace(text=text) for place, text in (orders[order] for order in part)]
+                return shared_prefix.prompts(self.model, queries, 0, [orders[order][0] for order in part])
+
+            return [place for place, _ in orders], Prepared(microbatching, range(len(orders)), prompts)
+
+        def told(places: list[int], prepared: Prepared[Prompts]) -> Iterator[Letters]:
+            options = [ids[: choices.n_options[place]] for place in places]
+            for part in microbatching.run(
+                prepared.places, lambda part: lettering.letters(self.model, prepared(part), [options[order] for order in part])
+            ):
+                yield from part
+
+        for batch, prepared in prefetch(prepare, rest(self.batches(questions, size), done), devices.overlaps()):
+            found = told(*prepared)
+            yield {place: list(islice(found, len(choices.texts[place]))) for place in batch.places}
 
     def loglikelihood(self, query: Query, options: Sequence[str]) -> list[float]:
         """Natural logarithm of the probability of each option with the end that the checkpoint's template puts behind it."""

@@ -3,7 +3,7 @@
 Its keys and values are kept, and each prompt goes on from them: an image is hundreds to thousands of tokens, a question some tens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -16,49 +16,50 @@ PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids
 
 
 class Begun(NamedTuple):
-    """Prompts of a batch, on the CPU, as what they share and how each goes on."""
+    """Prompts of a batch, on the CPU, as what those of a group share and how each goes on."""
 
-    shared: dict[str, torch.Tensor]  # of each set of images its prompts up to where any two part, padded on the left
+    shared: dict[str, torch.Tensor]  # of each group its prompts up to where any two part, padded on the left
     rows: list[int]  # of each prompt: where its beginning stands in `shared`
     ends: list[list[int]]  # ids that each prompt adds
-
-    def only(self, places: Sequence[int]) -> "Begun":
-        """Some of the prompts."""
-        return self._replace(rows=[self.rows[place] for place in places], ends=[self.ends[place] for place in places])
 
 
 Prompts = Begun | dict[str, torch.Tensor]
 """Prompts of a batch, shared or whole."""
 
 
-def prompts(model: Generative, queries: Sequence[Query], max_new_tokens: int) -> Prompts:
-    """Of queries with as many images each. Raises MedbenchError naming a question that leaves no room for the answer."""
-    return begun(model, queries, max_new_tokens) or model.inputs(queries, max_new_tokens)
+def prompts(model: Generative, queries: Sequence[Query], max_new_tokens: int, groups: Sequence[Hashable] = ()) -> Prompts:
+    """Of queries with as many images each. `groups`: which of them begin alike, one name a query; by default those of the same images,
+    each image one object. Raises MedbenchError naming a question that leaves no room for the answer.
+    """
+    names = groups or [tuple(map(id, query.images)) for query in queries]
+    return _begun(model, queries, max_new_tokens, names) or model.inputs(queries, max_new_tokens)
 
 
 def answers(model: Generative, put: Prompts, max_new_tokens: int) -> list[Answer]:
     """Greedy answers, in order."""
-    if isinstance(put, dict):
-        return model.generate(put, max_new_tokens)
-    inputs, past = continued(model, put)
+    inputs, past = _continued(model, put)
     return model.generate(inputs, max_new_tokens, past)
 
 
-def begun(model: Generative, queries: Sequence[Query], max_new_tokens: int) -> Begun | None:
-    """None where no two queries show the same images (one object), where the ids of a prompt do not end with those of its text, or where
-    ends of different length take fillers and prompts are longer than the decoder's sliding window, which would count these as tokens.
+def logits(model: Generative, put: Prompts) -> torch.Tensor:
+    """Of the token with which an answer would begin: float32 [n, vocabulary], on the model's device."""
+    inputs, past = _continued(model, put)
+    made = model.generated(inputs, 1, past, output_logits=True, return_dict_in_generate=True)
+    found: torch.Tensor = made.logits[0].float()
+    return found
 
-    Raises MedbenchError naming a question that leaves no room for the answer.
+
+def _begun(model: Generative, queries: Sequence[Query], max_new_tokens: int, names: Sequence[Hashable]) -> Begun | None:
+    """None where no group has two prompts, where the ids of a prompt do not end with those of its text, or where ends of different length
+    take fillers and prompts are longer than the decoder's sliding window, which would count these as tokens.
     """
-    of_images: dict[tuple[int, ...], int] = {}
-    rows = [of_images.setdefault(tuple(map(id, query.images)), len(of_images)) for query in queries]
-    if len(of_images) == len(queries):
+    groups = list(dict.fromkeys(names))
+    if len(groups) == len(queries):
         return None
+    rows = [groups.index(name) for name in names]
     texts = model.text_ids([model.prompt(query.text, len(query.images)) for query in queries])
-    alike = next((place for place, ids in enumerate(zip(*texts, strict=False)) if len(set(ids)) > 1), len(min(texts, key=len)))
-    alike = min(alike, min(map(len, texts)) - 1)  # every prompt has an end of its own
-    ends = [ids[alike:] for ids in texts]
-    firsts = [rows.index(row) for row in range(len(of_images))]
+    ends = _ends(texts, rows)
+    firsts = [rows.index(row) for row in range(len(groups))]
     whole = model.encode([queries[place] for place in firsts])
     lengths = (whole["attention_mask"].sum(dim=1) - torch.tensor([len(ends[place]) for place in firsts])).tolist()
     for ids, place, length in zip(whole["input_ids"], firsts, lengths, strict=True):
@@ -77,8 +78,19 @@ def begun(model: Generative, queries: Sequence[Query], max_new_tokens: int) -> B
     return Begun(shared, rows, ends)
 
 
-def continued(model: Generative, put: Begun) -> tuple[dict[str, torch.Tensor], Any]:
-    """Inputs of `generate` from where the prompts part, with the keys and values of what stands before."""
+def _ends(texts: Sequence[list[int]], rows: Sequence[int]) -> list[list[int]]:
+    """Of each text the ids from where those of its row part, one at least. A text alone in its row parts where one of another row does."""
+    of_row = [[ids for ids, other in zip(texts, rows, strict=True) if other == row] for row in range(max(rows) + 1)]
+    parts = [next((place for place, ids in enumerate(zip(*of, strict=False)) if len(set(ids)) > 1), min(map(len, of)) - 1) for of in of_row]
+    first = min(place for place, of in zip(parts, of_row, strict=True) if len(of) > 1)
+    parts = [place if len(of) > 1 else min(first, place) for place, of in zip(parts, of_row, strict=True)]
+    return [ids[parts[row] :] for ids, row in zip(texts, rows, strict=True)]
+
+
+def _continued(model: Generative, put: Prompts) -> tuple[dict[str, torch.Tensor], Any]:
+    """Inputs of `generate` from where the prompts part, and the keys and values of what stands before; None before whole prompts."""
+    if isinstance(put, dict):
+        return put, None
     rows = torch.tensor(put.rows)
     ids = _left_padded([torch.tensor(end) for end in put.ends], model.tokenizer.pad_token_id)
     mask = _left_padded([torch.ones(len(end), dtype=torch.long) for end in put.ends], 0)

@@ -243,6 +243,9 @@ def test_questions_about_one_image_are_answered_over_its_keys_and_values(model: 
         assert shared_prefix.answers(model, put, 10) == [model.generate(model.inputs([query], 10), 10)[0] for query in some]
         assert [bool((inputs["input_ids"] == model.image_token_id).any()) for inputs in seen[:2]] == [some is asking, False]
     assert isinstance(shared_prefix.prompts(model, shown, 10), dict), "nothing is shared"
+    twice = [shown[0], shown[0], shown[0]._replace(text=f"{shown[0].text} Or not?"), shown[1]]
+    put = shared_prefix.prompts(model, twice, 10)
+    assert shared_prefix.answers(model, put, 10) == [model.generate(model.inputs([query], 10), 10)[0] for query in twice], "equal questions"
     with pytest.raises(MedbenchError, match=r"sample 0: the question takes \d+ tokens .* and 10 for the answer, the model reads"):
         shared_prefix.prompts(model, [asking[0], asking[1]._replace(text="why " * model.context), *asking[2:]], 10)
 
@@ -741,14 +744,14 @@ def test_letters_of_several_orders_are_those_of_whole_prompts(model: Generative,
     options = ["is it large", "no", "perhaps the left one", "very very very large"]
     model.require_images(n_images)
     queries = [
-        Query("s", images[0] if images else None, "Is it?\n" + "\n".join(options[turn:] + options[:turn]), tuple(images[1:]))
+        Query("s", images[0] if images else None, f"{question}\n" + "\n".join(options[turn:] + options[:turn]), tuple(images[1:]))
+        for question in ("Is it?", "Where is it, please?")
         for turn in range(4)
     ]
-    shared = lettering.Shared(model, queries, [[10 + place, 30 + place] for place in range(4)])
-    assert shared.begun is not None and len(shared.begun.ends) == 4 and len(shared.begun.shared["input_ids"]) == 1
-    together = shared(range(4))
-    shared.begun = None  # whole prompts, one at a time
-    alone = [one for place in range(4) for one in shared([place])]
-    for first, second in zip(together, alone, strict=True):
+    ids = [[[10 + place, 30 + place] for place in range(4)]] * 8
+    put = shared_prefix.prompts(model, queries, 0, [0] * 4 + [1] * 4)
+    assert isinstance(put, shared_prefix.Begun) and len(put.ends) == 8 and len(put.shared["input_ids"]) == 2
+    alone = [one for query in queries for one in lettering.letters(model, model.inputs([query], 0), ids[:1])]
+    for first, second in zip(lettering.letters(model, put, ids), alone, strict=True):
         assert first.log_probabilities == pytest.approx(second.log_probabilities, abs=1e-4)
         assert first.mass == pytest.approx(sum(map(math.exp, first.log_probabilities)), abs=1e-5)

@@ -212,7 +212,7 @@ def test_batches_hold_questions_that_take_about_as_many_tokens(tmp_path: Path, m
     data = Questions([f"s{place}" for place in range(6)], ["Is it?"] * 6, list(images), lambda names, size: [rows], decode, 6)
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("an image was decoded"))
     loaded.weights = {}
-    found = list(hub_answerer.HubAnswerer(loaded, 2).batches(data))
+    found = list(hub_answerer.HubAnswerer(loaded, 2).batches(data, 2))
     assert [batch.places for batch in found] == [[1, 4], [2, 5], [0, 3]]
 
 
