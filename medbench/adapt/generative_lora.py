@@ -147,7 +147,8 @@ class Learner:
     def loss_on(self, split: Split, places: Sequence[int]) -> float:
         """Mean loss per answer token in evaluation mode."""
         total, count, microbatching = 0.0, 0, self.job.work.microbatching
-        lengths = {place: len(self.model.tokens(split.asked.questions[place] + split.asked.answers[place])) for place in places}
+        texts = [split.asked.questions[place] + split.asked.answers[place] for place in places]
+        lengths = dict(zip(places, self.model.lengths(texts, [()] * len(texts)), strict=True))
         batches = by_length(places, lengths.__getitem__, self.job.recipe["batch_size"])
         prepared = prefetch(lambda some: Prepared(microbatching, some, lambda part: self._inputs(split, part)), batches, devices.overlaps())
 

@@ -255,7 +255,8 @@ class Generative(ABC):
     def _completion_ids(self, queries: Sequence[Query], completions: Sequence[str]) -> list[list[int]]:
         """Ids that each completion adds to its prompt: of the texts alone, since an image only takes places inside the prompt."""
         prompts = [self.prompt(query.text, len(query.images)) for query in queries]
-        before, after = self.text_ids(prompts), self.text_ids([prompt + end for prompt, end in zip(prompts, completions, strict=True)])
+        ids = self.text_ids([*prompts, *(prompt + end for prompt, end in zip(prompts, completions, strict=True))])
+        before, after = ids[: len(prompts)], ids[len(prompts) :]
         for query, prompt, whole in zip(queries, before, after, strict=True):
             if whole[: len(prompt)] != prompt:
                 raise self._no_prefix(query)
