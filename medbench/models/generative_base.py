@@ -7,6 +7,7 @@ hub, so an architecture mostly says where adapters go and how its checkpoint end
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -85,6 +86,14 @@ class Generative(ABC):
     def tokenizer(self) -> Any:
         """The processor's."""
         return self.processor.tokenizer
+
+    @cached_property
+    def marks(self) -> tuple[str, ...]:
+        """What the tokenizer takes for marks of its template or of images wherever it stands in a text, the longest first."""
+        tokenizer = self.tokenizer
+        found = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special} | {*tokenizer.all_special_tokens}
+        found |= {getattr(self.processor, name, "") for name in ("image_token", "boi_token")}  # which a tokenizer may not call special
+        return tuple(sorted((mark for mark in found if len(mark) > 1), key=lambda mark: (-len(mark), mark)))
 
     @property
     def base(self) -> Any:

@@ -70,9 +70,7 @@ class HubSpeaker(HubAnswerer):
 
     def _plain(self, text: str) -> str:
         """Without the marks of the template and of images: in a text that others wrote they would end the turn, or ask for an image."""
-        tokenizer = self.model.tokenizer
-        marks = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special} | {*tokenizer.all_special_tokens}
-        for mark in sorted((mark for mark in marks if len(mark) > 1), key=lambda mark: (-len(mark), mark)):
+        for mark in self.model.marks:
             text = text.replace(mark, f"{mark[0]} {mark[1:]}")
         return text
 

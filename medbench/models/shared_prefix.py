@@ -50,11 +50,11 @@ def logits(model: Generative, put: Prompts) -> torch.Tensor:
 
 
 def _begun(model: Generative, queries: Sequence[Query], max_new_tokens: int, names: Sequence[Hashable]) -> Begun | None:
-    """None where no group has two prompts, where the ids of a prompt do not end with those of its text, or where ends of different length
-    take fillers and prompts are longer than the decoder's sliding window, which would count these as tokens.
+    """None where no group has two prompts, where a question holds a mark (of another image, say), where the ids of a prompt do not end with
+    those of its text, or where ends of different length take fillers, which a decoder's sliding window would count as tokens.
     """
     groups = list(dict.fromkeys(names))
-    if len(groups) == len(queries):
+    if len(groups) == len(queries) or any(mark in query.text for query in queries for mark in model.marks):
         return None
     rows = [groups.index(name) for name in names]
     texts = model.text_ids([model.prompt(query.text, len(query.images)) for query in queries])
@@ -63,8 +63,7 @@ def _begun(model: Generative, queries: Sequence[Query], max_new_tokens: int, nam
     whole = model.encode([queries[place] for place in firsts])
     lengths = (whole["attention_mask"].sum(dim=1) - torch.tensor([len(ends[place]) for place in firsts])).tolist()
     for ids, place, length in zip(whole["input_ids"], firsts, lengths, strict=True):
-        end = ids[len(ids) - len(ends[place]) :]
-        if length < 1 or end.tolist() != ends[place] or (end == model.image_token_id).any():
+        if length < 1 or ids[len(ids) - len(ends[place]) :].tolist() != ends[place]:
             return None
     for query, row, end in zip(queries, rows, ends, strict=True):
         model.check_length(query, lengths[row] + len(end), max_new_tokens)

@@ -250,6 +250,21 @@ def test_questions_about_one_image_are_answered_over_its_keys_and_values(model: 
         shared_prefix.prompts(model, [asking[0], asking[1]._replace(text="why " * model.context), *asking[2:]], 10)
 
 
+def test_a_mark_in_a_question_is_no_image_without_features(model: Generative) -> None:
+    """Shared keys and values would take the mark of a second image for a word; a whole prompt is refused, or reads the mark as text."""
+    query = queries(1)[0]
+    for mark in {model.tokenizer.convert_ids_to_tokens(model.image_token_id), getattr(model.processor, "boi_token", model.marks[0])}:
+        asking = [query, query._replace(name="another", text=f"Is it {mark} red?")]
+        assert mark in model.marks
+        try:
+            model.inputs(asking, 4)
+        except MedbenchError:
+            with pytest.raises(MedbenchError, match="another"):
+                shared_prefix.prompts(model, asking, 4)
+        else:
+            assert isinstance(shared_prefix.prompts(model, asking, 4), dict)
+
+
 def test_a_prompt_longer_than_a_sliding_window_is_read_whole(tmp_path: Path) -> None:
     """Gemma 3 slides 1,024 tokens, of which several images leave no room; fillers in the middle of a batch would count as tokens."""
     loaded = tiny_generative.load("gemma3", tiny_generative.checkpoint("gemma3", tmp_path / "m"))

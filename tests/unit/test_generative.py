@@ -20,7 +20,7 @@ from medbench.demo import questions
 from medbench.errors import MedbenchError
 from medbench.jobs.partial import Work
 from medbench.jobs.prefetch import prefetch
-from medbench.models import asking, generative_base, hub_answerer, loading
+from medbench.models import asking, generative_base, hub_answerer, loading, shared_prefix
 from medbench.models.answering import Questions, by_length, windows
 from medbench.models.checkpoint import Source
 from medbench.models.generative_base import IGNORED, Answer, Generative, Query
@@ -84,6 +84,16 @@ def test_a_batch_answers_as_one_at_a_time(model: Generative) -> None:
     alone = [model.generate(model.inputs([query], 12), 12)[0] for query in asking]
     assert together == alone
     assert len({answer.text for answer in together}) > 3, "the model answers differently to different questions"
+
+
+def test_prompts_whose_image_comes_last_are_read_whole(model: Generative, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a template with the image behind the question: what two prompts share holds no image."""
+    monkeypatch.setattr(model, "_turns", {1: ("USER: ", "\n<image> ASSISTANT:")})
+    first, other = queries(8)[:2]
+    asking = [first, first._replace(text="Is it red?"), other]
+    put = shared_prefix.prompts(model, asking, 6)
+    assert isinstance(put, dict)
+    assert shared_prefix.answers(model, put, 6) == [model.generate(model.inputs([query], 6), 6)[0] for query in asking]
 
 
 def test_padding_stands_on_the_left(model: Generative) -> None:
