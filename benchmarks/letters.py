@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.generative import MODULE, checkpoint
+from benchmarks.random_llava import MODULE, checkpoint
 from medbench.datasets.images import ImageRow, decode
 from medbench.datasets.layouts.phantom import encode
 from medbench.jobs.microbatching import Microbatching

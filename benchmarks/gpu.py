@@ -1,0 +1,119 @@
+"""What a generative model's batches gain on a GPU, with random weights of a real model's size: `python -m benchmarks.gpu`.
+
+Some minutes on one GPU of 24 GB or more; `--size small` anywhere. Needs torch, transformers and Pillow; no polars, no pyarrow. Each line is
+a ratio of one run, the least seconds of three rounds in turn:
+- questions about one image over its keys and values, against whole prompts in the same batches, at several questions an image;
+- letters of four orders of the options, several questions in a batch against one.
+"""
+
+import argparse
+import io
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.random_llava import MODULE, SIZES, checkpoint
+from medbench.jobs.microbatching import Microbatching
+from medbench.models import generative_base, shared_prefix
+from medbench.models.answering import Choices, Questions
+from medbench.models.checkpoint import Source
+from medbench.models.generative_base import Generative
+from medbench.models.hub_answerer import HubAnswerer
+
+ROUNDS, ORDERS, OPTIONS = 3, 4, 5
+
+
+class Row(NamedTuple):
+    """An image as tables hold it."""
+
+    image_id: str
+    image: bytes
+    evaluated: bool = True
+
+
+def questions(n: int, each: int, side: int, n_tokens: int) -> Questions:
+    """`n` questions of about twenty words, `each` about one image of noise."""
+    rng = np.random.default_rng(0)
+    images = {
+        f"i{place}": Row(f"i{place}", _encoded(rng.integers(0, 255, (side, side, 3), dtype=np.uint8))) for place in range(-(-n // each))
+    }
+    texts = [f"{'is the left lung of this patient ' * 3}larger than the right one in picture {place}?" for place in range(n)]
+    shown = [f"i{place // each}" for place in range(n)]
+    look = lambda data: Image.open(io.BytesIO(data)).convert("RGB")  # noqa: E731
+    return Questions([f"sample {place}" for place in range(n)], texts, shown, lambda names, size: [list(images.values())], look, n_tokens)
+
+
+def _encoded(pixels: Any) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def timed(work: Callable[[], Iterator[dict[int, Any]]]) -> tuple[float, dict[int, Any]]:
+    """Seconds, and all that was given."""
+    begun, found = time.monotonic(), dict[int, Any]()
+    for group in work():
+        found |= group
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.monotonic() - begun, found
+
+
+def shared(model: Generative, batch: int, put: Questions, each: int) -> str:
+    """A line: shared keys and values against whole prompts."""
+    begun, took, said = shared_prefix._begun, {True: [], False: []}, {}  # type: dict[bool, list[float]], dict[bool, Any]
+    for _ in range(ROUNDS):
+        for is_shared in (True, False):
+            shared_prefix._begun = begun if is_shared else lambda *given: None
+            seconds, said[is_shared] = timed(lambda: HubAnswerer(model, batch).answers(put, (), Microbatching()))
+            took[is_shared].append(seconds)
+    shared_prefix._begun = begun
+    n, own, whole = len(put.texts), min(took[True]), min(took[False])
+    other = sum(said[True][place] != said[False][place] for place in range(n)) / n
+    rates = f"{n / own:.1f} questions/s, whole prompts {n / whole:.1f}: {whole / own:.2f}x"
+    return f"{each} questions an image, {put.max_new_tokens} tokens an answer, batches of {batch}: {rates}; {other:.1%} of answers differ"
+
+
+def letters(model: Generative, batch: int, put: Questions) -> str:
+    """A line: several questions in a batch against one."""
+    options = [[f"{'ABCDE'[place]}. finding {(turn + place) % OPTIONS}" for place in range(OPTIONS)] for turn in range(ORDERS)]
+    texts = [["\n".join([text, *order]) for order in options] for text in put.texts]
+    choices = Choices(put._replace(texts=[of[0] for of in texts]), texts, [OPTIONS] * len(texts))
+    took: dict[int, list[float]] = {batch: [], ORDERS: []}
+    for _ in range(ROUNDS):
+        for size, seconds in took.items():
+            seconds.append(timed(lambda: HubAnswerer(model, size).letters(choices, (), Microbatching()))[0])  # noqa: B023 - called at once
+    n, many, one = len(texts), min(took[batch]), min(took[ORDERS])
+    return (
+        f"letters of {ORDERS} orders: {n / many:.1f} questions/s in batches of {batch} prompts, {n / one:.1f} one by one: {one / many:.2f}x"
+    )
+
+
+def main() -> None:
+    """Prints a line a measurement."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default="7b")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--questions", type=int, default=256)
+    given = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+    with tempfile.TemporaryDirectory(prefix="medbench-gpu-") as place:
+        model = generative_base.load(Source(MODULE, checkpoint(Path(place) / given.size, given.size), None, given.batch))
+        name = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+        print(f"{given.size} LLaVA, {model.model.dtype}, {name}, torch {torch.__version__}", flush=True)
+        side = SIZES[given.size]["side"]
+        timed(lambda: HubAnswerer(model, given.batch).answers(questions(given.batch, 4, side, 4), (), Microbatching()))  # warm
+        for each, n_tokens in ((1, 5), (2, 5), (11, 5), (11, 32)):
+            print(shared(model, given.batch, questions(given.questions, each, side, n_tokens), each), flush=True)
+        print(letters(model, given.batch, questions(given.questions, 1, side, 5)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
