@@ -2,7 +2,6 @@
 
 `python -m benchmarks.generative`, about six minutes on two quiet cores. Ratios of one run, on the chest questions of the demo:
 - questions a second of the stage `predict` in batches against one at a time, with the mini model; answers must be equal;
-- `predict`, where questions about one image share its keys and values, against whole prompts in the same batches; answers must be equal;
 - tokens a second of `predict` (images decoded, questions encoded, answers kept) against transformers' `generate` on tensors that are ready;
 - `predict` killed at 90% of its time and run again, by the stage's own command, starts of Python and torch counted;
 - samples a second of the LoRA training against a bare loop over ready tensors.
@@ -29,7 +28,7 @@ from medbench.adapt import tuned
 from medbench.datasets import stored
 from medbench.datasets.images import decode
 from medbench.jobs.partial import Work
-from medbench.models import generative_base, loading, shared_prefix
+from medbench.models import generative_base, loading
 from medbench.models.answering import Query
 from medbench.models.asking import Asking
 from medbench.models.checkpoint import Source
@@ -41,7 +40,7 @@ from medbench.tasks import vqa
 
 DATASET = "phantom-vqa-radiology"
 SMALLER, ROUNDS = "nano-vqa-radiology", 3
-MEASURES = ("batches", "shared", "bare", "lora", "restart")
+MEASURES = ("batches", "bare", "lora", "restart")
 PUT = Asking("{question}", "{question} Answer yes or no.", 32)
 LORA = {
     "r": 16, "alpha": 32, "dropout": 0.0, "learning_rate": 1e-4, "projector_learning_rate": 1e-5, "weight_decay": 0.0, "epochs": 1,
@@ -98,29 +97,6 @@ def batches(folder: str, batch_size: int) -> str:
     n = one.height
     rates = f"{n / together:.1f} questions/s in batches of {batch_size}, {n / alone:.1f} one at a time"
     return f"{n} questions, {Path(folder).name} LLaVA: {rates}: {alone / together:.1f}x; {equal}"
-
-
-def shared(folder: str, batch_size: int) -> str:
-    """A line: questions about one image over its keys and values, against whole prompts."""
-    begun = shared_prefix._begun
-    own, whole = [], []
-    for _ in range(ROUNDS):
-        own.append(answered(folder, batch_size, SMALLER))
-        shared_prefix._begun = lambda *given: None
-        try:
-            whole.append(answered(folder, batch_size, SMALLER))
-        finally:
-            shared_prefix._begun = begun
-    asked = vqa.asked(SMALLER, "test")
-    n, seconds = own[0].frame.height, [min(one.seconds for one in some) for some in (own, whole)]
-    if torch.cuda.is_available():
-        equal = f"{(own[0].frame['answer'] != whole[0].frame['answer']).mean():.1%} of answers differ (bfloat16)"
-    elif own[0].frame.equals(whole[0].frame):
-        equal = "answers equal"
-    else:
-        raise SystemExit("shared keys and values answer otherwise than whole prompts")
-    ratio = f"{n / seconds[0]:.1f} questions/s, whole prompts {n / seconds[1]:.1f}: {seconds[1] / seconds[0]:.2f}x; {equal}"
-    return f"{n} questions about {len(set(asked.image_ids))} images, {Path(folder).name} LLaVA, batches of {batch_size}: {ratio}"
 
 
 def bare(folder: str, batch_size: int) -> str:
@@ -252,11 +228,7 @@ def main() -> None:
             print(batches(checkpoint(folder / "mini", "mini"), 64), flush=True)
             if torch.cuda.is_available():
                 print(batches(own, 64), flush=True)
-        measures = {
-            "shared": lambda: shared(own, 16), "bare": lambda: bare(own, 16), "lora": lambda: lora(own),
-            "restart": lambda: restart(folder, given.at),
-        }  # fmt: skip
-        for name, measure in measures.items():
+        for name, measure in (("bare", lambda: bare(own, 16)), ("lora", lambda: lora(own)), ("restart", lambda: restart(folder, given.at))):
             if name in given.only:
                 print(measure(), flush=True)
         os.chdir("/")

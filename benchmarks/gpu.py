@@ -68,13 +68,15 @@ def timed(work: Callable[[], Iterator[dict[int, Any]]]) -> tuple[float, dict[int
 
 def shared(model: Generative, batch: int, put: Questions, each: int) -> str:
     """A line: shared keys and values against whole prompts."""
-    begun, took, said = shared_prefix._begun, {True: [], False: []}, {}  # type: dict[bool, list[float]], dict[bool, Any]
+    plain, took, said = shared_prefix.prompts, {True: [], False: []}, {}  # type: dict[bool, list[float]], dict[bool, Any]
     for _ in range(ROUNDS):
         for is_shared in (True, False):
-            shared_prefix._begun = begun if is_shared else lambda *given: None
+            shared_prefix.prompts = plain if is_shared else lambda model, queries, n_tokens: model.inputs(queries, n_tokens)
             seconds, said[is_shared] = timed(lambda: HubAnswerer(model, batch).answers(put, (), Microbatching()))
             took[is_shared].append(seconds)
-    shared_prefix._begun = begun
+    shared_prefix.prompts = plain
+    if model.model.dtype == torch.float32 and said[True] != said[False]:
+        raise SystemExit("shared keys and values answer otherwise than whole prompts")
     n, own, whole = len(put.texts), min(took[True]), min(took[False])
     other = sum(said[True][place] != said[False][place] for place in range(n)) / n
     rates = f"{n / own:.1f} questions/s, whole prompts {n / whole:.1f}: {whole / own:.2f}x"

@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 
-from medbench.jobs import warm
+from medbench.jobs import process, warm
 
 
 def prepare() -> None:
@@ -21,8 +21,8 @@ def prepare() -> None:
         tasks.get(name)
 
 
-if threads := os.environ.get("OMP_NUM_THREADS"):  # the job's, by Snakemake; polars would take all cores of the machine
-    os.environ.setdefault("POLARS_MAX_THREADS", threads)
+if os.environ.get("OMP_NUM_THREADS"):  # of a job: polars would take all cores of the machine
+    os.environ.setdefault("POLARS_MAX_THREADS", str(process.threads()))
 gc.set_threshold(100_000, 50, 50)  # imports make objects that stay: looking through all of them again and again is a seventh of a start
 waits = None
 if sys.argv[1:2] == [warm.VERB]:

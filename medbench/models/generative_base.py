@@ -235,10 +235,6 @@ class Generative(ABC):
         output = self.generated(inputs, max_new_tokens, past, stopping_criteria=[DegenerateRepetition(start)])
         return [self._answer(row) for row in output[:, start:].cpu()]
 
-    def keys_and_values(self, inputs: dict[str, torch.Tensor]) -> Any:
-        """Of all tokens of some inputs, as `generate` takes them for its `past`."""
-        return self.generated(inputs, 1, return_dict_in_generate=True).past_key_values
-
     def generated(self, inputs: dict[str, torch.Tensor], max_new_tokens: int, past: Any = None, **more: Any) -> Any:
         """What the library's greedy `generate` returns."""
         more |= {} if past is None else {"past_key_values": past}  # "cache" in transformers >= 5.24, which still takes this name

@@ -53,8 +53,8 @@ def _begun(model: Generative, queries: Sequence[Query], max_new_tokens: int, nam
     """None where no group has two prompts, where a question holds a mark (of another image, say), where the ids of a prompt do not end with
     those of its text, or where ends of different length take fillers, which a decoder's sliding window would count as tokens.
     """
-    groups = list(dict.fromkeys(names))
-    if len(groups) == len(queries) or any(mark in query.text for query in queries for mark in model.marks):
+    groups, said = list(dict.fromkeys(names)), "\n".join(query.text for query in queries)
+    if len(groups) == len(queries) or any(mark in said for mark in model.marks):  # of which some tokenizers have thousands
         return None
     rows = [groups.index(name) for name in names]
     texts = model.text_ids([model.prompt(query.text, len(query.images)) for query in queries])
@@ -93,7 +93,7 @@ def _continued(model: Generative, put: Prompts) -> tuple[dict[str, torch.Tensor]
     rows = torch.tensor(put.rows)
     ids = _left_padded([torch.tensor(end) for end in put.ends], model.tokenizer.pad_token_id)
     mask = _left_padded([torch.ones(len(end), dtype=torch.long) for end in put.ends], 0)
-    cache = model.keys_and_values(put.shared)
+    cache = model.generated(put.shared, 1, return_dict_in_generate=True).past_key_values
     cache.batch_select_indices(rows)
     inputs = {"input_ids": ids, "attention_mask": torch.cat([put.shared["attention_mask"][rows], mask], dim=1)}
     inner = model.base.model
