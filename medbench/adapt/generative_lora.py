@@ -117,7 +117,7 @@ class Learner:
         asked = self.training.asked
         expected = [Expected(asked.sample_ids[place], asked.questions[place], asked.answers[place]) for place in places]
         self.audit.announce(expected, set(inputs))
-        return self._loss(inputs)
+        return self.model.loss(inputs)
 
     def weight(self, places: Sequence[int], inputs: dict[str, torch.Tensor]) -> float:
         """Answer tokens."""
@@ -139,11 +139,6 @@ class Learner:
         """Into the audit."""
         self.audit.recall(notes)
 
-    def _loss(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        with self.model.precision():
-            loss: torch.Tensor = self.model.model(**self.model.placed(inputs)).loss
-        return loss
-
     def loss_on(self, split: Split, places: Sequence[int]) -> float:
         """Mean loss per answer token in evaluation mode."""
         total, count, microbatching = 0.0, 0, self.job.work.microbatching
@@ -154,7 +149,7 @@ class Learner:
 
         def measured(inputs: dict[str, torch.Tensor]) -> tuple[float, int]:
             n = int((inputs["labels"] >= 0).sum())
-            return float(self._loss(inputs)) * n, n
+            return float(self.model.loss(inputs)) * n, n
 
         with torch.inference_mode():
             for some, batch in prepared:

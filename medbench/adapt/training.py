@@ -105,7 +105,7 @@ class Training:
 
     def __init__(self, learner: Learner, plan: Plan) -> None:
         self.learner, self.plan = learner, plan
-        self.optimizer = torch.optim.AdamW(learner.groups(), weight_decay=plan.recipe["weight_decay"])
+        self.optimizer = torch.optim.AdamW(learner.groups(), weight_decay=plan.recipe["weight_decay"], fused=True)
         self.peak = [group["lr"] for group in self.optimizer.param_groups]
         self.state = plan.work.folder / "training.pt"
         self.history: list[tuple[Any, ...]] = []

@@ -257,6 +257,19 @@ class Generative(ABC):
             labels[row, : length - len(end)] = IGNORED
         return {**whole, "labels": labels.masked_fill(~mask, IGNORED)}
 
+    def loss(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Mean loss per answer token of what `train_batch` made.
+
+        Logits are made where answers stand alone: over an image and its question, a vocabulary wide, they take more than all else.
+        """
+        labels = inputs["labels"]
+        learned = (labels != IGNORED).any(dim=0).nonzero()
+        places = torch.arange(max(int(learned[0]) - 1, 0), int(learned[-1]) + 1)  # a token is predicted at the place before it
+        given = {**inputs, "labels": labels[:, places], "logits_to_keep": places}
+        with self.precision():
+            loss: torch.Tensor = self.model(**self.placed(given)).loss
+        return loss
+
     def _completion_ids(self, queries: Sequence[Query], completions: Sequence[str]) -> list[list[int]]:
         """Ids that each completion adds to its prompt: of the texts alone, since an image only takes places inside the prompt."""
         prompts = [self.prompt(query.text, len(query.images)) for query in queries]

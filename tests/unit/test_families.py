@@ -304,6 +304,20 @@ def test_labels_cover_exactly_the_answer_and_every_processor_key_is_there(model:
     assert set(batch) == {*model.encode(asking), "labels"}
 
 
+def test_the_loss_is_the_librarys_own_over_all_logits(model: Generative) -> None:
+    batch = model.train_batch(queries(3), ["yes", "a long answer of unusual words", "left"])
+    learned = (batch["labels"] != IGNORED).any(dim=0).nonzero()
+    for first in (int(learned[0]), 0):  # labels that planted faults put onto the first token, which nothing predicts
+        batch["labels"][:, first] = batch["input_ids"][:, first]
+        with torch.inference_mode():
+            whole, shapes = float(model.model(**model.placed(batch)).loss), list[int]()
+            handle = model.model.register_forward_hook(lambda module, given, output: shapes.append(output.logits.shape[1]))  # noqa: B023
+            assert float(model.loss(batch)) == pytest.approx(whole, rel=1e-6)
+            handle.remove()
+        if first:
+            assert shapes == [int(learned[-1] - learned[0]) + 2], "logits over more than the answers"
+
+
 def test_the_first_token_stands_once(model: Generative, family: str) -> None:
     ids = model.inputs(queries(2), 4)["input_ids"]
     if (first := model.tokenizer.bos_token_id) is not None:

@@ -1,6 +1,5 @@
 """Layout `phantom-vqa`: questions about drawn patients of the embedded demo (`medbench.demo.questions`)."""
 
-from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -30,8 +29,9 @@ def items(options: Options, source: Source) -> Iterator[Item]:
     splits = options.n_patients.splits()
     patients = groupby(questions.cohort(options.kind, len(splits), source.seed), key=lambda asked: asked.patient)
     for split, (patient, samples) in zip(splits, patients, strict=True):
-        asked: Counter[int] = Counter()
-        for sample in samples:
-            name = f"{patient}-{sample.index}#{asked[sample.index]}"
-            asked[sample.index] += 1
-            yield VqaItem(name, patient, split, encode(sample.image), f"phantom {name}", sample.question, sample.answer, sample.answer_type)
+        for view, asked in groupby(samples, key=lambda sample: sample.index):
+            image = None
+            for place, sample in enumerate(asked):
+                image = image or encode(sample.image)  # once for its questions
+                name = f"{patient}-{view}#{place}"
+                yield VqaItem(name, patient, split, image, f"phantom {name}", sample.question, sample.answer, sample.answer_type)
