@@ -3,7 +3,8 @@
 Some minutes on one GPU of 24 GB or more; `--size small` anywhere. Needs torch, transformers and Pillow; no polars, no pyarrow. Each line is
 a ratio of one run, the least seconds of three rounds in turn:
 - questions about one image over its keys and values, against whole prompts in the same batches, at several questions an image;
-- letters of four orders of the options, several questions in a batch against one.
+- letters of four orders of the options, several questions in a batch against one;
+- steps of LoRA with logits of the answers alone, against the library's loss, which makes them for every token: seconds and peak memory.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import torch
 from PIL import Image
 
 from benchmarks.random_llava import MODULE, SIZES, checkpoint
+from medbench.adapt import tuned
 from medbench.jobs.microbatching import Microbatching
 from medbench.models import generative_base, shared_prefix
 from medbench.models.answering import Choices, Questions
@@ -27,7 +29,8 @@ from medbench.models.checkpoint import Source
 from medbench.models.generative_base import Generative
 from medbench.models.hub_answerer import HubAnswerer
 
-ROUNDS, ORDERS, OPTIONS = 3, 4, 5
+ROUNDS, ORDERS, OPTIONS, STEPS = 3, 4, 5, 2
+LINES = ("shared", "letters", "lora")
 
 
 class Row(NamedTuple):
@@ -98,12 +101,58 @@ def letters(model: Generative, batch: int, put: Questions) -> str:
     )
 
 
+def lora(model: Generative, put: Questions) -> str:
+    """A line: steps of LoRA, logits of the answers against logits of every token. The model keeps its adapters."""
+    images = {row.image_id: row.image for rows in put.images([], 1) for row in rows}
+    queries = [put.query(place, images[shown]) for place, shown in enumerate(put.image_ids)]
+    inputs = model.train_batch(queries, ["a shadow in the left lung"] * len(queries))
+    tuned.build(model, 16, 32, 0.05)
+    model.model.train()
+    optimizer = torch.optim.AdamW(list(tuned.trainable(model).values()), lr=1e-4, fused=True)
+
+    def whole() -> torch.Tensor:
+        with model.precision():
+            return model.model(**model.placed(inputs)).loss
+
+    def steps(loss: Callable[[], torch.Tensor]) -> Iterator[dict[int, Any]]:
+        for place in range(STEPS):
+            optimizer.zero_grad()
+            found = loss()
+            found.backward()
+            optimizer.step()
+            yield {place: float(found.detach())}
+
+    took: dict[Callable[[], torch.Tensor], list[tuple[float, float]]] = {(lambda: model.loss(inputs)): [], whole: []}
+    for _ in range(ROUNDS):
+        for loss, seen in took.items():
+            before = peak(begin=True)
+            seen.append((timed(lambda: steps(loss))[0], peak() - before))  # noqa: B023 - called at once
+    (own, memory), (other, more) = ([min(column) for column in zip(*seen, strict=True)] for seen in took.values())
+    batch, width = len(queries), model.model.config.get_text_config().vocab_size
+    return (
+        f"LoRA, batches of {batch}, {inputs['input_ids'].shape[1]} tokens, {width} words: {STEPS * batch / own:.1f} samples/s, {memory:.2f} GB; "
+        f"logits of every token {STEPS * batch / other:.1f}, {more:.2f} GB: {other / own:.2f}x, {memory / more:.2f} of the memory"
+    )
+
+
+def peak(begin: bool = False) -> float:
+    """Most memory since it was begun [GB]: the GPU's, or the process's by Linux' own account."""
+    if torch.cuda.is_available():
+        if begin:
+            torch.cuda.reset_peak_memory_stats()
+        return float(torch.cuda.max_memory_allocated() / 1e9)
+    if begin:
+        Path("/proc/self/clear_refs").write_text("5")
+    return next(float(line.split()[1]) / 1e6 for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+
+
 def main() -> None:
     """Prints a line a measurement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="7b")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--questions", type=int, default=256)
+    parser.add_argument("--only", nargs="+", choices=LINES, default=LINES)
     given = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
     with tempfile.TemporaryDirectory(prefix="medbench-gpu-") as place:
@@ -112,9 +161,12 @@ def main() -> None:
         print(f"{given.size} LLaVA, {model.model.dtype}, {name}, torch {torch.__version__}", flush=True)
         side = SIZES[given.size]["side"]
         timed(lambda: HubAnswerer(model, given.batch).answers(questions(given.batch, 4, side, 4), (), Microbatching()))  # warm
-        for each, n_tokens in ((1, 5), (2, 5), (11, 5), (11, 32)):
+        for each, n_tokens in ((1, 5), (2, 5), (11, 5), (11, 32)) if "shared" in given.only else ():
             print(shared(model, given.batch, questions(given.questions, each, side, n_tokens), each), flush=True)
-        print(letters(model, given.batch, questions(given.questions, 1, side, 5)), flush=True)
+        if "letters" in given.only:
+            print(letters(model, given.batch, questions(given.questions, 1, side, 5)), flush=True)
+        if "lora" in given.only:
+            print(lora(model, questions(given.batch, 2, side, 5)), flush=True)
 
 
 if __name__ == "__main__":

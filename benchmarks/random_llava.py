@@ -31,6 +31,7 @@ SIZES: dict[str, dict[str, int]] = {
         "words": 32000,
     },
 }
+SIZES["wide"] = SIZES["long"] | {"words": 32000}
 
 
 def checkpoint(folder: Path, size: str) -> str:

@@ -2,8 +2,9 @@
 
     python -m benchmarks.suite [--against 95cb2d0] [--only HEAD]
 
-Two hours on two cores. CPU seconds are those of all processes, orphans and forks included, by `perf stat` (Debian: linux-perf); the
-clones stand beside a link to the folder of real data, as CI has it. Only committed files count. Failed tests are printed, and count.
+Both run at once, so that other load meets both; an hour and a half on two cores. CPU seconds are those of all processes, orphans and
+forks included, by `perf stat` (Debian: linux-perf); the clones stand beside a link to the folder of real data, as CI has it. Only
+committed files count. Failed tests are printed, and count.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,16 +56,17 @@ def main() -> None:
     """Print a line a side, and the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--against", default="95cb2d0", help="an earlier commit")
-    parser.add_argument("--only", help="HEAD or that commit: one side, on a machine that is not free for both")
+    parser.add_argument("--only", help="HEAD or that commit: one side")
     args = parser.parse_args()
-    took = {}
-    for commit in [args.only] if args.only else ["HEAD", args.against]:
-        with tempfile.TemporaryDirectory() as name:
-            took[commit] = one = run(clone(commit, Path(name, "ci")))
-        print(f"{commit}: CPU {one.cpu:.0f} s, wall {one.wall:.0f} s: {one.said}", flush=True)
+    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor() as both:
+        places = {commit: clone(commit, Path(name, commit)) for commit in ([args.only] if args.only else ["HEAD", args.against])}
+        runs = {both.submit(run, place): commit for commit, place in places.items()}
+        took = dict[str, Took]()
+        for done in as_completed(runs):
+            took[runs[done]] = one = done.result()
+            print(f"{runs[done]}: CPU {one.cpu:.0f} s, wall {one.wall:.0f} s: {one.said}", flush=True)
     if len(took) == 2:
-        new, old = took.values()
-        print(f"cpu: {new.cpu / old.cpu:.2f} of {args.against} [0.5]; wall: {new.wall / old.wall:.2f}")
+        print(f"cpu: {took['HEAD'].cpu / took[args.against].cpu:.2f} of {args.against} [0.5]")
 
 
 if __name__ == "__main__":
