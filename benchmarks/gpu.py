@@ -112,7 +112,8 @@ def lora(model: Generative, put: Questions) -> str:
 
     def whole() -> torch.Tensor:
         with model.precision():
-            return model.model(**model.placed(inputs)).loss
+            found: torch.Tensor = model.model(**model.placed(inputs)).loss
+        return found
 
     def steps(loss: Callable[[], torch.Tensor]) -> Iterator[dict[int, Any]]:
         for place in range(STEPS):
@@ -128,10 +129,10 @@ def lora(model: Generative, put: Questions) -> str:
             before = peak(begin=True)
             seen.append((timed(lambda: steps(loss))[0], peak() - before))  # noqa: B023 - called at once
     (own, memory), (other, more) = ([min(column) for column in zip(*seen, strict=True)] for seen in took.values())
-    batch, width = len(queries), model.model.config.get_text_config().vocab_size
+    n, width = STEPS * len(queries), model.model.config.get_text_config().vocab_size
     return (
-        f"LoRA, batches of {batch}, {inputs['input_ids'].shape[1]} tokens, {width} words: {STEPS * batch / own:.1f} samples/s, {memory:.2f} GB; "
-        f"logits of every token {STEPS * batch / other:.1f}, {more:.2f} GB: {other / own:.2f}x, {memory / more:.2f} of the memory"
+        f"LoRA, batches of {len(queries)}, {inputs['input_ids'].shape[1]} tokens, {width} words: {n / own:.1f} samples/s, {memory:.2f} GB; "
+        f"logits of every token {n / other:.1f}, {more:.2f} GB: {other / own:.2f}x, {memory / more:.2f} of the memory"
     )
 
 
