@@ -75,7 +75,7 @@ class ForwardAudit:
         self.keys_dropped |= {name for name in self._keys if given.get(name) is None}
         ids = given["input_ids"]
         labels = torch.full_like(ids, IGNORED)
-        labels[:, given.get("logits_to_keep", slice(None))] = given["labels"]  # the loss is taken there alone
+        labels[:, -given["labels"].shape[1] :] = given["labels"]  # of the last tokens, over which the loss is taken
         mask = given["attention_mask"].bool() if given.get("attention_mask") is not None else torch.ones_like(ids, dtype=torch.bool)
         learned, image = labels != IGNORED, ids == self.model.image_token_id
         if bool((learned & ~mask).any()):

@@ -260,14 +260,13 @@ class Generative(ABC):
     def loss(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """Mean loss per answer token of what `train_batch` made.
 
-        Logits are made where answers stand alone: over an image and its question, a vocabulary wide, they take more than all else.
+        Logits are made from the first answer on: over images and questions, a vocabulary wide, they would take more than all else.
         """
         labels = inputs["labels"]
-        learned = (labels != IGNORED).any(dim=0).nonzero()
-        places = torch.arange(max(int(learned[0]) - 1, 0), int(learned[-1]) + 1)  # a token is predicted at the place before it
-        given = {**inputs, "labels": labels[:, places], "logits_to_keep": places}
+        kept = labels.shape[1] - int((labels != IGNORED).any(dim=0).nonzero()[0]) + 1  # a token is predicted at the place before it
+        given = self.placed({**inputs, "labels": labels[:, -kept:]})
         with self.precision():
-            loss: torch.Tensor = self.model(**self.placed(given)).loss
+            loss: torch.Tensor = self.model(**given, logits_to_keep=kept).loss
         return loss
 
     def _completion_ids(self, queries: Sequence[Query], completions: Sequence[str]) -> list[list[int]]:
