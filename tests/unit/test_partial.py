@@ -358,7 +358,7 @@ def test_accumulated_gradients_of_answers_weigh_every_token_the_same(tmp_path: P
     tensors = []
     for limit in (99, 5):
         with monkeypatch.context() as patch:
-            small_device(patch, generative_lora.Learner, "_loss", limit)
+            small_device(patch, Generative, "loss", limit)
             job = asked.job("d", tmp_path / "tiny", tmp_path / f"work-{limit}", {"dropout": 0.0})
             adapted = generative_lora.adapt(job)
         assert adapted.certificate.failures == []
