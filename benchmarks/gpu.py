@@ -126,8 +126,8 @@ def lora(model: Generative, put: Questions) -> str:
     took: dict[Callable[[], torch.Tensor], list[tuple[float, float]]] = {(lambda: model.loss(inputs)): [], whole: []}
     for _ in range(ROUNDS):
         for loss, seen in took.items():
-            before = peak(begin=True)
-            seen.append((timed(lambda: steps(loss))[0], peak() - before))  # noqa: B023 - called at once
+            peak(begin=True)
+            seen.append((timed(lambda: steps(loss))[0], peak()))  # noqa: B023 - called at once
     (own, memory), (other, more) = ([min(column) for column in zip(*seen, strict=True)] for seen in took.values())
     n, width = STEPS * len(queries), model.model.config.get_text_config().vocab_size
     return (
