@@ -4,7 +4,7 @@ Some minutes on one GPU of 24 GB or more; `--size small` anywhere. Needs torch, 
 a ratio of one run, the least seconds of three rounds in turn:
 - questions about one image over its keys and values, against whole prompts in the same batches, at several questions an image;
 - letters of four orders of the options, several questions in a batch against one;
-- steps of LoRA with logits of the answers alone, against the library's loss, which makes them for every token: seconds and peak memory.
+- steps of LoRA with logits from the first answer on, against the library's loss, which makes them for every token: seconds and peak memory.
 """
 
 import argparse
@@ -102,13 +102,16 @@ def letters(model: Generative, batch: int, put: Questions) -> str:
 
 
 def lora(model: Generative, put: Questions) -> str:
-    """A line: steps of LoRA, logits of the answers against logits of every token. The model keeps its adapters."""
+    """A line: steps of LoRA, logits from the first answer on against logits of every token. The model keeps its adapters."""
     images = {row.image_id: row.image for rows in put.images([], 1) for row in rows}
     queries = [put.query(place, images[shown]) for place, shown in enumerate(put.image_ids)]
     inputs = model.train_batch(queries, ["a shadow in the left lung"] * len(queries))
     tuned.build(model, 16, 32, 0.05)
     model.model.train()
     optimizer = torch.optim.AdamW(list(tuned.trainable(model).values()), lr=1e-4, fused=True)
+
+    def part() -> torch.Tensor:
+        return model.loss(inputs)
 
     def whole() -> torch.Tensor:
         with model.precision():
@@ -123,12 +126,12 @@ def lora(model: Generative, put: Questions) -> str:
             optimizer.step()
             yield {place: float(found.detach())}
 
-    took: dict[Callable[[], torch.Tensor], list[tuple[float, float]]] = {(lambda: model.loss(inputs)): [], whole: []}
+    took: dict[Callable[[], torch.Tensor], list[tuple[float, float]]] = {part: [], whole: []}
     for _ in range(ROUNDS):
         for loss, seen in took.items():
             peak(begin=True)
             seen.append((timed(lambda: steps(loss))[0], peak()))  # noqa: B023 - called at once
-    (own, memory), (other, more) = ([min(column) for column in zip(*seen, strict=True)] for seen in took.values())
+    (own, memory), (other, more) = (map(min, zip(*took[loss], strict=True)) for loss in (part, whole))
     n, width = STEPS * len(queries), model.model.config.get_text_config().vocab_size
     return (
         f"LoRA, batches of {len(queries)}, {inputs['input_ids'].shape[1]} tokens, {width} words: {n / own:.1f} samples/s, {memory:.2f} GB; "
