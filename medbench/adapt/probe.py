@@ -87,7 +87,7 @@ def folds(samples: Samples, k: int, n_splits: int, seed: int) -> list[Fold]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class rarer than n_splits: such folds are judged below
         parts = [Fold(*part) for part in splitter.split(samples.labels, samples.labels, groups)]
-    return [fold for fold in parts if len(fold.held) and len(np.unique(samples.labels[fold.fit])) == k]
+    return [fold for fold in parts if len(fold.held) and np.bincount(samples.labels[fold.fit], minlength=k).all()]
 
 
 def fits(features: F64, labels: NDArray[np.int64], k: int, c_values: Sequence[float], max_iter: int) -> Iterator[Fit]:

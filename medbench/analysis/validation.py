@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from medbench import tasks
 from medbench.analysis.gaps import Estimate
-from medbench.metrics.evaluate_modules.vqa_strict.words import Tags
 from medbench.stats.table import estimates
+
+if TYPE_CHECKING:
+    from medbench.metrics.evaluate_modules.vqa_strict.words import Tags
 
 
 def of_certificate(certificate: Mapping[str, Any]) -> Estimate:
@@ -20,7 +22,7 @@ def of_certificate(certificate: Mapping[str, Any]) -> Estimate:
     return Estimate(auroc, "a class is absent from the validation data" if auroc is None else None)
 
 
-def of_predictions(task: str, predictions: pl.DataFrame, where: object, thoughts: Tags = ()) -> Estimate:
+def of_predictions(task: str, predictions: pl.DataFrame, where: object, thoughts: "Tags" = ()) -> Estimate:
     """Of predictions of the validation split, scored as those of test are. `thoughts`: the model's marks of its thoughts."""
     chosen = tasks.get(task)
     frame = chosen.score(predictions, where, thoughts).table if chosen.is_scored_first else predictions

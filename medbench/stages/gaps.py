@@ -286,7 +286,7 @@ class Stored:
         if np.isnan(values).any():
             return Unpaired(f"{first} and {second}: {sides[int(np.isnan(values[1]))].why_undefined(measure)} that both have")
         drawn = [replicates(cell, [measure], resamples, max(size, self.params.n_resamples))[measure] for cell in sides]
-        n_groups, effective = len(np.unique(a.groups.index[both])), sides[0].effective_groups(measure)
+        n_groups, effective = a.groups.count(both), sides[0].effective_groups(measure)
         return Pair(values[0], values[1], drawn[0] - drawn[1], int(both.sum()), n_groups, effective)
 
     def _read(self, cell: Cell) -> Scored:

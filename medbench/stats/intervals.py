@@ -30,7 +30,7 @@ def percentile(replicates: Floats, level: float) -> Interval:
     defined, n_undefined, reason = _defined(replicates)
     if reason:
         return Interval(None, None, None, n_undefined, reason)
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    low, high = at_shares(defined, (1 - level) / 2, (1 + level) / 2)
     return Interval(standard_deviation(defined), low, high, n_undefined)
 
 
@@ -99,8 +99,23 @@ def bca(estimate: float, replicates: Floats, level: float, jackknife: Callable[[
         z = bias + normal.inv_cdf(share)
         return normal.cdf(bias + z / (1 - acceleration * z))
 
-    low, high = np.quantile(defined, [position((1 - level) / 2), position((1 + level) / 2)])
-    return Interval(standard_deviation(defined), round(float(low), DECIMALS), round(float(high), DECIMALS), n_undefined)
+    low, high = at_shares(defined, position((1 - level) / 2), position((1 + level) / 2))
+    return Interval(standard_deviation(defined), round(low, DECIMALS), round(high, DECIMALS), n_undefined)
+
+
+def at_shares(values: Floats, *shares: float) -> list[float]:
+    """Quantiles of values [n], linear between neighbours: bit by bit those of numpy.quantile.
+
+    That one imports numpy.ma for each job that needs no other quantile, 20 ms, and takes three times as long a call.
+    """
+    ordered, found = np.sort(values), []
+    for share in shares:
+        place = share * (len(ordered) - 1)
+        below = int(place)
+        low, high = float(ordered[below]), float(ordered[min(below + 1, len(ordered) - 1)])
+        part = place - below
+        found.append(low + (high - low) * part if part < 0.5 else high - (high - low) * (1 - part))
+    return found
 
 
 def standard_deviation(values: Floats) -> float:

@@ -65,9 +65,10 @@ def paired_gap(differences: Floats, level: float, effective_groups: float | None
     interval = percentile(differences, round(within, DECIMALS))
     if interval.sd is None:
         return PairedGap(None, None, None, None, None, interval.reason)
-    if np.nanmin(differences) == np.nanmax(differences):
+    defined = differences[~np.isnan(differences)]
+    if defined.min() == defined.max():
         return PairedGap(None, None, None, None, None, "every resample gives the same gap, which is no certainty: no verdict")
-    p = min(1.0, 2 * one_sided_p(min(p_above(differences), p_above(-differences)), effective_groups))
+    p = min(1.0, 2 * one_sided_p(min(p_above(defined), p_above(-defined)), effective_groups))
     detectable = minimum_detectable_difference(interval.sd, level, effective_groups=effective_groups)
     return PairedGap(interval.sd, interval.low, interval.high, p, detectable, None)
 

@@ -25,6 +25,14 @@ class Groups:
     def __len__(self) -> int:
         return len(self.names)
 
+    def count(self, used: NDArray[np.bool_]) -> int:
+        """Groups that the samples `used` [n] are of."""
+        return len(self.present(used))
+
+    def present(self, used: NDArray[np.bool_]) -> NDArray[np.intp]:
+        """Their numbers, ascending."""
+        return np.flatnonzero(np.bincount(self.index[used]))
+
     def effective(self, used: NDArray[np.bool_]) -> float:
         """Effective groups of the samples `used` [n]: (sum of sizes)^2 / sum of squared sizes; 0 where there is none."""
         sizes = np.bincount(self.index[used])

@@ -143,7 +143,7 @@ def rows(cell: Scored, primary: Measure, resamples: Resamples, plan: Plan, also:
 
 def _rows(cell: Scored, measure: Measure, estimate: float, drawn: Floats, by_sample: Floats | None, plan: Plan) -> list[Row]:
     used = cell.used(measure)
-    n_groups, effective = len(np.unique(cell.groups.index[used])), cell.effective_groups(measure)
+    n_groups, effective = cell.groups.count(used), cell.effective_groups(measure)
     intervals = {"percentile": percentile(drawn, plan.level), "logit": logit(estimate, drawn, plan.level, effective)}
     if plan.bca:
         intervals["bca"] = bca(estimate, drawn, plan.level, lambda: _jackknife(cell, measure))
@@ -172,7 +172,7 @@ def _rows(cell: Scored, measure: Measure, estimate: float, drawn: Floats, by_sam
 def _jackknife(cell: Scored, measure: Measure) -> Floats:
     """The measure without each group that it uses, in turn."""
     size = len(cell.groups)
-    groups = np.unique(cell.groups.index[cell.used(measure)])
+    groups = cell.groups.present(cell.used(measure))
     parts = []
     for start in range(0, len(groups), 500):
         left_out = groups[start : start + 500]

@@ -314,7 +314,7 @@ def read(schema: type[Table], path: Path, columns: list[str] | None = None) -> p
     Raises MedbenchError naming the file when it is absent, no Parquet, or breaks its contract.
     """
     try:
-        frame = pl.read_parquet(path, columns=columns)
+        frame = pl.read_parquet(path, columns=columns, glob=False)
     except FileNotFoundError:
         raise MedbenchError(path, "the table does not exist", f"run `snakemake --cores all {path}`") from None
     except (pl.exceptions.PolarsError, OSError) as error:

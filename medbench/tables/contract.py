@@ -1,6 +1,7 @@
 """What a table must hold, in polars' own types: columns and their types, nulls, keys and bounds. The contracts stand in `tables`."""
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -34,6 +35,15 @@ class Table:
         """Names of the columns of the key."""
         return [name for name, column in cls.columns().items() if column.key]
 
+    @classmethod
+    @cache
+    def rules(cls) -> list[tuple[str, pl.Expr]]:
+        """What is wrong where a rule does not hold, and whether it holds, row by row."""
+        rules = [(f"{name} {rule}", holds) for name, one in cls.columns().items() for rule, holds in _rules(one, one.dtype, pl.col(name))]
+        if keys := cls.primary_key():
+            rules.append((f"{', '.join(keys)} (the primary key) is duplicated", pl.struct(keys).is_unique()))
+        return rules
+
 
 class Breach(ValueError):
     """A table breaks its contract; the message names columns and rows."""
@@ -44,13 +54,13 @@ def check(table: type[Table], frame: pl.DataFrame) -> pl.DataFrame:
     columns = table.columns()
     if absent := [name for name in columns if name not in frame.columns]:
         raise Breach(f"it lacks {', '.join(absent)}")
-    kept = frame.select(list(columns))
-    types = [(name, kept.schema[name], column.dtype) for name, column in columns.items()]
+    kept = frame[list(columns)]
+    types = zip(columns, kept.dtypes, (column.dtype for column in columns.values()), strict=True)
     if wrong := [f"{name} is {found}, not {expected}" for name, found, expected in types if found != expected]:
         raise Breach("; ".join(wrong))
-    rules = [(f"{name} {rule}", holds) for name, column in columns.items() for rule, holds in _rules(column, column.dtype, pl.col(name))]
-    if keys := table.primary_key():
-        rules.append((f"{', '.join(keys)} (the primary key) is duplicated", pl.struct(keys).is_unique()))
+    if kept.is_empty():
+        return kept
+    rules = table.rules()
     held = kept.select(holds.all().alias(str(place)) for place, (_, holds) in enumerate(rules)).row(0)  # where a value is null, all hold
     if broken := [_found(kept, rule, holds) for (rule, holds), good in zip(rules, held, strict=True) if not good]:
         raise Breach("; ".join(dict.fromkeys(broken)))

@@ -11,7 +11,7 @@ from scipy import stats
 
 from benchmarks import coverage
 from medbench.stats import student
-from medbench.stats.intervals import bca, logit, one_sided_p, percentile, quantile, standard_deviation
+from medbench.stats.intervals import at_shares, bca, logit, one_sided_p, percentile, quantile, standard_deviation
 from medbench.stats.paired import Ahead, SetTest, holm, is_near, minimum_detectable_difference, p_above, paired_gap, set_test, verdict
 from medbench.stats.pooling import hartung_knapp
 
@@ -23,6 +23,11 @@ def test_percentile_drops_and_counts_undefined_replicates() -> None:
     made = percentile(drawn, 0.9)
     assert (made.low, made.high, made.n_undefined, made.reason) == (pytest.approx(0.05), pytest.approx(0.95), 2, None)
     assert made.sd == pytest.approx(np.nanstd(drawn, ddof=1))
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=50), st.floats(0, 1))
+def test_quantiles_are_numpys_bit_by_bit(values: list[float], share: float) -> None:
+    assert at_shares(np.array(values), share, 0.0, 1.0) == np.quantile(values, [share, 0.0, 1.0]).tolist()
 
 
 def test_an_interval_mostly_undefined_is_null_with_its_reason() -> None:
