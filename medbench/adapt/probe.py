@@ -95,12 +95,13 @@ def fits(features: F64, labels: NDArray[np.int64], k: int, c_values: Sequence[fl
     mean, scale = features.mean(axis=0), features.std(axis=0)
     scale[scale < 1e-12 * np.maximum(1, np.abs(mean))] = 1.0  # constant up to rounding
     standardised = (features - mean) / scale
-    solver = LogisticRegression(class_weight="balanced", solver="lbfgs", max_iter=max_iter, warm_start=True)
+    weights = class_weights(labels, k)[labels]  # "balanced", which scikit-learn would work out again for every C
+    solver = LogisticRegression(solver="lbfgs", max_iter=max_iter, warm_start=True)
     for c in c_values:
         solver.set_params(C=c)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ConvergenceWarning)
-            solver.fit(standardised, labels)
+            solver.fit(standardised, labels, weights)
         coef, intercept = solver.coef_, solver.intercept_
         if k == 2:  # sklearn keeps class 1 against class 0: logits (0, z) have its sigmoid as their softmax
             coef, intercept = np.vstack([np.zeros_like(coef), coef]), np.array([0.0, intercept[0]])
