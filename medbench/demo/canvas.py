@@ -23,10 +23,21 @@ Y, X = np.meshgrid(AXIS, AXIS, indexing="ij")
 def dots(y: ArrayLike, x: ArrayLike, sigma: ArrayLike, weight: ArrayLike = 1.0) -> Field:
     """Sum of isotropic Gaussians of peak `weight` and radius `sigma` [px] at the n points `(y, x)`."""
     width = np.atleast_1d(np.asarray(sigma, dtype=np.float64))[:, None]
-    rows = np.exp(-(((AXIS - np.atleast_1d(y)[:, None]) / width) ** 2) / 2)
-    columns = np.exp(-(((AXIS - np.atleast_1d(x)[:, None]) / width) ** 2) / 2)
+    rows, columns = _falling(y, width), _falling(x, width)
     field: Field = (rows * np.atleast_1d(weight)[:, None]).T @ columns
     return field
+
+
+def _falling(centre: ArrayLike, width: Field) -> Field:
+    """Gaussians [n, SIZE] of radius `width` [n or 1, 1] along an axis.
+
+    They end at e^-100, which no sum of coverages sees: products of smaller ones are subnormal numbers, ten times slower.
+    """
+    away = AXIS - np.atleast_1d(centre)[:, None]
+    away /= width
+    away *= away
+    away *= -0.5
+    return np.exp(np.maximum(away, -100.0, out=away), out=away)
 
 
 def stroke(y: ArrayLike, x: ArrayLike, sigma: ArrayLike, weight: ArrayLike = 1.0) -> Field:
