@@ -266,7 +266,7 @@ class Generative(ABC):
         kept = labels.shape[1] - int((labels != IGNORED).any(dim=0).nonzero()[0]) + 1  # a token is predicted at the place before it
         given = self.placed({**inputs, "labels": labels[:, -kept:]})
         with self.precision():
-            loss: torch.Tensor = self.model(**given, logits_to_keep=kept).loss
+            loss: torch.Tensor = self.model(**given, logits_to_keep=kept, use_cache=False).loss
         return loss
 
     def _completion_ids(self, queries: Sequence[Query], completions: Sequence[str]) -> list[list[int]]:
