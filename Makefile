@@ -57,7 +57,7 @@ docs: $(READY)  ## INTERFACE.md, docs/models.md, docs/datasets.md and config/sch
 	$(BIN)/python -m medbench docs
 
 $(READY): requirements.lock
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "medbench needs Python 3.11 or newer; try: make PYTHON=python3.12")'
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "medbench needs Python 3.11 to 3.13; try: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	if command -v uv > /dev/null; then uv pip install --python $(BIN)/python --require-hashes --requirement requirements.lock; \
 	else $(BIN)/python -m pip install --requirement requirements.lock; fi

@@ -234,8 +234,9 @@ def compare(what: str, clone: Path, bare: Path, options: tuple[str, ...], rounds
     least = [min(calls, key=lambda call: call.busy) for calls in zip(*pairs, strict=True)]
     for side, call in zip(("medbench", "bare"), least, strict=True):
         print(f"  {what}, {side}: {call}")
-    busy, wall = (median(getattr(own, key) / getattr(other, key) for own, other in pairs) for key in ("busy", "seconds"))
-    ratios = f"{least[0].busy / least[1].busy:.2f} of the least seconds of a core, {busy:.2f} in the median, {wall:.2f} by the clock"
+    busy, wall = (sorted(getattr(own, key) / getattr(other, key) for own, other in pairs) for key in ("busy", "seconds"))
+    spread = f"{median(busy):.2f} in the median ({busy[0]:.2f} to {busy[-1]:.2f}), {median(wall):.2f} by the clock"
+    ratios = f"{least[0].busy / least[1].busy:.2f} of the least seconds of a core, {spread}"
     print(f"  {what}, ratio: {ratios} ({rounds} rounds)", flush=True)
     return jobs(pairs[0][0].output)
 

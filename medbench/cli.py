@@ -195,32 +195,6 @@ def secrets(config: "configuration.Config") -> list[str]:
     return sorted({one.key for one in endpoints if one is not None and one.key and os.environ.get(one.key)})
 
 
-def estimates(config: "configuration.Config", cells: Iterable[tuple[str, str, str]]) -> list[str]:
-    """What the cells of remote models that are not made yet may cost, a line each model: by rough counts of tokens, output at its most."""
-    from medbench.config import needs
-    from medbench.remote.endpoint import Stopped, Usage
-    from medbench.remote.prices import ASKED_TOKENS, Price
-
-    asked: dict[str, int] = {}
-    for dataset, model, mode in cells:
-        if config.models[model].endpoint is not None and not paths.predictions(dataset, model, mode).exists():
-            asked[model] = asked.get(model, 0) + needs.test_rows(config, dataset)
-    found = []
-    for model, n in asked.items():
-        entry = config.models[model]
-        budget = entry.max_new_tokens or config.asking.max_new_tokens
-        text = f"{model}: about {n:,} questions, {n * ASKED_TOKENS:,} tokens in and at most {n * budget:,} out"
-        if entry.endpoint is not None and entry.endpoint.price:
-            try:
-                dollars = n * Price(entry.endpoint.price, entry.endpoint.batch).of(Usage(ASKED_TOKENS, 0, budget, 0))
-            except Stopped as error:
-                found.append(f"{text}: {error}")
-                continue
-            text += f": at most {dollars:,.2f} $ by genai-prices; what is kept in {paths.store()} costs nothing"
-        found.append(text)
-    return found
-
-
 def untrained(config: "configuration.Config") -> list[str]:
     """Data sets of a run without a row for training, a line each."""
     modes = [mode for mode in config.run.modes if config.modes[mode].kind != "zero-shot"]
@@ -268,12 +242,13 @@ def warnings(config: "configuration.Config", cells: Sequence[tuple[str, str, str
         found.append(f"STALE: {which}; with `rerun_on_versions: true` they run again")
     if now:
         return found
+    from medbench.planning import prices
     from medbench.stages import interval
 
     found += [f"NO VERDICT: {line}" for line in interval.no_verdicts(config)]
     found += [f"DATA: {line}" for line in data_notes(config)]
     found += [f"TEST ONLY: {line}" for line in untrained(config)] + [f"MODALITY: {line}" for line in doubtful_modalities(config)]
-    found += [f"COST: {line}" for line in estimates(config, cells)]
+    found += [f"COST: {one.said}" for one in prices.estimates(config, cells)]
     found += [f"LEFT OUT: {cell}: {why}" for cell, why in config.left_out.items()]
     found += [f"HARD TO READ: {line}" for line in interval.doubts(config)]
     return [*found, *(f"NOT READY: {line}" for line in unready(config)), *(f"UNPINNED: {line}" for line in unpinned(config))]

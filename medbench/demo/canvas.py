@@ -37,7 +37,8 @@ def _falling(centre: ArrayLike, width: Field) -> Field:
     away /= width
     away *= away
     away *= -0.5
-    return np.exp(np.maximum(away, -100.0, out=away), out=away)
+    falling: Field = np.exp(np.maximum(away, -100.0))
+    return falling
 
 
 def stroke(y: ArrayLike, x: ArrayLike, sigma: ArrayLike, weight: ArrayLike = 1.0) -> Field:

@@ -43,7 +43,7 @@ _CHATTER = (
 _FAILED = "At least one job did not complete successfully"
 _NOTHING = "Nothing to be done"
 _HELD = frozenset(("job_info", "job_started", "job_finished", "progress", "job_error", "workflow_started", "shellcmd"))
-_FAR = re.compile(r", ((?:epoch \d+ of \d+, )?\w+: \d+ of \d+ \(\d+%\))")  # in a line of medbench.progress
+_FAR = re.compile(r", ((?:epoch \d+ of \d+, )?\w+: \d+ of \d+ \(\d+%\))")  # in a line of medbench.jobs.progress
 _ORDINARY = ("Missing output files", "Input files updated by another job")
 
 

@@ -1,6 +1,8 @@
 """Calibrate a judge on answers whose truth is known (resources/judge/calibration.csv): one that misses a bar judges nothing.
 
 MODEL is the judge.
+
+Example: python -m medbench calibrate my-judge --configfile my-judged-run.yaml
 """
 
 import json

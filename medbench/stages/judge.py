@@ -1,4 +1,7 @@
-"""Judge the open answers of a cell: a language model compares each with its reference. Equal answers of all cells are asked once."""
+"""Judge the open answers of a cell: a language model compares each with its reference. Equal answers of all cells are asked once.
+
+Example: python -m medbench judge vqa-rad llava-1.5 ots --configfile my-judged-run.yaml
+"""
 
 import hashlib
 import json

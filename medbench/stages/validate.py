@@ -1,6 +1,8 @@
 """Predict the validation split of one cell: by it the confirmatory analysis chooses one model of a side, which is tested once on test.
 
 Made for cells only whose side has several models in a run, and whose certificate does not say it: elsewhere there is nothing to choose.
+
+Example: python -m medbench validate nano-radiology nano-clip ots --configfile config/nano.yaml
 """
 
 from typing import Any

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import yaml
 
 from medbench import paths
-from medbench.config import Addresses, Config, Dataset, Hub, Manual, Model, is_fetched
+from medbench.config import Addresses, Config, Dataset, Hub, Manual, Model, expand_raw_dir, is_fetched, needs
 from medbench.errors import MedbenchError, choose
 from medbench.models.checkpoint import is_pinned
 
@@ -72,7 +72,13 @@ def _state(entry: Dataset, name: str) -> str:
     if entry.about.access == "generated":
         return "generated when needed"
     if not is_fetched(entry):
-        return "in raw_dir" if entry.raw_dir else "no source"
+        if not entry.raw_dir:
+            return "no source"
+        try:
+            expand_raw_dir(entry.raw_dir, name)
+        except MedbenchError:
+            return f"not here (raw_dir is {entry.raw_dir})"
+        return "in raw_dir"
     return (
         "fetched"
         if paths.fetched(name).exists()
@@ -158,8 +164,8 @@ on. The start of a run lists the models that are not pinned. `make lock-models` 
 it was tested against recorded replies only.
 
 *Gated* weights need an account: accept the licence on the model's page, then run `hf auth login`. *GPU memory* is a rough guide: the
-weights in bfloat16 and a quarter more. A model without parameters is a service that is asked over
-the network: [remote.md](remote.md).
+weights in bfloat16, or quantised where the entry says `bits`, and a quarter more. Models of the families `openai` and `gemini`, and
+those whose name ends in `-vllm`, answer over the network: [remote.md](remote.md).
 
 Loading was tested on tiny checkpoints that have the real names of files, tensors and fields; no real weights were loaded when this was
 written: `python -m medbench doctor NAME` is their first contact ([doctor.md](doctor.md)). The notes below a model say where medbench
@@ -252,7 +258,7 @@ def _facts(entry: Model) -> list[tuple[str, str]]:
         "encoder": about.encoder,
         "backbone": about.backbone,
         "training data": about.training_data,
-        "parameters": f"{size}, {memory} of a GPU" if size != NONE else None,
+        "parameters": f"{size}, {memory} of a GPU" if memory != NONE else size if size != NONE else None,
         "licence": about.licence,
         "gated": "yes: accept its licence on its page, then `hf auth login`" if about.gated else None,
         "checkpoint": entry.checkpoint or ("pretrained by the workflow" if entry.pretrain else None),
@@ -265,8 +271,6 @@ def _facts(entry: Model) -> list[tuple[str, str]]:
 
 
 def _sizes(entry: Model) -> tuple[str, str]:
-    """Parameters, and what they take on a GPU in bfloat16 with a quarter more for activations; a rough guide."""
-    count = entry.about.parameters
-    if count is None:
-        return NONE, NONE
-    return f"{count / 1e6:,.0f} M", f"{1.25 * 2 * count / 2**30:.1f} GiB"
+    """Parameters, and what a model that runs here takes on its GPUs, as `needs.gpu_mb` has it; a rough guide."""
+    count, memory = entry.about.parameters, needs.gpu_mb(entry, adapts=False)
+    return NONE if count is None else f"{count / 1e6:,.0f} M", NONE if memory is None else f"{memory * 1e6 / 2**30:.1f} GiB"

@@ -49,7 +49,7 @@ class Plan(NamedTuple):
     speed: probe.Speed | None
     efforts: list[effort.Effort]
     total: effort.Total
-    prices: list[prices.Price]
+    prices: list[prices.Estimate]
     without_file: list[str]
     outlooks: list[verdicts.Outlook]
     unasked: list[str]
@@ -93,7 +93,7 @@ def look(config: Config, cores: int, is_probed: bool) -> Plan:
         speed=speed,
         efforts=efforts,
         total=estimator.total(efforts, cores),
-        prices=[price for cell in unfinished if (price := prices.of_cell(config, cell))],
+        prices=prices.estimates(config, unfinished),
         without_file=[name for name in config.run.models if not config.models[name].has_file],
         outlooks=verdicts.outlooks(config, estimator.size),
         unasked=verdicts.unasked(config),
@@ -114,8 +114,7 @@ def text(plan: Plan) -> list[str]:
         "",
         *_time(plan),
     ]
-    if plan.prices:
-        lines += [f"endpoints: about ${sum(one.dollars for one in plan.prices):.2f}", *(f"  {one.cell}: {one.said}" for one in plan.prices)]
+    lines += _prices(plan)
     lines += [f"NOT READY: {name}: its architecture has no file yet, its cells will fail" for name in plan.without_file]
     return [*lines, "", *_verdicts(plan)]
 
@@ -124,7 +123,7 @@ def brief(plan: Plan) -> list[str]:
     """What a run costs, in a few lines: jobs, downloads, time, and a disk or a GPU that is too small."""
     small = [f"{one.model} does NOT fit the GPU here" for one in plan.memory if one.fits is False]
     short = [line for line in _room(plan) if line.endswith("TOO LITTLE")]
-    return [f"{plan.n_cells} cells, {len(plan.efforts)} jobs to do", *_downloads(plan), *_time(plan)[:1], *short, *small]
+    return [f"{plan.n_cells} cells, {len(plan.efforts)} jobs to do", *_downloads(plan), *_time(plan)[:1], *_prices(plan), *short, *small]
 
 
 def _stages(plan: Plan) -> list[str]:
@@ -215,6 +214,16 @@ def _time(plan: Plan) -> list[str]:
     return lines
 
 
+def _prices(plan: Plan) -> list[str]:
+    if not plan.prices:
+        return []
+    known = [one.dollars for one in plan.prices if one.dollars is not None]
+    unknown = [one.model for one in plan.prices if one.dollars is None]
+    without = f", without {', '.join(unknown)}, whose price is not known" if known and unknown else ""
+    most = f"at most {sum(known):,.2f} ${without}" if known else "their prices are not known"
+    return [f"endpoints: {most}", *(f"  {one.said}" for one in plan.prices)]
+
+
 def _verdicts(plan: Plan) -> list[str]:
     lines = [f"NO VERDICT: {one.dataset}: {one.no_verdict}" for one in plan.outlooks if one.no_verdict]
     possible = [one for one in plan.outlooks if not one.no_verdict]
@@ -255,7 +264,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "gpus_mb": plan.gpus,
         "gpu_memory_mb": _dicts(plan.memory),
         "time": {**plan.total._asdict(), "cores": plan.cores, "probe": plan.speed and plan.speed._asdict()},
-        "endpoints": [{**one._asdict(), "cell": str(one.cell)} for one in plan.prices],
+        "endpoints": _dicts(plan.prices),
         "without_architecture": plan.without_file,
         "verdicts": _dicts(plan.outlooks),
         "assumed": verdicts.ASSUMED,

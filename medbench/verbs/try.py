@@ -42,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--models", nargs="+", metavar="MODEL", help="of the registry (`python -m medbench models`); default: small ones that need no GPU"
     )
-    parser.add_argument("--modes", nargs="+", metavar="MODE", help="default: ots lp for images, ots lora for questions")
+    parser.add_argument(
+        "--modes", nargs="+", metavar="MODE", help="default: images: ots lp; questions: ots lora; lettered ones: ots ots-no-image"
+    )
     parser.add_argument("--all", action="store_true", help=f"no draw of a large data set (more than {trial.MANY} rows) for a first look")
     parser.add_argument("--name", help="of the data set and the run; default: that of the file or folder")
     parser.add_argument("--only-write", action="store_true", help="write the data set's entry and the run file, and run nothing")

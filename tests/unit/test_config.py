@@ -11,6 +11,7 @@ import yaml
 from medbench import cells, cli, config
 from medbench.datasets import layouts
 from medbench.errors import MedbenchError
+from medbench.planning import prices
 from medbench.stages import embed, prepare, prompts
 from medbench.verbs import docs, listing
 
@@ -697,14 +698,14 @@ def test_the_start_says_what_may_be_asked_and_what_it_costs(asks: Any) -> None:
         {"endpoint": {**SERVED["endpoint"], "price": "openai/o3"}, "max_new_tokens": 4096},
         {"send_to": ["*"], "expected": {"train": 1, "test": 2000}},
     )  # type: ignore[dict-item]
-    [line] = cli.estimates(found, cells.grid(found))
+    [(_, _, _, line)] = prices.estimates(found, cells.grid(found))
     dollars = 2000 * (1000 * 2e-6 + 4096 * 8e-6)
     assert line.startswith(f"served: about 2,000 questions, 2,000,000 tokens in and at most 8,192,000 out: at most {dollars:,.2f} $")
     endpoint = {**SERVED["endpoint"], "price": "openai/o3", "batch": True}  # type: ignore[dict-item]
     half = asks({"endpoint": endpoint, "max_new_tokens": 4096}, {"send_to": ["*"], "expected": {"train": 1, "test": 2000}})
-    assert f"at most {dollars / 2:,.2f} $" in cli.estimates(half, cells.grid(half))[0]
+    assert f"at most {dollars / 2:,.2f} $" in prices.estimates(half, cells.grid(half))[0].said
     unknown = asks({"endpoint": {**SERVED["endpoint"], "price": "openai/no-such"}}, {"send_to": ["*"]})  # type: ignore[dict-item]
-    assert "openai/no-such: is not known to genai-prices" in cli.estimates(unknown, cells.grid(unknown))[0]
+    assert "openai/no-such: is not known to genai-prices" in prices.estimates(unknown, cells.grid(unknown))[0].said
 
 
 def test_the_study_can_start_and_names_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -273,6 +273,19 @@ def test_the_demo_needs_no_download_and_nothing_is_written(folder: Path, capsys:
     assert sum(one["to_do"] for one in found["stages"].values()) == 261
 
 
+def test_what_endpoints_cost_at_most_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(run(capsys, "--no-probe", "--json", "paper"))["endpoints"]
+    assert [one["model"] for one in found] == ["o3", "gemini-2.5-pro"]
+    assert all(one["questions"] > 8000 and one["dollars"] > 100 for one in found)
+    said, most = run(capsys, "--no-probe", "paper"), sum(one["dollars"] for one in found)
+    assert f"\nendpoints: at most {most:,.2f} $\n  o3: about " in said
+    for dataset in ("slake", "pathvqa", "vqa-rad"):
+        answers = folder / paths.predictions(dataset, "o3", "ots")
+        answers.parent.mkdir(parents=True)
+        answers.touch()
+    assert "o3: about" not in run(capsys, "--no-probe", "paper"), "what is answered is paid for"
+
+
 def test_too_little_disk_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloads, "_free", lambda folder: 10)
     assert "TOO LITTLE" in run(capsys, "--no-probe", "nano")
