@@ -12,8 +12,9 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, takewhile
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any, NamedTuple
 
 import yaml
@@ -23,6 +24,7 @@ from medbench.config import Config, Dataset
 from medbench.datasets import dicom_headers
 from medbench.datasets.layouts import SPLIT_WORDS, Source, hub_vqa, imagefolder, is_yes_no, table
 from medbench.datasets.reading import as_text, parquet_rows, parquet_size, records, sheet_cells
+from medbench.datasets.rows import folded
 from medbench.errors import MedbenchError, choose
 
 TRACKED = False  # what is proposed here reaches jobs as registry entries
@@ -32,6 +34,7 @@ TABLE = "labels.csv"
 OVERLAP = "what two splits share, images or patients, is reported and not refused (allow_group_overlap in data.yaml)"
 MANY, SAMPLE = 800, {"train": 300, "val": 100, "test": 300}
 """Of more rows so many are drawn for a first look, whole patients at a time."""
+MISSING = ("nan", "na", "n/a", "null", "missing", "?", "-")
 LOOKED_AT = 2000  # rows of a table from which columns are told
 MOST_CLASSES = 20
 ALIKE = {
@@ -113,7 +116,7 @@ NEGATIVE = re.compile(
     r"(?:^|[ _-])(?:no|non|not|normal|healthy|benign|negative|absent|clear|control|without|false|0)(?:$|[ _-])", re.IGNORECASE
 )
 """Of two classes, the one that is not the disease: class 1, the positive one, is the other."""
-CHOICE = re.compile(r"(option|choice|answer|antwort|reponse)?_?[a-j1-9]|options?|choices?")
+CHOICE = re.compile(r"(?P<word>option|choice|answer|antwort|reponse)?_?(?P<mark>[a-z]|\d{1,2})|options?|choices?")
 """Columns of the choices of a question."""
 _CLIPS, _LLAVAS = ("mini-clip", "mini-medclip"), ("mini-llava", "mini-llava-med")
 MODELS = {"diagnosis": _CLIPS, "vqa": _LLAVAS, "mcq": _LLAVAS}
@@ -242,6 +245,19 @@ def _dicom_row(one: dicom_headers.Header, group: str, chosen: str | None, by_fol
     return one.path, parts[1 if split else 0], one.values.get(group) or one.path, split
 
 
+def _require_classes(place: Path, names: Sequence[str], has_splits: bool) -> None:
+    """Raise MedbenchError for folders that are no classes as they are named."""
+    first: dict[str, str] = {}
+    for name in names:
+        if (other := first.setdefault(folded(name), name)) != name:
+            found = f"has the class folders {other!r} and {name!r}, which differ in case or spaces alone"
+            raise MedbenchError(place, found, "put their images into one folder")
+    inside = [sorted(one.name for one in (place / name).iterdir() if one.is_dir()) for name in names] if not has_splits else []
+    if inside and len(inside[0]) > 1 and all(one == inside[0] for one in inside):
+        found = f"holds the folders {', '.join(names[:3])}, and each of them holds {', '.join(inside[0][:3])}, which may be the classes"
+        raise MedbenchError(place, found, "call the folders of splits train, val and test")
+
+
 def _folders(place: Path, folders: list[Path]) -> Seen:
     splits = [folder for folder in folders if folder.name.strip().lower() in SPLIT_WORDS]
     inside = sorted({one.name for split in splits for one in split.iterdir() if one.is_dir()}) if splits else [one.name for one in folders]
@@ -249,6 +265,7 @@ def _folders(place: Path, folders: list[Path]) -> Seen:
     if len(classes) < 2:
         found = f"holds {len(classes)} class folder{'' if len(classes) == 1 else 's'} and no table"
         raise MedbenchError(place, found, "put the images of each class into a folder of its name, or a table labels.csv beside them")
+    _require_classes(place, classes, bool(splits))
     counts = {name: sum(path.is_file() for root in splits or [place] for path in (root / name).rglob("*")) for name in classes}
     if empty := [name for name, count in counts.items() if not count]:
         raise MedbenchError(place, f"class folder {empty[0]!r} holds no file", "put its images there, or remove it")
@@ -264,6 +281,9 @@ def _table(file: Path, images: Path | None, given: Mapping[str, str]) -> Seen:
     folder = images or file.parent
     if not header or not first:
         raise MedbenchError(file, "holds no rows" if header else "is empty", "give a table with a header and a row for each image")
+    listed = ", ".join(columns := [name for name in header if name.strip()])
+    if len(columns) < 2 <= len(header):
+        raise MedbenchError(file, f"row 1 is no header, it says {listed or 'nothing'!r}", "remove the rows above the header")
     chosen = dict(given)
     for ours, theirs in given.items():
         if theirs not in header:
@@ -275,20 +295,19 @@ def _table(file: Path, images: Path | None, given: Mapping[str, str]) -> Seen:
     if "image" not in chosen and (named := _most(header, lambda name: _share_of_files(values[name], folder))):
         chosen["image"] = named
     if "image" not in chosen:
-        raise Ask("image", f"which column of {file} names the images? It has {', '.join(header)}")
+        raise Ask("image", f"which column of {file} names the images? It has {listed}")
     task = "vqa" if {"question", "answer"} <= chosen.keys() else "diagnosis"
     if task == "diagnosis" and {"question", "answer"} & chosen.keys() and "label" not in chosen:
         lacking, there = ("answer", "question") if "question" in chosen else ("question", "answer")
-        raise Ask(lacking, f"{file} has a column {there} and none for the {lacking}: which is it? It has {', '.join(header)}")
+        raise Ask(lacking, f"{file} has a column {there} and none for the {lacking}: which is it? It has {listed}")
     if task == "diagnosis" and "label" not in chosen:
         left = [name for name in header if name not in chosen.values()]
         few = [name for name in left if 2 <= len({*values[name]}) <= min(MOST_CLASSES, len(first) / 4)]
         if len(few) != 1:
-            raise Ask("label", f"which column of {file} is the diagnosis? It has {', '.join(few or left)}")
+            raise Ask("label", f"which column of {file} is the diagnosis? It has {', '.join(filter(str.strip, few or left))}")
         chosen["label"] = few[0]
     _require_once(file, header, chosen)
-    of_choices = [name for name in header if task == "vqa" and name not in chosen.values() and CHOICE.fullmatch(_plain(name))]
-    of_choices = of_choices if len(of_choices) > 1 else []
+    of_choices = _of_choices([name for name in header if name not in chosen.values()]) if task == "vqa" else []
     _require_images(file, chosen["image"], values[chosen["image"]], folder)
     rows = "labels" if task == "diagnosis" else "questions"
     chosen = {ours: theirs for ours, theirs in chosen.items() if ours in {*table.NEEDED[rows], *table.OPTIONAL[rows]}}
@@ -303,6 +322,8 @@ def _table(file: Path, images: Path | None, given: Mapping[str, str]) -> Seen:
     classes: tuple[str, ...] = ()
     if task == "diagnosis":
         n, classes = _classes(file, chosen["label"], header)
+        missing = [name for name in classes if name.lower() in MISSING]
+        said += [f"class {name!r} looks like a value that is missing: give its rows a diagnosis, or remove them" for name in missing]
     else:
         place, n, closed = header.index(chosen["answer"]), 0, 0
         for row in _rows(file)[1]:
@@ -370,6 +391,15 @@ def _named(header: Sequence[str], names: Sequence[str], taken: set[str]) -> str 
     return next((plain[_plain(name)] for name in names if _plain(name) in plain), None)
 
 
+def _of_choices(names: Sequence[str]) -> list[str]:
+    """Columns of two choices or more, in their order; of letters without a word, those that follow one another from A."""
+    found = {name: match for name in names if (match := CHOICE.fullmatch(_plain(name)))}
+    bare = {match["mark"] for match in found.values() if not match["word"]}
+    following = {*takewhile(bare.__contains__, ascii_lowercase)}
+    kept = [name for name, match in found.items() if match["word"] or match["mark"] in following or not (match["mark"] or "").isalpha()]
+    return kept if len(kept) > 1 else []
+
+
 def _plain(column: str) -> str:
     """Lower case, words joined by underscores, letters without accents."""
     letters = "".join(letter for letter in unicodedata.normalize("NFKD", column) if not unicodedata.combining(letter))
@@ -388,15 +418,16 @@ def _share_of_files(values: Sequence[str], folder: Path) -> float:
 
 
 def _classes(file: Path, column: str, header: Sequence[str]) -> tuple[int, tuple[str, ...]]:
-    """How many rows there are, and all values of the column, whatever the order of the rows."""
-    place, names, n = header.index(column), set[str](), 0
+    """How many rows there are, and all values of the column, whatever the order of the rows; of several spellings the most usual one."""
+    place, spelt, n = header.index(column), dict[str, Counter[str]](), 0
     for n, row in enumerate(_rows(file)[1], start=1):  # noqa: B007 - counted
-        names.add(row[place].strip())
-        if len(names) > 3 * MOST_CLASSES:
+        if name := row[place].strip():
+            spelt.setdefault(folded(name), Counter())[name] += 1
+        if len(spelt) > 3 * MOST_CLASSES:
             break
-    found = sorted(names - {""})
+    found = sorted(names.most_common(1)[0][0] for names in spelt.values())
     if not 2 <= len(found) <= MOST_CLASSES:
-        shown, count = ", ".join(found[:5]), f"{len(found)}{' or more' if len(names) > 3 * MOST_CLASSES else ''}"
+        shown, count = ", ".join(found[:5]), f"{len(found)}{' or more' if len(spelt) > 3 * MOST_CLASSES else ''}"
         values = f"different value{'' if len(found) == 1 else 's'} ({shown}{', ...' if len(found) > 5 else ''})"
         what = f"column {column!r} has {count} {values}"
         remedy = "give the column of the diagnosis: --columns label=NAME"
@@ -435,17 +466,17 @@ def entry(seen: Seen, modality: str, prompts: Mapping[str, Sequence[str]], whole
 
 def slug(name: str) -> str:
     """A name that paths admit."""
-    text = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")
-    try:
-        return paths.slug(text)
-    except ValueError:
-        return paths.slug(f"set-{text}".rstrip("-.") if text else "my-set")
+    text = re.sub(r"\.{2,}", ".", re.sub(r"[^a-z0-9.]+", "-", name.lower())).strip("-.")
+    text = text.replace(".", "-") if text.endswith(paths.ENDINGS) else text
+    return paths.slug(text or "my-set")
 
 
 def write(
     folder: Path, files: Mapping[str, Mapping[str, Any]], command: str, again: str, rows: Sequence[Sequence[str]] | None = None
-) -> None:
+) -> list[Path]:
     """The files of a try, and a table of `rows` where there are some. `command`: what wrote them; `again`: what runs them.
+
+    Returns those that were not there before.
 
     Raises MedbenchError where one is there and says something else: a person may have changed it.
     """
@@ -459,13 +490,15 @@ def write(
             remedy = f"run it as it is: `{again}`; or remove the folder, or give another --name"
             raise MedbenchError(path, "is there already and says something else", remedy)
     folder.mkdir(parents=True, exist_ok=True)
+    new = [folder / name for name in (*texts, *([TABLE] if rows is not None else [])) if not (folder / name).exists()]
     if rows is not None:
         stream = io.StringIO()
         csv.writer(stream, lineterminator="\n").writerows(rows)
         (folder / TABLE).write_text(stream.getvalue(), encoding="utf-8")
     for name, text in texts.items():
-        if not (folder / name).exists():
+        if folder / name in new:
             (folder / name).write_text(text, encoding="utf-8")
+    return new
 
 
 def modalities(config: Config) -> list[str]:

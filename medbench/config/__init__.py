@@ -730,6 +730,8 @@ def expand_raw_dir(value: str | None, where: str, key: str = "raw_dir") -> Path 
         return None
     folder = Path(_expanded(value, key, where))
     if not folder.is_dir():
+        if folder.exists():
+            raise MedbenchError(where, f"{key} {folder} is a file", "give the folder that holds it")
         raise MedbenchError(where, f"{key} {folder} does not exist", f"put the files there or change {key}")
     return folder
 

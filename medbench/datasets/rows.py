@@ -193,7 +193,7 @@ def tidied(items: Iterable[Entry], source: Source) -> Iterator[Entry]:
     choices = tasks.get(source.task).closed_options
     classes: dict[str, str | None] = {}
     for name in source.classes:
-        classes[_folded(name)] = None if _folded(name) in classes else name  # two classes that differ in case alone stay apart
+        classes[folded(name)] = None if folded(name) in classes else name  # two classes that differ in case alone stay apart
     for item in items:
         if isinstance(item, VqaItem) and choices:
             yield _as_choice(item, choices)
@@ -201,7 +201,7 @@ def tidied(items: Iterable[Entry], source: Source) -> Iterator[Entry]:
             answer_type = item.answer_type.strip().lower()
             yield item._replace(split=_split(item.split), group_id=item.group_id.strip(), answer_type=answer_type)
         elif isinstance(item, DiagnosisItem):
-            label = item.label if item.label in source.classes else classes.get(_folded(item.label)) or item.label
+            label = item.label if item.label in source.classes else classes.get(folded(item.label)) or item.label
             yield item._replace(split=_split(item.split), group_id=item.group_id.strip(), label=label)
         elif isinstance(item, ChoiceItem):
             yield item._replace(split=_split(item.split), group_id=item.group_id.strip())
@@ -227,7 +227,7 @@ def _split(name: str) -> str:
     return SPLIT_WORDS.get(name.strip().lower(), name)
 
 
-def _folded(text: str) -> str:
+def folded(text: str) -> str:
     """Equal for what a reader takes for one word: case, spaces around it, and how an umlaut is encoded."""
     return unicodedata.normalize("NFKC", text).strip().casefold()
 

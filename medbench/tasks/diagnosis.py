@@ -68,7 +68,7 @@ def check_entry(entry: Any) -> None:
     if "main" not in entry.prompts:
         raise ValueError("`prompts` needs a set `main`")
     for name, prompts in entry.prompts.items():
-        if set(prompts) != set(entry.classes) or not all(prompts.values()):
+        if set(prompts) != set(entry.classes) or not all(texts and all(map(str.strip, texts)) for texts in prompts.values()):
             raise ValueError(f"prompt set {name!r} must give every class of {list(entry.classes)} a prompt, found {sorted(prompts)}")
 
 

@@ -4,6 +4,7 @@ Example: python -m medbench try moles.csv --images photos --modality dermoscopy
 """
 
 import argparse
+import contextlib
 import os
 import shlex
 import subprocess
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medbench import trial
-from medbench.command import ROOT, again, cores, given, read_config
+from medbench.command import ROOT, again, cores, given, read_config, runs
 from medbench.config import Config
 from medbench.errors import MedbenchError, choose
 from medbench.verbs import plan
@@ -61,8 +62,9 @@ def execute(args: argparse.Namespace) -> None:
         seen = seen._replace(classes=tuple(args.classes))
     if args.group:
         seen = seen._replace(options={**seen.options, "group": args.group})
-    name = args.name or _name(args.data)
-    name = f"my-{name}" if name in config.datasets else trial.slug(name)
+    name = trial.slug(args.name) if args.name else _name(args.data)
+    has_run = any(not file.is_relative_to(trial.FOLDER) for file in runs().get(name, []))
+    name = f"my-{name}" if name in config.datasets or has_run else name
     modality = _modality(args.modality or seen.modality, config)
     prompts: dict[str, list[str]] = {}
     for one in args.prompts:
@@ -97,9 +99,17 @@ def execute(args: argparse.Namespace) -> None:
             f"for a first look {trial.SAMPLE['train']} of its {seen.n:,} rows train and {trial.SAMPLE['test']} test (--all: all)"
         )
     command, more = f"medbench {shlex.join(sys.argv[1:])}", again(folder / "run.yaml")
-    trial.write(folder, {"data.yaml": {name: entry}, "run.yaml": run}, command, more, seen.rows)
+    new = trial.write(folder, {"data.yaml": {name: entry}, "run.yaml": run}, command, more, seen.rows)
+    try:
+        planned = plan.look(_config(folder / "run.yaml"), n_cores, is_probed=not args.only_write)
+    except MedbenchError:  # what cannot run is not kept: the same command, corrected, would find other files there
+        for file in new:
+            file.unlink()
+        with contextlib.suppress(OSError):  # it holds other files
+            folder.rmdir()
+        raise
     _say(seen, modality, folder)
-    for line in plan.brief(plan.look(_config(folder / "run.yaml"), n_cores, is_probed=not args.only_write)):
+    for line in plan.brief(planned):
         print(f"  {line}")
     if args.only_write:
         return

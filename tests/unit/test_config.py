@@ -486,6 +486,8 @@ def test_an_own_set_is_not_listed_as_open(moles: Path) -> None:
         ({"classes": ["a", None]}, 'classes.1: Input should be a valid string (found None: quote it, as "null" or "none")'),
         ({"classes": [0, 1]}, 'classes.0: Input should be a valid string (found 0: quote it, as "0")'),
         ({"classes": "a, b"}, "classes: Input should be a valid list (found 'a, b')"),
+        ({"prompts": {"main": {"a": [" "], "b": ["a b"]}}}, "prompt set 'main' must give every class of ['a', 'b'] a prompt"),
+        ({"prompts": {"main": {"a": ["an a", ""], "b": ["a b"]}}}, "prompt set 'main' must give every class of ['a', 'b'] a prompt"),
         ({"task": "vqa"}, "`classes` and `prompts` are for images with labels, and the task is vqa: remove them"),
         ({"modality": "xray"}, "modality 'xray' is spelt otherwise elsewhere; did you mean x-ray?"),
         ({"modality": "x-rays"}, "did you mean x-ray?"),

@@ -124,6 +124,37 @@ def test_what_is_written_is_a_run_that_the_registries_admit(capsys: pytest.Captu
     assert yaml.safe_load(file.read_text())["moles"]["prompts"]["main"]["malignant"] == ["a photo of a black mole"]
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    ["--modality x/y", "--group (P[0-9]+", "--modes ots ots", "--classes benign benign malignant malignant", "--prompts malignant="],
+    ids=["modality", "pattern", "modes", "classes", "prompt"],
+)
+def test_what_cannot_run_is_not_kept(wrong: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """So the command, corrected, is not told that other files are there already."""
+    for name, place in zip("abcd", ("benign/P1", "benign/P2", "malignant/P3", "malignant/P4"), strict=True):
+        (folder / "skin" / place).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(folder / f"skin/{place}/{name}.png")
+    words = wrong.split()
+    assert run("skin", *(() if "--modality" in words else ("--modality", "x-ray")), *words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("ERROR: ") and error.count("\n") == 1, error
+    assert not Path("tries/skin").exists()
+    assert run("skin", "--modality", "x-ray") == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("demo", "my-demo"), ("nano", "my-nano"), ("bccd", "my-bccd"), ("Data.. 2021", "data.-2021"), ("exp.json", "exp-json"),
+        ("a.run.parquet", "a-run-parquet"), ("../x", "x"), ("???", "my-set"), ("v1.2", "v1.2"),
+    ],
+)  # fmt: skip
+def test_any_name_becomes_one_of_its_own(name: str, expected: str) -> None:
+    for _ in range(2):  # the same again is no fault
+        assert run(str(written("image,label,patient")), "--modality", "fundus", "--name", name) == 0
+    assert [path.name for path in Path("tries").iterdir()] == [expected]
+
+
 def test_paths_of_images_may_be_elsewhere(folder: Path) -> None:
     (folder / "tables").mkdir()
     path = table("\n".join(["image,label,patient", *(",".join(row) for row in ROWS)]), "tables/labels.csv")
@@ -140,6 +171,7 @@ def test_paths_of_images_may_be_elsewhere(folder: Path) -> None:
         ("a.png", "a.png: is no table (.png); give one of .csv, "),
         ("empty", "empty: holds 0 class folders and no table; put the images of each class into a folder of its name"),
         ("plain.csv", "--columns label=NAME: which column of plain.csv is the diagnosis? It has n, m; give --columns label=NAME"),
+        ("titled.csv", "titled.csv: row 1 is no header, it says 'Results of 2024'; remove the rows above the header"),
         ("nothing.csv", "--columns image=NAME: which column of nothing.csv names the images? It has n, m"),
         ("many.csv", "column 'label' has 60 different values (c00, c01, c02, c03, c04, ...), which are no classes"),
         ("moles.csv --columns label=Diagnose", "has no column 'Diagnose' for label; did you mean Diagnosis? choose from "),
@@ -157,6 +189,7 @@ def test_what_cannot_be_told_is_one_line_with_its_remedy(
     (folder / "empty").mkdir()
     table("image,n,m\n" + "".join(f"{name}.png,{n},{n + 1}\n" for n, name in enumerate("abcd")), "plain.csv")
     table("n,m\n1,2\n", "nothing.csv")
+    table("Results of 2024,,\nimage,label,patient\na.png,x,1\n", "titled.csv")
     table("image,label\n" + "".join(f"a.png,c{n:02}\n" for n in range(60)), "many.csv")
     assert run(*words.split()) == 2
     error = capsys.readouterr().err
@@ -241,6 +274,34 @@ def test_classes_are_told_from_all_rows_of_a_sorted_table(folder: Path) -> None:
     assert "sample" not in yaml.safe_load(Path("tries/whole/data.yaml").read_text())["whole"]
 
 
+def test_spellings_of_a_class_are_one_and_missing_values_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    labels = ["Chest ", "chest", "chest", "hand", "HAND", "hand", "H\u00e4nd", "Ha\u0308nd", "N/A", "nan", ""]
+    path = table("image,label,patient\n" + "".join(f"{'abcd'[n % 4]}.png,{label},{n}\n" for n, label in enumerate(labels)))
+    seen = trial.look(path, None, {})
+    assert seen.classes == ("H\u00e4nd", "N/A", "chest", "hand", "nan")
+    assert sum("looks like a value that is missing" in line for line in seen.said) == 2
+
+
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        (("Train/Chest", "Train/hand", "Test/chest", "Test/hand"), "'Chest' and 'chest', which differ in case or spaces alone"),
+        (("hand", "hand ", "chest"), "'hand' and 'hand ', which differ in case or spaces alone"),
+        (
+            ("training set/chest", "training set/hand", "testing set/chest", "testing set/hand"),
+            "holds the folders testing set, training set, and each of them holds chest, hand, which may be the classes; call the folders",
+        ),
+        (("fold1/a", "fold1/b", "fold2/a", "fold2/b"), "call the folders of splits train, val and test"),
+    ],
+)
+def test_folders_that_are_no_classes(folders: tuple[str, ...], expected: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in folders:
+        (folder / "raw" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(folder / "raw" / name / "a.png")
+    assert run("raw", "--modality", "x-ray") == 2
+    assert expected in capsys.readouterr().err
+
+
 def test_numbers_in_parquet_are_labels_as_a_spreadsheet_shows_them() -> None:
     frame = pl.DataFrame({"image": ["a.png", "b.png", "c.png", "d.png"] * 5, "label": [0.0, 1.0] * 10, "patient": list(range(20))})
     frame.write_parquet("numbers.parquet")
@@ -321,6 +382,37 @@ def test_of_several_tables_the_one_of_a_usual_name_is_read(tmp_path: Path) -> No
     (tmp_path / "labels.csv").rename(tmp_path / "some.csv")
     with pytest.raises(MedbenchError, match=r"holds 2 tables: questions.csv, some.csv; give the one"):
         trial.look(tmp_path, None, {})
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("option_0,option_1,option_2", 3), (",".join(f"option_{n}" for n in range(1, 11)), 10), ("Choice A,Choice B,Choice C", 3),
+        (",".join("ABCDEFGHIJKL"), 12), ("0,1,2", 3), ("A,B,C,x,y", 3), ("optionK,optionL", 2), ("x,y", 0), ("A,note", 0),
+    ],
+)  # fmt: skip
+def test_columns_of_choices_are_all_found(names: str, expected: int) -> None:
+    assert trial._of_choices(names.split(",")) == names.split(",")[:expected]
+
+
+@pytest.mark.parametrize(
+    ("cells", "answer", "expected"),
+    [
+        (",chest,skull", "B", "chest"), (",chest,skull", "C", "skull"), ("hand,,skull", "c", "skull"), ("hand,,skull", "SKULL", "skull"),
+        ("hand,chest,", "(B)", "chest"), (",chest,skull", "A", None), ("hand,,skull", "B", None), ("hand,chest,", "C", None),
+    ],
+)  # fmt: skip
+def test_a_letter_is_that_of_its_column_whatever_other_cells_are_empty(
+    tmp_path: Path, cells: str, answer: str, expected: str | None
+) -> None:
+    Path("t.csv").write_text(f"image,question,A,B,C,answer,split,group\na.png,What?,{cells},{answer},test,p1\n")
+    source = layouts.Source("t", "mcq", tmp_path, (), 0)
+    [item] = list(layout.items(layout.Options(index="t.csv", choices=("A", "B", "C")), source))
+    if expected is None:
+        assert f"the answer '{answer}' is no letter and no option of 2" in str(item)
+    else:
+        assert isinstance(item, layouts.ChoiceItem)
+        assert item.options["ABC".index(item.answer)] == expected and "" not in item.options
 
 
 def test_lettered_questions_are_read_with_their_options(tmp_path: Path) -> None:

@@ -19,7 +19,11 @@ LITTER = ("thumbs.db", "desktop.ini", "__macosx", "icon\r", "@eadir", "$recycle.
 
 
 def _pattern(value: str) -> str:
-    if re.compile(value).groups != 1:
+    try:
+        groups = re.compile(value).groups
+    except re.error as error:
+        raise ValueError(f"{value!r} is no regular expression ({error})") from None
+    if groups != 1:
         raise ValueError("needs exactly one pair of parentheses around the group's name")
     return value
 

@@ -59,7 +59,7 @@ class Options(Strict):
     test: float = Field(0.3, gt=0, le=1)
     encoding: str | None = None
     sheet: str | None = None
-    choices: tuple[Annotated[str, Field(min_length=1)], ...] = ()  # columns of the options of lettered questions, in their order
+    choices: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), max_length=26)  # columns of lettered options, in their order
 
 
 class Line(NamedTuple):
@@ -95,7 +95,7 @@ def items(options: Options, source: Source) -> Iterator[Entry]:
         except MedbenchError as error:
             yield error
             continue
-        is_typed &= source.rows == "labels" or "answer_type" in line.values
+        is_typed &= source.rows != "questions" or "answer_type" in line.values
         if "split" in line.values:
             yield item
         else:
@@ -141,23 +141,24 @@ def _item(line: Line, folder: Path, asked: Counter[str], source: Source) -> Item
     sample_id = row.get("id") or f"{name}#{asked[name]}"
     asked[name] += 1
     if "choice 0" in row:
-        texts = tuple(row[key] for key in row if key.startswith("choice ") and row[key])
-        return ChoiceItem(
-            sample_id, row["group"], split, (image,), place, row["question"], texts, _letter(row["answer"], texts, place, source)
-        )
+        cells = [row[key] for key in row if key.startswith("choice ")]
+        return ChoiceItem(sample_id, row["group"], split, (image,), place, row["question"], *_choice(row["answer"], cells, place, source))
     answer_type = row.get("answer_type", "closed" if is_yes_no(row["answer"]) else "open")
     return VqaItem(sample_id, row["group"], split, image, place, row["question"], row["answer"], answer_type)
 
 
-def _letter(answer: str, options: Sequence[str], place: str, source: Source) -> str:
-    """Of the right option, named by its letter or its text. Raises MedbenchError for another answer."""
-    letters = ascii_uppercase[: len(options)]
-    named = [letter for letter, text in zip(letters, options, strict=True) if text.casefold() == answer.casefold()]
-    found = named[:1] or [letter for letter in letters if letter == answer.strip(" .():").upper()]
-    if len(options) < 2 or not found:
-        what = f"the answer {answer!r} is no letter and no option of {len(options)}"
-        raise source.error(place, what, f"write {' or '.join(letters[:2]) or 'A'}, ... or the option's own text")
-    return found[0]
+def _choice(answer: str, cells: Sequence[str], place: str, source: Source) -> tuple[tuple[str, ...], str]:
+    """The options that are not empty, and the letter of the right one among them.
+
+    The answer is an option's text or the letter of its column. Raises MedbenchError for another one.
+    """
+    given = {letter: text for letter, text in zip(ascii_uppercase, cells, strict=False) if text}
+    named = [letter for letter, text in given.items() if text.casefold() == answer.casefold()]
+    found = named[:1] or [letter for letter in given if letter == answer.strip(" .():").upper()]
+    if len(given) < 2 or not found:
+        what = f"the answer {answer!r} is no letter and no option of {len(given)}"
+        raise source.error(place, what, f"write {' or '.join([*given][:2]) or 'A'}, ... or the option's own text")
+    return tuple(given.values()), ascii_uppercase[[*given].index(found[0])]
 
 
 def _image_name(name: str, folder: Path, source: Source) -> str:
