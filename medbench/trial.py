@@ -24,7 +24,7 @@ from medbench.config import Config, Dataset
 from medbench.datasets import dicom_headers
 from medbench.datasets.layouts import SPLIT_WORDS, Source, hub_vqa, imagefolder, is_yes_no, table
 from medbench.datasets.reading import as_text, parquet_rows, parquet_size, records, sheet_cells
-from medbench.datasets.rows import folded
+from medbench.datasets.rows import MISSING, folded
 from medbench.errors import MedbenchError, choose
 
 TRACKED = False  # what is proposed here reaches jobs as registry entries
@@ -34,7 +34,6 @@ TABLE = "labels.csv"
 OVERLAP = "what two splits share, images or patients, is reported and not refused (allow_group_overlap in data.yaml)"
 MANY, SAMPLE = 800, {"train": 300, "val": 100, "test": 300}
 """Of more rows so many are drawn for a first look, whole patients at a time."""
-MISSING = ("nan", "na", "n/a", "null", "missing", "?", "-")
 LOOKED_AT = 2000  # rows of a table from which columns are told
 MOST_CLASSES = 20
 ALIKE = {

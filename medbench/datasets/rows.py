@@ -19,7 +19,8 @@ from medbench.errors import SHOWN, MedbenchError, together
 from medbench.jobs import digests, limits
 
 ANSWER_TYPES = ("open", "closed")
-UNNAMED = ("nan", "na", "n/a", "none", "null", "unknown", "missing", "-", "?", "0", "-1")
+MISSING = ("nan", "na", "n/a", "null", "missing", "-", "?")  # words for a value that is not there
+UNNAMED = (*MISSING, "none", "unknown", "0", "-1")
 HALF = re.compile("[\ud800-\udfff]")  # JSON can hold it, no table can
 _RELEASED = Embedded("", b"")
 

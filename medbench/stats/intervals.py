@@ -106,7 +106,7 @@ def bca(estimate: float, replicates: Floats, level: float, jackknife: Callable[[
 def at_shares(values: Floats, *shares: float) -> list[float]:
     """Quantiles of values [n], linear between neighbours: bit by bit those of numpy.quantile.
 
-    That one imports numpy.ma for each job that needs no other quantile, 20 ms, and takes four to eight times as long a call.
+    That one imports numpy.ma, 20 ms of a job, and takes four to eight times as long a call.
     """
     ordered, found = np.sort(values), []
     for share in shares:

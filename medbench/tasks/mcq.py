@@ -21,6 +21,7 @@ from medbench.adapt.asked import AskedChoices, Said
 from medbench.metrics.diagnosis import STEP
 from medbench.metrics.evaluate_modules.vqa_strict.words import STATES, THINK, Tags, yes_or_no
 from medbench.metrics.measure import AS, MIN_LEAK_FREE, REASONING_GAPS, Measure, with_leak_free
+from medbench.stats.intervals import at_shares
 from medbench.stats.resamples import Groups
 from medbench.tables import lists
 from medbench.tables.contract import Column, Table
@@ -344,7 +345,7 @@ def scored(scores: pl.DataFrame, duplicates: pl.Series, where: object, prompt_se
         for name, (_, scoring) in product(REASONING_GAPS, ACCURACIES):
             values[name, scoring] = np.where(has_skill, values["accuracy", scoring], np.nan)
         lengths = scores["n_words"].to_numpy()
-        fifths = np.searchsorted(np.quantile(lengths[has_skill], FIFTHS), lengths)
+        fifths = np.searchsorted(at_shares(lengths[has_skill], *FIFTHS), lengths)
         subsets |= {f"{OF_LENGTH}{place}": fifths == place for place in range(len(FIFTHS) + 1)}
     whole = with_leak_free({"all": subsets["all"]}, is_leak_free(scores, duplicates))
     if len(categories := sorted({*scores["category"]} - {""})) > 1:

@@ -274,7 +274,7 @@ def test_classes_are_told_from_all_rows_of_a_sorted_table(folder: Path) -> None:
     assert "sample" not in yaml.safe_load(Path("tries/whole/data.yaml").read_text())["whole"]
 
 
-def test_spellings_of_a_class_are_one_and_missing_values_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_spellings_of_a_class_are_one_and_missing_values_are_said() -> None:
     labels = ["Chest ", "chest", "chest", "hand", "HAND", "hand", "H\u00e4nd", "Ha\u0308nd", "N/A", "nan", ""]
     path = table("image,label,patient\n" + "".join(f"{'abcd'[n % 4]}.png,{label},{n}\n" for n, label in enumerate(labels)))
     seen = trial.look(path, None, {})
