@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from medbench.models.checkpoint import Source
     from medbench.models.prefetch import Row
 
+IN_MEMORY = 2**30
+"""Bytes of decoded images that a training keeps."""
+BYTES_A_PIXEL = 4
+"""Of an RGB image, as Pillow holds it."""
+
 
 class Asked(NamedTuple):
     """One split of a question-answering data set, in the order of its table."""
@@ -61,11 +66,12 @@ class QuestionJob(NamedTuple):
 
 
 class Images:
-    """Encoded images of a split in one file, read by id: training reads them in random order, memory does not hold them."""
+    """Images of a split, read by id in random order, many times: decoded once while `IN_MEMORY` holds them, the others from one file."""
 
     def __init__(self, path: Path, batches: "Iterable[Sequence[Row]]", decode: "Callable[[bytes], Image.Image]") -> None:
         """Writes `path` from batches of rows."""
         self._path, self._decode, self._spans = path, decode, dict[str, tuple[int, int]]()
+        self._decoded, self._free = dict[str, "Image.Image"](), IN_MEMORY
         with path.open("wb") as file:
             for rows in batches:
                 for row in rows:
@@ -73,6 +79,15 @@ class Images:
                     file.write(row.image)
 
     def __getitem__(self, image_id: str) -> "Image.Image":
+        if image_id not in self._decoded:
+            image = self._read(image_id)
+            size = BYTES_A_PIXEL * image.width * image.height
+            if size > self._free:
+                return image
+            self._decoded[image_id], self._free = image, self._free - size
+        return self._decoded[image_id]
+
+    def _read(self, image_id: str) -> "Image.Image":
         from medbench.models.answering import decoded  # with PIL, which tables need not
 
         start, length = self._spans[image_id]

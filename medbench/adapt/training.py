@@ -15,7 +15,7 @@ import torch
 
 from medbench.adapt.certificate import Tensor
 from medbench.errors import MedbenchError
-from medbench.jobs import devices, files
+from medbench.jobs import devices, files, seeding
 from medbench.jobs.microbatching import Prepared
 from medbench.jobs.prefetch import prefetch
 from medbench.jobs.progress import track
@@ -165,7 +165,7 @@ class Training:
         while True:
             parts = microbatching.parts(batch.places)
             self.optimizer.zero_grad()
-            torch.manual_seed(int(np.random.SeedSequence((self.plan.seed, epoch, self.step)).generate_state(1)[0]))
+            seeding.seed_torch(int(np.random.SeedSequence((self.plan.seed, epoch, self.step)).generate_state(1)[0]))
             try:
                 return self._accumulate(parts, batch)
             except Exception as error:

@@ -1,14 +1,15 @@
-"""What surrounds a job's process: its death with its parent, its standard input, the cores that it may use, what it does apart."""
+"""What surrounds a job's process: its death with its parent, its standard input, the cores that it may use, what it does apart.
+
+Every job imports it first (medbench.jobs.warm), so what one function needs is imported there.
+"""
 
 import ctypes
 import os
-import resource
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # as of `typing`, which takes as long to import as the rest
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
@@ -68,6 +69,9 @@ def apart(make: Callable[[], str], seconds: float, memory: int) -> str:
 
 def _tell(parent: "Connection", make: Callable[[], str], seconds: float, memory: int) -> None:
     """In the fork."""
+    import resource
+    from pathlib import Path
+
     if sys.platform == "linux":
         size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (size + memory, size + memory))

@@ -11,9 +11,18 @@ def seed_everything(seed: int) -> None:
 
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    seed_torch(seed)
     if not torch.cuda.is_available():
         _refuse_undetermined()
+
+
+def seed_torch(seed: int) -> None:
+    """Seed torch's generators: `torch.manual_seed` without what that keeps of every call for accelerators that are not here."""
+    import torch
+
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(seed)
 
 
 def deterministic_kernels() -> None:

@@ -7,20 +7,18 @@ directory and open files, and waits for the exit code; what is forked then is th
 Whoever dies takes the job along: when its process goes, the job sees its connection close; when Snakemake goes, the kernel ends the
 warm process, and with that its jobs. Everywhere else (by hand, on a cluster, with GPUs, whose drivers do not outlive a fork, with
 more than one thread a job, off Linux) a process imports for itself; its results are the same.
+
+The process of a job imports this module alone: what one side needs is imported there.
 """
 
 import gc
-import importlib
-import json
+import marshal
 import os
 import signal
 import socket
 import sys
-import threading
 import time
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 
 from medbench.jobs import process
 
@@ -38,6 +36,8 @@ _IMPORTS = (
 )  # fmt: skip
 _LONGEST = 1 << 20  # of what a job hands over [bytes]
 THREADS = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}  # read at import; a fork takes no threads along
+_KEEPS_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
+"""Variables of glibc, read when a process starts: what torch frees in one step is there for the next, and not given back to the system."""
 _KILLED = 137  # as a shell has it for SIGKILL
 _taken: list[float] = []  # in a fork: when its job's process began [s since the epoch]
 
@@ -46,8 +46,9 @@ def start() -> None:
     """Called once jobs are sure to run here: start the process, as a child that dies with this one, and let later jobs know."""
     if sys.platform != "linux":
         return
-    import secrets  # these not while a job is handed over: they import as long as the rest takes
+    import secrets
     import subprocess
+    from pathlib import Path
 
     from medbench.jobs.devices import VISIBLE
 
@@ -57,7 +58,7 @@ def start() -> None:
         listener.listen()
         command = [sys.executable, "-m", "medbench", VERB, str(listener.fileno()), str(os.getpid())]
         path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))  # as for jobs
-        environment = {**os.environ, **THREADS, "PYTHONPATH": path, VISIBLE: ""}
+        environment = {**os.environ, **THREADS, **_KEEPS_MEMORY, "PYTHONPATH": path, VISIBLE: ""}
         subprocess.Popen(command, env=environment, pass_fds=[listener.fileno()], stdin=subprocess.DEVNULL)
     os.environ[VARIABLE] = name
 
@@ -80,7 +81,7 @@ def hand_over() -> int | None:
             connection.connect(f"\0{name}")
             if _owner(connection) != os.getuid():
                 raise PermissionError(name)
-            socket.send_fds(connection, [json.dumps(request).encode()], [0, 1, 2])
+            socket.send_fds(connection, [marshal.dumps(request)], [0, 1, 2])
             answer = connection.recv(1)
         except OSError:  # it is gone without having taken the job, or the environment is too long
             signal.signal(signal.SIGINT, interrupt)
@@ -93,6 +94,8 @@ def hand_over() -> int | None:
 
 def finish(main: Callable[[], int], connection: socket.socket) -> int:
     """In a fork: the job, and its exit code sent to whom it was taken from, once all that it says is written."""
+    import traceback
+
     try:
         code = main()
     except BaseException:  # what Python does at the end of a program
@@ -110,6 +113,8 @@ def serve(listener: socket.socket, parent: int, prepare: Callable[[], None]) -> 
     Importing starts no thread that a fork would miss: polars makes its workers at its first work, jemalloc knows of forks.
     Returns in the forks only: where the exit code is sent to.
     """
+    import importlib
+
     process.die_with_parent(parent)
     own = os.getpid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the jobs
@@ -148,10 +153,12 @@ def _owner(connection: socket.socket) -> int:
 
 def _become(connection: socket.socket) -> None:
     """Take the place of the process at the other end."""
+    import threading
+
     request, files, _, _ = socket.recv_fds(connection, _LONGEST, 3)
     if len(files) < 3:  # it is gone
         os._exit(1)
-    sys.argv, folder, environment, since, deaf = json.loads(request)
+    sys.argv, folder, environment, since, deaf = marshal.loads(request)
     signal.signal(signal.SIGINT, signal.SIG_IGN if deaf else signal.default_int_handler)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.chdir(folder)

@@ -4,13 +4,16 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from medbench.adapt import asked as module
 from medbench.adapt import certificate, generative_lora, peft_layout, training, tuned
 from medbench.adapt.certificate import TextEvidence
 from medbench.adapt.job import Adapted
@@ -51,6 +54,23 @@ def whole(made: tuple[Path, Adapted], place: Path) -> Adapted:
 
 def adapt(place: Path, scratch: str = "scratch", **recipe: Any) -> Adapted:
     return generative_lora.adapt(asked.job("d", place / "tiny", place / scratch, recipe))
+
+
+def test_images_are_decoded_once_as_far_as_memory_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of 20 x 20 pixels is kept beside one of 40 x 40, which leaves no room for the third."""
+    sizes = {"a": (40, 40), "b": (20, 20), "c": (20, 20)}
+    rows = [SimpleNamespace(image_id=name, image=name.encode()) for name in sizes]
+    read = list[str]()
+
+    def decode(data: bytes) -> Image.Image:
+        read.append(data.decode())
+        return Image.new("RGB", sizes[data.decode()])
+
+    monkeypatch.setattr(module, "IN_MEMORY", 4 * (40 * 40 + 20 * 20))
+    images = module.Images(tmp_path / "images.bin", [rows[:2], rows[2:]], decode)  # type: ignore[list-item]
+    shown = [images[name].size for _ in range(3) for name in "abc"]
+    assert shown == [*sizes.values()] * 3
+    assert read == ["a", "b", "c", "c", "c"]
 
 
 def test_an_adaptation_is_certified_and_read_back(place: Path, whole: Adapted) -> None:

@@ -40,6 +40,15 @@ def test_stages_without_a_model_import_no_torch_at_any_depth() -> None:
     assert run(f"import importlib\nfor name in {imported}: importlib.import_module(name)\n{FOUND}") == "['pydantic']"
 
 
+def test_a_job_that_is_handed_over_imports_hardly_anything() -> None:
+    """Each of hundreds of jobs starts a process for it: these took a third of that."""
+    looked_for = ("json", "pathlib", "re", "subprocess", "threading", "traceback", "typing")
+    assert (
+        run(f"before = {{*sys.modules}}\nfrom medbench.jobs import warm\nprint(sorted(({{*sys.modules}} - before) & {{*{looked_for}}}))")
+        == "[]"
+    )
+
+
 def test_tables_made_from_batches_import_no_pandas(tmp_path: Path) -> None:
     code = (
         "import numpy as np\nfrom medbench.datasets import ingest\nfrom medbench.models.loading import Batch, Vectors\n"
