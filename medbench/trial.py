@@ -11,9 +11,9 @@ import io
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice, takewhile
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from string import ascii_lowercase
 from typing import Any, NamedTuple
 
@@ -117,6 +117,8 @@ NEGATIVE = re.compile(
 """Of two classes, the one that is not the disease: class 1, the positive one, is the other."""
 CHOICE = re.compile(r"(?P<word>option|choice|answer|antwort|reponse)?_?(?P<mark>[a-z]|\d{1,2})|options?|choices?")
 """Columns of the choices of a question."""
+ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".dcm")
+"""Of images."""
 _CLIPS, _LLAVAS = ("mini-clip", "mini-medclip"), ("mini-llava", "mini-llava-med")
 MODELS = {"diagnosis": _CLIPS, "vqa": _LLAVAS, "mcq": _LLAVAS}
 MODES = {"diagnosis": ("ots", "lp"), "vqa": ("ots", "lora"), "mcq": ("ots", "ots-no-image")}
@@ -150,8 +152,21 @@ class Ask(Exception):
         self.column, self.what = column, what
 
 
-def look(place: Path, images: Path | None, columns: Mapping[str, str]) -> Seen:
-    """A table of images, or a folder of class folders. Raises MedbenchError for what is neither, Ask for a column that cannot be told."""
+def look(place: Path, images: Path | None, columns: Mapping[str, str], sheet: str | None = None) -> Seen:
+    """A table of images, or a folder of class folders. Raises MedbenchError for what is neither, Ask for a column that cannot be told.
+
+    `images`, `columns` and `sheet` are of tables, `columns` of DICOM files too.
+    """
+    seen = _looked(place, images, columns, sheet)
+    if seen.layout != "table" or seen.rows is not None:
+        what = {"imagefolder": "class folders", "table": "DICOM files", "hub-vqa": "a data set of the hub"}[seen.layout]
+        of_table = {"--images": images, "--sheet": sheet, "--columns": None if seen.rows is not None else columns}
+        for flag in [flag for flag, value in of_table.items() if value]:
+            raise MedbenchError(flag, f"is of a table, and {place} holds {what}", "leave it out")
+    return seen
+
+
+def _looked(place: Path, images: Path | None, columns: Mapping[str, str], sheet: str | None) -> Seen:
     if not place.exists() and HUB.fullmatch(str(place)):
         said = ["a data set of the hub: its files are fetched, and read as questions (image, question, answer)", OVERLAP]
         source = {"kind": "hub", "repo": str(place), "patterns": ["data/*.parquet"]}
@@ -166,7 +181,7 @@ def look(place: Path, images: Path | None, columns: Mapping[str, str]) -> Seen:
         folders = sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
         if (chosen := _one_of(place, tables, folders)) is not None:
             others = [file.name for file in tables if file != chosen]
-            seen = _table(chosen, images, columns)
+            seen = _table(chosen, images, columns, sheet)
             note = f"read from {chosen.name}; give {' or '.join(others)} by name to read that instead" if others else ""
             return seen._replace(said=[*seen.said, note]) if note else seen
         if dicom_headers.holds(place):
@@ -176,7 +191,7 @@ def look(place: Path, images: Path | None, columns: Mapping[str, str]) -> Seen:
         raise MedbenchError(place, "is neither a file nor a folder", "give a table of images, or a folder with a folder for each class")
     if place.suffix.lower() not in table.TABLES:
         raise MedbenchError(place, f"is no table ({place.suffix or 'no suffix'})", f"give one of {', '.join(table.TABLES)}, or a folder")
-    return _table(place, images, columns)
+    return _table(place, images, columns, sheet)
 
 
 def _one_of(place: Path, tables: Sequence[Path], folders: Sequence[Path]) -> Path | None:
@@ -275,9 +290,12 @@ def _folders(place: Path, folders: list[Path]) -> Seen:
     return Seen("diagnosis", "imagefolder", place, {}, ordered(classes), said, n=sum(counts.values()), names_splits=bool(splits))
 
 
-def _table(file: Path, images: Path | None, given: Mapping[str, str]) -> Seen:
-    header, first = _read(file)
+def _table(file: Path, images: Path | None, given: Mapping[str, str], sheet: str | None) -> Seen:
     folder = images or file.parent
+    sheets = _sheets(file, sheet)
+    if sheets and sheet is None:
+        sheet = next((one for one in sheets if _image(*_read(file, one), folder, given)), sheets[0])
+    header, first = _read(file, sheet)
     if not header or not first:
         raise MedbenchError(file, "holds no rows" if header else "is empty", "give a table with a header and a row for each image")
     listed = ", ".join(columns := [name for name in header if name.strip()])
@@ -287,13 +305,16 @@ def _table(file: Path, images: Path | None, given: Mapping[str, str]) -> Seen:
     for ours, theirs in given.items():
         if theirs not in header:
             raise MedbenchError(file, f"has no column {theirs!r} for {ours}", choose(theirs, header))
-    for ours, others in ALIKE.items():
-        if ours not in chosen and (match := _named(header, (ours, *others), set(chosen.values()))):
-            chosen[ours] = match
-    values = {name: [row[at] for row in first] for at, name in enumerate(header)}
-    if "image" not in chosen and (named := _most(header, lambda name: _share_of_files(values[name], folder))):
+    values, dropped = {name: [row[at] for row in first] for at, name in enumerate(header)}, []
+    for ours in [ours for ours in ALIKE if ours not in chosen]:
+        for column in _named(header, ours, chosen):
+            if (why := _unfit(ours, column, values[column])) is None:
+                chosen[ours] = column
+                break
+            dropped.append(why)
+    if named := _image(header, first, folder, chosen):
         chosen["image"] = named
-    if "image" not in chosen:
+    else:
         raise Ask("image", f"which column of {file} names the images? It has {listed}")
     task = "vqa" if {"question", "answer"} <= chosen.keys() else "diagnosis"
     if task == "diagnosis" and {"question", "answer"} & chosen.keys() and "label" not in chosen:
@@ -307,10 +328,13 @@ def _table(file: Path, images: Path | None, given: Mapping[str, str]) -> Seen:
         chosen["label"] = few[0]
     _require_once(file, header, chosen)
     of_choices = _of_choices([name for name in header if name not in chosen.values()]) if task == "vqa" else []
-    _require_images(file, chosen["image"], values[chosen["image"]], folder)
+    ending = _require_images(file, chosen["image"], values[chosen["image"]], folder)
     rows = "labels" if task == "diagnosis" else "questions"
     chosen = {ours: theirs for ours, theirs in chosen.items() if ours in {*table.NEEDED[rows], *table.OPTIONAL[rows]}}
-    said = [f"columns: {', '.join(f'{ours} is {theirs!r}' for ours, theirs in chosen.items())}"]
+    said = [f"columns: {', '.join(f'{ours} is {theirs!r}' for ours, theirs in chosen.items())}", *dropped]
+    if len(sheets) > 1:
+        others = ", ".join(one for one in sheets if one != sheet)
+        said.append(f"sheet {sheet!r} is read, others are not: {others} (--sheet NAME)")
     if "group" not in chosen:
         chosen["group"] = chosen["image"]
         said.append("no column names patients: every image counts as a patient of its own (--columns group=NAME)")
@@ -320,32 +344,77 @@ def _table(file: Path, images: Path | None, given: Mapping[str, str]) -> Seen:
         said.append(OVERLAP)
     classes: tuple[str, ...] = ()
     if task == "diagnosis":
-        n, classes = _classes(file, chosen["label"], header)
+        n, classes = _classes(file, sheet, chosen["label"], header)
         missing = [name for name in classes if name.lower() in MISSING]
         said += [f"class {name!r} looks like a value that is missing: give its rows a diagnosis, or remove them" for name in missing]
     else:
         place, n, closed = header.index(chosen["answer"]), 0, 0
-        for row in _rows(file)[1]:
+        for row in _rows(file, sheet)[1]:
             n, closed = n + 1, closed + is_yes_no(row[place])
         options_of = f"the options stand in {', '.join(map(repr, of_choices))}"
         said.append(options_of if of_choices else f"{closed:,} of {n:,} answers are yes or no")
     options: dict[str, Any] = {"index": file.name, "columns": {ours: theirs for ours, theirs in chosen.items() if ours != theirs}}
     if images is not None and images.resolve() != file.parent.resolve():
         options["image_root"] = str(images.resolve())
+    if ending:
+        options["ending"] = ending
+        said.append(f"column {chosen['image']!r} leaves out the ending of the files: {ending} is added")
+    if sheets and sheet != sheets[0]:
+        options["sheet"] = sheet
     if of_choices:
         task, options["choices"] = "mcq", of_choices
     return Seen(task, "table", file.parent, options, classes, said, n=n, names_splits="split" in chosen)
 
 
-def _read(file: Path) -> tuple[list[str], list[list[str]]]:
+def _unfit(ours: str, column: str, values: Sequence[str]) -> str | None:
+    """Why a column is not what it is called like; None where it may be.
+
+    One that the layout takes by its name too may always be: the layout says what is wrong with it.
+    """
+    if _plain(column) in map(_plain, (ours, *table.OTHER_NAMES.get(ours, ()))):
+        return None
+    found = dict.fromkeys(value.strip() for value in values if value.strip())
+    if ours == "split" and (stray := [value for value in found if value.lower() not in SPLIT_WORDS]):
+        return f"column {column!r} is not read: it says {stray[0]!r}, which is no split (--columns split=NAME)"
+    if ours == "group" and len(found) < 2:
+        return f"column {column!r} is not read: all its values are equal, so it names no patients (--columns group=NAME)"
+    return None
+
+
+def _image(header: Sequence[str], rows: Sequence[Sequence[str]], folder: Path, chosen: Mapping[str, str]) -> str | None:
+    """The column that names the images: the chosen one, else by its name, else by the files that are there; None where none does."""
+    if "image" in chosen:
+        return chosen["image"] if chosen["image"] in header else None
+    if named := _named(header, "image", chosen):
+        return named[0]
+    return _image_by_files(header, rows, folder)
+
+
+def _sheets(file: Path, sheet: str | None) -> list[str]:
+    """Names of a workbook's sheets, in their order; empty for another table. Raises MedbenchError for a `sheet` that there is not."""
+    if file.suffix.lower() != ".xlsx":
+        if sheet is not None:
+            raise MedbenchError(f"--sheet {sheet}", f"is of a spreadsheet, and {file} is none", "leave it out")
+        return []
+    names = sheet_cells(file, file.name, _source(file), "save it as CSV").names
+    if sheet is not None and sheet not in names:
+        raise MedbenchError(file, f"has no sheet {sheet!r}", choose(sheet, names))
+    return names
+
+
+def _source(file: Path) -> Source:
+    return Source(file.stem, "diagnosis", file.parent, (), 0)
+
+
+def _read(file: Path, sheet: str | None) -> tuple[list[str], list[list[str]]]:
     """Header and the first rows of a table, as text."""
-    header, rows = _rows(file)
+    header, rows = _rows(file, sheet)
     return header, [*islice(rows, LOOKED_AT)]
 
 
-def _rows(file: Path) -> tuple[list[str], Iterator[list[str]]]:
+def _rows(file: Path, sheet: str | None) -> tuple[list[str], Iterator[list[str]]]:
     """Header and rows of a table as text, as many values as there are columns; one row in memory at a time."""
-    source, name = Source(file.stem, "diagnosis", file.parent, (), 0), file.name
+    source, name = _source(file), file.name
     if file.suffix.lower() in (".parquet", ".pq"):
         names: list[str] = []
 
@@ -357,7 +426,7 @@ def _rows(file: Path) -> tuple[list[str], Iterator[list[str]]]:
         first = next(rows, None)
         return names, ([as_text(value) for value in row.values.values()] for row in chain([first] if first else [], rows))
     if file.suffix.lower() == ".xlsx":
-        header, *cells = [row for row in sheet_cells(file, name, source, "save it as CSV").rows if any(row)] or [[]]
+        header, *cells = [row for row in sheet_cells(file, name, source, "save it as CSV", sheet).rows if any(row)] or [[]]
         return header, ([*row, *[""] * len(header)][: len(header)] for row in cells)
     ours = {_plain(name) for names in ALIKE.items() for name in (names[0], *names[1])}
     found = records(file, name, source, lambda header: sum(_plain(one) in ours for one in header))
@@ -370,24 +439,49 @@ def _require_once(file: Path, header: Sequence[str], chosen: Mapping[str, str]) 
         raise MedbenchError(file, f"column {twice[0]!r} stands twice", "keep one of them, or rename it")
 
 
-def _require_images(file: Path, column: str, values: Sequence[str], folder: Path) -> None:
-    """Raise MedbenchError where none of the first images is there: a run would say so after minutes."""
-    tried = [value.strip().replace("\\", "/") for value in values[:LOOKED_AT] if value.strip()]
-    if not tried:
+def _require_images(file: Path, column: str, values: Sequence[str], folder: Path) -> str:
+    """The ending that image files have and the column leaves out, or nothing.
+
+    Raises MedbenchError where none of the first images is there: a run would say so after minutes.
+    """
+    if not (tried := _paths(values)):
         raise MedbenchError(file, f"column {column!r} names no image in the first {len(values)} rows", "give another: --columns image=NAME")
-    if any(len(one) < 256 and (folder / one).is_file() for one in tried):
-        return
+    if (ending := _ending(tried, folder)) is not None:
+        return ending
     first = tried[0][:100]
-    if like := next((path.name for path in sorted(folder.glob(f"{glob.escape(first)}.*"))), None):
-        raise MedbenchError(file, f"names image {first!r}, and the file is {like}", f"write the endings into column {column!r}")
     found = f"none of the {len(tried)} images that column {column!r} names first is in {folder} (the first: {first})"
-    raise MedbenchError(file, found, "give the folder that they are relative to: --images DIR")
+    remedy = "give the folder that they are relative to: --images DIR"
+    if first.startswith("/") or PureWindowsPath(first).is_absolute():  # of another machine
+        remedy = f"leave out {first.rpartition('/')[0]}/ or a part of it in the column, and {remedy}"
+    raise MedbenchError(file, found, remedy)
 
 
-def _named(header: Sequence[str], names: Sequence[str], taken: set[str]) -> str | None:
-    """The column of the first of some names that there is."""
-    plain = {_plain(column): column for column in reversed(header) if column not in taken}
-    return next((plain[_plain(name)] for name in names if _plain(name) in plain), None)
+def _paths(values: Sequence[str], limit: int = LOOKED_AT) -> list[str]:
+    """Those of the first values that may be paths, with slashes."""
+    return [path for value in values[:limit] if 0 < len(path := value.strip().replace("\\", "/")) < 256]
+
+
+def _ending(tried: Sequence[str], folder: Path, share: float = 0.0) -> str | None:
+    """What more than `share` of the paths lack to be files of the folder: nothing, or an ending; None where they are no files."""
+    wanted = int(share * len(tried)) + 1
+    for ending in ["", *dict.fromkeys(ending for path in tried[:3] for ending in _endings(folder / path))]:
+        if len([*islice((path for path in tried if (folder / (path + ending)).is_file()), wanted)]) == wanted:
+            return ending
+    return None
+
+
+def _endings(path: Path) -> list[str]:
+    """What follows a path and a dot in the names of files, usual endings of images first: tables and texts may lie beside these."""
+    found: list[str] = []
+    with contextlib.suppress(OSError, ValueError):  # a folder that cannot be read, a name that none can have
+        found = sorted(file.name.removeprefix(path.name) for file in path.parent.glob(f"{glob.escape(path.name)}.*"))
+    return sorted(found, key=lambda ending: ending.lower() not in ENDINGS)
+
+
+def _named(header: Sequence[str], ours: str, chosen: Mapping[str, str]) -> list[str]:
+    """The columns that are called like ours and not chosen yet, the most usual name first."""
+    plain = {_plain(column): column for column in reversed(header) if column not in chosen.values()}
+    return [plain[name] for name in dict.fromkeys(map(_plain, (ours, *ALIKE[ours]))) if name in plain]
 
 
 def _of_choices(names: Sequence[str]) -> list[str]:
@@ -405,21 +499,19 @@ def _plain(column: str) -> str:
     return "_".join(re.sub(r"([a-z])([A-Z])", r"\1 \2", letters).lower().replace("-", " ").replace("_", " ").split())
 
 
-def _most(header: Sequence[str], share: Callable[[str], float]) -> str | None:
-    found = [(share(name), name) for name in header]
-    best = max(found, default=(0.0, ""))
-    return best[1] if best[0] >= 0.5 and sum(one[0] >= 0.5 for one in found) == 1 else None
+def _image_by_files(header: Sequence[str], rows: Sequence[Sequence[str]], folder: Path) -> str | None:
+    """The one column most of whose values name files; of several the one of many values: a class 1 may be called like the file 1.png."""
+    values = {name: [row[at] for row in rows] for at, name in enumerate(header)}
+    found = [name for name in header if _ending(_paths(values[name], 50), folder, 0.5) is not None]
+    if len(found) > 1:
+        found = [name for name in found if len({*values[name]}) > MOST_CLASSES]
+    return found[0] if len(found) == 1 else None
 
 
-def _share_of_files(values: Sequence[str], folder: Path) -> float:
-    tried = [value.strip().replace("\\", "/") for value in values[:50] if value.strip()]
-    return sum((folder / value).is_file() for value in tried if len(value) < 256) / max(len(tried), 1)
-
-
-def _classes(file: Path, column: str, header: Sequence[str]) -> tuple[int, tuple[str, ...]]:
+def _classes(file: Path, sheet: str | None, column: str, header: Sequence[str]) -> tuple[int, tuple[str, ...]]:
     """How many rows there are, and all values of the column, whatever the order of the rows; of several spellings the most usual one."""
     place, spelt, n = header.index(column), dict[str, Counter[str]](), 0
-    for n, row in enumerate(_rows(file)[1], start=1):  # noqa: B007 - counted
+    for n, row in enumerate(_rows(file, sheet)[1], start=1):  # noqa: B007 - counted
         if name := row[place].strip():
             spelt.setdefault(folded(name), Counter())[name] += 1
         if len(spelt) > 3 * MOST_CLASSES:

@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a CSV, TSV, xlsx or Parquet table of images or of questions, a folder with a folder for each class, or of DICOM files",
     )
     parser.add_argument("--images", type=given, help="folder that the table's image paths are relative to; else the table's own")
+    parser.add_argument("--sheet", metavar="NAME", help="of a spreadsheet; else the first one that names images")
     parser.add_argument("--modality", help="what kind of images they are: x-ray, dermoscopy, fundus, ...")
     parser.add_argument(
         "--columns",
@@ -61,6 +62,9 @@ def execute(args: argparse.Namespace) -> None:
             raise MedbenchError("--classes", f"are not the classes that were found ({', '.join(seen.classes)})", "name each of them once")
         seen = seen._replace(classes=tuple(args.classes))
     if args.group:
+        if seen.layout != "imagefolder":
+            remedy = "leave it out" if seen.layout == "hub-vqa" else "give the column, or the attribute of DICOM: --columns group=NAME"
+            raise MedbenchError("--group", f"is of class folders, and {args.data} has none", remedy)
         seen = seen._replace(options={**seen.options, "group": args.group})
     name = trial.slug(args.name) if args.name else _name(args.data)
     has_run = any(not file.is_relative_to(trial.FOLDER) for file in runs().get(name, []))
@@ -169,7 +173,7 @@ def _asked(args: argparse.Namespace) -> trial.Seen:
     columns = _pairs(args.columns, "--columns")
     while True:
         try:
-            return trial.look(args.data, args.images, columns)
+            return trial.look(args.data, args.images, columns, args.sheet)
         except trial.Ask as ask:
             given = input(f"{ask.what} ").strip() if sys.stdin.isatty() else ""
             if not given:

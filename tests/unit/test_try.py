@@ -302,6 +302,88 @@ def test_folders_that_are_no_classes(folders: tuple[str, ...], expected: str, fo
     assert expected in capsys.readouterr().err
 
 
+def test_a_sheet_behind_a_legend_is_found_and_another_can_be_named(capsys: pytest.CaptureFixture[str]) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    book.active.title = "Legend"
+    for line in (("Code", "Meaning"), ("x", "a cross")):
+        book.active.append(line)
+    for title, label in (("Data", "finding"), ("Second reading", "diagnosis")):
+        sheet = book.create_sheet(title)
+        for line in (("image", label, "patient"), *ROWS):
+            sheet.append(line)
+    book.save("moles.xlsx")
+    assert run("moles.xlsx", "--modality", "dermoscopy") == 0
+    said = capsys.readouterr().out
+    assert "sheet 'Data' is read, others are not: Legend, Second reading (--sheet NAME)" in said and "label is 'finding'" in said
+    assert yaml.safe_load(Path("tries/moles/data.yaml").read_text())["moles"]["options"]["sheet"] == "Data"
+    assert run("moles.xlsx", "--modality", "dermoscopy", "--sheet", "Second reading", "--name", "again") == 0
+    assert "label is 'diagnosis'" in capsys.readouterr().out
+    assert run("moles.xlsx", "--modality", "x", "--sheet", "Daten") == 2
+    assert "moles.xlsx: has no sheet 'Daten'; did you mean Data?" in capsys.readouterr().err
+    assert run(str(written("image,label,patient")), "--modality", "x", "--sheet", "Data") == 2
+    assert "--sheet Data: is of a spreadsheet, and moles.csv is none; leave it out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("header", "column"), [("image_id", "image_id"), ("x1", "x1")])
+def test_endings_that_a_table_leaves_out_are_added(header: str, column: str, folder: Path) -> None:
+    """As in ISIC's and many of Kaggle's tables; texts lie beside the images, and a class is called like one of them."""
+    rows = [(f"ISIC_{n:04}", str(n % 2), f"P{n // 3}") for n in range(30)]
+    for name in (*(row[0] for row in rows), "1"):
+        Image.new("RGB", (8, 8)).save(folder / f"{name}.png")
+        (folder / f"{name}.json").write_text("{}")
+    path = table("\n".join([f"{header},kind,patient", *(",".join(row) for row in rows)]))
+    seen = trial.look(path, None, {})
+    assert (seen.options["columns"]["image"], seen.options["ending"], seen.classes) == (column, ".png", ("0", "1"))
+    assert f"column {column!r} leaves out the ending of the files: .png is added" in seen.said
+    source = layouts.Source("moles", "diagnosis", Path("."), seen.classes, 0)
+    items = [item for item in layout.items(layouts.read_options("table", seen.options, "moles"), source) if hasattr(item, "label")]
+    assert len(items) == 30 and all(item.image.is_file() and item.image.suffix == ".png" for item in items)
+
+
+@pytest.mark.parametrize(
+    ("header", "values", "ours", "said"),
+    [
+        ("fold", "01234", "split", "column 'fold' is not read: it says '0', which is no split (--columns split=NAME)"),
+        ("set", "AB", "split", "column 'set' is not read: it says 'A', which is no split"),
+        ("study", ["EMPIRE-2"], "group", "column 'study' is not read: all its values are equal, so it names no patients"),
+    ],
+)
+def test_columns_that_are_only_called_so_are_not_read(header: str, values: list[str], ours: str, said: str) -> None:
+    rows = [(image, label, values[n % len(values)]) for n, (image, label, _) in enumerate(ROWS)]
+    path = table("\n".join([f"image,label,{header}", *(",".join(row) for row in rows)]))
+    seen = trial.look(path, None, {})
+    assert seen.options["columns"].get(ours, "image") == "image" and any(line.startswith(said) for line in seen.said)
+    assert any("every image counts as a patient" in line for line in seen.said)
+    assert run(str(path), "--modality", "x") == 0
+
+
+def test_a_fold_beside_a_set_of_splits() -> None:
+    rows = [(image, label, str(n % 5), ("train", "test")[n % 2]) for n, (image, label, _) in enumerate(ROWS)]
+    seen = trial.look(table("\n".join(["image,label,fold,set", *(",".join(row) for row in rows)])), None, {})
+    assert seen.options["columns"]["split"] == "set"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("moles.csv --group P([0-9]+)", "--group: is of class folders, and moles.csv has none; give the column, or the attribute of DICOM"),
+        ("skin --images .", "--images: is of a table, and skin holds class folders; leave it out"),
+        ("skin --columns group=patient", "--columns: is of a table, and skin holds class folders; leave it out"),
+        ("skin --sheet Data", "--sheet: is of a table, and skin holds class folders; leave it out"),
+        ("some/hub-set --columns answer=A", "--columns: is of a table, and some/hub-set holds a data set of the hub; leave it out"),
+    ],
+)
+def test_a_flag_that_does_not_fit_is_refused(words: str, expected: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written("image,label,patient")
+    for name in ("a", "b"):
+        (folder / "skin" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(folder / f"skin/{name}/{name}.png")
+    assert run(*words.split(), "--modality", "x") == 2
+    error = capsys.readouterr().err
+    assert expected in error and error.count("\n") == 1 and not Path("tries").exists()
+
+
 def test_numbers_in_parquet_are_labels_as_a_spreadsheet_shows_them() -> None:
     frame = pl.DataFrame({"image": ["a.png", "b.png", "c.png", "d.png"] * 5, "label": [0.0, 1.0] * 10, "patient": list(range(20))})
     frame.write_parquet("numbers.parquet")
@@ -333,7 +415,11 @@ WRONG = {
         "image,label\nx/a.png,x\nx/b.png,y\n",
         "none of the 2 images that column 'image' names first is in . (the first: x/a.png)",
     ),
-    "noend.csv": ("image,label\na,x\nb,y\n", "names image 'a', and the file is a.png; write the endings into column 'image'"),
+    "windows.csv": (
+        "image,label\nC:\\export\\x1.png,x\nC:\\export\\x2.png,y\n",
+        "(the first: C:/export/x1.png); leave out C:/export/ or a part of it in the column, and give the folder that they are relative to",
+    ),
+    "absolute.csv": ("image,label\n/data/x1.png,x\n/data/x2.png,y\n", "(the first: /data/x1.png); leave out /data/ or a part of it"),
     "twice.csv": ("image,label,label\na.png,x,x\nb.png,y,y\n", "column 'label' stands twice; keep one of them, or rename it"),
     "blank.csv": ("image,label\n,x\n,y\n", "column 'image' names no image in the first 2 rows; give another: --columns image=NAME"),
     "answerless.csv": ("image,question\na.png,Is it?\n", "has a column question and none for the answer: which is it?"),

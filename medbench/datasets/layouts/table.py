@@ -51,7 +51,8 @@ Ours = Literal["image", "label", "question", "answer", "answer_type", "split", "
 class Options(Strict):
     """`index`: the table's file in `raw_dir`; `columns`: our name of a column -> its name there; `image_root`: the folder that image paths
     are relative to, in `raw_dir` or elsewhere; `test`: share of the groups for test where there is no column `split` (1: all of them);
-    `encoding` of a CSV whose own cannot be told; `sheet` of a spreadsheet, else the first."""
+    `encoding` of a CSV whose own cannot be told; `sheet` of a spreadsheet, else the first; `ending` of image files, where the table leaves
+    it out."""
 
     index: str = "labels.csv"
     columns: dict[Ours, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
@@ -59,6 +60,7 @@ class Options(Strict):
     test: float = Field(0.3, gt=0, le=1)
     encoding: str | None = None
     sheet: str | None = None
+    ending: str = ""
     choices: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), max_length=26)  # columns of lettered options, in their order
 
 
@@ -91,7 +93,7 @@ def items(options: Options, source: Source) -> Iterator[Entry]:
             yield line
             continue
         try:
-            item = _item(line, folder, asked, source)
+            item = _item(line, folder, options.ending, asked, source)
         except MedbenchError as error:
             yield error
             continue
@@ -129,9 +131,11 @@ def _image_root(options: Options, source: Source) -> Path:
     return folder
 
 
-def _item(line: Line, folder: Path, asked: Counter[str], source: Source) -> Item:
+def _item(line: Line, folder: Path, ending: str, asked: Counter[str], source: Source) -> Item:
     place, row = line
     name = _image_name(row["image"], folder, source)
+    if name and not name.endswith(ending):
+        name += ending
     if name.startswith("/") or PureWindowsPath(name).drive:
         found = f"image path {name!r} is absolute, and not in {folder}"
         raise source.error(place, found, "set options.image_root to the folder that holds the images, or write paths relative to it")
