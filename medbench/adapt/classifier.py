@@ -94,7 +94,8 @@ class Classifier(nn.Module):
         """Class logits [n, k] of bytes [n, 3, h, w], in evaluation mode, computed in parts that fit."""
         self.eval()
         with torch.inference_mode():
-            made = [part for batch in batches for part in microbatching.run(batch, lambda some: self(self.contrastive.to_device(some)))]
+            pieces = (piece for batch in batches for piece in self.contrastive.pieces(batch))
+            made = [part for piece in pieces for part in microbatching.run(piece, lambda some: self(self.contrastive.to_device(some)))]
             return torch.cat(made).cpu().numpy()
 
 

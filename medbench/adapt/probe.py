@@ -144,7 +144,8 @@ def _certificate(job: Job, samples: Samples, features: F64, fit: Fit, search: Se
     folder = job.work.folder / paths.WEIGHTS
     lacking = linear.missing(folder)
     reloaded = trained if lacking else linear.read(folder).logits(features)
-    coef = Tensor("coef", fit.model.coef.size, bool((slope.T @ standardised).any()), float(np.linalg.norm(fit.model.coef)), "absolute")
+    n_fitted = fit.model.coef[k == 2 :].size  # of two classes the first one's stay at zero
+    coef = Tensor("coef", n_fitted, bool((slope.T @ standardised).any()), float(np.linalg.norm(fit.model.coef)), "absolute")
     return certify(
         Evidence(
             cell=job.cell,

@@ -28,6 +28,8 @@ OF_SOLVER = {
     "published": ("learning_rate", "weight_decay", "epochs", "batch_size"),
 }
 """Fields of a probe that only one of its solvers reads."""
+PROBES = ("probe", "published_probe", "few_shot")
+"""Methods of a certificate."""
 METRICS = {"auroc": "roc_auc", "closed_accuracy": "accuracy"}
 """Ours -> the hub's name, where it has another one."""
 
@@ -140,14 +142,25 @@ def _data(config: Config, cell: Cell, material: results.Material) -> Iterable[st
     yield "## Data"
     rows = [
         ("data set", dataset.about.label or cell.dataset), ("modality, specialty", f"{dataset.modality}, {dataset.specialty}"),
-        ("classes", ", ".join(dataset.classes)), ("trained on", counted(certificate["n_train"], "sample")),
-        ("chosen on", counted(certificate["n_val"], "sample")),
+        ("classes", ", ".join(dataset.classes)), *_learned(certificate),
         ("citation", dataset.about.citation or ""), ("note", dataset.about.note or ""),
     ]  # fmt: skip
     if cell.dataset in material.leak_free:
         test, alone = material.leak_free[cell.dataset]
-        rows.insert(5, ("tested on", f"{counted(test, 'sample')}, of which {test - alone:,} share an image with train or validation"))
+        rows.insert(-2, ("tested on", f"{counted(test, 'sample')}, of which {test - alone:,} share an image with train or validation"))
     yield _table(("", ""), [row for row in rows if row[1]])
+
+
+def _learned(certificate: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How many samples it was trained on, and what chose. Probes are fitted on train and validation together."""
+    selection, n_train, n_val = certificate["selection"], certificate["n_train"], certificate["n_val"]
+    if certificate["method"] not in PROBES:
+        return [("trained on", counted(n_train, "sample")), ("chosen on", counted(n_val, "sample"))]
+    both = f"{counted(n_train + n_val, 'sample')}: train and validation"
+    if "draws" in selection:
+        n_draws = counted(len(selection["draws"]), "time")
+        return [("trained on", f"at most {counted(selection['labels'], 'label')} a class, drawn {n_draws} from {both}")]
+    return [("trained on", both), *([("chosen on", f"{selection['folds']} folds of them")] if "folds" in selection else [])]
 
 
 def _recipe(config: Config, cell: Cell, certificate: Mapping[str, Any]) -> Iterable[str]:

@@ -6,6 +6,7 @@ since the pixel baseline has none.
 
 import errno
 import importlib
+import math
 import pickle
 import re
 import traceback
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+CACHED = 2**20
+"""Pixels that go through a CPU at once, for each of its threads: with more, activations outgrow its caches."""
 LARGER = "raise `gpus` or set `bits` of the model's entry"
 QUANTISED = "medbench.models.quantised"
 """Loaded by name: only models of few bits depend on what it imports."""
@@ -123,6 +126,16 @@ class Contrastive(ABC):
             batch = batch.pin_memory().to(self.device, non_blocking=True)
         return self.normalise(batch)
 
+    def pieces(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+        """What of [n, 3, h, w] goes through the device at once: all of it, on a CPU parts of equal size."""
+        import torch
+
+        if self.device.type != "cpu":
+            return [pixels]
+        height, width = pixels.shape[-2:]
+        size = max(1, int(CACHED * torch.get_num_threads() / (height * width)))
+        return np.array_split(pixels, math.ceil(len(pixels) / size))
+
     def vectors(self, batches: Iterable[Batch], microbatching: Microbatching) -> Iterator[tuple[Batch, Vectors]]:
         """Vectors of every batch, in order. A GPU already has the next batch while one is copied back."""
         import torch
@@ -130,7 +143,8 @@ class Contrastive(ABC):
         waiting: tuple[Batch, list[ImageOutput]] | None = None
         for batch in batches:
             with torch.inference_mode():
-                launched = microbatching.run(batch.pixels, lambda pixels: self.encode_images(self.to_device(pixels)))
+                parts = [microbatching.run(some, lambda one: self.encode_images(self.to_device(one))) for some in self.pieces(batch.pixels)]
+                launched = [output for part in parts for output in part]
             if waiting:
                 yield waiting[0], _fetched(waiting[1])
             waiting = batch, launched

@@ -121,6 +121,7 @@ def test_the_probe_is_sklearns_on_standardised_train_and_val(data: Path) -> None
     scores = 1 / (1 + np.exp(-np.diff(fitted.logits(np.array(features)))[:, 0]))
     np.testing.assert_allclose(scores, expected.predict_proba(x)[:, 1], atol=1e-3)
     assert said["failures"] == [] and said["converged"] and said["n_train"] == 40 and said["n_val"] == 20
+    assert said["parameters_trained"] == x.shape[1], "of two classes one has coefficients"
     assert said["loss_start"] == pytest.approx(np.log(2)) and said["loss_end"] < 0.5
     assert [entry["C"] for entry in said["selection"]["candidates"]] == [0.01, 1.0]
     assert all(entry["auroc"] > 0.8 for entry in said["selection"]["candidates"])

@@ -23,7 +23,7 @@ from transformers import AutoProcessor, CLIPConfig, CLIPModel, PreTrainedTokeniz
 from medbench.errors import MedbenchError
 from medbench.jobs import network
 from medbench.jobs.microbatching import Microbatching
-from medbench.models import hub
+from medbench.models import hub, loading
 from medbench.models.baseline import raw_pixels
 from medbench.models.checkpoint import Checkpoint, Source
 from medbench.models.loading import Batch
@@ -78,6 +78,23 @@ def test_pixels_then_normalise_equal_the_image_processor(architecture: str, fold
     assert model.pixels(images[0]).dtype == np.uint8
     torch.testing.assert_close(pixels_of(model, images), whole, atol=1e-6, rtol=0)
     assert model.image_processor.endswith("Pil")
+
+
+def test_a_cpu_takes_parts_of_equal_size(
+    architecture: str, folder: Path, images: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny.load(architecture, folder)
+    pixels = np.stack([model.pixels(images[place % len(images)]) for place in range(10)])
+    _, _, height, width = pixels.shape
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    for limit, expected in ((10, [10]), (4, [4, 3, 3]), (0, [1] * 10)):
+        monkeypatch.setattr(loading, "CACHED", limit * height * width / 2)
+        parts = model.pieces(pixels)
+        assert [len(part) for part in parts] == expected
+        np.testing.assert_array_equal(np.concatenate(parts), pixels)
+        [(_, vectors)] = model.vectors([Batch([*"abcdefghij"], [True] * 10, pixels)], Microbatching())
+        assert vectors.features.shape[0] == 10 and np.isfinite(vectors.features).all()
+        np.testing.assert_allclose(vectors.features[:3], vectors.features[3:6], atol=1e-6)
 
 
 def test_features_are_the_published_ones(architecture: str, folder: Path, images: list[Image.Image]) -> None:

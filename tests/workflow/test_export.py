@@ -157,6 +157,10 @@ def test_examples_and_cards_of_the_nano_run(clone: Clone) -> None:
         assert f"| {main} | {subset} | {row['estimate']:.3f} | [{row['low']:.3f}, {row['high']:.3f}] |" in card.text
         for said in ("not a medical device", "## Limits", "Fewer than 30 effective groups" if cell != llava else "cannot be read", "seed"):
             assert said in card.text, said
+        certificate = json.loads((clone.folder / f"results/adapters/{cell}/certificate.json").read_bytes())
+        n_train, n_val = certificate["n_train"], certificate["n_val"]
+        learned = f"{n_train + n_val} samples: train and validation |\n| chosen on | 5 folds" if "/lp" in cell else f"{n_train} samples |"
+        assert f"| trained on | {learned}" in card.text
         files = {file.name for file in (clone.folder / out).iterdir()}
         assert "certificate.json" in files and ("adapter_config.json" in files) == (not options and "/lp" not in cell)
         assert {one.name for one in (clone.folder / "out").iterdir()} == {Path(job[1]).name for job in jobs}, "nothing unfinished is left"
