@@ -5,7 +5,8 @@
   extrapolated linearly;
 - images a second of the stage `embed` (table read, JPEG decoded, vectors written) against a forward loop over tensors in memory;
 - peak memory of `embed` over 100,000 images, with a tiny model so that it ends;
-- samples a second of the LoRA training loop against a bare loop over preloaded tensors.
+- samples a second of the LoRA training loop against a bare loop over preloaded tensors;
+- images a second of batches of 64 in parts that fit a CPU's caches (`Contrastive.pieces`) against whole batches.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,7 @@ from medbench.datasets import ingest
 from medbench.demo import phantoms
 from medbench.demo.hubformat import save_processor, train_tokenizer
 from medbench.demo.minimodels import build
+from medbench.jobs.microbatching import Microbatching
 from medbench.models import loading
 from medbench.models.checkpoint import Source
 from medbench.stages import adapt, embed
@@ -50,13 +53,14 @@ LORA = {
 
 
 def checkpoint(folder: Path, size: str) -> str:
-    """An untrained CLIP in hub format: `b32` as published, or `mini`."""
+    """An untrained CLIP in hub format: `b32` and `b16` as published, or `mini`."""
     tokenizer = train_tokenizer("clip", ["a dark square"])
     torch.manual_seed(0)
     if size == "mini":
         build("clip", tokenizer).save_pretrained(folder)
     else:
         config = CLIPConfig(text_config={"num_hidden_layers": 1, "vocab_size": 1000, "eos_token_id": 4})  # only its images are used
+        config.vision_config.patch_size = {"b32": 32, "b16": 16}[size]
         CLIPModel(config).save_pretrained(folder)
     if size == "mini":
         save_processor("clip", tokenizer, folder)
@@ -230,11 +234,30 @@ def lora(n: int) -> str:
     return f"LoRA at ViT-B/32, {len(names)} samples: {ours:.1f} samples/s, bare loop {theirs:.1f}: {ours / theirs:.0%}"
 
 
+def parts(size: str, rounds: int = 5) -> str:
+    """CPU seconds of a batch of 64 in parts and whole, in turns: the median ratio of neighbours."""
+    model = loading.load(Source(MODULE, checkpoint(Path(size), size)))
+    side = model.pixels(Image.new("RGB", (64, 64))).shape[-1]
+    batch = loading.Batch(["x"] * 64, [True] * 64, np.random.default_rng(0).integers(0, 256, (64, 3, side, side), np.uint8))
+    took: dict[int, list[float]] = {loading.CACHED: [], 2**40: []}
+    for _ in range(rounds + 1):
+        for limit, times in took.items():
+            loading.CACHED, begun = limit, time.process_time()
+            assert len([*model.vectors([batch], Microbatching())]) == 1
+            times.append(time.process_time() - begun)
+    small, whole = (times[1:] for times in took.values())
+    loading.CACHED = next(iter(took))
+    ratio = median(one / other for one, other in zip(whole, small, strict=True))
+    each = f"{median(small) / 64 * 1e3:.0f} ms of a core an image, whole {median(whole) / 64 * 1e3:.0f}"
+    return f"batch of 64 in {len(model.pieces(batch.pixels))} parts at {size}: {each}: {ratio:.0%}"
+
+
 def main() -> None:
     """Prints a line a measurement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--many", type=int, default=100_000)
+    parser.add_argument("--only-parts", action="store_true")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
@@ -243,10 +266,13 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
     with tempfile.TemporaryDirectory() as place:
         os.chdir(place)
-        for line in probe(given.images):
-            print(line, flush=True)
-        print(lora(400), flush=True)
-        print(memory(given.many), flush=True)
+        if not given.only_parts:
+            for line in probe(given.images):
+                print(line, flush=True)
+            print(lora(400), flush=True)
+            print(memory(given.many), flush=True)
+        for size in ("b32", "b16"):
+            print(parts(size), flush=True)
         os.chdir("/")
 
 
