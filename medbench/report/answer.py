@@ -203,9 +203,8 @@ def _use(material: Material, row: dict[str, Any]) -> str:
     if verdict == "undecided":
         needs = _more_groups(row) or "more test patients would decide it"
         return f"undecided between the generalist {names['generalist']} and the specialist {names['specialist']}: {needs}."
-    few = f" About {missing} more test patients (or other groups) of the rarest class would do." if (missing := _too_few(row)) else ""
     reason = (row["reason"] or "no reason is noted").removesuffix(f": {NO_VERDICT}")
-    return f"no verdict ({reason}).{few}"
+    return f"no verdict ({reason}).{_too_few(material, row)}"
 
 
 def _named(material: Material, row: dict[str, Any], side: str) -> str:
@@ -216,10 +215,14 @@ def _named(material: Material, row: dict[str, Any], side: str) -> str:
     return f"{label}, {mode} ({number(row[f'{side}_estimate'])})"
 
 
-def _too_few(row: dict[str, Any]) -> int:
-    """How many effective groups are missing for a verdict, as its reason says; 0 where that is not the reason."""
+def _too_few(material: Material, row: dict[str, Any]) -> str:
+    """How many more groups a verdict needs, where its reason is that there are too few; else empty. An interval needs fewer."""
     found = re.search(r"(\d+) effective groups?, fewer than (\d+)", row["reason"] or "")
-    return int(found[2]) - int(found[1]) if found else 0
+    if not found:
+        return ""
+    missing = max(int(found[2]), material.params.statistics["min_groups"]) - int(found[1])
+    has_classes = TASKS[material.params.datasets[row["dataset"]].task].rows == "labels"
+    return f" About {_patients(missing)}{' of the rarest class' if has_classes else ''} would do."
 
 
 def _part(material: Material, question: str, adaptation: str, rows: pl.DataFrame) -> Part:
@@ -268,8 +271,8 @@ def _line(material: Material, row: dict[str, Any]) -> Line:
 
 
 def _more_groups(row: dict[str, Any]) -> str:
-    """How many more test patients an undecided comparison needs: a gap's sd falls with the root of their number."""
-    gap, detectable, groups = (row[name] for name in ("gap", "minimum_detectable_difference", "effective_groups"))
+    """How many more test patients of all classes an undecided comparison needs: a gap's sd falls with the root of their number."""
+    gap, detectable, groups = (row[name] for name in ("gap", "minimum_detectable_difference", "n_groups"))
     if row["verdict"] != "undecided" or not gap or not detectable or not groups:
         return ""
     times = (detectable / abs(gap)) ** 2
@@ -277,7 +280,12 @@ def _more_groups(row: dict[str, Any]) -> str:
         return ""
     if times > MOST_TIMES:
         return f"a gap of this size would take more than {MOST_TIMES} times as many test patients"
-    return f"a gap of this size would take about {math.ceil(groups * (times - 1)):,} more test patients (or other groups) like these"
+    more = math.ceil(groups * (times - 1))
+    return f"a gap of this size would take about {_patients(more)} like these"
+
+
+def _patients(more: int) -> str:
+    return counted(more, "more test patient (or other group)", "more test patients (or other groups)")
 
 
 def _on_validation(value: float | None) -> str:

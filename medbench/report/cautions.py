@@ -352,8 +352,8 @@ def few_groups(material: Material) -> Caution:
     ]
     least = f"{material.params.statistics['min_groups']:.0f}"
     meaning = (
-        "Effective groups are those of the rarest class, large ones counted for what they add. Intervals are too narrow there, so no "
-        f"verdict is given; under {MIN_GROUPS} there is no interval either."
+        "Effective groups, of the rarest class where there are classes, count large groups for what they add. Intervals are "
+        f"too narrow there, so no verdict is given; under {MIN_GROUPS} there is no interval either."
     )
     return Caution("few-groups", f"Fewer than {least} effective groups", meaning, places)
 

@@ -425,8 +425,8 @@ def test_a_side_with_several_models_gets_its_confirmatory_analysis(folder: Path,
     ],
 )  # fmt: skip
 def test_an_undecided_comparison_says_how_many_more_patients(gap: float, detectable: float | None, expected: str) -> None:
-    """Twice the precision takes four times the patients: 100 effective groups and 300 more."""
-    row = {"verdict": "undecided", "gap": gap, "minimum_detectable_difference": detectable, "effective_groups": 100.0}
+    """Twice the precision takes four times the patients: 100 and 300 more, however few of them are of the rarest class."""
+    row = {"verdict": "undecided", "gap": gap, "minimum_detectable_difference": detectable, "effective_groups": 40.0, "n_groups": 100}
     found = answer._more_groups(row)
     assert expected in found if expected else found == ""
     assert answer._more_groups({**row, "verdict": "generalist"}) == ""
@@ -439,6 +439,33 @@ def test_the_answer_begins_with_what_to_use(folder: Path, found: results.Materia
     assert all(line in section(folder, "answer") for line in advised), "the page has them all"
     fundus = next(line for line in advised if line.startswith("For Fundus phantom"))
     assert "no verdict (12 effective groups, fewer than 30). About 18 more test patients (or other groups)" in fundus
+
+
+@pytest.mark.parametrize(
+    ("dataset", "reason", "expected"),
+    [
+        (
+            "radio",
+            "12 effective groups, fewer than 30: no verdict",
+            "30). About 18 more test patients (or other groups) of the rarest class",
+        ),
+        ("radio", "9 effective groups, fewer than 10: no interval, no verdict", "no verdict). About 21 more test patients"),
+        ("vqa", "29 effective groups, fewer than 30: no verdict", "30). About 1 more test patient (or other group) would do."),
+        (
+            "vqa",
+            "1 effective group, fewer than 10: no interval, no verdict",
+            "no verdict). About 29 more test patients (or other groups) would",
+        ),
+        ("radio", "p is too near 0.05 for 1,000 resamples (`n_test_resamples`): no verdict", "(`n_test_resamples`))."),
+    ],
+)
+def test_too_few_groups_are_said_with_what_a_verdict_needs(dataset: str, reason: str, expected: str, found: results.Material) -> None:
+    """An interval needs 10, a verdict 30; questions have no classes."""
+    schema = found.gaps.schema
+    rows = answer.deciding(found).filter(pl.col("dataset") == dataset).head(1)
+    row = rows.with_columns(verdict=pl.lit(None, schema["verdict"]), reason=pl.lit(reason))
+    (line,) = (line for line in answer.advice(found._replace(gaps=row)) if "nothing is compared" not in line)
+    assert expected in line and line.count("more test") == ("effective" in reason), line
 
 
 @pytest.mark.parametrize(
