@@ -36,6 +36,8 @@ class Measure(NamedTuple):
 LOWER_IS_BETTER = frozenset({"ece", "flip_rate", "low_mass", "refused", "truncated", "unparsed", "filtered"})
 REASONING_GAPS = ("reasoning_gap", "reasoning_gap_by_length")
 """Accuracy on questions of reasoning minus on those of understanding; and the same among questions of similar length."""
+BELOW_ZERO = frozenset({"above_chance", *REASONING_GAPS})
+"""What can be negative; every other metric lies within 0 and 1."""
 LEAK_FREE = "leak-free"
 MIN_LEAK_FREE = 30  # samples; what fewer leak-free ones would say is left undefined
 

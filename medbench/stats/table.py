@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from medbench.metrics.measure import Bools, Measure
+from medbench.metrics.measure import BELOW_ZERO, Bools, Measure
 from medbench.stats.intervals import MIN_GROUPS, Interval, bca, logit, percentile
 from medbench.stats.raters import Ratings
 from medbench.stats.resamples import BLOCK, Groups, Resamples
@@ -145,6 +145,9 @@ def _rows(cell: Scored, measure: Measure, estimate: float, drawn: Floats, by_sam
     used = cell.used(measure)
     n_groups, effective = cell.groups.count(used), cell.effective_groups(measure)
     intervals = {"percentile": percentile(drawn, plan.level), "logit": logit(estimate, drawn, plan.level, effective)}
+    if measure.metric in BELOW_ZERO:
+        no_logit = f"{measure.metric} can be negative, and the logit scale is of values within 0 and 1: see the percentile interval"
+        intervals["logit"] = intervals["logit"]._replace(sd=None, low=None, high=None, reason=no_logit)
     if plan.bca:
         intervals["bca"] = bca(estimate, drawn, plan.level, lambda: _jackknife(cell, measure))
     undefined = ""

@@ -40,7 +40,8 @@ from medbench.models.baseline import bag_of_words, constant_letter, longest_opti
 from medbench.predict import choices
 from medbench.report import answer, results
 from medbench.stages import duplicates, gaps, interval, overlap, predict, prepare, report, score
-from medbench.stats.table import estimates
+from medbench.stats.resamples import Resamples
+from medbench.stats.table import Plan, estimates, rows
 from medbench.tasks import mcq
 from tests.unit import known
 
@@ -852,6 +853,19 @@ def test_few_questions_of_a_skill_have_no_difference_and_say_so() -> None:
     cell = mcq.scored(apart, pl.Series([], dtype=pl.String), "here")
     assert reasoning_gap(apart) == 1 and np.isnan(reasoning_gap(apart, "reasoning_gap_by_length"))
     assert "of similar length" in cell.why_undefined(Measure("reasoning_gap_by_length", "letter", "all"))
+
+
+def test_what_can_be_negative_has_no_logit_interval() -> None:
+    """Right in 2 more of 80 than guessing would be: the logit interval of `above_chance` did not reach down to 0."""
+    frame = skilled(40, [[True] * 22 + [False] * 18, [True] * 20 + [False] * 20], [20] * 80)
+    cell = mcq.scored(frame, pl.Series([], dtype=pl.String), "here")
+    made = rows(cell, Measure("accuracy", "letter", "all"), Resamples(0, "d", 80), Plan(200, 200, 0.95, False, 30))
+    of = {(row.measure.metric, row.method): row.interval for row in made if row.measure[1:] == ("letter", "all")}
+    assert of["accuracy", "logit"].low and of["accuracy", "logit"].reason is None
+    for metric in ("above_chance", "reasoning_gap", "reasoning_gap_by_length"):
+        low, logit = of[metric, "percentile"].low, of[metric, "logit"]
+        assert low is not None and low < 0, metric
+        assert (logit.sd, logit.low, logit.high) == (None, None, None) and "can be negative" in str(logit.reason), metric
 
 
 def test_the_difference_of_two_models_of_reasoning_minus_understanding_is_paired(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
