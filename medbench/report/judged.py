@@ -108,7 +108,7 @@ def judges(found: Judged, params: Params) -> list[JudgeLine]:
 def scores(found: Judged, params: Params, metrics: pl.DataFrame) -> list[ScoreLine]:
     """Every cell with judged answers."""
     kinds = [METRIC, f"{METRIC}_lowest", f"{METRIC}_highest"]
-    rows = metrics.filter(pl.col("metric").is_in(kinds), pl.col("method") == "percentile", pl.col("estimate").is_not_null())
+    rows = metrics.filter(pl.col("metric").is_in(kinds), pl.col("method") == "logit", pl.col("estimate").is_not_null())
     lines = []
     key = ["dataset", "model", "mode", "scoring", "dataset_label", "model_label"]
     for (dataset, model, mode, scoring, label, model_label), frame in rows.group_by(key, maintain_order=True):

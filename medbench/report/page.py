@@ -114,7 +114,7 @@ class OpenLine(NamedTuple):
 
 def _open(material: Material) -> list[OpenLine]:
     """Every cell of a data set with open questions."""
-    chosen = {"scoring": "strict", "subset": "open", "method": "percentile"}
+    chosen = {"scoring": "strict", "subset": "open", "method": "logit"}
     rows = material.metrics.filter(*(pl.col(name) == value for name, value in chosen.items()), pl.col("metric").is_in(list(OPEN)))
     lines, cell = [], ["dataset_label", "model_label", "mode"]
     for (dataset, model, mode), frame in rows.drop_nulls("estimate").group_by(cell, maintain_order=True):

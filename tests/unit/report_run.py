@@ -169,7 +169,7 @@ def _cell(chosen: Params, cell: Cell, value: float) -> None:
     primary = ("closed_accuracy", "strict", "closed") if vqa else ("auroc", "standard", "all")
     second = ("token_recall", "strict", "open") if vqa else ("accuracy", "standard", "all")
     rows = [interval_row(primary, method, value) for method in ("percentile", "logit")]
-    rows.append(interval_row(second, "percentile", value * 0.9))
+    rows += [interval_row(second, method, value * 0.9) for method in ("percentile", "logit")]
     if (cell.model, cell.mode) == ("llava", "ots"):
         rows.append(interval_row(("closed_accuracy_parsed", "strict", "closed"), "logit", 0.9))
     leak_free = Measure(*primary).leak_free

@@ -20,6 +20,7 @@ from medbench import config, paths, stages, tables
 from medbench.cells import Cell
 from medbench.errors import MedbenchError
 from medbench.report import answer, cautions, export, figures, leak_free, page, results, served, words
+from medbench.report import judged as judging
 from medbench.report.params import JudgeFacts
 from medbench.stages import gaps, report
 from tests.unit import report_run
@@ -192,6 +193,9 @@ def test_logit_intervals_are_shown_and_percentiles_kept(found: results.Material)
     material = found._replace(metrics=found.metrics.with_columns(high))
     assert cautions.solved(material).places[0].endswith("AUROC 1.000 [0.912, 1.000]")
     assert "percentile" in set(export.frames(found, [])["metrics"]["method"])
+    assert {line.values[0] for line in page._open(material)} == {"1.000 [0.912, 1.000]"}
+    of_judges = material.metrics.with_columns(pl.col("metric").replace("token_recall", "judge_score"))
+    assert {line.score for line in judging.scores(found.judged, found.params, of_judges)} == {"100.0 [91.2, 100.0]"}
 
 
 def test_a_comparison_without_sides_shows_its_reason(found: results.Material) -> None:
@@ -219,7 +223,7 @@ def test_open_questions_stand_on_the_page(folder: Path) -> None:
     """Their metrics have no verdict, but values: a set of open questions alone has nothing else."""
     page = (folder / "index.html").read_text(encoding="utf-8")
     values = pl.read_parquet(folder / "tables/metrics.parquet").filter(
-        method="percentile", metric="token_recall", scoring="strict", subset="open"
+        method="logit", metric="token_recall", scoring="strict", subset="open"
     )
     assert values.height and "<h3>Open questions</h3>" in page
     part = page.split("<h3>Open questions</h3>")[1].split("</table>")[0]
