@@ -41,7 +41,8 @@ from medbench.predict import choices
 from medbench.report import answer, results
 from medbench.stages import duplicates, gaps, interval, overlap, predict, prepare, report, score
 from medbench.stats.resamples import Resamples
-from medbench.stats.table import Plan, estimates, rows
+from medbench.stats.table import Plan, estimates
+from medbench.stats.table import rows as interval_rows
 from medbench.tasks import mcq
 from tests.unit import known
 
@@ -859,7 +860,7 @@ def test_what_can_be_negative_has_no_logit_interval() -> None:
     """Right in 2 more of 80 than guessing would be: the logit interval of `above_chance` did not reach down to 0."""
     frame = skilled(40, [[True] * 22 + [False] * 18, [True] * 20 + [False] * 20], [20] * 80)
     cell = mcq.scored(frame, pl.Series([], dtype=pl.String), "here")
-    made = rows(cell, Measure("accuracy", "letter", "all"), Resamples(0, "d", 80), Plan(200, 200, 0.95, False, 30))
+    made = interval_rows(cell, Measure("accuracy", "letter", "all"), Resamples(0, "d", 80), Plan(200, 200, 0.95, False, 30))
     of = {(row.measure.metric, row.method): row.interval for row in made if row.measure[1:] == ("letter", "all")}
     assert of["accuracy", "logit"].low and of["accuracy", "logit"].reason is None
     for metric in ("above_chance", "reasoning_gap", "reasoning_gap_by_length"):
