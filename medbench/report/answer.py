@@ -9,7 +9,7 @@ import polars as pl
 
 from medbench.cells import Cell
 from medbench.report.params import ModelFacts, Params
-from medbench.report.results import TASKS, Material
+from medbench.report.results import TASKS, Material, without_primary
 from medbench.report.words import QUESTIONS, counted, interval, listed, number, p_value, question_title, signed
 from medbench.stats.paired import is_within
 
@@ -80,15 +80,26 @@ def deciding(material: Material, secondary: bool = False) -> pl.DataFrame:
 
 
 def _as_decided(material: Material, primary: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """With the row of a task's other measure in place of the primary one, wherever that one decided: only what decides has a bias."""
+    """With the row of a task's fallback in place of the primary one, wherever a cell of the comparison has no primary measure."""
+    lacking = {cell for task in TASKS for cell in without_primary(material, task)}
     others = {name: other for name, facts in material.params.datasets.items() if (other := TASKS[facts.task].fallback)}
     chosen = [
         pl.all_horizontal(pl.col("dataset") == name, *(pl.col(key) == value for key, value in measure._asdict().items()))
         for name, measure in others.items()
     ]
     comparison = ["question", "adaptation", "family", "dataset"]
-    decided = rows.filter(pl.any_horizontal(*chosen), pl.col("selection_bias").is_not_null()) if chosen else rows.clear()
+    found = rows.filter(pl.any_horizontal(*chosen)) if chosen else rows.clear()
+    decided = found.filter([any(_takes_part(material, row, cell) for cell in lacking) for row in found.to_dicts()])
     return pl.concat([primary.join(decided, on=comparison, how="anti"), decided])
+
+
+def _takes_part(material: Material, row: dict[str, Any], cell: Cell) -> bool:
+    """Whether a cell is of either side of a comparison."""
+    model = material.params.models[cell.model]
+    if (cell.dataset, model.family) != (row["dataset"], row["family"]) or model.role not in SIDES:
+        return False
+    knows = cell.dataset in model.in_domain
+    return bool(cell.mode == row[f"{model.role}_mode"]) and (model.role == "generalist" or knows != (row["question"] == "rq3"))
 
 
 def ordered(material: Material, rows: pl.DataFrame) -> pl.DataFrame:

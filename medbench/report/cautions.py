@@ -56,7 +56,8 @@ def worths(material: Material) -> list[Worth]:
             )
             reading = _reading(base, chosen.chance)
             judged = rows.drop_nulls("low").height
-            found.append(Worth(base["dataset_label"], chosen.title, base["model_label"], _value(base), reading, said, above, judged))
+            metric = chosen.title if base["scoring"] == chosen.primary.scoring else f"{chosen.title} by {base['scoring']}"
+            found.append(Worth(base["dataset_label"], metric, base["model_label"], _value(base), reading, said, above, judged))
     return found
 
 
@@ -342,7 +343,7 @@ def few_groups(material: Material) -> Caution:
     """Data sets with too few independent groups for a verdict."""
     rows = (
         pl.concat([primary(material, task) for task in TASKS])
-        .filter("few_groups")
+        .filter(pl.col("few_groups"), pl.col("estimate").is_not_null())
         .group_by("dataset_label", maintain_order=True)
         .agg(pl.col("n_groups", "effective_groups").min(), pl.col("unit").first())
     )

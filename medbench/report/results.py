@@ -130,19 +130,50 @@ def of_cells(params: Params) -> Material:
 
 
 def primary(material: Material, task: str) -> pl.DataFrame:
-    """The deciding metric of every present cell of a task, one row a cell, with the logit interval, which covers better near 1."""
-    return of_measure(material, task, TASKS[task].primary)
+    """The deciding metric of every present cell of a task, one row a cell, with the logit interval, which covers better near 1.
+
+    On a data set of which a cell has only the task's fallback, every cell is shown by that one, so that they can be compared.
+    """
+    return _by_data_set(material, task, TASKS[task].primary, TASKS[task].fallback)
 
 
 def primary_leak_free(material: Material, task: str) -> pl.DataFrame:
     """The same on the leak-free part of the test set."""
-    return of_measure(material, task, TASKS[task].primary.leak_free)
+    chosen = TASKS[task]
+    return _by_data_set(material, task, chosen.primary.leak_free, chosen.fallback and chosen.fallback.leak_free)
 
 
 def of_measure(material: Material, task: str, measure: Measure) -> pl.DataFrame:
     """A measure of every present cell of a task, one row a cell, with the logit interval."""
-    chosen = {"task": task, **measure._asdict(), "method": "logit"}
-    return material.metrics.filter(*(pl.col(name) == value for name, value in chosen.items()))
+    return _logit_rows(material, task).filter(_is(measure))
+
+
+def without_primary(material: Material, task: str) -> set[Cell]:
+    """Present cells that have no primary metric, and a value of the task's fallback."""
+    chosen = TASKS[task]
+    if chosen.fallback is None:
+        return set()
+    own, other = (
+        {Cell(*row) for row in of_measure(material, task, measure).drop_nulls("estimate").select(Cell._fields).iter_rows()}
+        for measure in (chosen.primary, chosen.fallback)
+    )
+    return other - own
+
+
+def _by_data_set(material: Material, task: str, measure: Measure, fallback: Measure | None) -> pl.DataFrame:
+    if not fallback:
+        return of_measure(material, task, measure)
+    lacking = {cell.dataset for cell in without_primary(material, task)}
+    chosen = pl.when(pl.col("dataset").is_in(list(lacking))).then(_is(fallback)).otherwise(_is(measure))
+    return _logit_rows(material, task).filter(chosen)
+
+
+def _logit_rows(material: Material, task: str) -> pl.DataFrame:
+    return material.metrics.filter(pl.col("task") == task, pl.col("method") == "logit")
+
+
+def _is(measure: Measure) -> pl.Expr:
+    return pl.all_horizontal(pl.col(name) == value for name, value in measure._asdict().items())
 
 
 def _wording(metrics: pl.DataFrame) -> pl.DataFrame:

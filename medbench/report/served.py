@@ -7,7 +7,7 @@ import polars as pl
 
 from medbench import paths, tables
 from medbench.cells import Cell
-from medbench.report.results import TASKS, Material
+from medbench.report.results import TASKS, Material, without_primary
 from medbench.stats.intervals import percentile
 
 COLUMNS = {
@@ -33,7 +33,8 @@ def _row(material: Material, cell: Cell, here: Cell) -> dict[str, Any]:
     different = int((both["answer"] != both["answer_here"]).sum())
     row = {**dict.fromkeys(COLUMNS), "dataset": cell.dataset, "mode": cell.mode, "model": cell.model, "here": here.model}
     row |= {"n": both.height, "n_different": different, "share_different": different / both.height if both.height else None}
-    return row | {"metric": task.primary.metric} | _gap(cell, here, dict(task.primary._asdict()), material.params.statistics["level"])
+    measure = task.fallback if task.fallback and {cell, here} & without_primary(material, task.name) else task.primary
+    return row | {"metric": measure.metric} | _gap(cell, here, dict(measure._asdict()), material.params.statistics["level"])
 
 
 def _gap(cell: Cell, here: Cell, measure: dict[str, str], level: float) -> dict[str, Any]:

@@ -38,7 +38,7 @@ from medbench.metrics.measure import Measure
 from medbench.models.asking import Choosing
 from medbench.models.baseline import bag_of_words, constant_letter, longest_option
 from medbench.predict import choices
-from medbench.report import answer, results
+from medbench.report import answer, cautions, panels, results, words
 from medbench.stages import duplicates, gaps, interval, overlap, predict, prepare, report, score
 from medbench.stats.resamples import Resamples
 from medbench.stats.table import Plan, estimates
@@ -655,6 +655,26 @@ def test_a_comparison_has_one_scoring_on_both_sides(raw: Path, mini: Path, monke
     found = results.read(report.params(loaded, "r"), "r", lambda cell: [])
     assert answer.deciding(found).select("scoring", "verdict").rows() == rows.select("scoring", "verdict").rows(), (
         "the page shows the comparison that decided"
+    )
+    nothing = found.gaps.with_columns(selection_bias=pl.lit(None, pl.Float64))  # as where the comparison has no interval
+    assert (
+        answer.deciding(found._replace(gaps=nothing))
+        .select("scoring", "verdict")
+        .equals(answer.deciding(found).select("scoring", "verdict"))
+    )
+    shown = results.primary(found, "mcq")
+    assert shown.height == len(found.present) and set(shown["scoring"]) == {"text"} and not shown["estimate"].null_count()
+    assert set(results.primary_leak_free(found, "mcq").select("scoring", "subset").unique().rows()) == {("text", "leak-free")}
+    assert not cautions.few_groups(found).places, "a metric that a model does not have says nothing of groups"
+    worths = cautions.worths(found)
+    assert {(worth.metric, worth.models) for worth in worths} == {("accuracy by text", 2)} and "none" not in {
+        worth.best for worth in worths
+    }
+    assert all(
+        "absent" not in field.text and words.NOTHING not in field.text
+        for panel in panels.panels(found)
+        for _, row in panel.rows
+        for field in row
     )
 
 
