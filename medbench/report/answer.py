@@ -9,7 +9,7 @@ import polars as pl
 
 from medbench.cells import Cell
 from medbench.report.params import ModelFacts, Params
-from medbench.report.results import TASKS, Material, without_primary
+from medbench.report.results import TASKS, Material, n_test, without_primary
 from medbench.report.words import QUESTIONS, counted, interval, listed, number, p_value, question_title, signed
 from medbench.stats.paired import is_within
 
@@ -273,7 +273,7 @@ def _line(material: Material, row: dict[str, Any]) -> Line:
         row["verdict"] or NO_VERDICT,
         signed(row["gap"]),
         interval(row["low"], row["high"], sign=True),
-        " against ".join(sides),
+        " against ".join(sides) + _on_some(material, row),
         p_value(row["p_holm"]),
         number(row["minimum_detectable_difference"]),
         row["reason"] or (WITHIN if _is_within(material, row) else _more_groups(row)),
@@ -297,6 +297,12 @@ def _more_groups(row: dict[str, Any]) -> str:
 
 def _patients(more: int) -> str:
     return counted(more, "more test patient (or other group)", "more test patients (or other groups)")
+
+
+def _on_some(material: Material, row: dict[str, Any]) -> str:
+    """On how many test samples two sides are compared, where it is not on all."""
+    n, total = row["n_pair"], n_test(material, row)
+    return f", on {n:,} of {counted(total, 'test sample')}" if n is not None and total and n < total else ""
 
 
 def _on_validation(value: float | None) -> str:

@@ -10,7 +10,7 @@ from medbench.datasets.card import remarks
 from medbench.datasets.sharing import NEAR
 from medbench.jobs import integrity, records
 from medbench.report import served
-from medbench.report.results import LOST, TASKS, Material, primary
+from medbench.report.results import LOST, TASKS, Material, n_test, primary
 from medbench.report.words import counted, interval, listed, number, with_interval
 from medbench.stats.intervals import MIN_GROUPS
 
@@ -75,7 +75,7 @@ def collect(material: Material) -> list[Caution]:
         altered, other_seed,
         equal_scores, below_chance, solved, at_chance, not_above_baseline, no_gain, words_ahead, shared_test, alike, untrained,
         unread, unreadable, little_mass, cut_off, rounded, behind_a_server,
-        few_groups, unstable, drops, data_notes, undefined, uncalibrated, stale, versions,
+        few_groups, unstable, unscored, drops, data_notes, undefined, uncalibrated, stale, versions,
     )  # fmt: skip
     return [caution for caution in (check(material) for check in checks) if caution.places]
 
@@ -367,6 +367,18 @@ def unstable(material: Material) -> Caution:
     places = [f"{_cell(material, row)}: {row['n_undefined']:,} of {counted(row['n_resamples'], 'resample')}" for row in rows.to_dicts()]
     meaning = "A class was not drawn in these resamples. They are left out, which makes the interval too narrow."
     return Caution("undefined-resamples", f"More than {NOTABLE:.0%} of the resamples are undefined", meaning, places)
+
+
+def unscored(material: Material) -> Caution:
+    """Cells whose primary metric is of a part of the test samples."""
+    rows = [row for task in TASKS for row in primary(material, task).drop_nulls("estimate").to_dicts()]
+    totals = [(row, n_test(material, row)) for row in rows]
+    places = [f"{_cell(material, row)}: {row['n']:,} of {counted(n, 'test sample')}" for row, n in totals if n and row["n"] < n]
+    meaning = (
+        "Samples whose score is not finite are left out, and from a comparison those that either side lacks: its gap holds for the others "
+        "alone, and what a model could not score may be what is hard."
+    )
+    return Caution("unscored-samples", "Test samples without a score", meaning, places)
 
 
 def drops(material: Material) -> Caution:

@@ -160,6 +160,12 @@ def without_primary(material: Material, task: str) -> set[Cell]:
     return other - own
 
 
+def n_test(material: Material, row: dict[str, Any]) -> int | None:
+    """Test samples of a row's data set, where its measure is of all of them."""
+    found = material.leak_free.get(row["dataset"])
+    return found.test if found and row["subset"] == "all" else None
+
+
 def _by_data_set(material: Material, task: str, measure: Measure, fallback: Measure | None) -> pl.DataFrame:
     if not fallback:
         return of_measure(material, task, measure)

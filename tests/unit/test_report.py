@@ -276,6 +276,20 @@ def test_cautions_name_untrustworthy_tasks(folder: Path) -> None:
         assert expected in shown
 
 
+def test_samples_without_a_score_are_named(found: results.Material) -> None:
+    """A model that scored 20 of 24 samples stood beside the others without a word; of questions the closed ones alone decide."""
+    assert not cautions.unscored(found).places
+    some = (
+        pl.when(pl.col("model").is_in(["clip", "llava"]), pl.col("mode") == "ots").then(20).otherwise("n").cast(found.metrics.schema["n"])
+    )
+    material = found._replace(metrics=found.metrics.with_columns(n=some), gaps=found.gaps.with_columns(n_pair=pl.lit(20, pl.Int32)))
+    places = cautions.unscored(material).places
+    assert places == [f"{label}, Mini clip, off the shelf: 20 of 24 test samples" for label, *_ in report_run.DIAGNOSIS.values()]
+    lines = [line for part in answer.parts(material) for line in part.lines]
+    assert all(line.pair.endswith(", on 20 of 24 test samples") is (line.family != "llava") for line in lines)
+    assert not any("test sample" in line.pair for part in answer.parts(found) for line in part.lines)
+
+
 def test_leak_free_samples_are_counted_and_stand_beside_all(folder: Path, found: results.Material) -> None:
     shown = section(folder, "overlap")
     assert (
