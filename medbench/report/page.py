@@ -281,7 +281,7 @@ def _facts(material: Material) -> list[tuple[str, str]]:
         ),
         (
             "Primary metrics",
-            f"{statistics['n_test_resamples']:,} resamples for interval and p; "
+            f"{max(statistics['n_resamples'], statistics['n_test_resamples']):,} resamples for interval and p; "
             f"a verdict needs at least {statistics['min_groups']} effective groups",
         ),
         ("Equivalence margin", _margins(material)),

@@ -83,10 +83,12 @@ def _gap_figure(material: Material, shown: Shown, gaps: pl.DataFrame, margin: fl
     lines = rows.with_columns(row=pl.col("family") + " · " + labels, mode=modes)
     above = lines.filter(pl.col("low") > 0).height
     below = lines.filter(pl.col("high") < 0).height
+    without = lines.filter(pl.col("low").is_null()).height
+    level = f"{material.params.statistics['level']:.0%}"
     alt = (
-        f"Gap in {shown.title}, generalist minus specialist, with 95% intervals, for {counted(rows.height, 'comparison')}: "
+        f"Gap in {shown.title}, generalist minus specialist, with {level} intervals, for {counted(rows.height, 'comparison')}: "
         f"{below} wholly below zero (specialist higher), {above} wholly above zero (generalist higher), "
-        f"{rows.height - above - below} with zero inside. "
+        f"{rows.height - above - below - without} with zero inside{f', {without} without an interval' if without else ''}. "
         "tables/gaps.csv holds the same numbers."
     )
     return [forest(f"gaps-{shown.slug}", f"Gap in {shown.title}, generalist minus specialist", lines, shown.title, margin, alt)]

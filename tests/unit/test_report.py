@@ -19,7 +19,7 @@ import pytest
 from medbench import config, paths, stages, tables
 from medbench.cells import Cell
 from medbench.errors import MedbenchError
-from medbench.report import answer, cautions, export, figures, leak_free, page, results, served, words
+from medbench.report import answer, cautions, export, figures, leak_free, page, panels, results, served, words
 from medbench.report import judged as judging
 from medbench.report.params import JudgeFacts
 from medbench.stages import gaps, report
@@ -249,6 +249,22 @@ def test_gap_figure_has_a_line_for_every_gap(folder: Path, found: results.Materi
         svg = (folder / f"figures/{name}.svg").read_text(encoding="utf-8")
         for row in gaps.to_dicts():
             assert f">{words.signed(row['gap'])} {row['verdict'] or 'no verdict'}<" in svg
+
+
+def test_the_gap_figure_is_described_with_its_level_and_without_intervals_that_are_not_there(found: results.Material) -> None:
+    """An undefined interval counted as one around zero, and every level was 95%."""
+    bounds = {"low": pl.Series([-0.1, 0.1, -0.3, None]), "high": pl.Series([0.1, 0.2, -0.2, None])}
+    gaps = answer.deciding(found).filter(pl.col("metric") == "auroc").head(4).with_columns(**bounds)
+    material = found._replace(gaps=gaps, params=found.params._replace(statistics=found.params.statistics | {"level": 0.9}))
+    (figure,) = panels.gap_figures(material)
+    assert "with 90% intervals, for 4 comparisons: 1 wholly below zero (specialist higher), 1 wholly above zero" in figure.alt
+    assert figure.alt.split(", ")[-2:] == ["1 with zero inside", "1 without an interval. tables/gaps.csv holds the same numbers."]
+
+
+def test_the_facts_say_the_resamples_that_were_drawn(found: results.Material) -> None:
+    """The primary metric is of the more of the two."""
+    more = found._replace(params=found.params._replace(statistics=found.params.statistics | {"n_resamples": 20_000}))
+    assert [dict(page._facts(one))["Primary metrics"].split(" resamples")[0] for one in (found, more)] == ["10,000", "20,000"]
 
 
 def test_the_page_says_which_images_are_not_as_their_files_have_them(folder: Path) -> None:
