@@ -33,7 +33,7 @@ class Measure(NamedTuple):
         return self._replace(subset=leak_free_part(self.subset))
 
 
-LOWER_IS_BETTER = frozenset({"ece", "flip_rate", "low_mass", "refused", "truncated", "unparsed", "filtered"})
+LOWER_IS_BETTER = frozenset({"ece", "flip_rate", "low_mass", "refused", "truncated", "unparsed", "filtered", "judge_score_failed"})
 REASONING_GAPS = ("reasoning_gap", "reasoning_gap_by_length")
 """Accuracy on questions of reasoning minus on those of understanding; and the same among questions of similar length."""
 BELOW_ZERO = frozenset({"above_chance", *REASONING_GAPS})

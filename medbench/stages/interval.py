@@ -14,7 +14,7 @@ from medbench.jobs.digests import digest
 from medbench.jobs.stage import Needs, Stage
 from medbench.metrics.measure import Measure
 from medbench.stats.resamples import Resamples
-from medbench.stats.table import Plan, Row, Scored, rows, shortage
+from medbench.stats.table import PUBLISHED_LEVEL, Plan, Row, Scored, rows, shortage
 from medbench.tasks.reading import require_test
 
 if TYPE_CHECKING:
@@ -144,8 +144,9 @@ def table(cell: Scored, made: list[Row], plan: Plan) -> pl.DataFrame:
     records = [
         {
             "metric": row.measure.metric, "scoring": row.measure.scoring, "subset": row.measure.subset, "method": row.method,
-            "unit": "sample" if row.method == "published" else cell.groups.unit, "level": plan.level, "estimate": row.estimate,
-            "sd": row.interval.sd, "low": row.interval.low, "high": row.interval.high, "n": row.n, "n_groups": row.n_groups,
+            "unit": "sample" if row.method == "published" else cell.groups.unit,
+            "level": PUBLISHED_LEVEL if row.method == "published" else plan.level, "estimate": row.estimate, "sd": row.interval.sd,
+            "low": row.interval.low, "high": row.interval.high, "n": row.n, "n_groups": row.n_groups,
             "effective_groups": row.effective_groups, "n_resamples": row.n_resamples, "n_undefined": row.interval.n_undefined,
             "few_groups": row.few_groups,
             "reason": row.interval.reason, "sample_digest": digests[masks[row.measure].tobytes()],

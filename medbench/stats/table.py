@@ -12,7 +12,7 @@ from medbench.stats.raters import Ratings
 from medbench.stats.resamples import BLOCK, Groups, Resamples
 
 Floats = NDArray[np.float64]
-PUBLISHED_RESAMPLES = 1000  # of the study
+PUBLISHED_RESAMPLES, PUBLISHED_LEVEL = 1000, 0.95  # of the study
 NUMBERS = 1 << 24  # of weights at a time [128 MB]
 
 
@@ -159,7 +159,7 @@ def _rows(cell: Scored, measure: Measure, estimate: float, drawn: Floats, by_sam
         missing = int(np.isnan(drawn).sum())
         intervals = dict.fromkeys(intervals, Interval(None, None, None, missing, undefined))
     if by_sample is not None:  # without a guard, and in no verdict
-        intervals["published"] = percentile(by_sample, plan.level)
+        intervals["published"] = percentile(by_sample, PUBLISHED_LEVEL)
         if np.isnan(estimate):
             intervals["published"] = Interval(None, None, None, int(np.isnan(by_sample).sum()), undefined)
     counts = dict.fromkeys(intervals, len(drawn)) | {"published": PUBLISHED_RESAMPLES}

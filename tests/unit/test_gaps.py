@@ -163,12 +163,13 @@ def test_the_minimum_detectable_difference_counts_candidates_and_comparisons() -
     assert found == [pytest.approx(2.84, abs=0.005), pytest.approx(3.29, abs=0.005)]  # 2.80 and 3.24 with many groups
 
 
-def test_of_calibration_errors_the_lower_is_better() -> None:
+@pytest.mark.parametrize("metric", ["ece", "judge_score_failed"])
+def test_of_errors_and_failures_the_lower_is_better(metric: str) -> None:
     class Errors(Numbers):
         def measures(self, cell: Cell) -> list[Measure]:
-            return [Measure("ece", "standard", "all")]
+            return [Measure(metric, "standard", "all")]
 
-    rows = rq_table("rq1", study(PEOPLE, list(XRAY)), Errors(dict(XRAY))).filter(pl.col("metric") == "ece")
+    rows = rq_table("rq1", study(PEOPLE, list(XRAY)), Errors(dict(XRAY))).filter(pl.col("metric") == metric)
     row = rows.row(0, named=True)
     assert (row["generalist"], row["specialist"], row["exceeds"]) == ("g1", "s1", True)  # 0.60 against 0.80
     assert row["gap"] == pytest.approx(-0.2)

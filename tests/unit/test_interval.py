@@ -94,6 +94,13 @@ def test_every_metric_has_both_intervals_and_its_replicates() -> None:
     assert (auroc["low"], auroc["high"]) == tuple(np.quantile(auroc["replicates"], [0.025, 0.975]))
 
 
+def test_published_rows_have_the_studys_level_whatever_the_runs() -> None:
+    narrow, wide = (make(predictions(), PARAMS._replace(level=level)) for level in (0.8, 0.95))
+    of = [frame.filter(pl.col("method") == "published").drop("replicates") for frame in (narrow, wide)]
+    assert of[0].equals(of[1]) and set(of[0]["level"]) == {0.95}
+    assert set(narrow.filter(pl.col("method") != "published")["level"]) == {0.8}
+
+
 def test_groups_widen_the_interval_and_are_named() -> None:
     """Four copies of every sample: the same estimate, but no more information than one copy has."""
     single = predictions(50)

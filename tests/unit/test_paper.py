@@ -191,6 +191,17 @@ def test_a_run_beside_the_paper_worst_first(tmp_path: Path, monkeypatch: pytest.
     assert "10 of 15, is of judge scores" in printed
 
 
+def test_the_studys_own_probe_stands_beside_the_published_one_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for mode, value in (("lp", 0.60), ("lp-published", 0.80), ("lp-16", 0.5)):
+        frame = intervals(value, value - 0.05, value + 0.05, "auroc", "standard", "all")
+        tables.write(tables.Intervals, frame, paths.intervals("ham10000", "plip", mode))
+    made = paper.compare_paper()
+    assert made.select("mode", "estimate", "own", "overlap").rows() == [
+        ("lp", 0.8432, 0.60, False), ("lp-published", 0.8432, 0.80, True),
+    ]  # fmt: skip
+
+
 # --- the companion study
 
 
