@@ -40,9 +40,33 @@ def test_scores_of_a_csv_are_those_of_the_cells(tmp_path: Path, capsys: pytest.C
     assert float(shown["f1"]) == pytest.approx(sum(row["f1_published"] for row in rows) / 3, abs=1e-4)
 
 
+@pytest.mark.parametrize(("scoring", "line"), [("strict", "closed_accuracy: 1.0000"), ("published", "exact_match: 0.5000")])
+def test_answer_types_are_read_whatever_their_case_and_blank_lines_are_no_answers(
+    scoring: str, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = {
+        "plain": HEAD + "Is it large?,yes,Yes.,closed\nWhich organ?,liver,lung,open\n",
+        "people's": HEAD + "Is it large?,yes,Yes., CLOSED\n\nWhich organ?,liver,lung,Open \n,,,\n",
+    }
+    shown = {}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+        assert cli.main(["score-answers", str(tmp_path / name), "--scoring", scoring]) == 0
+        shown[name] = capsys.readouterr().out
+    assert shown["people's"] == shown["plain"] and f"{line}\n" in shown["plain"]
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
-    [(None, "is no readable CSV"), ("question,answer\na,b\n", "lacks column 'reference'"), (HEAD + 'a,"b\n', "is no readable CSV")],
+    [
+        (None, "is no readable CSV"),
+        ("question,answer\na,b\n", "lacks column 'reference'"),
+        (HEAD + 'a,"b\n', "is no readable CSV"),
+        (HEAD, "holds no answers"),
+        (HEAD + "\n,,,\n", "holds no answers"),
+        (HEAD + "Is it?,yes,yes,closed\n\nIs it?,yes,no,colsed\n", "row 4: answer_type 'colsed' is unknown; write one of open, closed"),
+        (HEAD + "Is it?,yes,yes,\n", "row 2: answer_type '' is unknown"),
+    ],
 )
 def test_a_wrong_csv_is_one_line(text: str | None, found: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "answers.csv"
