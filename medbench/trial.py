@@ -22,9 +22,9 @@ import yaml
 from medbench import paths
 from medbench.config import Config, Dataset
 from medbench.datasets import dicom_headers
-from medbench.datasets.layouts import SPLIT_WORDS, Source, hub_vqa, imagefolder, is_yes_no, table
+from medbench.datasets.layouts import SPLIT_WORDS, Source, folded, hub_vqa, imagefolder, is_yes_no, table
 from medbench.datasets.reading import as_text, parquet_rows, parquet_size, records, sheet_cells
-from medbench.datasets.rows import MISSING, folded
+from medbench.datasets.rows import MISSING
 from medbench.errors import MedbenchError, choose
 
 TRACKED = False  # what is proposed here reaches jobs as registry entries

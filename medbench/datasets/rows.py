@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import os
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,13 +13,26 @@ from typing import NamedTuple
 from medbench import tasks
 from medbench.datasets import texts
 from medbench.datasets.ingest import key_of
-from medbench.datasets.layouts import SPLIT_WORDS, SPLITS, ChoiceItem, DiagnosisItem, Embedded, Entry, Excluded, Item, Note, Source, VqaItem
-from medbench.errors import SHOWN, MedbenchError, together
+from medbench.datasets.layouts import (
+    SPLIT_WORDS,
+    SPLITS,
+    ChoiceItem,
+    DiagnosisItem,
+    Embedded,
+    Entry,
+    Excluded,
+    Item,
+    Note,
+    Source,
+    VqaItem,
+    folded,
+)
+from medbench.errors import SHOWN, MedbenchError, first, together
 from medbench.jobs import digests, limits
 
 ANSWER_TYPES = ("open", "closed")
-MISSING = ("nan", "na", "n/a", "null", "missing", "-", "?")  # words for a value that is not there
-UNNAMED = (*MISSING, "none", "unknown", "0", "-1")
+MISSING = ("nan", "na", "n/a", "#n/a", "#na", "<na>", "nat", "null", "missing", "-", "?")  # words for a value that is not there
+UNNAMED = (*MISSING, "none", "unknown", "anonymous", "0", "-1")
 HALF = re.compile("[\ud800-\udfff]")  # JSON can hold it, no table can
 _RELEASED = Embedded("", b"")
 
@@ -59,7 +71,7 @@ class Reader:
         self._errors: list[MedbenchError] = []
         self._characters = 0
         self._places: dict[str, str] = {}
-        self._groups: dict[str, tuple[str, str]] = {}
+        self._groups: dict[str, _Group] = {}  # by the folded name
 
     def images(self, items: Iterable[Entry]) -> Iterator[tuple[str, Path | Embedded]]:
         """Every distinct image with its key: embedded ones as they pass, files when all rows are checked.
@@ -83,7 +95,7 @@ class Reader:
                     elif not self._errors:
                         yield key, image
         self.n_read = len(self.rows) + len(self.drops)
-        self._note_unnamed_groups()
+        self._note_groups()
         self.stamps = {key: stamp for key in files if (stamp := _stamp(key))}
         gone = set(files) - set(self.stamps)
         lost = [(row, name) for row in self.rows if (name := next((name for name in row.images if name in gone), None))]
@@ -104,6 +116,7 @@ class Reader:
         except MedbenchError as error:
             self._errors.append(error)
             return []
+        item = item._replace(group_id=self._groups[folded(item.group_id)].name)
         if not isinstance(item, DiagnosisItem):
             item = self._without_tokens(item)
         if fault := _unusable_text(item):
@@ -126,11 +139,20 @@ class Reader:
             self.changed_texts.setdefault("a token for an image was removed", []).append(item.place)
         return cleaned
 
-    def _note_unnamed_groups(self) -> None:
-        """A group may be called so; more often it stands for a patient whom nobody named."""
+    def _note_groups(self) -> None:
+        """A group may be called like a value that is missing, and two like each other; more often it is a mistake."""
         for name, n in Counter(row.item.group_id for row in self.rows).items():
-            if n > 1 and name.lower() in UNNAMED:
+            if n > 1 and folded(name) in UNNAMED:
                 self.notes[f"{n} rows have the group {name!r}: they count as one patient"] = None
+        merged = [f"{group.name!r} and {group.other!r}" for group in self._groups.values() if group.other]
+        if merged:
+            self.notes[f"groups that are written in several ways count as one: {first(merged, limit=3)}"] = None
+        alike: dict[str, _Group] = {}
+        pairs = [(alike.setdefault(_without_zeros(name), group), group) for name, group in self._groups.items()]
+        apart = [f"{one.name!r} in {one.split} and {other.name!r} in {other.split}" for one, other in pairs if one.split != other.split]
+        if apart:
+            said = f"groups of two splits differ in leading zeros or an apostrophe alone: {first(apart, limit=3)}"
+            self.notes[f"{said}; where they are one patient, write it in one way"] = None
 
     def _check_counts(self) -> None:
         found = Counter([*(row.item.split for row in self.rows), *(drop.split for drop in self.drops)])
@@ -162,10 +184,28 @@ class Reader:
             found = f"sample id {item.sample_id!r} stands already in {self._places[item.sample_id]}"
             raise self.source.error(item.place, found, "remove one of them, or give every row an id")
         self._places[item.sample_id] = item.place
-        split, place = self._groups.setdefault(item.group_id, (item.split, item.place))
-        if split != item.split and not self.allow_group_overlap:
-            found = f"group {item.group_id!r} is in {item.split} here and in {split} in {place}"
+        key = folded(item.group_id)
+        group = self._groups.setdefault(key, _Group(item.group_id, item.split, item.place))
+        if group.name != item.group_id:
+            self._groups[key] = group._replace(other=group.other or item.group_id)
+        if group.split != item.split and not self.allow_group_overlap:
+            spelt = "" if group.name == item.group_id else f", written {group.name!r}: case, spaces and unseen characters do not count"
+            found = f"group {item.group_id!r} is in {item.split} here and in {group.split} in {group.place}{spelt}"
             raise self.source.error(item.place, found, "fix the splits, or set allow_group_overlap where the set is published so")
+
+
+class _Group(NamedTuple):
+    """What must not be split apart, as its first row has it; `other`: another way in which it is written."""
+
+    name: str
+    split: str
+    place: str
+    other: str = ""
+
+
+def _without_zeros(group: str) -> str:
+    """Equal for `7`, `007`, `7.0` and the `'7` of a spreadsheet's text."""
+    return re.sub(r"(?<![\d.])0+(?=\d)", "", re.sub(r"(?<=\d)\.0+$", "", group.lstrip("'")))
 
 
 def _stamp(path: str) -> list[int] | None:
@@ -228,11 +268,6 @@ def _split(name: str) -> str:
     return SPLIT_WORDS.get(name.strip().lower(), name)
 
 
-def folded(text: str) -> str:
-    """Equal for what a reader takes for one word: case, spaces around it, and how an umlaut is encoded."""
-    return unicodedata.normalize("NFKC", text).strip().casefold()
-
-
 def needed_splits(found: Iterable[str]) -> set[str]:
     """Splits that must have rows: all, or test alone where nothing else has one, for models off the shelf."""
     return {"test"} if set(found) == {"test"} else set(SPLITS)
@@ -268,7 +303,7 @@ def _texts(item: Item) -> list[tuple[str, str]]:
 def _check_values(item: Item, source: Source) -> None:
     if item.split not in SPLITS:
         raise source.error(item.place, f"split {item.split!r} is unknown", f"write one of {', '.join(SPLITS)}")
-    if not item.group_id:
+    if not folded(item.group_id):
         raise source.error(item.place, "the group is empty", "name the patient, or repeat the image where samples are independent")
     if isinstance(item, VqaItem):
         if item.answer_type not in ANSWER_TYPES:

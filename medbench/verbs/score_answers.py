@@ -9,7 +9,8 @@ from pathlib import Path
 import polars as pl
 
 from medbench.command import given
-from medbench.datasets.rows import ANSWER_TYPES, folded
+from medbench.datasets.layouts import folded
+from medbench.datasets.rows import ANSWER_TYPES
 from medbench.errors import MedbenchError
 from medbench.metrics import evaluate_modules
 

@@ -1052,12 +1052,69 @@ def test_replaced_images_are_known_by_their_bytes(raw: Path, tmp_path: Path, mon
     assert prepare.replaced(params, "toy") == ["4 of its images are replaced or gone (images/0.png, images/1.png, images/2.png, ...)"]
 
 
-@pytest.mark.parametrize("name", ["nan", "NA", "unknown", "-"])
+@pytest.mark.parametrize("name", ["nan", "NA", "#N/A", "NaT", "Anonymous", "unknown", "-"])
 def test_a_group_that_looks_like_none_is_said(raw: Path, name: str) -> None:
     """Patients whom nobody named would count as one in silence."""
     rows = [(f"{i}.png", CLASSES[i % 2], "train" if i < 8 else "test", name if i in (8, 9) else f"p{i}") for i in range(12)]
     prepare.run(entry(labelled(raw, rows)), "toy")
     assert card()["notes"] == [f"2 rows have the group {name!r}: they count as one patient"]
+
+
+SPELLINGS = [
+    ("P0", "p0"), ("P0", "P0\u200b"), ("M\u00fcller", "Mu\u0308ller"), ("\uff301", "P1"), ("P 0", "P  0"), ("P 0", "P\u00a00"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "other"), SPELLINGS)
+@pytest.mark.parametrize("drawn", [False, True])
+def test_a_patient_under_two_spellings_is_one(raw: Path, name: str, other: str, drawn: bool) -> None:
+    """Splits that are drawn never part them."""
+    rows = [(f"{i}.png", CLASSES[i % 2], "train" if i < 8 else "test", f"q{i}") for i in range(12)]
+    labelled(raw, [(*row[:3], {2: name, 5: other}.get(i, row[3])) for i, row in enumerate(rows)])
+    if drawn:
+        table = pl.read_csv(raw / "labels.csv", infer_schema=False).drop("split")
+        table.write_csv(raw / "labels.csv")
+    for seed in range(6 if drawn else 1):
+        prepare.run(entry(raw, seed=seed), "toy")
+        groups = [samples(split)["group_id"].to_list() for split in paths.SPLITS]
+        assert sorted(found.count(name) for found in groups) == [0, 0, 2] and not any(other in found for found in groups)
+        assert f"groups that are written in several ways count as one: {name!r} and {other!r}" in card()["notes"]
+
+
+@pytest.mark.parametrize(("name", "other"), SPELLINGS)
+def test_a_patient_under_two_spellings_in_two_splits_is_refused(raw: Path, name: str, other: str) -> None:
+    rows = [(f"{i}.png", CLASSES[i % 2], "train" if i < 8 else "test", {2: name, 10: other}.get(i, f"q{i}")) for i in range(12)]
+    assert refused(entry(labelled(raw, rows))) == (
+        f"data set toy: labels.csv row 12: group {other!r} is in test here and in train in labels.csv row 4, written {name!r}: "
+        "case, spaces and unseen characters do not count; fix the splits, or set allow_group_overlap where the set is published so"
+    )
+    prepare.run(entry(raw, allow_group_overlap=True), "toy")
+    assert name in samples("test")["group_id"].to_list()
+
+
+@pytest.mark.parametrize(("name", "other"), [("007", "7"), ("000", "0"), ("3", "3.0"), ("'P3", "P3"), ("P03", "P3"), ("a-01", "a-1")])
+def test_patients_of_two_splits_that_differ_in_zeros_alone_are_said(raw: Path, name: str, other: str) -> None:
+    rows = [(f"{i}.png", CLASSES[i % 2], "train" if i < 8 else "test", f"q{i}") for i in range(12)]
+    labelled(raw, [(*row[:3], {2: name, 9: other}.get(i, row[3])) for i, row in enumerate(rows)])
+    prepare.run(entry(raw), "toy")
+    assert card()["notes"] == [
+        f"groups of two splits differ in leading zeros or an apostrophe alone: {name!r} in train and {other!r} in test; "
+        "where they are one patient, write it in one way"
+    ]
+    edit(raw, 9 + 2, "split", "train")
+    prepare.run(entry(raw), "toy")
+    assert card()["notes"] == []
+
+
+@pytest.mark.parametrize("name", ["10", "P10", "1.05", "P0.0.1", "30"])
+def test_patients_of_other_numbers_are_not_taken_for_one(raw: Path, name: str) -> None:
+    rows = [
+        (f"{i}.png", CLASSES[i % 2], "train" if i < 8 else "test", ["1", "P1", "1.5", "P0.1", "3"][i] if i < 5 else f"q{i}")
+        for i in range(12)
+    ]
+    edit(labelled(raw, rows), 11, "group", name)
+    prepare.run(entry(raw), "toy")
+    assert card()["notes"] == []
 
 
 def test_what_a_person_should_know_is_said(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import importlib
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple, Protocol, TypeAlias, cast
@@ -30,7 +31,7 @@ from medbench.paths import SPLITS
 
 __all__ = [
     "SPLITS", "SPLIT_WORDS", "ChoiceItem", "Demographics", "DiagnosisItem", "Embedded", "Entry", "Excluded", "Item", "Layout", "Note",
-    "Skill", "Source", "Strict", "VqaItem",
+    "Skill", "Source", "Strict", "VqaItem", "folded",
 ]  # fmt: skip
 
 
@@ -224,19 +225,26 @@ class Source(NamedTuple):
 
 def drawn_splits(items: Iterable[Item], share: float, source: Source) -> Iterator[Entry]:
     """Items without a split, with one: a seeded `share` of the groups for test, of every class or kind of answer alike."""
-    found = list(items)
-    stratum = [(item.group_id, _kind(item)) for item in found]
-    of_group = strata(stratum)
+    found, first = list(items), dict[str, str]()
+    groups = [first.setdefault(folded(item.group_id), item.group_id) for item in found]
+    of_group = strata([(group, _kind(item)) for group, item in zip(groups, found, strict=True)])
     test = set(of_group) if share == 1 else held_out(of_group, share, f"{source.seed}/{source.dataset}/test")
     yield Note(f"no file names splits: {share:g} of the groups were drawn for test by the seed {source.seed}")
-    for item in found:
-        yield item._replace(split="test" if item.group_id in test else "train", is_drawn=True)
+    for group, item in zip(groups, found, strict=True):
+        yield item._replace(split="test" if group in test else "train", is_drawn=True)
 
 
 def _kind(item: Item) -> str:
     if isinstance(item, DiagnosisItem):
         return item.label
     return item.answer_type if isinstance(item, VqaItem) else item.answer
+
+
+def folded(text: str) -> str:
+    """Equal for what a reader takes for one word: case, spaces, how an umlaut is encoded, and characters without a width do not count."""
+    if not text.isascii():
+        text = "".join(character for character in unicodedata.normalize("NFKC", text) if unicodedata.category(character) != "Cf")
+    return " ".join(text.casefold().split())
 
 
 class Layout(Protocol):
