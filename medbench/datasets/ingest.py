@@ -135,7 +135,9 @@ def check(
         return Fault("dicom-image", str(error))
     except UnidentifiedImageError as error:
         if data.startswith(tuple(TiffImagePlugin.PREFIXES)):
-            return Fault("broken-image", "the file is a TIFF with pixels of a kind that is not read: save it as PNG")
+            is_cut = imagefile.is_cut_tiff(data)
+            detail = "that is cut off: it has no directory" if is_cut else "with pixels of a kind that is not read: save it as PNG"
+            return Fault("broken-image", f"the file is a TIFF {detail}")
         return Fault("broken-image", str(error))
     except Exception as error:  # decoders raise whatever they like: OSError, SyntaxError, ValueError, struct.error, zlib.error, ...
         return Fault("broken-image", f"the image does not decode ({type(error).__name__}: {' '.join(str(error).split())})")
@@ -208,6 +210,8 @@ def _opened(data: bytes) -> Iterator[tuple[Image.Image, list[str]]]:
     with imagefile.corrected(data) as image:
         if several := imagefile.several(image, data):
             raise ValueError(f"{several}: export the one that is meant")
+        if image.format in ("JPEG", "MPO") and not imagefile.has_end(data):
+            raise ValueError("the file is cut off: no end of image (FF D9) follows its pixels")
         with _ROOM.taken(image.width * image.height):
             yield image, []
 

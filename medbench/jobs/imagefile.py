@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from typing import Literal
 
 from PIL import Image, ImagePalette, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
@@ -15,6 +16,8 @@ _OTHERS = {b"%PDF": "PDF", b"<svg": "SVG", b"<?xml": "XML", b"\x1f\x8b": "gzip",
 _PNG = b"\x89PNG\r\n\x1a\n"
 _SHOWN = (b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT")  # chunks beside the pixels that decide what is seen,
 _TURNS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")  # and texts that may hold an orientation
+_SCAN, _END = 0xDA, b"\xff\xd9"  # of a JPEG: the marker before compressed pixels, and the one behind all
+_BIG_TIFF = 43  # a version, with offsets of 8 bytes
 _REDUCED = {254: 1 | 4, 255: 2}  # tags of a TIFF's page -> bits of a thumbnail or mask
 _NATIVE = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}  # layouts of big-endian files -> those of this machine
 _OTHER_ORDER = {"B": "L", "L": "B", "N": "B"}  # of bytes; N is the machine's own, which is L on all that run medbench
@@ -76,6 +79,27 @@ def several(image: ImageFile, data: bytes) -> str | None:
     except EOFError:
         return f"{found} pages" if found > 1 else None
     return f"{max(found, 2)} pages or more"
+
+
+def has_end(data: bytes) -> bool:
+    """Whether a JPEG has its marker of the end behind its pixels: libjpeg takes zeros, as an interrupted download leaves them, for pixels.
+
+    What a segment before the pixels holds, a thumbnail with an end of its own, does not count. Whatever follows the end does no harm.
+    """
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] != _SCAN:
+        place += 1 if data[place + 1] == 0xFF else 2 + int.from_bytes(data[place + 2 : place + 4])
+    return data.rfind(_END, place) > 0
+
+
+def is_cut_tiff(data: bytes) -> bool:
+    """Whether the first directory of a TIFF, which mostly lies behind the pixels, is not in the file or empty."""
+    order: Literal["little", "big"] = "little" if data.startswith(b"II") else "big"
+    wide = int.from_bytes(data[2:4], order) == _BIG_TIFF
+    begin, n_bytes, entry = (8, 8, 20) if wide else (4, 2, 12)
+    place = int.from_bytes(data[begin : 2 * begin], order)
+    count = int.from_bytes(data[place : place + n_bytes], order)
+    return count == 0 or place + n_bytes + count * entry > len(data)
 
 
 def layout(image: Image.Image) -> str:

@@ -537,6 +537,44 @@ def test_broken_image(raw: Path, damage: Callable[[bytes], bytes], found: str) -
     assert refused(entry(raw)).startswith(f"data set toy: labels.csv row 5: {found}")
 
 
+def _noise(kind: str, **save: Any) -> bytes:
+    stream = io.BytesIO()
+    thumbnail = Image.new("RGB", (8, 8))
+    thumbnail.save(stream, "JPEG")
+    exif = b"Exif\0\0" + stream.getvalue()  # an end of its own before the pixels
+    stream = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(pixels).save(stream, kind, **({"exif": exif} if kind == "JPEG" else {}), **save)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("kept", [0.3, 0.5, 0.9, 1])
+def test_a_jpeg_that_is_filled_up_with_zeros_is_cut_off(kept: float, progressive: bool) -> None:
+    """As an interrupted download leaves it; libjpeg decodes the zeros."""
+    data = _noise("JPEG", progressive=progressive)
+    n = int(kept * (len(data) - 2))
+    found = ingest.check(layouts.embed(data[:n] + bytes(len(data) - n + 1000)))
+    assert isinstance(found, ingest.Fault) and found.detail.endswith("the file is cut off: no end of image (FF D9) follows its pixels)")
+
+
+@pytest.mark.parametrize("behind", [b"", b"\0" * 1000, b"\xff" * 9, b"text", _noise("JPEG")])
+@pytest.mark.parametrize("fill", [b"", b"\xff" * 5])
+def test_what_follows_the_end_of_a_jpeg_does_no_harm(behind: bytes, fill: bytes) -> None:
+    data = _noise("JPEG")
+    found = ingest.check(layouts.embed(data[:2] + fill + data[2:] + behind))
+    assert isinstance(found, ingest.Checked) and found.change is None
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: data[: len(data) // 2] + bytes(len(data) // 2 + 1)])
+@pytest.mark.parametrize("options", [{}, {"big_tiff": True}])
+def test_a_tiff_without_its_directory_is_cut_off(damage: Callable[[bytes], bytes], options: dict[str, Any]) -> None:
+    data = _noise("TIFF", compression="tiff_lzw", **options)
+    assert isinstance(ingest.check(layouts.embed(data)), ingest.Checked)
+    found = ingest.check(layouts.embed(damage(data)))
+    assert found == ingest.Fault("broken-image", "the file is a TIFF that is cut off: it has no directory")
+
+
 def test_image_bomb_is_a_fault_of_its_own(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)  # a picture has 48, more than twice as many
     assert "labels.csv row 2: the image is too large to be decoded safely (Image size (48 pixels)" in refused(entry(labelled(raw)))
