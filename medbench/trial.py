@@ -11,7 +11,7 @@ import io
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, takewhile
 from pathlib import Path, PureWindowsPath
 from string import ascii_lowercase
@@ -22,7 +22,7 @@ import yaml
 from medbench import paths
 from medbench.config import Config, Dataset
 from medbench.datasets import dicom_headers
-from medbench.datasets.layouts import SPLIT_WORDS, Source, folded, hub_vqa, imagefolder, is_yes_no, table
+from medbench.datasets.layouts import SPLIT_WORDS, Source, folded, folded_label, hub_vqa, imagefolder, is_yes_no, table
 from medbench.datasets.reading import as_text, parquet_rows, parquet_size, records, sheet_cells
 from medbench.datasets.rows import MISSING
 from medbench.errors import MedbenchError, choose
@@ -222,13 +222,13 @@ def _dicom(place: Path, folders: list[Path], given: Mapping[str, str]) -> Seen:
     group = given.get("group", "PatientID")
     found = [*dicom_headers.headers(place, [*dict.fromkeys((group, "Modality", *labels))])]
     if chosen is None and by_folder is None:
-        counts = {name: len({one.values.get(name, "") for one in found}) for name in labels}
+        counts = {name: len({folded_label(one.values.get(name, "")) for one in found}) for name in labels}
         telling = [f"{name} ({count} values)" for name, count in counts.items() if 2 <= count <= MOST_CLASSES]
         says = f"attributes that differ: {', '.join(telling)}" if telling else "no attribute tells them apart"
         files = f"the {len(found)} DICOM files in {place}, which lie in no class folders"
         raise Ask("label", f"what are the labels of {files}? {says[0].upper()}{says[1:]}; or put a table of image and label beside them")
     rows = [_dicom_row(one, group, chosen, by_folder) for one in found]
-    names = sorted({row[1] for row in rows if row[1]})
+    _, names = _labels(row[1] for row in rows)
     if not 2 <= len(names) <= MOST_CLASSES:
         raise MedbenchError(
             place, f"{chosen} has {len(names)} different values ({', '.join(names[:5])})", "name another attribute: --columns label=NAME"
@@ -241,6 +241,7 @@ def _dicom(place: Path, folders: list[Path], given: Mapping[str, str]) -> Seen:
         f"label is {chosen or 'the class folder'}, group is {group}",
         *([f"{unnamed} of them have no {group}: each counts as a patient of its own"] if unnamed else []),
         *([] if all(row[3] for row in rows) else ["no folder names splits: 30% of the patients are drawn for test"]),
+        *_missing(names),
     ]
     columns = 4 if all(row[3] for row in rows) else 3
     rows = [row[:columns] for row in (("image", "label", "group", "split"), *rows)]
@@ -345,8 +346,7 @@ def _table(file: Path, images: Path | None, given: Mapping[str, str], sheet: str
     classes: tuple[str, ...] = ()
     if task == "diagnosis":
         n, classes = _classes(file, sheet, chosen["label"], header)
-        missing = [name for name in classes if name.lower() in MISSING]
-        said += [f"class {name!r} looks like a value that is missing: give its rows a diagnosis, or remove them" for name in missing]
+        said += _missing(classes)
     else:
         place, n, closed = header.index(chosen["answer"]), 0, 0
         for row in _rows(file, sheet)[1]:
@@ -510,20 +510,31 @@ def _image_by_files(header: Sequence[str], rows: Sequence[Sequence[str]], folder
 
 def _classes(file: Path, sheet: str | None, column: str, header: Sequence[str]) -> tuple[int, tuple[str, ...]]:
     """How many rows there are, and all values of the column, whatever the order of the rows; of several spellings the most usual one."""
-    place, spelt, n = header.index(column), dict[str, Counter[str]](), 0
-    for n, row in enumerate(_rows(file, sheet)[1], start=1):  # noqa: B007 - counted
-        if name := row[place].strip():
-            spelt.setdefault(folded(name), Counter())[name] += 1
-        if len(spelt) > 3 * MOST_CLASSES:
-            break
-    found = sorted(names.most_common(1)[0][0] for names in spelt.values())
+    place = header.index(column)
+    n, found = _labels(row[place] for row in _rows(file, sheet)[1])
     if not 2 <= len(found) <= MOST_CLASSES:
-        shown, count = ", ".join(found[:5]), f"{len(found)}{' or more' if len(spelt) > 3 * MOST_CLASSES else ''}"
+        shown, count = ", ".join(found[:5]), f"{len(found)}{' or more' if len(found) > 3 * MOST_CLASSES else ''}"
         values = f"different value{'' if len(found) == 1 else 's'} ({shown}{', ...' if len(found) > 5 else ''})"
         what = f"column {column!r} has {count} {values}"
         remedy = "give the column of the diagnosis: --columns label=NAME"
         raise MedbenchError(file, f"{what}, which are no classes" if len(found) > 1 else f"{what}: there is nothing to tell apart", remedy)
     return n, ordered(found)
+
+
+def _labels(values: Iterable[str]) -> tuple[int, list[str]]:
+    """How many values there are, and the labels among them, of several spellings the most usual one; read until there are far too many."""
+    spelt, n = dict[str, Counter[str]](), 0
+    for n, value in enumerate(values, start=1):  # noqa: B007 - counted
+        if name := value.strip():
+            spelt.setdefault(folded_label(name), Counter())[name] += 1
+        if len(spelt) > 3 * MOST_CLASSES:
+            break
+    return n, sorted(names.most_common(1)[0][0] for names in spelt.values())
+
+
+def _missing(classes: Sequence[str]) -> list[str]:
+    missing = [name for name in classes if folded(name) in MISSING]
+    return [f"class {name!r} looks like a value that is missing: give its rows a diagnosis, or remove them" for name in missing]
 
 
 def ordered(classes: Sequence[str]) -> tuple[str, ...]:

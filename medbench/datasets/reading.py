@@ -2,6 +2,7 @@
 
 import codecs
 import csv
+import datetime
 import io
 import json
 import math
@@ -209,14 +210,18 @@ def shown_images(row: Row, columns: Sequence[str], source: Source) -> tuple[Embe
 
 
 class Sheet(NamedTuple):
-    """The cells of a spreadsheet as text, and the names of all its sheets, that of the one that is read first."""
+    """The cells of a spreadsheet as text, and the names of all its sheets: that of the one that is read first, hidden ones last."""
 
     rows: list[list[str]]
     names: list[str]
+    dates: frozenset[tuple[int, int]]  # row, as it is numbered there, and place in it of the cells that hold a date or a time
 
 
 def sheet_cells(path: Path, name: str, source: Source, remedy: str, sheet: str | None = None) -> Sheet:
-    """A sheet of an xlsx file, by default the first. Raises MedbenchError; `remedy`: for a file that is no such spreadsheet."""
+    """A sheet of an xlsx file, by default the first that is not hidden.
+
+    Raises MedbenchError; `remedy`: for a file that is no such spreadsheet.
+    """
     import openpyxl
 
     if not path.is_file():
@@ -227,12 +232,14 @@ def sheet_cells(path: Path, name: str, source: Source, remedy: str, sheet: str |
         if size > limits.MAX_TEXT_BYTES:
             raise source.error(name, f"unpacks to {size} bytes, at most {limits.MAX_TEXT_BYTES} are read", remedy)
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        names = [one.title for one in book.worksheets]
+        names = [one.title for one in sorted(book.worksheets, key=lambda one: one.sheet_state != "visible")]
         if sheet is not None and sheet not in names:
             raise source.error(name, f"has no sheet {sheet!r}", f"choose from {', '.join(names)}")
         chosen = book[sheet or names[0]]
-        cells = chosen.iter_rows(max_row=limits.MAX_SHEET_ROWS + 1, max_col=limits.MAX_SHEET_COLUMNS, values_only=True)
-        rows = [[as_text(cell) for cell in row] for row in cells]
+        rows, dates = list[list[str]](), set[tuple[int, int]]()
+        for number, row in enumerate(chosen.iter_rows(max_row=limits.MAX_SHEET_ROWS + 1, max_col=limits.MAX_SHEET_COLUMNS), start=1):
+            rows.append([_shown(cell) for cell in row])
+            dates.update((number, place) for place, cell in enumerate(row) if isinstance(cell.value, _DATES))
         book.close()
     except MedbenchError:
         raise
@@ -241,7 +248,21 @@ def sheet_cells(path: Path, name: str, source: Source, remedy: str, sheet: str |
         raise source.error(name, found, "download it again, or save it again as xlsx") from None
     if len(rows) > limits.MAX_SHEET_ROWS:
         raise source.error(name, f"has more than {limits.MAX_SHEET_ROWS} rows", remedy)
-    return Sheet([row or [""] for row in rows], sorted(names, key=(sheet or names[0]).__ne__))
+    return Sheet([row or [""] for row in rows], sorted(names, key=(sheet or names[0]).__ne__), frozenset(dates))
+
+
+_DATES = (datetime.date, datetime.time, datetime.timedelta)
+
+
+def _shown(cell: Any) -> str:
+    """A cell as its sheet shows it, as far as that decides what a number is: 7 as 007, 0.45 as 45%."""
+    value = cell.value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if (format := re.fullmatch(r"0{2,}", cell.number_format)) and value >= 0 and value == int(value):
+            return str(int(value)).zfill(len(format[0]))
+        if format := re.fullmatch(r"0(?:\.(0+))?%", cell.number_format):
+            return f"{value:.{len(format[1] or '')}%}"
+    return as_text(value)
 
 
 def as_text(cell: Any) -> str:
@@ -259,6 +280,7 @@ class Records(NamedTuple):
     header: list[str]
     rows: Iterator[tuple[int, list[str]]]
     notes: list[str]
+    dates: frozenset[tuple[int, int]] = frozenset()  # as of a `Sheet`
 
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -342,18 +364,35 @@ def _encoding(path: Path, name: str, source: Source) -> str:
                 stray = error.object[error.start : error.start + 1]
                 break
         stream.seek(0)
-        high = re.findall(rb"[\x80-\xff]+", stream.read(2**24)) if stray else []
+        text = stream.read(2**24) if stray else b""
     if not stray:
         return "utf-8-sig"
+    high = re.findall(rb"[\x80-\xff]+", text)
     # Western texts have single letters beyond ASCII; other code pages, and Chinese or Japanese encodings, have them in a row.
     if high and sum(len(run) == 1 for run in high) >= 0.9 * len(high) and not set(b"".join(high)) & _UNDEFINED:
+        if strange := _NOT_WESTERN.search(text):
+            word = _word(text, strange.start())
+            found = f"is not UTF-8, and read as Western ({WESTERN}) it holds {word!r}: it seems to have another code page"
+            remedy = f"save it as UTF-8, or set options.encoding to its own (cp1250, cp1254, cp850, ...; {WESTERN} where this is right)"
+            raise source.error(name, found, remedy)
         return WESTERN
     found = f"is neither UTF-8 (byte 0x{stray.hex()}) nor anything else that can be told by its bytes"
     raise source.error(name, found, "save it as UTF-8, or set options.encoding to its own (cp1250, cp1251, gb18030, shift-jis, ...)")
 
 
+def _word(text: bytes, place: int) -> str:
+    """The word at a place as the Western code page shows it."""
+    before, after = text[max(place - 15, 0) : place], text[place : place + 15]
+    return (re.split(rb"[\s,;|\"]", before)[-1] + re.split(rb"[\s,;|\"]", after)[0]).decode(WESTERN, "replace")
+
+
 _MARKS = {b"\xff\xfe\x00\x00": "utf-32", b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _UNDEFINED = {0x81, 0x8D, 0x8F, 0x90, 0x9D}  # in the Western code page
+_LETTERS = rb"A-Za-z\x8a\x8c\x8e\x9a\x9c\x9e\x9f\xc0-\xd6\xd8-\xf6\xf8-\xff"
+_SYMBOLS = rb"\x80\x82-\x84\x86-\x89\x8b\x93\x94\x98\x9b\xa1-\xa8\xaa\xac\xaf\xb3\xb6\xb8-\xba\xbc-\xbf"
+_SLAVIC_OR_TURKISH = rb"\x8a\x8e\x9a\x9e\x9f\xd0\xdd\xde\xf0\xfd\xfe"  # S and Z with a caron and others that a Western text hardly has
+_NOT_WESTERN = re.compile(rb"(?<=[%b])[%b](?=[%b])|[%b]" % (_LETTERS, _SYMBOLS, _LETTERS, _SLAVIC_OR_TURKISH))
+"""What the Western code page shows amid words where another one has letters."""
 
 
 # --- arrays

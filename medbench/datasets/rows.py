@@ -26,6 +26,7 @@ from medbench.datasets.layouts import (
     Source,
     VqaItem,
     folded,
+    folded_label,
 )
 from medbench.errors import SHOWN, MedbenchError, first, together
 from medbench.jobs import digests, limits
@@ -234,7 +235,7 @@ def tidied(items: Iterable[Entry], source: Source) -> Iterator[Entry]:
     choices = tasks.get(source.task).closed_options
     classes: dict[str, str | None] = {}
     for name in source.classes:
-        classes[folded(name)] = None if folded(name) in classes else name  # two classes that differ in case alone stay apart
+        classes[folded_label(name)] = None if folded_label(name) in classes else name  # two classes that differ in case alone stay apart
     for item in items:
         if isinstance(item, VqaItem) and choices:
             yield _as_choice(item, choices)
@@ -242,7 +243,7 @@ def tidied(items: Iterable[Entry], source: Source) -> Iterator[Entry]:
             answer_type = item.answer_type.strip().lower()
             yield item._replace(split=_split(item.split), group_id=item.group_id.strip(), answer_type=answer_type)
         elif isinstance(item, DiagnosisItem):
-            label = item.label if item.label in source.classes else classes.get(folded(item.label)) or item.label
+            label = item.label if item.label in source.classes else classes.get(folded_label(item.label)) or item.label
             yield item._replace(split=_split(item.split), group_id=item.group_id.strip(), label=label)
         elif isinstance(item, ChoiceItem):
             yield item._replace(split=_split(item.split), group_id=item.group_id.strip())

@@ -1,10 +1,12 @@
 """Layouts: what each yields from its files, and what each says of files that are wrong."""
 
+import csv
 import os
 import re
 import shutil
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime, time
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +114,39 @@ def test_an_encoding_that_cannot_be_told_is_named(raw: Path, encoding: str, word
     assert "labels.csv: is neither UTF-8 (byte 0x" in refused(entry(raw)) and "set options.encoding" in refused(entry(raw))
     prepare.run(entry(raw, options={"encoding": encoding}, classes=("benign", word)), "toy")
     assert samples("test")["label"].to_list() == [0, 1, 0, 1]
+
+
+CODE_PAGES = [
+    ("cp1250", "z\u0142o\u015bliwy", "z\u00b3o\u0153liwy"), ("iso8859-2", "z\u0142o\u015bliwy", "z\u00b3o\u00b6liwy"),
+    ("cp1250", "\u0161patn\u00fd", "\u0161patn\u00fd"), ("cp1254", "k\u00f6t\u00fc huylu k\u0131r\u0131k", "k\u00fdr\u00fdk"),
+    ("cp850", "L\u00e4hmung", "L\u201ehmung"), ("cp850", "b\u00e9nigne", "b\u201anigne"), ("mac-roman", "b\u00f6se", "b\u0161se"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("encoding", "word", "shown"), CODE_PAGES)
+def test_another_code_page_than_the_western_one_is_asked_for(raw: Path, encoding: str, word: str, shown: str) -> None:
+    text = (labelled(raw) / "labels.csv").read_text().replace("malign", word)
+    (raw / "labels.csv").write_bytes(text.encode(encoding))
+    said = refused(entry(raw, classes=("benign", word)))
+    assert f"labels.csv: is not UTF-8, and read as Western (cp1252) it holds {shown!r}: it seems to have" in said
+    assert "set options.encoding to its own (cp1250, " in said
+    prepare.run(entry(raw, options={"encoding": encoding}, classes=("benign", word)), "toy")
+    assert samples("test")["label"].to_list() == [0, 1, 0, 1]
+
+
+WESTERN = (
+    "Gr\u00f6sse \u2013 5 \u00b5m, 3 cm\u00b3 & 37\u00b0C; n\u00b0 5, 1\u00aa vez", "\u00bfHay fractura? \u00a1S\u00ed!",
+    "le c\u0153ur d\u2019un enfant et l\u00b4os \u00ab na\u00eff \u00bb", "patient\u2019s \u201cleft\u201d lung\u2026and right\u2014both",
+    "S\u00e3o M\u00f8ller \u00c5ngstr\u00f6m x\u00b2",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", WESTERN)
+def test_western_texts_are_read_as_such(raw: Path, text: str) -> None:
+    edit(asked(raw), 2, "question", text)
+    (raw / "labels.csv").write_bytes((raw / "labels.csv").read_text(encoding="utf-8").encode("cp1252"))
+    prepare.run(entry(raw, task="vqa"), "toy")
+    assert text in [*samples("train")["question"], *samples("val")["question"]]
 
 
 def test_table_with_an_open_quote(raw: Path) -> None:
@@ -347,6 +382,74 @@ def test_a_spreadsheet(raw: Path) -> None:
     )
     (raw / "labels.csv").unlink()
     assert "(tables there: labels.xlsx); put the table there or set options.index" in refused(entry(raw))
+
+
+def sheet(raw: Path, rows: Sequence[Sequence[object]], formats: Mapping[str, str] | None = None, hidden: bool = False) -> dict[str, str]:
+    """Write a spreadsheet, with a hidden sheet before it if asked for; the options of layout `table` that read it."""
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    for cell, form in (formats or {}).items():
+        book.active[cell].number_format = form
+    if hidden:
+        book.create_sheet("old", 0).append(["nothing"])
+        book["old"].sheet_state = "hidden"
+    book.save(raw / "labels.xlsx")
+    return {"index": "labels.xlsx"}
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "found"),
+    [
+        ("answer", datetime(2024, 3, 5), "column 'answer' holds a date (2024-03-05 00:00:00)"),
+        ("group", date(2024, 3, 5), "column 'group' holds a date (2024-03-05"),
+        ("answer", time(1, 30), "column 'answer' holds a date (01:30:00)"),
+        ("answer", "#REF!", "column 'answer' holds #REF!, an error of a spreadsheet"),
+        ("group", "#DIV/0!", "column 'group' holds #DIV/0!, an error"),
+        ("answer", "#N/A", "column 'answer' holds #N/A, an error"),
+        ("remark", datetime(2024, 3, 5), None),
+        ("remark", "#REF!", None),
+    ],
+)
+def test_cells_that_are_dates_or_errors_are_refused_where_they_are_read(raw: Path, column: str, value: object, found: str | None) -> None:
+    asked(raw)
+    with (raw / "labels.csv").open() as stream:
+        header, *rows = csv.reader(stream)
+    lines: list[list[object]] = [[*header, "remark"], *([*row, "x"] for row in rows)]
+    lines[4][lines[0].index(column)] = value
+    params = entry(raw, task="vqa", options=sheet(raw, lines))
+    if found is None:
+        prepare.run(params, "toy")
+    else:
+        assert f"labels.xlsx row 5: {found}" in refused(params)
+
+
+def test_errors_of_a_spreadsheet_are_refused_in_what_it_exports_too(raw: Path) -> None:
+    edit(asked(raw), 5, "answer", "#REF!")
+    assert refused(entry(raw, task="vqa")).startswith("labels.csv row 5: column 'answer' holds #REF!, an error of a spreads")
+
+
+def test_numbers_of_a_spreadsheet_are_read_as_it_shows_them(raw: Path) -> None:
+    """7 shown as 007 is the patient 007, and 0.45 is 45%."""
+    with (asked(raw) / "labels.csv").open() as stream:
+        lines: list[list[object]] = [*csv.reader(stream)]
+    for row, value in ((3, 0.45), (5, 0.455), (7, 1.0)):
+        lines[row - 1][2] = value
+    lines[1][5], lines[2][5] = 7, "007"
+    params = entry(raw, task="vqa", options=sheet(raw, lines, {"C3": "0%", "C5": "0.0%", "C7": "0.00", "F2": "000"}))
+    prepare.run(params, "toy")
+    read = pl.concat([samples(split) for split in ("train", "val")])
+    assert {"45%", "45.5%", "1"} <= set(read["answer"]) and read["group_id"].to_list().count("007") == 2 and "7" not in read["group_id"]
+
+
+def test_a_hidden_sheet_is_read_by_its_name_alone(raw: Path) -> None:
+    lines = [HEADER.split(","), *(row.split(",") for row in PLAIN)]
+    labelled(raw)
+    options = sheet(raw, lines, hidden=True)
+    prepare.run(entry(raw, options=options), "toy")
+    assert card()["notes"] == ["labels.xlsx: sheet 'Sheet' is read, others are not: old"]
+    assert "columns 'image', 'label', 'group' are missing (found nothing)" in refused(entry(raw, options={**options, "sheet": "old"}))
 
 
 def test_all_mistakes_of_a_table_at_once(raw: Path) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from medbench import cli, config, trial
 from medbench.datasets import layouts
 from medbench.datasets.layouts import table as layout
+from medbench.datasets.rows import tidied
 from medbench.errors import MedbenchError
 from tests.conftest import ROOT
 
@@ -233,6 +234,21 @@ def test_a_folder_of_dicom_becomes_a_table_with_its_patients(layout: str, column
     assert set(rows["label"]) == set(entry["classes"]) and (folder / "scans" / rows["image"][0]).is_file()
 
 
+def test_spellings_of_a_dicom_label_are_one_class_and_missing_ones_are_said(folder: Path) -> None:
+    pytest.importorskip("pydicom")
+    from tests.unit.test_dicom import dicom
+
+    (folder / "scans").mkdir()
+    for number, part in enumerate(["CHEST", "Chest ", "CHEST", "ABDOMEN", "Abdomen", "ABDOMEN", "N/A"]):
+        pixels = np.full((8, 8), number, np.uint16)
+        (folder / f"scans/{number}.dcm").write_bytes(dicom(pixels, PatientID=f"P{number}", BodyPartExamined=part))
+    with pytest.raises(trial.Ask, match=r"BodyPartExamined \(3 values\)"):
+        trial.look(Path("scans"), None, {})
+    seen = trial.look(Path("scans"), None, {"label": "BodyPartExamined"})
+    assert seen.classes == ("ABDOMEN", "CHEST", "N/A")
+    assert sum("looks like a value that is missing" in line for line in seen.said) == 1
+
+
 def test_dicom_files_without_labels_are_asked_for_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scans(folder / "scans", "study/{patient}")
     assert run("scans") == 2
@@ -280,6 +296,16 @@ def test_spellings_of_a_class_are_one_and_missing_values_are_said() -> None:
     seen = trial.look(path, None, {})
     assert seen.classes == ("H\u00e4nd", "N/A", "chest", "hand", "nan")
     assert sum("looks like a value that is missing" in line for line in seen.said) == 2
+
+
+def test_numbers_of_a_csv_are_labels_as_a_spreadsheet_shows_them() -> None:
+    labels = ["0", "1", "1.0", "0.0", "1", "0"]
+    path = table("image,label,patient\n" + "".join(f"{'abcd'[n % 4]}.png,{label},{n}\n" for n, label in enumerate(labels)))
+    seen = trial.look(path, None, {})
+    assert seen.classes == ("0", "1")
+    source = layouts.Source("moles", "diagnosis", Path("."), seen.classes, 0)
+    items = tidied(layout.items(layouts.read_options("table", seen.options, "moles"), source), source)
+    assert [item.label for item in items if isinstance(item, layouts.DiagnosisItem)] == ["0", "1", "1", "0", "1", "0"]
 
 
 @pytest.mark.parametrize(
@@ -499,6 +525,23 @@ def test_a_letter_is_that_of_its_column_whatever_other_cells_are_empty(
     else:
         assert isinstance(item, layouts.ChoiceItem)
         assert item.options["ABC".index(item.answer)] == expected and "" not in item.options
+
+
+@pytest.mark.parametrize(
+    ("cells", "answer", "expected"),
+    [
+        ("D,C,B,A", "A", None), ("D,C,B,A", "(A)", "D"), ("D,C,B,A", "(D)", "A"), ("O,A,B,AB", "a", None), ("O,A,B,AB", "AB", "AB"),
+        ("O,A,B,AB", "O", "O"), ("A,B,C,D", "A", "A"), ("A,B,C,D", "d", "D"), ("D,D,A,x", "A", None), ("A,A,b,c", "A", "A"),
+    ],
+)  # fmt: skip
+def test_a_letter_that_is_the_text_of_another_option_is_refused(tmp_path: Path, cells: str, answer: str, expected: str | None) -> None:
+    Path("t.csv").write_text(f"image,question,A,B,C,D,answer,split,group\na.png,What?,{cells},{answer},test,p1\n")
+    source = layouts.Source("t", "mcq", tmp_path, (), 0)
+    [item] = list(layout.items(layout.Options(index="t.csv", choices=("A", "B", "C", "D")), source))
+    if expected is None:
+        assert f"t.csv row 2: the answer '{answer}' is the letter of option" in str(item) and "in parentheses: (A) or (" in str(item)
+    else:
+        assert isinstance(item, layouts.ChoiceItem) and item.options["ABCD".index(item.answer)] == expected
 
 
 def test_lettered_questions_are_read_with_their_options(tmp_path: Path) -> None:

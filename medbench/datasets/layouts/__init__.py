@@ -31,7 +31,7 @@ from medbench.paths import SPLITS
 
 __all__ = [
     "SPLITS", "SPLIT_WORDS", "ChoiceItem", "Demographics", "DiagnosisItem", "Embedded", "Entry", "Excluded", "Item", "Layout", "Note",
-    "Skill", "Source", "Strict", "VqaItem", "folded",
+    "Skill", "Source", "Strict", "VqaItem", "folded", "folded_label",
 ]  # fmt: skip
 
 
@@ -245,6 +245,11 @@ def folded(text: str) -> str:
     if not text.isascii():
         text = "".join(character for character in unicodedata.normalize("NFKC", text) if unicodedata.category(character) != "Cf")
     return " ".join(text.casefold().split())
+
+
+def folded_label(text: str) -> str:
+    """As `folded`; a number is what a spreadsheet shows: 1.0 is 1."""
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", folded(text))
 
 
 class Layout(Protocol):

@@ -44,6 +44,8 @@ OTHER_NAMES = {
 }
 READABLE = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_boolean, pa.types.is_floating)
 """Types of columns of Parquet; numbers are read as spreadsheets show them."""
+ERRORS = ("#NULL!", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#N/A", "#SPILL!", "#CALC!")
+"""What cells of spreadsheets hold whose formula fails, in exported tables too."""
 TABLES = (".csv", ".tsv", ".tab", ".txt", ".parquet", ".pq", ".xlsx")
 Ours = Literal["image", "label", "question", "answer", "answer_type", "split", "group", "id"]
 
@@ -51,8 +53,8 @@ Ours = Literal["image", "label", "question", "answer", "answer_type", "split", "
 class Options(Strict):
     """`index`: the table's file in `raw_dir`; `columns`: our name of a column -> its name there; `image_root`: the folder that image paths
     are relative to, in `raw_dir` or elsewhere; `test`: share of the groups for test where there is no column `split` (1: all of them);
-    `encoding` of a CSV whose own cannot be told; `sheet` of a spreadsheet, else the first; `ending` of image files, where the table leaves
-    it out."""
+    `encoding` of a CSV whose own cannot be told; `sheet` of a spreadsheet, else the first that is not hidden; `ending` of image files,
+    where the table leaves it out."""
 
     index: str = "labels.csv"
     columns: dict[Ours, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
@@ -133,6 +135,9 @@ def _image_root(options: Options, source: Source) -> Path:
 
 def _item(line: Line, folder: Path, ending: str, asked: Counter[str], source: Source) -> Item:
     place, row = line
+    for ours, value in row.items():
+        if value in ERRORS and not (value == "#N/A" and ours in ("label", "group")):  # a missing one is said elsewhere
+            raise source.error(place, f"column {ours!r} holds {value}, an error of a spreadsheet", "fix its formula or the value")
     name = _image_name(row["image"], folder, source)
     if name and not name.endswith(ending):
         name += ending
@@ -154,11 +159,16 @@ def _item(line: Line, folder: Path, ending: str, asked: Counter[str], source: So
 def _choice(answer: str, cells: Sequence[str], place: str, source: Source) -> tuple[tuple[str, ...], str]:
     """The options that are not empty, and the letter of the right one among them.
 
-    The answer is an option's text or the letter of its column. Raises MedbenchError for another one.
+    The answer is an option's text or the letter of its column. Raises MedbenchError for another one, and for the letter of one option that
+    is the text of another.
     """
     given = {letter: text for letter, text in zip(ascii_uppercase, cells, strict=False) if text}
     named = [letter for letter, text in given.items() if text.casefold() == answer.casefold()]
-    found = named[:1] or [letter for letter in given if letter == answer.strip(" .():").upper()]
+    lettered = [letter for letter in given if letter == answer.strip(" .():").upper()]
+    if named and lettered and lettered[0] not in named:
+        what = f"the answer {answer!r} is the letter of option {given[lettered[0]]!r} and the text of option {named[0]}"
+        raise source.error(place, what, f"write the letter that is meant in parentheses: ({lettered[0]}) or ({named[0]})")
+    found = lettered or named[:1]
     if len(given) < 2 or not found:
         what = f"the answer {answer!r} is no letter and no option of {len(given)}"
         raise source.error(place, what, f"write {' or '.join([*given][:2]) or 'A'}, ... or the option's own text")
@@ -194,6 +204,9 @@ def _lines(path: Path, options: Options, source: Source) -> Iterator[Line | Note
         place = f"{name} row {number}"
         if len(values) < n or any(value.strip() for value in values[n:]):
             yield source.error(place, f"has {len(values)} values for {n} columns", "quote values that hold the delimiter")
+        elif dated := [at for at in places.values() if (number, at) in table.dates]:
+            found = f"column {table.header[dated[0]]!r} holds a date ({values[dated[0]]}), as spreadsheets make of `3-5`"
+            yield source.error(place, found, "format the column as text, and write the value again")
         else:
             yield Line(place, {ours: values[at].strip() for ours, at in places.items()})
 
@@ -206,7 +219,7 @@ def _spreadsheet(path: Path, name: str, options: Options, source: Source) -> Rec
     sheet = sheet_cells(path, name, source, "save it as CSV, and set options.index", options.sheet)
     rows = [(number, row) for number, row in enumerate(sheet.rows, start=1) if any(row)]
     others = f"{name}: sheet {sheet.names[0]!r} is read, others are not: {', '.join(sheet.names[1:])}"
-    return Records(rows[0][1] if rows else [], iter(rows[1:]), [others] if len(sheet.names) > 1 else [])
+    return Records(rows[0][1] if rows else [], iter(rows[1:]), [others] if len(sheet.names) > 1 else [], sheet.dates)
 
 
 def _parquet(path: Path, name: str, options: Options, source: Source) -> Iterator[Line]:
