@@ -211,7 +211,7 @@ def _opened(data: bytes) -> Iterator[tuple[Image.Image, list[str]]]:
         if several := imagefile.several(image, data):
             raise ValueError(f"{several}: export the one that is meant")
         if image.format in ("JPEG", "MPO") and not imagefile.has_end(data):
-            raise ValueError("the file is cut off: no end of image (FF D9) follows its pixels")
+            raise OSError("image file is truncated: no end (FF D9) follows its pixels")
         with _ROOM.taken(image.width * image.height):
             yield image, []
 

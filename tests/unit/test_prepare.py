@@ -555,7 +555,7 @@ def test_a_jpeg_that_is_filled_up_with_zeros_is_cut_off(kept: float, progressive
     data = _noise("JPEG", progressive=progressive)
     n = int(kept * (len(data) - 2))
     found = ingest.check(layouts.embed(data[:n] + bytes(len(data) - n + 1000)))
-    assert isinstance(found, ingest.Fault) and found.detail.endswith("the file is cut off: no end of image (FF D9) follows its pixels)")
+    assert isinstance(found, ingest.Fault) and found.detail.endswith("image file is truncated: no end (FF D9) follows its pixels)")
 
 
 @pytest.mark.parametrize("behind", [b"", b"\0" * 1000, b"\xff" * 9, b"text", _noise("JPEG")])
