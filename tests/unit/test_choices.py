@@ -169,6 +169,37 @@ def test_a_word_of_another_language_is_no_choice_where_it_means_something_else()
     assert judge_closed("Is er een breuk?", "nee", "Nu is er geen breuk.").correct
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "", ".", " (the lungs are expanded).", " (90%)", "\u2014the lungs are expanded.", " \u2014 the lungs are expanded.", "\u2026",
+        " \U0001f642", " [confidence: 0.9]", " = 0", " in this image", " on this view.", " based on the image.", " & that is all",
+        "<br>", "|",
+    ],
+)  # fmt: skip
+def test_yes_and_no_are_read_before_the_same_marks(rest: str) -> None:
+    question = "Is there a pneumothorax?"
+    assert read_choice(f"Yes{rest}", BINARY, question) == Choice("parsed", "yes")
+    assert read_choice(f"No{rest}", BINARY, question) == Choice("parsed", "no")
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "choice"),
+    [
+        ("Is there a pneumothorax?", "\u201cNo\u201d", "no"), ("Is there a pneumothorax?", "\u00abNo\u00bb", "no"),
+        ("Liegt eine Fraktur vor?", "\u201eNein\u201c", "no"), ("Voit-on une fracture ?", "\u00ab Non \u00bb", "no"),
+        ("Is there a pneumothorax?", "No (not yes)", "no"), ("Is there a pneumothorax?", "No (yes would need a pleural line)", "no"),
+        ("Is this image normal?", "No (acute) abnormality is seen.", "yes"),
+        ("Is this image normal?", "No [significant] abnormality.", "yes"),
+        ("Is this image normal?", "No \u201cabnormality\u201d is seen.", "yes"), ("Is this image normal?", "No in-situ carcinoma.", "yes"),
+        ("Is this image normal?", "No >5 mm nodules.", "yes"), ("Is there a pneumothorax?", "Yes & no", None),
+        ("Is there a pneumothorax?", "No & yes", None),
+    ],
+)  # fmt: skip
+def test_no_is_a_word_of_its_own_or_belongs_to_what_follows(question: str, answer: str, choice: str | None) -> None:
+    assert read_choice(answer, BINARY, question).choice == choice
+
+
 def test_a_choice_of_lettered_options_is_a_letter() -> None:
     assert read_choice("The correct answer is B.", ABDOMEN) == Choice("parsed", "B")
     assert read_choice("Kidney", ABDOMEN) == Choice("parsed", "B")

@@ -276,19 +276,27 @@ class _Binary:
         return own[0] if len(set(own)) == 1 and len(tokens(last_line)) < 4 else None
 
 
+# What may follow a word that stands for itself: the end, a closing quotation mark, any mark but one that opens something or belongs to a
+# number, and a parenthesis that ends its sentence: "No (the lungs are expanded).", not "no (acute) abnormality".
+_ENDS = (
+    r"(?:[\"'”“»«]|\s*(?:$|[\"'](?!\w)|[^\w\s\"'“„«‹([{<>+±~≤≥#%$–-]|[–-](?!\w)|\n|"
+    r"\([^()\n]*\)\s*(?:[^\w\s]|$|\n)|\[[^\[\]\n]*\]\s*(?:[^\w\s]|$|\n)))"
+)
+
+
 @cache
 def _particle(yes: str, no: str) -> "re.Pattern[str]":
     """Yes or no as a word of its own: "no." and "no, ..." and "no there is none", not the "no" of "no mass is seen"."""
     after = (
-        r"(?=\s*(?:[,.;:!?)\]\"'}|/\n。,!;、]|[-–—](?!\w)|$)|\s+(?:there|it|this|that|they|these|those|he|she|i|we|the|and|or|"
-        r"because|since|as|yes|es|il|elle)\b)"
+        rf"(?={_ENDS}|\s+(?:there|it|this|that|they|these|those|he|she|i|we|the|and|or|because|since|as|yes|es|il|elle)\b|"
+        r"\s+(?:in|on|from|based on|according to) (?:the|this|that|these|those|what)\b)"
     )
     free = rf"[{UNSPACED}]"
     spaced_yes = "|".join(word for word in yes.split("|") if not re.match(free, word))
     spaced_no = "|".join(word for word in no.split("|") if not re.match(free, word))
     unspaced_yes = "|".join(word for word in yes.split("|") if re.match(free, word))
     unspaced_no = "|".join(word for word in no.split("|") if re.match(free, word))
-    lone = r"(?=\s*(?:[,.;:!?)\"'。,!;、]|$|\n))"
+    lone = f"(?={_ENDS})"
     start = r"(?<!\w)(?<!\w')"
     return re.compile(
         rf"(?P<word>(?P<yes>{start}(?:yes|yeah|yep|yup)\b(?=\W|$)|{start}(?:{spaced_yes})\b{after}|"
