@@ -222,11 +222,42 @@ def test_a_choice_of_lettered_options_is_a_letter() -> None:
         ("Which organ?", "B", list("ABCDEFGHIJ")),
         ("What modality is this?", "MRI", []),
         ("Is there a mass?", "left", []),
+        ("Is it influenza A or influenza B?", "influenza A", ["influenza a", "influenza b"]),
+        ("Is it influenza A or B?", "influenza B", ["influenza a", "influenza b"]),
+        ("Is it a Stanford type A or type B dissection?", "type B", ["type a", "type b"]),
     ],
 )
 def test_options_that_a_question_names(question: str, reference: str, named: list[str] | None) -> None:
     if named is not None:
         assert list(options_of(question, reference)) == named
+
+
+@pytest.mark.parametrize(
+    ("question", "reference", "answer", "state", "right"),
+    [
+        ("Is it influenza A or influenza B?", "influenza A", "influenza B", "parsed", False),
+        ("Is it influenza A or influenza B?", "influenza A", "It is influenza A.", "parsed", True),
+        ("Is it influenza A or influenza B?", "influenza A", "influenza", "unparsed", False),
+        ("Is it influenza A or influenza B?", "influenza A", "It is a CT scan.", "unparsed", False),
+        ("Is it influenza A or B?", "influenza B", "B", "parsed", True),
+        ("Is it influenza A or B?", "influenza B", "the A", "parsed", False),
+        ("Is it a Stanford type A or type B dissection?", "type B", "type A", "parsed", False),
+        ("Is it a Stanford type A or type B dissection?", "type A", "It is a type A dissection.", "parsed", True),
+        ("Which type of dissection is shown?", "Type A", "Type B", "parsed", False),
+        ("Which hepatitis?", "hepatitis A", "hepatitis C", "parsed", False),
+        ("Which hepatitis?", "hepatitis A", "Hepatitis a", "parsed", True),
+    ],
+)
+def test_a_letter_at_the_end_of_a_name_is_no_article(question: str, reference: str, answer: str, state: str, right: bool) -> None:
+    found = judge_closed(question, reference, answer)
+    assert (found.state, found.correct) == (state, right)
+
+
+@pytest.mark.parametrize(
+    ("options", "answer"), [("Hepatitis A|Hepatitis B|Hepatitis C", "Hepatitis E"), ("Vitamin A|Folate", "Vitamin D deficiency")]
+)
+def test_an_option_is_not_named_without_its_letter(options: str, answer: str) -> None:
+    assert read_choice(answer, dict(zip("ABC", options.split("|"), strict=False)), "?") == Choice("unparsed")
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,7 @@ def test_what_needs_no_judge(answer: str, refused: bool, state: str) -> None:
 def test_what_must_be_asked() -> None:
     for answer in ("no pleural effusion", "effusion", "pleural effusion on the left", "pneumothorax"):
         assert strict.unasked("pleural effusion", answer, False) is None
+    assert strict.unasked("vitamin A deficiency", "Vitamin deficiency", False) is None
 
 
 @pytest.mark.parametrize(

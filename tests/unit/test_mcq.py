@@ -284,6 +284,7 @@ def test_closed_questions_become_choices() -> None:
     found = mcq.closed_options("Is the lung normal?", "Yes.")
     assert found == (("yes", "no"), "A") and mcq.closed_options("Is it?", "no") == (("yes", "no"), "B")
     assert mcq.closed_options("Is the lesion in the left or right lung?", "right") == (("left", "right"), "B")
+    assert mcq.closed_options("Is it influenza A or influenza B?", "influenza A") == (("influenza a", "influenza b"), "A")
     assert mcq.closed_options("What is it?", "a nodule") is None
 
 

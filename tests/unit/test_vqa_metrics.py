@@ -145,6 +145,10 @@ def test_published_rouge_drops_what_is_not_a_to_z() -> None:
         ("patient\u2019s", ["patients"]),
         ("ER+ / ER-", ["er+", "er"]),
         ("A", ["a"]),  # nothing else is there
+        ("A mass is a mass of a (large) cyst", ["mass", "is", "mass", "of", "large", "cyst"]),
+        ("hepatitis A, A or B", ["hepatitis", "a", "a", "or", "b"]),  # names
+        ("vitamin a deficiency, Stanford A dissection", ["vitamin", "a", "deficiency", "stanford", "a", "dissection"]),
+        ("THIS IS A MASS. A cyst\nA fracture", ["this", "is", "mass", "cyst", "fracture"]),
         ("...", ["..."]),
         ("", []),
     ],

@@ -8,7 +8,7 @@ from itertools import pairwise
 from . import statements
 from .cues import pattern
 from .terms import spelled
-from .words import ARTICLES, ASKING, AUXILIARIES, FILLERS, NUMBERS, UNSPACED, tokens, visible
+from .words import ARTICLES, ASKING, AUXILIARIES, FILLERS, NUMBERS, UNSPACED, is_name, tokens, visible
 
 NUMBER_NAMES = {digits: word for word, digits in NUMBERS.items()}
 
@@ -24,8 +24,15 @@ _BESIDE = re.compile(
 )
 
 
+_LABEL = re.compile(r"[a-z]|\d+|[ivx]+")
+"""What tells options of one name apart: type A, grade 2, type II."""
+
+
 class Named:
-    """Reads options by their texts. `may_shorten`: an option may be named by its first word, as "left" of "left kidney"."""
+    """Reads options by their texts.
+
+    `may_shorten`: the word that tells an option apart may name it: "left" of "left kidney", "B" of "type B".
+    """
 
     def __init__(self, options: Mapping[str, str], question: str, codes: frozenset[str], may_shorten: bool = False) -> None:
         self.codes, self.question = codes, question
@@ -33,6 +40,9 @@ class Named:
         first = {key: key.partition(" ")[0] for key in options}
         is_shorter = may_shorten and len(set(first.values())) == len(first) > 1 and first != dict(options)
         self.shorter = Named(first, question, codes) if is_shorter else None
+        last = {key.rpartition(" ")[2]: key for key in options}
+        is_labelled = may_shorten and len(set(first.values())) == 1 < len(last) and all(map(_LABEL.fullmatch, last))
+        self.labels = last if is_labelled else {}
 
     def explicit(self, said: str) -> str | None:
         """The choice of a text that is announced as the answer."""
@@ -41,6 +51,10 @@ class Named:
     def anywhere(self, text: str) -> str | None:
         """The choice of any text."""
         found = self._chosen(text)
+        if found is None and self.labels:
+            asked = FILLERS | set(tokens(self.question)) - self.labels.keys()
+            said = [word for word in tokens(re.split(r"[.,;:()\n]", text.strip())[0]) if word not in asked]
+            return self.labels.get(said[0]) if len(said) == 1 else None
         return self.shorter._chosen(text) if found is None and self.shorter else found
 
     def _chosen(self, text: str) -> str | None:
@@ -114,10 +128,11 @@ _COMPARED = tuple(
 @cache
 def text_pattern(text: str) -> "re.Pattern[str]":
     """A text within a longer one: whole words, whatever stands between them, and plural or not."""
+    text = visible(text)
     words = [
         word
-        for word in re.findall(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+(?:[.,]\d+)*|[-+<>=%]", visible(text).lower())
-        if word not in ARTICLES or len(text) < 3
+        for found in re.finditer(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+(?:[.,]\d+)*|[-+<>=%]", text)
+        if (word := found[0].lower()) not in ARTICLES or len(text) < 3 or (word == "a" and is_name(text, found.start()))
     ]
     signed = [word for word in words if word not in ("-", "+") or len(words) > 1]
     parts = [_plural(word) for word in signed]
@@ -125,7 +140,7 @@ def text_pattern(text: str) -> "re.Pattern[str]":
         return re.compile("(?!)")  # of marks alone: nothing says it
     marks = r"[\s\-/,.:;()'^*$\\]*"  # those of formulas too
     gap = rf"{marks}(?:(?:the|a|an)\b{marks})?"
-    body = gap.join(parts)
+    body = parts[0] + "".join(rf"[\s-]*{part}" if part == "a" else gap + part for part in parts[1:])  # no "hepatitis, a ..."
     start = r"(?<![\w])(?<!\d[.,])" if re.match(r"\w", text.strip()) else ""
     if re.match(rf"[{UNSPACED}]", text.strip()):
         return re.compile(body)
@@ -305,16 +320,18 @@ def options_of(question: str, reference: str) -> dict[str, str]:
             return dict.fromkeys("ABCDEFGHIJ", "")
     if not _OR.search(question.lower()):
         return {}
-    for sentence in re.split(r"[?!:;？]|\.(?!\d)", visible(question).lower()):
-        pieces = [words for piece in re.split(rf",|{_OR.pattern}", sentence) if (words := tokens(piece))]
+    for sentence in re.split(r"[?!:;？]|\.(?!\d)", visible(question)):
+        pieces = [words for piece in re.split(rf",|{_OR.pattern}", sentence, flags=re.IGNORECASE) if (words := tokens(piece))]
         openers = [place for place, words in enumerate(pieces) if words[0] in AUXILIARIES | ASKING]
         pieces = pieces[openers[-1] if openers else 0 :]
-        if not _OR.search(sentence) or len(pieces) < 2:
+        if not _OR.search(sentence.lower()) or len(pieces) < 2:
             continue
         first, *middle, last = pieces
         inner = [_end(first, True, last, expected)] if first[0] not in ASKING or not middle else []
         # else "which is larger, A or B": what comes before the first comma is no alternative
         named = [words for words in (*inner, *middle, _end(last, False, first, expected)) if words]
+        if expected and _LABEL.fullmatch(expected[-1]):  # "influenza A or B"
+            named = [expected[:-1] + words if len(words) == 1 and _LABEL.fullmatch(words[0]) else words for words in named]
         if expected in named and len(named) > 1:
             tail = expected[1:]  # "more or less dense": each of the two
             named = [words + tail if len(words) == 1 and last[: len(expected)] == words + tail else words for words in named]
@@ -338,8 +355,9 @@ def _end(piece: list[str], is_first: bool, other: list[str], reference: list[str
     It is the reference where it has its words, or its first word, the others standing in the other piece: "left or right lung".
     """
     near = piece[-len(reference) :] if is_first else piece[: len(reference)]
-    if near == reference:
-        return reference
+    is_label = bool(near and reference and _LABEL.fullmatch(near[-1]) and _LABEL.fullmatch(reference[-1]))
+    if near == reference or (is_label and near[:-1] == reference[:-1]):  # "type A" beside "type B"
+        return near
     if reference and re.match(f"[{UNSPACED}]", reference[0]):
         return near  # as many characters as the reference has
     telling = [word for word in piece if word not in FILLERS]

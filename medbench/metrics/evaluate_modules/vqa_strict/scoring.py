@@ -71,7 +71,8 @@ def judge_closed(question: str, reference: str, answer: str, finish_reason: str 
         return Closed("parsed", reference, True)
     if named := options_of(question, reference):
         found = read_choice(answer, named, question, finish_reason, thoughts)
-        return Closed(*found, found.choice is not None and wanted in (tokens(found.choice), tokens(named[found.choice])))
+        said = found.choice or ""
+        return Closed(*found, found.choice is not None and wanted in (said.split(), tokens(said), tokens(named[said])))
     found = read_open(answer, reference, question, finish_reason, thoughts)
     return Closed(*found, found.choice == reference)
 

@@ -23,6 +23,7 @@ NUMBERS = {word: str(number) for number, word in enumerate(f"{_UNITS} {_TEENS}".
 ARTICLES = ("a", "an", "the")
 AUXILIARIES, ASKING = frozenset(_AUXILIARIES.split()), frozenset(_ASKING.split())
 FILLERS = AUXILIARIES | frozenset(_FILLERS.split())
+_NAMING = "type|subtype|class|group|grade|stage|category|vitamin|hepatitis|influenza|ha?emophilia|protein"
 
 YES_NO = {
     "en": ("yes yeah yep yup", "no nope nah"),
@@ -107,16 +108,38 @@ def tokens(text: str) -> list[str]:
     """Words after NFKC, lower-cased, without punctuation and articles; number words as digits, numbers and units in one form.
 
     An apostrophe vanishes, other punctuation parts words, and a point between digits stays: 1.5 is not 15. Signs stay (ER+ is not
-    ER-negative, -2.5 is not 2.5). In scripts without spaces every character is a word. Where nothing would be left (a reference "A"),
-    what was there stays.
+    ER-negative, -2.5 is not 2.5), and so does an "A" that is a name (hepatitis A). In scripts without spaces every character is a word.
+    Where nothing would be left (a reference "the"), what was there stays.
     """
     joined = re.sub(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))", "", _UNSEEN.sub("", text))
-    lowered = unicodedata.normalize("NFKC", joined).lower().strip()
-    spaced = re.sub(r"(?<!\d)[.,]|[.,](?!\d)", " ", _numbers(re.sub("['\u2018\u2019]", "", lowered)))
+    cased = unicodedata.normalize("NFKC", joined).strip()
+    named = _LONE_A.sub(lambda found: _NAME_A if is_name(cased, found.start()) else found[0], cased).lower()
+    spaced = re.sub(r"(?<!\d)[.,]|[.,](?!\d)", " ", _numbers(re.sub("['\u2018\u2019]", "", named)))
     spaced = _CHARACTER.sub(r" \1 ", _UNIT_AFTER.sub(" ", _UNIT.sub(lambda found: f" {_unit(found)} ", spaced)))
     parted = "".join(" " if _is_punctuation(letter) else letter for letter in spaced).replace("\N{MINUS SIGN}", "-")
     words = [NUMBERS.get(word, word) for word in parted.split()]
-    return [word for word in words if word not in ARTICLES] or words or lowered.split()
+    return [word.replace(_NAME_A, "a") for word in words if word not in ARTICLES] or words or cased.lower().split()
+
+
+_LONE_A = re.compile(r"(?<![\w'\u2019])[aA](?![\w'\u2019])")
+_NAME_A = "\ue00a"  # in place of an "a" that stays, while articles are dropped
+_NOUN_FOLLOWS = re.compile(r"\s+(?:\.\d|[^\w\s.,;:!?)\]}/|]*(?!(?:or|and|is|was|vs|versus)\b)\w)", re.IGNORECASE)
+_NAMING_WORD = re.compile(rf"\b(?:{_NAMING})[\s-]+$", re.IGNORECASE)
+_WORD_BEFORE = re.compile(r"(\w+)[^\S\n]+$")
+
+
+def is_name(text: str, place: int) -> bool:
+    """Whether the lone "a" at a place of a text is a name and no article.
+
+    It is one where no noun follows it ("influenza A", "A or B"), behind a word that takes letters ("type a dissection"), and as a capital
+    within a sentence ("Stanford A dissection").
+    """
+    before = text[max(0, place - 40) : place]
+    if _NOUN_FOLLOWS.match(text, place + 1) is None or _NAMING_WORD.search(before):
+        return True
+    if text[place] == "a" or text == text.upper() or (word := _WORD_BEFORE.search(before)) is None:
+        return False
+    return word[1].lower() not in FILLERS - {"image", "picture", "scan"}
 
 
 def _numbers(text: str) -> str:
