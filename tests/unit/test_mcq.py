@@ -314,6 +314,14 @@ def test_medxpertqa_has_554_and_1446_questions_and_17_that_keep_their_order() ->
         ("A,B and C are correct", True), ("Only A and C are correct", True), ("None are correct", True), ("C and B", True),
         ("Both column fracture", False), ("Above knee amputation", False), ("Vitamin A and D deficiency", False), ("Panel A", False),
         ("Hepatitis A or B vaccine", False), ("Type A and B", False),
+        ("A and C only", True), ("Neither A nor B", True), ("Options A and B", True), ("Both options A and B", True), ("A only", True),
+        ("A+B", True), ("A/B", True), ("a and b", True), ("(a) and (b)", True), ("All the above", True), ("All above", True),
+        ("Only A", True),
+        ("None above", True), ("All are correct", True), ("All except A", True), ("All of the above, except C", True),
+        ("No option is correct", True), ("Neither option A nor B is correct", True), ("All of the above are true", True),
+        ("A/(A+B)", False), ("A-B", False), ("A", False), ("Option A", False), ("A/C joint", False),
+        ("All ventricles except the left", False),
+        ("B only lesion", False), ("Only C7", False), ("E. coli only", False), ("All the ribs above", False), ("Above all", False),
     ],
 )  # fmt: skip
 def test_options_that_speak_of_each_other_keep_their_order(text: str, is_positional: bool) -> None:

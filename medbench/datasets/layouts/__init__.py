@@ -120,11 +120,23 @@ class VqaItem(NamedTuple):
         return is_yes_no(self.answer)
 
 
-_LETTERS = r"[A-J](?:, ?[A-J])*,? (?:and|or|&) [A-J]"
-_POSITIONAL = re.compile(
-    rf"^\W*(?:(?i:none (?:of|are)|(?:all|both|neither|either|any) of)\b|(?i:both|neither|either|all|none)\W*$"
-    rf"|(?i:only |both |neither |either )?{_LETTERS}(?i: (?:are|is) (?:correct|right|true))?\W*$)"
+_OPTIONS = r"(?:options?|answers?|choices?|statements?)"
+_ONE = rf"\(?(?:(?i:{_OPTIONS}) )?\(?(?:[A-J]|[a-j](?=\)))\)?"
+_SEVERAL = (
+    rf"(?:{_ONE}(?:(?i: ?[+&] ?|/(?!\()|, ?(?:(?:and|or|nor|&) )?| (?:and|or|nor) ){_ONE})+"
+    r"|[a-j](?: (?:and|or|nor) [a-j])+)"
 )
+_ARE = r"(?i: (?:are|is) (?:all |both )?(?:correct|right|true|incorrect|wrong|false))"
+_QUANTITY = r"(?i:all|none|no|any|both|neither|either|everything|each)"
+_POSITIONAL = re.compile(
+    rf"^\W*(?:(?i:none (?:of|are|is)|(?:all|both|neither|either|any|each) of)\b"
+    rf"|(?i:both|neither|either|all|none){_ARE}?\W*$"
+    rf"|{_QUANTITY}(?i:(?: of)?(?: the)? (?:above(?: {_OPTIONS})?|{_OPTIONS})){_ARE}?\W*$"
+    rf"|{_QUANTITY}(?i:(?: of)?(?: the)?(?: above)?,? (?:except|but)(?: for)?) (?:{_ONE}|{_SEVERAL})\W*$"
+    rf"|(?i:only |both |neither |either )?{_SEVERAL}(?i: only)?{_ARE}?\W*$"
+    rf"|(?i:only )(?:{_ONE}|[a-j])\W*$|(?:{_ONE}|[a-j])(?i: only)\W*$)"
+)
+"""Options that name others by their letters, or all of them: "all of the above", "A and C only", "neither A nor B"."""
 _IMAGE, _LETTER = re.compile(r"\W*image \d\W*"), re.compile(r"\W*(?:(?i:fig(?:ure)?s?|images?|panels?)\.?\s)?[A-Z0-9]\W*")
 
 
