@@ -200,6 +200,27 @@ def test_no_is_a_word_of_its_own_or_belongs_to_what_follows(question: str, answe
     assert read_choice(answer, BINARY, question).choice == choice
 
 
+@pytest.mark.parametrize(
+    ("answer", "choice"),
+    [
+        ("No.\n\nQuestion: Is there an effusion?\nAnswer: Yes", "no"), ("Answer: No\n\nQuestion: Is it large?\nAnswer: Yes", "no"),
+        ("Yes\nUser: Is there an effusion?\nAssistant: The answer is no.", "yes"), ("No. Q: Is it large? A: Yes.", "no"),
+        ("Yes\n### Human: Is there an effusion?\n### Assistant: no", "yes"), ("No<|im_end|>\n<|im_start|>user\nAnd now?\nYes", "no"),
+        ("Question: Is there a pneumothorax?\nAnswer: No\nQuestion: And an effusion?\nAnswer: Yes", "no"),
+        ("Let me see.\nQuestion: is there a pneumothorax?\nAnswer: Yes", "yes"), ("Question: Can one be seen?\nAnswer: Yes", "yes"),
+        ("The lungs.\nQuestion: Is there an effusion?\nAnswer: Yes", None),
+        ("No.\nQuestion: Is there a pneumothorax on the left?\nAnswer: Yes", "no"),
+        ("Let me see.\nQuestion: Can a pneumothorax be seen?\nAnswer: Yes", "yes"),
+    ],
+)  # fmt: skip
+def test_the_answer_ends_where_the_model_asks_a_question_of_its_own(answer: str, choice: str | None) -> None:
+    assert read_choice(answer, BINARY, "Is there a pneumothorax?").choice == choice
+
+
+def test_a_letter_is_not_taken_from_a_question_that_the_model_invents() -> None:
+    assert read_choice("B\nQuestion: Which bone? Answer: A", ABDOMEN, "Which organ?") == Choice("parsed", "B")
+
+
 def test_a_choice_of_lettered_options_is_a_letter() -> None:
     assert read_choice("The correct answer is B.", ABDOMEN) == Choice("parsed", "B")
     assert read_choice("Kidney", ABDOMEN) == Choice("parsed", "B")

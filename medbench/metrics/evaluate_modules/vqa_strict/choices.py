@@ -51,6 +51,10 @@ def read_choice(
     text, is_open = without_thoughts(visible(answer), thoughts)
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST // 2]}\n{text[-_LONGEST // 2 :]}"
+    for before, is_other in _before_questions(text, question):
+        found = read_choice(before, options, question, languages=languages)
+        if is_other or found.state == "parsed":
+            return found
     codes = _codes(languages, question)
     plain = _plain(text)
     read: _Binary | Lettered | Named
@@ -164,6 +168,26 @@ _MARKS = " \n\t.,;:!?\"'()[]{}<>|/-–—。、"
 _SENTENCE = re.compile(r"(?<=[.!?。!?;])(?!(?<=\b[A-Z]\.)\s+[a-z])\s+|(?<=[。!?])|\n+")
 _CONTRAST = re.compile(r",?\s*\b(?:but|however|though|nevertheless|yet|that said|aber|mais|pero|ma|mas)\b,?|但是?|不过|然而", re.IGNORECASE)
 _CONCESSION = re.compile(r"\W*(?:while|although|though|even though|obwohl|bien que|aunque|虽然)\b", re.IGNORECASE)
+
+
+_ASKED = re.compile(
+    r"(?:^|\n|(?<=[.!?])\s)[^\w\n]*(?:<\|im_start\|>\s*user\b|\[INST\]|<\|user\|>|"
+    r"(?:question|q|user|human|frage|pregunta|pergunta|instruction)\s?\d*\s*:)",
+    re.IGNORECASE,
+)
+
+
+def _before_questions(text: str, question: str) -> list[tuple[str, bool]]:
+    """What stands before the first question within an answer that is not the one asked, and whether it asks for something else.
+
+    Models go on with a question of their own after their answer, and answer that one too.
+    """
+    asked = tokens(re.split(r"[?？\n]", question.strip())[0])
+    for found in _ASKED.finditer(text):
+        line = tokens(re.split(r"[?？\n]", text[found.end() : found.end() + 2 * len(question) + 100].strip())[0])
+        if (not asked or line != asked) and re.search(r"\w", text[: found.start()]):
+            return [(text[: found.start()], not set(asked) - FILLERS <= set(line))]
+    return []
 
 
 def _without_echo(text: str, question: str, codes: frozenset[str]) -> str:
