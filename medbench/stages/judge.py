@@ -92,7 +92,7 @@ def triples(frame: pl.DataFrame, thoughts: tuple[tuple[str, str], ...]) -> dict[
     found = {}
     for sample, question, reference, answer, finish_reason in rows.iter_rows():
         said = without_thoughts(answer, thoughts)[0].strip()
-        found[sample] = Triple(question, reference, said, finish_reason == "refusal" or is_refusal(said, question, thoughts))
+        found[sample] = Triple(question, reference, said, finish_reason == "refusal" or is_refusal(said, question, thoughts, reference))
     return found
 
 

@@ -200,3 +200,18 @@ def test_states_are_those_of_the_readings() -> None:
 )  # fmt: skip
 def test_only_what_says_nothing_else_is_a_refusal(answer: str, refuses: bool) -> None:
     assert is_refusal(answer, "What is seen?") is refuses
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "refuses"),
+    [
+        ("It is indeterminate.", "indeterminate nodule", False), ("The margin is unclear.", "not clear", False),
+        ("The cause is unknown.", "Unknown (idiopathic)", False), ("The result is inconclusive.", "inconclusive", False),
+        ("The nature is indeterminate.", "a cyst", False), ("No image artifacts found", "none", False),
+        ("No image artifacts found", "motion", False), ("It cannot be determined.", "cannot be determined", False),
+        ("It cannot be determined.", "a cyst", True), ("I cannot tell, it is unclear.", "a cyst", True),
+        ("No image was provided.", "a cyst", True),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_the_matter_or_stands_in_the_reference_is_no_refusal(answer: str, reference: str, refuses: bool) -> None:
+    assert is_refusal(answer, "What is seen?", reference=reference) is refuses

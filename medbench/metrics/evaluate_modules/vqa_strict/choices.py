@@ -105,9 +105,22 @@ def without_thoughts(text: str, thoughts: Tags = THINK) -> tuple[str, bool]:
     return text, is_open
 
 
-def is_refusal(answer: str, question: str = "", thoughts: Tags = THINK) -> bool:
-    """Whether an answer only declines: it says that it cannot or will not tell, and nothing else."""
+_OF_THE_MATTER = re.compile(r"\b(?:indeterminate|inconclusive|undetermined|unclear|uncertain|unknown|not (?:clear|certain|known))\b")
+_OF_THE_MODEL = re.compile(r"\b(?:i|we|me|us|my|our)\b(?!\.)|\b(?:unable|not able) to\b")
+
+
+def is_refusal(answer: str, question: str = "", thoughts: Tags = THINK, reference: str = "") -> bool:
+    """Whether an answer only declines: it says that it cannot or will not tell, and nothing else.
+
+    What it says of the matter ("the nodule is indeterminate") is an answer, and so is all that reads like a refusal where `reference`
+    does, or says that there is nothing.
+    """
+    expected = _plain(visible(reference)).lower().strip(_MARKS)
+    if expected in ("no", "none", "nothing") or pattern("refusal", _codes(frozenset(), reference)).search(expected):
+        return False
     plain = _plain(without_thoughts(visible(answer), thoughts)[0])
+    if _OF_THE_MATTER.search(plain.lower()) and not _OF_THE_MODEL.search(plain.lower()) and not SORRY.search(plain.lower()):
+        return False
     codes = _codes(frozenset(), question)
     rest, has_refused = _without_refusals(_without_echo(plain, question, codes), question, codes)
     said = {word for word in tokens(SORRY.sub(" ", rest.lower())) if any(letter.isalnum() for letter in word)}
