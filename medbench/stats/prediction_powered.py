@@ -29,7 +29,7 @@ def corrected_mean(judged: Floats, labels: Floats, groups: NDArray[np.int64], le
     """From judgements [n] of all samples and people's labels [n], NaN where there is none; `groups` [n] are resampled units.
 
     Labelled samples must be drawn at random. The mean is that of label minus `weight` x judgement over the labelled ones plus `weight`
-    x the mean judgement of the others; `weight` minimises its variance. Variances are of whole groups.
+    x the mean judgement of the others; `weight` minimises its variance. Variances are of whole groups, which may hold samples of both.
     """
     known = np.isfinite(labels)
     n, rest = int(known.sum()), int((~known).sum())
@@ -42,11 +42,15 @@ def corrected_mean(judged: Floats, labels: Floats, groups: NDArray[np.int64], le
     weight = 0.0
     if rest and spread > 0:
         weight = min(max(float(np.cov(own, said)[0, 1]) / ((1 + n / rest) * spread), 0.0), 1.0)
-    estimate = float((own - weight * said).mean())
-    variance = _variance(own - weight * said, groups[known])
+    corrections = own - weight * said
+    estimate = float(corrections.mean())
+    shares = np.zeros(len(judged))  # of every sample in the estimate's error
+    shares[known] = (corrections - estimate) / n
     if weight:
-        estimate += weight * float(judged[~known].mean())
-        variance += weight**2 * _variance(judged[~known], groups[~known])
+        mean = float(judged[~known].mean())
+        estimate += weight * mean
+        shares[~known] = weight * (judged[~known] - mean) / rest
+    variance = _variance(shares, groups) if weight else _variance(shares[known], groups[known])
     if n_groups < MIN_GROUPS:
         return Corrected(estimate, None, None, overall, n, n_groups, weight, f"{n_groups} labelled groups, fewer than {MIN_GROUPS}")
     if variance <= 0:
@@ -55,8 +59,8 @@ def corrected_mean(judged: Floats, labels: Floats, groups: NDArray[np.int64], le
     return Corrected(estimate, estimate - reach, estimate + reach, overall, n, n_groups, weight)
 
 
-def _variance(values: Floats, groups: NDArray[np.int64]) -> float:
-    """Of the mean of values [n], whose groups are drawn whole; 0 for one group, of which nothing is known."""
+def _variance(shares: Floats, groups: NDArray[np.int64]) -> float:
+    """Of the sum of shares [n] that sum to 0 on average, whose two or more groups are drawn whole."""
     _, place = np.unique(groups, return_inverse=True)
-    sums = np.bincount(place, weights=values - values.mean())
-    return float(len(sums) / (len(sums) - 1) * (sums**2).sum()) / len(values) ** 2 if len(sums) > 1 else 0.0
+    sums = np.bincount(place, weights=shares)
+    return float(len(sums) / (len(sums) - 1) * (sums**2).sum())

@@ -62,6 +62,18 @@ def test_corrected_mean_covers_the_truth_and_is_narrower_than_labels_alone() -> 
     assert narrower > 390 and judged_alone == 0
 
 
+def test_groups_may_be_labelled_in_part() -> None:
+    """Their labelled and their other answers err together."""
+    random, groups, covered = np.random.default_rng(3), np.repeat(np.arange(165), [1] * 150 + [20] * 15), 0
+    for _ in range(400):
+        truth = 60 + random.normal(0, 15, 165)[groups] + random.normal(0, 10, 450)
+        labels = np.where(np.isin(np.arange(450), random.choice(450, 100, replace=False)), truth, NAN)
+        found = corrected_mean(truth + 8 + random.normal(0, 5, 450), labels, groups, 0.95)
+        assert found.low is not None and found.high is not None
+        covered += found.low <= 60 <= found.high
+    assert 0.91 <= covered / 400 <= 0.98
+
+
 def test_a_judge_that_tells_nothing_is_left_out() -> None:
     random = np.random.default_rng(2)
     labels = np.where(random.random(500) < 0.2, random.normal(50, 10, 500), NAN)
