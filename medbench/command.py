@@ -64,6 +64,14 @@ def output(text: str) -> Path:
     return _start / path if _start and _start != Path.cwd() else path
 
 
+def new(text: str) -> Path:
+    """The same for a file or folder that is not there yet. Raises MedbenchError for one that is: a person's work may be in it."""
+    path = output(text)
+    if not text or os.path.lexists(path):
+        raise MedbenchError(path if text else "''", "exists already" if text else "is no name of a file", "give another name")
+    return path
+
+
 def add_config_options(parser: argparse.ArgumentParser, run: bool = False) -> None:
     """`--configfile`, as Snakemake understands it; and for a verb about a `run`, its name in `config/` as the only argument."""
     if run:
@@ -119,7 +127,7 @@ def again(configfile: Path) -> str:
 def _file_of(run: str) -> Path:
     """The run configuration of that name, or the file itself. Raises MedbenchError where there is none."""
     if is_file(run):
-        return Path(run)
+        return given(run)
     known = runs()
     if len(found := known.get(run, [])) != 1:
         said = f"{' and '.join(file.name for file in found) or 'no file'} in config/ or tries/ has it"

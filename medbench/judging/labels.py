@@ -19,7 +19,7 @@ from medbench.stats.prediction_powered import Corrected, corrected_mean
 from medbench.stats.resamples import Groups
 from medbench.tables.spreadsheet import defused
 
-COLUMNS = ("id", "question", "reference", "answer", "label")
+COLUMNS = ("id", "question", "reference", "answer", "label", "drawn")
 ANCHORS = (1, 25, 50, 75, 100)
 """Of the rubric; labels in between are allowed, and count as the nearest for kappa."""
 
@@ -40,6 +40,14 @@ class Answer(NamedTuple):
         return "a" + hashlib.sha256("\x00".join((self.question, self.reference, self.answer)).encode()).hexdigest()[:12]
 
 
+class Sheet(NamedTuple):
+    """What comes back: labels by the ids of their answers, all ids, and how many answers of every cell were drawn (None: not said)."""
+
+    labels: dict[str, float]
+    ids: frozenset[str]
+    drawn: int | None
+
+
 class Found(NamedTuple):
     """What labels say of one cell, in points of 100; `judge` is None where nobody judged."""
 
@@ -57,28 +65,26 @@ def open_answers(cell: Cell, task: str) -> list[Answer]:
 
 
 def sampled(answers: Sequence[Answer], n: int, seed: int) -> list[Answer]:
-    """`n` answers of a cell, drawn by their samples' names: one of every group before a second of any."""
-    order = sorted(answers, key=lambda one: hashlib.sha256(f"{seed}/{one.cell}/{one.sample_id}".encode()).digest())
-    rounds: dict[str, int] = {}
-    place = []
-    for one in order:
-        rounds[one.group_id] = rounds.get(one.group_id, 0) + 1
-        place.append(rounds[one.group_id])
-    return [order[index] for index in sorted(range(len(order)), key=lambda index: (place[index], index))[:n]]
+    """`n` answers of a cell, drawn by their samples' names, each as likely as any other: the correction is of means over answers.
+
+    Fewer are a prefix of more.
+    """
+    return sorted(answers, key=lambda one: hashlib.sha256(f"{seed}/{one.cell}/{one.sample_id}".encode()).digest())[:n]
 
 
-def sheet(answers: Sequence[Answer]) -> str:
+def sheet(answers: Sequence[Answer], drawn: int) -> str:
     """CSV with a byte order mark, by which spreadsheets know its encoding; in an order that tells nothing of the models.
 
+    `drawn`: how many of every cell, which every row says: it must hold once more cells have finished, too.
     What a spreadsheet would run as a formula gets an apostrophe in front.
     """
     lines = {one.id: one for one in answers}
-    rows = [(id_, one.question, one.reference, one.answer, "") for id_, one in sorted(lines.items())]
+    rows = [(id_, one.question, one.reference, one.answer, "", str(drawn)) for id_, one in sorted(lines.items())]
     return "\ufeff" + defused(pl.DataFrame(rows, schema=dict.fromkeys(COLUMNS, pl.String), orient="row")).write_csv()
 
 
-def read(path: Path) -> dict[str, float]:
-    """Label of every line that has one, by its id; whatever delimiter and encoding a spreadsheet chose.
+def read(path: Path) -> Sheet:
+    """A sheet with the label of every line that has one; whatever delimiter and encoding a spreadsheet chose.
 
     Raises MedbenchError with all labels that are no number from 1 to 100, and with all lines that label one answer otherwise than before.
     """
@@ -93,15 +99,18 @@ def read(path: Path) -> dict[str, float]:
     except MedbenchError as error:
         remedy = error.remedy if error.where == str(path) else "give the sheet, saved as CSV (UTF-8)"
         raise MedbenchError(path, error.found, remedy) from None
-    found, faults = dict[str, tuple[float, int]](), list[str]()
+    found, faults, ids, drawn = dict[str, tuple[float, int]](), list[str](), set[str](), set[int]()
     for number, values in rows:
         if any(value.strip() for value in values[len(header) :]):
             faults.append(f"row {number}: {len(values)} values for {len(header)} columns")
             continue
         row = dict(zip(header, values, strict=False))
+        name, number_drawn = row.get("id", "").strip(), row.get("drawn", "").strip()
+        ids.add(name)
+        drawn |= {int(number_drawn)} if number_drawn.isdecimal() and len(number_drawn) < 10 else set()
         if not (said := row.get("label", "").strip().replace(",", ".")):
             continue
-        value, name = _number(said), row.get("id", "").strip()
+        value = _number(said)
         before = found.setdefault(name, (value, number))
         if not LOWEST <= value <= HIGHEST:
             faults.append(f"row {number}: {said[:40]!r}")
@@ -110,7 +119,7 @@ def read(path: Path) -> dict[str, float]:
     if faults:
         said = f"each answer gets one number from {LOWEST} to {HIGHEST}: {first(faults)}"
         raise MedbenchError(path, said, "correct them; labels of two people are two sheets")
-    return {name: value for name, (value, _) in found.items()}
+    return Sheet({name: value for name, (value, _) in found.items()}, frozenset(ids), max(drawn, default=None))
 
 
 def _records(path: Path) -> Records:
@@ -148,7 +157,7 @@ def compare(
 ) -> Iterator[Found]:
     """Of each cell: the judge's mean over all answers, corrected by the labels of those that were drawn."""
     for cell, answers in every.items():
-        known = {one.sample_id: labels[one.id] for one in drawn[cell] if one.id in labels}
+        known = {one.sample_id: labels[one.id] for one in drawn.get(cell, ()) if one.id in labels}
         scores = judged(cell, scoring)
         used = [one for one in answers if one.sample_id in scores]
         if used:

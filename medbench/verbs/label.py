@@ -12,25 +12,27 @@ import math
 from pathlib import Path
 
 from medbench import cells, paths, tasks
-from medbench.command import add_config_options, read_config
+from medbench.command import add_config_options, given, new, read_config
 from medbench.config import Config
 from medbench.errors import MedbenchError
 from medbench.jobs import files
 from medbench.judging import labels
-from medbench.judging.labels import Answer
+from medbench.judging.labels import Answer, Sheet
 
 HOW = (
     "Write 1 to 100 into column label (100 the same finding, 75 vaguer, 50 partly right, 25 related, 1 wrong), save it as CSV, "
-    "then give the same command with --read instead of --sheet, and the same --n."
+    "then give the same command with --read instead of --sheet."
 )
+ON_SHEET = 0.25
+"""Share of a cell's draw that stands on a sheet at least: of a cell that finished later, some answers do by chance, which are no draw."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
     add_config_options(parser, run=True)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--sheet", type=Path, help="write a sheet of sampled answers, readable by you alone")
-    what.add_argument("--read", type=Path, help="read the labelled sheet, saved as CSV")
+    what.add_argument("--sheet", type=new, help="write a new sheet of sampled answers, readable by you alone")
+    what.add_argument("--read", type=given, help="read the labelled sheet, saved as CSV")
     parser.add_argument("--n", type=int, default=200, help="answers of all models together (default: 200)")
     parser.add_argument("--scoring", default="strict", choices=("strict", "published"), help="of the judge (default: strict)")
 
@@ -39,12 +41,13 @@ def execute(args: argparse.Namespace) -> None:
     """Raises MedbenchError for a run without open answers, and for a sheet of other answers."""
     config = read_config(args)
     every = _answers(config)
-    each = max(1, math.ceil(args.n / len(every)))
+    given = labels.read(args.read) if args.read else None
+    each = (given.drawn if given else None) or max(1, math.ceil(args.n / len(every)))
     drawn = {cell: labels.sampled(answers, each, config.run.seed) for cell, answers in every.items()}
-    if args.sheet:
-        _write(args.sheet, [one for answers in drawn.values() for one in answers], len(drawn))
+    if given is None:
+        _write(args.sheet, [one for answers in drawn.values() for one in answers], each, len(drawn))
     else:
-        _compare(args, drawn, every, config.run.statistics.level)
+        _compare(args, given, drawn, every, config.run.statistics.level)
 
 
 def _answers(config: Config) -> dict[cells.Cell, list[Answer]]:
@@ -61,20 +64,28 @@ def _answers(config: Config) -> dict[cells.Cell, list[Answer]]:
     return found
 
 
-def _write(path: Path, drawn: list[Answer], n_cells: int) -> None:
-    files.write_private(path, labels.sheet(drawn))
+def _write(path: Path, drawn: list[Answer], each: int, n_cells: int) -> None:
+    files.write_private(path, labels.sheet(drawn, each))
     rows = len({one.id for one in drawn})
     print(f"{path}: {rows:,} answers of {n_cells} cells. {HOW}")
 
 
-def _compare(args: argparse.Namespace, drawn: dict[cells.Cell, list[Answer]], every: dict[cells.Cell, list[Answer]], level: float) -> None:
-    given = labels.read(args.read)
+def _compare(
+    args: argparse.Namespace, sheet: Sheet, drawn: dict[cells.Cell, list[Answer]], every: dict[cells.Cell, list[Answer]], level: float
+) -> None:
+    given = sheet.labels
+    later = [cell for cell, answers in drawn.items() if sum(one.id in sheet.ids for one in answers) < ON_SHEET * len(answers)]
+    drawn = {cell: answers for cell, answers in drawn.items() if cell not in later}
     known = {one.id for answers in drawn.values() for one in answers}
     if not (used := given.keys() & known):
         found = f"none of its {len(given):,} labelled answers is among those drawn from the run"
-        raise MedbenchError(args.read, found, "give the run and the --n of the sheet; answers that changed need a new sheet")
+        more = "" if sheet.drawn else " and the --n"
+        raise MedbenchError(args.read, found, f"give the run{more} of the sheet; answers that changed need a new sheet")
     if lost := len(given) - len(used):
-        print(f"{lost:,} labelled answers are left out: no longer in the run, under an edited id, or of a larger --n than {args.n}")
+        other = "" if sheet.drawn else f", or of another --n than {args.n} (its column `drawn` is gone)"
+        print(f"{lost:,} labelled answers are left out: changed in the run, or under an edited id{other}")
+    if later:
+        print(f"not on the sheet, so without labels: {', '.join(map(str, later))}: finished or changed since, or most rows were deleted")
     print(f"{len(used):,} labelled answers; points of 100, {level:.0%} intervals")
     agreed, kappa = labels.against_judge(drawn, given, args.scoring)
     if agreed.n:

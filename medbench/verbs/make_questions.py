@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from medbench.command import add_config_options, read_config
+from medbench.command import add_config_options, given, output, read_config
 from medbench.config import require_architecture, sources
 from medbench.datasets.layouts import Source
 from medbench.datasets.reading import csv_rows
@@ -46,8 +46,8 @@ class Row(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
-    parser.add_argument("notes", type=Path, help="CSV of notes")
-    parser.add_argument("folder", type=Path, help="where the questions go")
+    parser.add_argument("notes", type=given, help="CSV of notes")
+    parser.add_argument("folder", type=output, help="where the questions go")
     parser.add_argument("--model", required=True, help="of the registry: an endpoint or a generative model")
     parser.add_argument("--send", action="store_true", help="the notes may be sent to the model's endpoint")
     parser.add_argument("--max-new-tokens", type=int, default=512, help="of a reply (default: 512)")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medbench import paths
+from medbench.command import new
 from medbench.errors import MedbenchError, choose
 from medbench.jobs import files
 from medbench.remote import store
@@ -86,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions.add_parser("list", help="every model with its answers")
     exporting = actions.add_parser("export", help="all answers of a model as one file of JSON lines")
     exporting.add_argument("model")
-    exporting.add_argument("file", type=Path)
+    exporting.add_argument("file", type=new, help="a new file")
     pruning = actions.add_parser("prune", help="remove answers of a model: those that are empty or filtered")
     pruning.add_argument("model")
     pruning.add_argument("--all", action="store_true", help="every answer: each is paid again when it is asked for")

@@ -135,3 +135,34 @@ def test_files_are_named_from_where_the_user_stands(tmp_path: Path, monkeypatch:
     assert command.output("config/nano.yaml") == tmp_path / "config/nano.yaml", "nothing is written over there"
     monkeypatch.chdir(tmp_path)
     assert command.given("absent.yaml") == Path("absent.yaml")
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["label", "demo", "--sheet", "x"], "sheet"),
+        (["label", "demo", "--read", "x"], "read"),
+        (["store", "export", "m", "x"], "file"),
+        (["export-model", "a/b/c", "x"], "out"),
+        (["make-questions", "x", "y", "--model", "m"], "notes"),
+        (["make-questions", "y", "x", "--model", "m"], "folder"),
+        (["ask", "m", "x", "q"], "image"),
+        (["bundle", "demo", "x"], "out"),
+        (["unbundle", "x"], "tar"),
+        (["score-answers", "x"], "answers"),
+    ],
+)
+def test_every_verb_takes_files_from_where_the_user_stands(
+    words: list[str], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "_start", tmp_path)
+    monkeypatch.chdir(ROOT)
+    assert getattr(cli.parser([words[0]]).parse_args(words), name) == tmp_path / "x"
+
+
+def test_a_run_file_is_named_from_where_the_user_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "_start", tmp_path)
+    (tmp_path / "mine.yaml").write_text("run: mine\n")
+    monkeypatch.chdir(ROOT)
+    args = cli.parser(["status"]).parse_args(["status", "mine.yaml"])
+    assert command.config_files(args) == [tmp_path / "mine.yaml"]

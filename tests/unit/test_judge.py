@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 
 import pytest
 
+from medbench import cli
 from medbench.cells import Cell
 from medbench.errors import MedbenchError
 from medbench.judging import asking, labels, questions, review
 from medbench.judging.asking import Judge, Triple
 from medbench.judging.questions import Note, Pair
 from medbench.models.answering import Answerer, Prompt, Said
-from medbench.verbs import make_questions
+from medbench.verbs import label, make_questions
 
 T = TypeVar("T")
 JUDGE = Judge("judge", {"module": "medbench.models.remote.openai", "checkpoint": "judge"}, 100)
@@ -105,17 +106,73 @@ def answers(cell: Cell, n: int = 40) -> list[labels.Answer]:
 
 def test_a_sheet_is_blind_defused_and_has_equal_answers_once(tmp_path: Path) -> None:
     drawn = [one for cell in (CELL, CELL._replace(model="rival")) for one in labels.sampled(answers(cell), 20, 0)]
-    text = labels.sheet(drawn)
+    text = labels.sheet(drawn, 20)
     assert "model" not in text and "rival" not in text and "\n=" not in text and ",=" not in text and "'=" in text
     path = tmp_path / "sheet.csv"
     path.write_text(text, encoding="utf-8")
-    assert labels.read(path) == {} and len(text.splitlines()) - 1 == len({one.id for one in drawn}) < 40
+    assert labels.read(path).labels == {} and len(text.splitlines()) - 1 == len({one.id for one in drawn}) < 40
 
 
-def test_samples_are_spread_over_groups_and_follow_from_names() -> None:
+def test_samples_follow_from_names() -> None:
     drawn = labels.sampled(answers(CELL), 10, 0)
-    assert len({one.group_id for one in drawn}) == 10
+    assert len(drawn) == 10 and drawn == labels.sampled(answers(CELL), 20, 0)[:10]
     assert drawn == labels.sampled(list(reversed(answers(CELL))), 10, 0) != labels.sampled(answers(CELL), 10, 1)
+
+
+def test_every_answer_is_drawn_as_often_whatever_its_group() -> None:
+    """The correction is of a mean over answers: one of each group first would draw too many of small groups."""
+    mixed = [labels.Answer(CELL, f"s{i}", f"p{i if i < 150 else i // 20 * 20}", "q", "r", "a") for i in range(450)]
+    alone = [sum(int(one.sample_id[1:]) < 150 for one in labels.sampled(mixed, 100, seed)) for seed in range(50)]
+    assert sum(alone) / 50 == pytest.approx(100 / 3, abs=2)
+
+
+def by_hand(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], finished: int, *words: str) -> str:
+    """What `label` says while so many cells have answers; each has some that equal others' ones."""
+    found = {one: answers(one) for one in (CELL._replace(model=f"m{number}") for number in range(finished))}
+    for number, one in enumerate(found):
+        found[one] = [row if place < 2 else row._replace(answer=f"{number} says {place}") for place, row in enumerate(found[one])]
+    monkeypatch.setattr(label, "_answers", lambda config: found)
+    code = cli.main(["label", "demo", *words])
+    said = capsys.readouterr()
+    assert code in (0, 2) and "Traceback" not in said.err
+    return said.out + said.err
+
+
+def test_labels_stay_once_more_cells_have_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "sheet.csv"
+    assert "answers of 4 cells" in by_hand(monkeypatch, capsys, 4, "--sheet", str(path), "--n", "80")
+    rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows({**row, "label": "50"} for row in rows)
+    said = by_hand(monkeypatch, capsys, 8, "--read", str(path))
+    assert "left out" not in said and all(f"data/m{number}/ots: 20 labels" in said for number in range(4))
+    assert "not on the sheet, so without labels: data/m4/ots, data/m5/ots" in said and "data/m7/ots: 0 labels" in said
+    rows = [{name: value for name, value in row.items() if name != "drawn"} | {"label": "50"} for row in rows]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    assert "of another --n than 80 (its column `drawn` is gone)" in by_hand(monkeypatch, capsys, 8, "--read", str(path), "--n", "80")
+
+
+@pytest.mark.parametrize("kind", ["sheet", "folder", "link", "no name"])
+def test_a_sheet_is_never_written_over(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "sheet.csv"
+    if kind == "sheet":
+        path.write_text("id,label\na1,50\n")
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "link":
+        path.symlink_to("nowhere")
+    said = by_hand(monkeypatch, capsys, 1, "--sheet", "" if kind == "no name" else str(path))
+    assert said.startswith("ERROR: ") and ("is no name" if kind == "no name" else "exists already") in said and said.count("\n") == 1
+    assert kind != "sheet" or path.read_text() == "id,label\na1,50\n"
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
@@ -128,7 +185,7 @@ def test_a_sheet_that_a_spreadsheet_saved_is_read(tmp_path: Path, delimiter: str
         ["c3", "q", "r", "z", ""],
     ]
     path.write_text("\ufeff" + "\r\n".join(delimiter.join(row) for row in rows), encoding="utf-8")
-    assert labels.read(path) == {"a1": 100, "b2": 37.5}
+    assert labels.read(path).labels == {"a1": 100, "b2": 37.5}
 
 
 def test_ids_stay_text_in_a_spreadsheet() -> None:
@@ -160,7 +217,7 @@ def test_two_people_are_two_sheets(tmp_path: Path) -> None:
     said = one_fault(path, "id,label\na,100\nb,50\na,25\na,100\n")
     assert "row 4: '25' for the answer of row 2, which has 100" in said and "two people are two sheets" in said and "row 5" not in said
     path.write_text("id,label\na,100\nb,50\na,100.0\nc,\na,\n")
-    assert labels.read(path) == {"a": 100, "b": 50}
+    assert labels.read(path).labels == {"a": 100, "b": 50}
 
 
 def test_a_row_whose_answer_lost_its_quotes_is_named(tmp_path: Path) -> None:
@@ -182,7 +239,7 @@ def test_a_sheet_of_any_office_is_read(tmp_path: Path, encoding: str, first: str
     path, text = tmp_path / "sheet.csv", io.StringIO()
     csv.writer(text, delimiter=delimiter).writerows(SHEET)
     path.write_bytes((first + text.getvalue()).encode(encoding))
-    assert labels.read(path) == {"a1": 37.5, "b2": 2, "d4": 3}
+    assert labels.read(path).labels == {"a1": 37.5, "b2": 2, "d4": 3}
 
 
 def test_what_is_no_sheet_is_one_line(tmp_path: Path) -> None:

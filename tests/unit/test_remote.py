@@ -646,6 +646,7 @@ def test_the_store_is_listed_exported_and_pruned(stub: Stub, folder: Path, capsy
     assert "wrote 5 answers" in verb(capsys, "export", "m", "out.jsonl")
     lines = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
     assert len(lines) == 5 and stat.S_IMODE((folder / "out.jsonl").stat().st_mode) == 0o600
+    assert "out.jsonl: exists already" in verb(capsys, "export", "m", "out.jsonl"), "whatever it is: nothing is written over"
     assert "no answer of it is kept" in verb(capsys, "prune", "no-such-model")
 
     assert "a job writes it" in verb(capsys, "prune", "m"), "this process lives"
