@@ -191,7 +191,9 @@ def data_notes(config: "configuration.Config") -> list[str]:
 
 def secrets(config: "configuration.Config") -> list[str]:
     """Environment variables that hold API keys of the run's models, as far as they are set: what is kept needs none."""
-    endpoints = (config.models[name].endpoint for name in config.run.models)
+    from medbench.config import sources
+
+    endpoints = (config.models[name].endpoint for name in sources.models(config))
     return sorted({one.key for one in endpoints if one is not None and one.key and os.environ.get(one.key)})
 
 
@@ -214,10 +216,11 @@ def doubtful_modalities(config: "configuration.Config") -> list[str]:
 def unpinned(config: "configuration.Config") -> list[str]:
     """Models of a run whose weights may change from one day to the next, a line each: what is not pinned, and why."""
     from medbench import config as configuration
+    from medbench.config import sources
     from medbench.models.checkpoint import is_pinned
 
     found = []
-    for name in config.run.models:
+    for name in sources.models(config):
         entry = config.models[name]
         place = configuration.checkpoint(config, name)
         if entry.pretrain or place is None or not entry.has_file or entry.kind == "remote":

@@ -56,8 +56,8 @@ def jobs(config: Config, *more: tuple[str, tuple[str, ...]]) -> list[Job]:
     """Every job that leads to the run's cells and its report, each after those that it needs. `more`: others, stage and names."""
     run, grid = config.run.run, cells.grid(config)
     makers: dict[Path, tuple[str, tuple[str, ...]]] = {}
-    others = [key for stage, names in more for key in stages.jobs(run, [dict(zip(stages.get(stage).keys, names, strict=True))])]
-    for stage, names in (*stages.jobs(run, [cell._asdict() for cell in grid]), *others):
+    others = [key for stage, names in more for key in stages.jobs(config, [dict(zip(stages.get(stage).keys, names, strict=True))])]
+    for stage, names in (*stages.jobs(config, [cell._asdict() for cell in grid]), *others):
         makers |= dict.fromkeys(stages.get(stage).outputs(*names), (stage, names))
     ordered: list[Job] = []
     places: dict[tuple[str, tuple[str, ...]], int] = {}

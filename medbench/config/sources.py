@@ -10,6 +10,16 @@ from medbench.models import loading
 TRACKED = False  # what is decided here reaches a job by its parameters
 
 
+def models(config: Config) -> tuple[str, ...]:
+    """Names of all models that a run uses: those that it compares, then judges that are not among them."""
+    return tuple(dict.fromkeys((*config.run.models, *judges(config))))
+
+
+def judges(config: Config) -> tuple[str, ...]:
+    """Names of the models that judge a run's answers."""
+    return config.run.judge.models if config.run.judge else ()
+
+
 def weights(config: Config, model: str) -> dict[str, Any]:
     """Fields of medbench.models.checkpoint.Source that say which weights are loaded."""
     entry = config.models[model]

@@ -12,7 +12,7 @@ from huggingface_hub import CacheNotFound, constants, get_token, scan_cache_dir
 
 from medbench import config as configuration
 from medbench import paths
-from medbench.config import Addresses, Config, Hub, Manual, is_fetched
+from medbench.config import Addresses, Config, Hub, Manual, is_fetched, sources
 from medbench.config.needs import weights_mb
 from medbench.errors import MedbenchError
 from medbench.jobs import archives, files
@@ -45,7 +45,7 @@ def has_token() -> bool:
 
 def wanted(config: Config) -> list[Wanted]:
     """Of every model and data set of the run, those without weights or files left out."""
-    models = [_model(config, name) for name in config.run.models]
+    models = [_model(config, name) for name in sources.models(config)]
     return [one for one in (*models, *(_dataset(config, name) for name in config.run.datasets)) if one]
 
 

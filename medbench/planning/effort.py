@@ -84,13 +84,13 @@ class Estimator:
     def of(self, stage: str, names: tuple[str, ...]) -> Effort:
         """Of one job. Finished ones of the same stage and model, else of the stage and a model as small or large, correct the rule."""
         named = dict(zip(stages.get(stage).keys, names, strict=True))
+        if stage == "fetch":
+            return Effort(stage, names, 0.0, 0.0, False, "unknown")
+        if stage in ("calibrate", "judge") or self._is_remote(stage, named):  # judging has no rule
+            return Effort(stage, names, None, 0.0, False, "unknown")
         asks = self._asks(stage, names)
         gpu = gpu_seconds(self.config, stage, named, True) if asks else 0.0
         on_gpu = bool(asks and self.n_gpus)
-        if stage == "fetch":
-            return Effort(stage, names, 0.0, 0.0, False, "unknown")
-        if self._is_remote(stage, named):
-            return Effort(stage, names, None, 0.0, False, "unknown")
         cost = self._on_gpu(gpu) if on_gpu else self._on_cpu(stage, named, self._is_warm(stage))
         kin = next((key for key in _kin(self.config, stage, names, on_gpu) if key in self.corrections), None)
         if kin is not None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from medbench.cells import Cell
-from medbench.config import Config, Lora
+from medbench.config import Config, Lora, sources
 from medbench.config.needs import gpu_mb
 from medbench.planning.effort import Recorded
 
@@ -29,7 +29,7 @@ def of_models(config: Config, grid: Iterable[Cell], records: Sequence[Recorded],
     lora = {cell.model for cell in grid if isinstance(config.modes[cell.mode], Lora)}
     known = [size for size in visible if size is not None]
     found = []
-    for name in config.run.models:
+    for name in sources.models(config):
         entry = config.models[name]
         if entry.pretrain is not None or entry.kind not in ("contrastive", "generative"):
             continue

@@ -1,41 +1,83 @@
-"""What endpoints will cost: their answers are paid for by the token."""
+"""What endpoints will cost: their answers, and their judgements of answers, are paid for by the token."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from medbench import paths
-from medbench.config import Config, needs
+import polars as pl
+
+from medbench import paths, tables, tasks
+from medbench.config import Config, needs, sources
+from medbench.errors import MedbenchError
+from medbench.metrics.judging import calibration, scoring
 from medbench.remote.endpoint import Stopped, Usage
 from medbench.remote.prices import ASKED_TOKENS, Price
+from medbench.stages import calibrate, judge
 
 TRACKED = False  # a look ahead is no part of a result
+JUDGED_TOKENS = 700  # of a rubric with a question, its reference and an answer
 
 
 class Estimate(NamedTuple):
     """Of one model over cells that are not made yet: by rough counts of tokens, output at its most."""
 
     model: str
-    questions: int
+    questions: int  # or judgements, of a judge
     dollars: float | None  # at most; None where no price is named, or genai-prices does not know it
     said: str
 
 
 def estimates(config: Config, cells: Iterable[tuple[str, str, str]]) -> list[Estimate]:
-    """Of each remote model. `cells`: data set, model, mode."""
-    asked: dict[str, int] = {}
-    for dataset, model, mode in cells:
+    """Of each remote model, then of each remote judge. `cells`: data set, model, mode."""
+    asked, grid = dict[str, int](), list(cells)
+    for dataset, model, mode in grid:
         if config.models[model].endpoint is not None and not paths.predictions(dataset, model, mode).exists():
             asked[model] = asked.get(model, 0) + needs.test_rows(config, dataset)
-    return [_of(config, model, n) for model, n in asked.items()]
+    found = [
+        _of(
+            config,
+            model,
+            n,
+            f"{model}: about {n:,} questions",
+            ASKED_TOKENS,
+            config.models[model].max_new_tokens or config.asking.max_new_tokens,
+        )
+        for model, n in asked.items()
+    ]
+    chosen = config.run.judge
+    for name in sources.judges(config):
+        if chosen and config.models[name].endpoint is not None and (n := _judgements(config, name, grid)):
+            found.append(_of(config, name, n, f"judge {name}: at most {n:,} judgements", JUDGED_TOKENS, chosen.max_new_tokens))
+    return found
 
 
-def _of(config: Config, model: str, n: int) -> Estimate:
+def _judgements(config: Config, name: str, grid: Iterable[tuple[str, str, str]]) -> int:
+    """How often a judge is asked at most: equal answers are asked once, and few replies need another try."""
+    chosen = config.run.judge
+    assert chosen is not None
+    n = 0 if paths.calibration(name).exists() else len(calibration.items(calibrate.ITEMS))
+    for dataset, model, mode in grid:
+        if tasks.get(config.datasets[dataset].task).judged and not paths.judgements(dataset, model, mode).exists():
+            n += _open_questions(config, dataset) * chosen.repeats + judge.FLOOR
+    return n * sum(int(scoring(one).TRIES) for one in chosen.scorings)
+
+
+def _open_questions(config: Config, dataset: str) -> int:
+    """Of the test split; all of its questions where it is not prepared."""
+    schema, path = tasks.get(config.datasets[dataset].task).samples, paths.samples(dataset, "test")
+    try:
+        types: pl.Series = tables.read(schema, path, ["answer_type"])["answer_type"]
+        return int((types == "open").sum())
+    except (OSError, MedbenchError):  # not prepared, or damaged: who reads it says so
+        return needs.test_rows(config, dataset)
+
+
+def _of(config: Config, model: str, n: int, what: str, tokens: int, budget: int) -> Estimate:
+    """`what`: is asked, in words; `tokens` of each, and `budget`: tokens of a reply."""
     entry, dollars = config.models[model], None
-    budget = entry.max_new_tokens or config.asking.max_new_tokens
-    said = f"{model}: about {n:,} questions, {n * ASKED_TOKENS:,} tokens in and at most {n * budget:,} out"
+    said = f"{what}, {n * tokens:,} tokens in and at most {n * budget:,} out"
     if entry.endpoint is not None and entry.endpoint.price:
         try:
-            dollars = n * Price(entry.endpoint.price, entry.endpoint.batch).of(Usage(ASKED_TOKENS, 0, budget, 0))
+            dollars = n * Price(entry.endpoint.price, entry.endpoint.batch).of(Usage(tokens, 0, budget, 0))
         except Stopped as error:
             said += f": {error}"
         else:

@@ -42,9 +42,12 @@ def way(names: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, ...], Path]]
             yield stage.name, own, stage.outputs(*own)[0]
 
 
-def jobs(run: str, cells: Iterable[Mapping[str, str]]) -> Iterator[tuple[str, tuple[str, ...]]]:
+def jobs(config: "Config", cells: Iterable[Mapping[str, str]]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """All jobs that a run of these cells (key -> name) may have, each once: stage, names. Some have nothing to do with their cell."""
-    found = dict.fromkeys((stage, names) for cell in cells for stage, names, _ in way({**cell, "run": run}))
+    from medbench.config import sources
+
+    named = [*({"model": judge} for judge in sources.judges(config)), *({**cell, "run": config.run.run} for cell in cells)]
+    found = dict.fromkeys((stage, names) for one in named for stage, names, _ in way(one))
     yield from found
 
 

@@ -37,9 +37,9 @@ class Supply(NamedTuple):
 
 
 def needed(config: Config) -> list[Supply]:
-    """Of a run, in its order: the models that have a checkpoint, and the data sets that are not generated."""
+    """Of a run, in its order: the models, judges too, that have a checkpoint, and the data sets that are not generated."""
     found = []
-    for name in config.run.models:
+    for name in sources.models(config):
         entry = config.models[name]
         if entry.pretrain is None and (place := checkpoint(config, name)) is not None and entry.kind != "remote":
             access = "gated" if entry.about.gated else "open"

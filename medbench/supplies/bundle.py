@@ -21,7 +21,7 @@ from typing import IO, Any, NamedTuple
 import yaml
 
 from medbench import paths
-from medbench.config import Config, Dataset, is_fetched
+from medbench.config import Config, Dataset, is_fetched, sources
 from medbench.datasets import layouts
 from medbench.datasets.layouts import Source
 from medbench.errors import MedbenchError, choose
@@ -85,7 +85,7 @@ def _meaning(supply: Supply) -> str:
 def members(config: Config, there: Mapping[Supply, Sequence[Path]], tar: str) -> Iterator[Member]:
     """All of the bundle but SHA256SUMS. `there`: where each supply lies."""
     run, folder = config.run.run, FOLDER / config.run.run
-    models = {name: config.models[name].model_dump(mode="json", exclude_defaults=True) for name in config.run.models}
+    models = {name: config.models[name].model_dump(mode="json", exclude_defaults=True) for name in sources.models(config)}
     data = {name: config.datasets[name].model_dump(mode="json", exclude_defaults=True) for name in config.run.datasets}
     packed: dict[str, Path | str] = {}
     for supply, folders in there.items():

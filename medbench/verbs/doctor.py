@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from medbench import doctor
 from medbench.command import ROOT, add_config_options, is_file, read_config, runs
-from medbench.config import Config
+from medbench.config import Config, sources
 from medbench.doctor import Line, dataset, machine, weights
 from medbench.errors import MedbenchError, visible
 from medbench.jobs import devices
@@ -57,13 +57,13 @@ def _lines(args: argparse.Namespace) -> Iterator[Line]:
             raise MedbenchError(args.name, "is no model, no data set and no run in config/", remedy + ", ".join(runs()))
         args.run = args.name
         config = read_config(args)
-    yield from machine.look(ROOT, any((config.models[one].about.parameters or 0) > NEEDS_GPU for one in config.run.models))
+    yield from machine.look(ROOT, any((config.models[one].about.parameters or 0) > NEEDS_GPU for one in sources.models(config)))
     yield from _run(config, with_data=args.name is not None or bool(args.configfile))
 
 
 def _run(config: Config, with_data: bool) -> Iterator[Line]:
-    """Models of a run, and its data sets where one was named."""
-    for name in config.run.models:
+    """Models of a run with its judges, and its data sets where one was named."""
+    for name in sources.models(config):
         yield weights.look(config, name)
     for name in config.run.datasets if with_data else ():
         for line in dataset.look(config, name):

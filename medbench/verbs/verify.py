@@ -27,7 +27,7 @@ def execute(args: argparse.Namespace) -> None:
     """A line for each finding. Raises MedbenchError where there is one; else nothing goes to standard output."""
     config = read_config(args)
     grid, run = cells.grid(config), f"run {config.run.run}"
-    jobs = [job for job in stages.jobs(config.run.run, [cell._asdict() for cell in grid]) if _has_left(*job)]
+    jobs = [job for job in stages.jobs(config, [cell._asdict() for cell in grid]) if _has_left(*job)]
     if not jobs:
         raise MedbenchError(run, f"has no results in {Path.cwd()}", "go to the folder where it ran")
     found = list(dict.fromkeys(findings(config, grid, jobs)))

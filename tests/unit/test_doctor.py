@@ -359,6 +359,13 @@ def test_a_run_is_looked_at_with_its_models_and_data(capsys: pytest.CaptureFixtu
     assert not [line for line in shown if not line.startswith((OK, WARNING, FAULT))]
 
 
+def test_the_judges_of_a_run_are_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "run: judged\nmodels: [mini-llava]\ndatasets: [nano-vqa-radiology]\nmodes: [ots]\njudge: {models: [llava-1.5]}\n"
+    (tmp_path / "judged.yaml").write_text(text)
+    cli.main(["doctor", str(tmp_path / "judged.yaml")])
+    assert "model llava-1.5: llava-hf/llava-1.5-7b-hf is not cached" in capsys.readouterr().out
+
+
 def test_a_name_that_is_nothing_has_its_neighbour_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor", "lava-med"]) == 2
     said = capsys.readouterr().err

@@ -12,9 +12,11 @@ from PIL import Image
 
 from medbench import cli, config, paths
 from medbench.config import Config, needs
+from medbench.metrics.judging import calibration
 from medbench.planning import downloads, effort, memory, probe, sizes, verdicts
 from medbench.planning.probe import REFERENCE
 from medbench.schedule import jobs
+from medbench.stages import calibrate
 from tests.conftest import ROOT
 from tests.unit import checkpoints
 
@@ -284,6 +286,58 @@ def test_what_endpoints_cost_at_most_is_said(folder: Path, capsys: pytest.Captur
         answers.parent.mkdir(parents=True)
         answers.touch()
     assert "o3: about" not in run(capsys, "--no-probe", "paper"), "what is answered is paid for"
+
+
+def judged(folder: Path, **judge: Any) -> str:
+    """A run with a judge that is paid for and one of one's own that is not pinned."""
+    own = {"family": "qwen-vl", "role": "generalist", "architecture": "qwen2-5-vl", "checkpoint": "Qwen/own", "pretrained_on": ["everyday"]}
+    (folder / "models.yaml").write_text(json.dumps({"own": own}))
+    run = {"run": "judged", "registries": {"models": "models.yaml"}, "models": ["mini-llava"], "datasets": ["nano-vqa-radiology"]}
+    (folder / "judged.yaml").write_text(json.dumps({**run, "modes": ["ots"], "judge": {"models": ["o3", "own"], **judge}}))
+    return "judged.yaml"
+
+
+def test_judges_are_planned_like_models(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = json.loads(run(capsys, "--no-probe", "--json", judged(folder)))
+    assert found["stages"]["calibrate"]["to_do"] == 2 and found["stages"]["judge"]["unknown"] == 3
+    assert [one["model"] for one in found["gpu_memory_mb"]] == ["own"]
+    assert [(one["name"], one["state"]) for one in found["downloads"] if one["kind"] == "model"] == [
+        ("mini-llava", "here"),
+        ("own", "to fetch"),
+    ]
+    loaded = config.from_files([ROOT / "config/config.yaml", Path("judged.yaml")], ROOT)
+    assert [line.partition(",")[0] for line in cli.unpinned(loaded)] == ["model own"]
+    monkeypatch.setenv("OPENAI_API_KEY", "a key")
+    assert cli.secrets(loaded) == ["OPENAI_API_KEY"]
+
+
+def test_what_judging_costs_at_most_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def endpoints(**judge: Any) -> list[dict[str, Any]]:
+        return list(json.loads(run(capsys, "--no-probe", "--json", judged(folder, **judge)))["endpoints"])
+
+    [once], [twice], [published] = endpoints(), endpoints(repeats=2), endpoints(scorings=["published"])
+    rows, cells, items = needs.test_rows(of_run("nano"), "nano-vqa-radiology"), 3, len(calibration.items(calibrate.ITEMS))
+    assert once["questions"] == 2 * (items + cells * (rows + 30)) and once["dollars"] > 0, "one more try of each that cannot be read"
+    assert twice["questions"] == 2 * (items + cells * (2 * rows + 30)) and published["questions"] * 2 == once["questions"]
+    assert f"judge o3: at most {once['questions']:,} judgements" in run(capsys, "--no-probe", judged(folder))
+    for made in (paths.calibration("o3"), paths.judgements("nano-vqa-radiology", "mini-llava", "ots")):
+        (folder / made).parent.mkdir(parents=True)
+        (folder / made).touch()
+    assert endpoints()[0]["questions"] == 2 * 2 * (rows + 30), "what is judged is paid for"
+
+
+def test_a_calibration_that_failed_or_was_forged_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = folder / paths.log("calibrate", "o3")
+    log.parent.mkdir(parents=True)
+    log.write_text("ERROR: OPENAI_API_KEY is not set\n")
+    assert cli.main(["status", judged(folder)]) == 0
+    said = capsys.readouterr().out
+    assert "calibrate o3: OPENAI_API_KEY is not set" in said and "behind a failed job: calibrate o3" in said
+    made = folder / paths.calibration("o3")
+    made.parent.mkdir(parents=True)
+    made.write_text("{}")
+    cli.main(["verify", "judged.yaml"])
+    assert "results/calibration/o3.json" in capsys.readouterr().out
 
 
 def test_too_little_disk_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

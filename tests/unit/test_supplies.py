@@ -174,6 +174,18 @@ def test_a_baseline_and_what_is_drawn_are_needed_from_nowhere() -> None:
     assert needed(config.from_files([ROOT / "config/config.yaml"], ROOT)) == []
 
 
+def test_a_judge_is_needed_and_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    judge = {**MODEL, "family": "qwen-vl", "architecture": "qwen2-5-vl"}
+    Path("models.yaml").write_text(yaml.safe_dump({"my-judge": judge}))
+    own = {"run": "judged", "registries": {"models": "models.yaml"}, "models": ["mini-llava"], "datasets": ["nano-vqa-radiology"]}
+    Path("run.yaml").write_text(yaml.safe_dump({**own, "modes": ["ots"], "judge": {"models": ["my-judge"]}}))
+    loaded = config.from_files([ROOT / "config/config.yaml", Path("run.yaml")], ROOT)
+    assert [str(one) for one in needed(loaded)] == ["weights my-judge"]
+    texts = {member.path: member.content for member in bundle.members(loaded, {}, "judged.tar")}
+    assert {"my-judge", "mini-llava"} == set(yaml.safe_load(str(texts["models.yaml"])))
+
+
 # --- bundles
 
 

@@ -275,7 +275,7 @@ def clearly(action):
 
 
 if NOW and workflow.is_main_process:  # no rule makes again what cells were made from, but what is wrong with it is said
-    for made_by, its_names in stages.jobs(RUN, [cell._asdict() for cell in CELLS]):
+    for made_by, its_names in stages.jobs(CONFIG, [cell._asdict() for cell in CELLS]):
         its_output = stages.get(made_by).outputs(*its_names)[0]
         if its_output.exists() and not is_made(its_output):
             try:
