@@ -281,7 +281,7 @@ def _folders(place: Path, folders: list[Path]) -> Seen:
         found = f"holds {len(classes)} class folder{'' if len(classes) == 1 else 's'} and no table"
         raise MedbenchError(place, found, "put the images of each class into a folder of its name, or a table labels.csv beside them")
     _require_classes(place, classes, bool(splits))
-    counts = {name: sum(path.is_file() for root in splits or [place] for path in (root / name).rglob("*")) for name in classes}
+    counts = {name: sum(len(imagefolder.class_files(root / name)) for root in splits or [place]) for name in classes}
     if empty := [name for name, count in counts.items() if not count]:
         raise MedbenchError(place, f"class folder {empty[0]!r} holds no file", "put its images there, or remove it")
     said = [f"folders: {', '.join(classes)}", "every image counts as a patient of its own (--group REGEX finds patients in file names)"]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from medbench.errors import MedbenchError
+from medbench.jobs import tree
 
 TRACKED = False  # what is read here reaches jobs as a table
 
@@ -29,9 +30,8 @@ class Header(NamedTuple):
 
 def files(folder: Path) -> Iterator[Path]:
     """Every file below a folder in the order of the paths, but hidden ones and the index of a disc (DICOMDIR)."""
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.is_file() and not hidden and path.name.upper() != "DICOMDIR":
+    for path in tree.below(folder, lambda name: name.startswith(".")):
+        if path.is_file() and path.name.upper() != "DICOMDIR":
             yield path
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medbench.errors import MedbenchError
-from medbench.jobs import digests, limits
+from medbench.jobs import digests, limits, tree
 
 TRACKED = False  # parameters say by commit or digest which weights are read
 
@@ -110,8 +110,8 @@ def inspect(folder: Path) -> None:
 
     One place for all loaders, and before any of them: transformers would ask on standard input whether to run the code.
     """
-    for file in sorted(folder.rglob("*.json")):
-        if any(part.startswith(".") for part in file.relative_to(folder).parts) or not file.is_file():
+    for file in tree.below(folder, lambda name: name.startswith(".")):
+        if file.suffix != ".json" or not file.is_file():
             continue
         if file.name.endswith("config.json"):
             read_json(file)

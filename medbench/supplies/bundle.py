@@ -25,7 +25,7 @@ from medbench.config import Config, Dataset, is_fetched, sources
 from medbench.datasets import layouts
 from medbench.datasets.layouts import Source
 from medbench.errors import MedbenchError, choose
-from medbench.jobs import digests, files
+from medbench.jobs import digests, files, tree
 from medbench.models.checkpoint import COMMIT
 from medbench.supplies import Supply
 
@@ -156,10 +156,9 @@ def _own(entry: dict[str, Any], data: Dataset, name: str, folder: Path) -> dict[
 
 def _tree(folder: Path) -> Iterator[tuple[str, Path]]:
     """Every file below a folder, by its relative path; not what downloads leave, nor links to nowhere."""
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        if path.is_file() and not set(inside.parts) & {*LEFT_OUT} and path.suffix != ".part":
-            yield inside.as_posix(), path
+    for path in tree.below(folder, LEFT_OUT.__contains__):
+        if path.is_file() and path.suffix != ".part":
+            yield path.relative_to(folder).as_posix(), path
 
 
 def write(path: Path, run: str, found: Iterable[Member], said: Callable[[int, int], None] = lambda number, size: None) -> int:

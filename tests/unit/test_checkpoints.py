@@ -49,13 +49,20 @@ def weights(folder: Path) -> Path:
 # --- what was loaded
 
 
-def test_a_folder_is_known_by_the_digest_of_what_is_read(folder: Path) -> None:
+def test_a_folder_is_known_by_the_digest_of_what_is_read(folder: Path, tmp_path: Path) -> None:
     before = load(folder).weights
     assert before == {"checkpoint": f"sha256 {digests.tree(folder)}"}
     (folder / "README.md").write_text("a card")
     (folder / ".git").mkdir()
     (folder / ".git/config.json").write_text("{}")
     assert load(folder).weights == before, "what no loader reads changes nothing"
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/words.json").write_text("{}")
+    (folder / "behind").symlink_to(tmp_path / "elsewhere")
+    linked = load(folder).weights
+    (tmp_path / "elsewhere/words.json").write_text("[]")
+    assert before != linked != load(folder).weights, "what a loader may read behind a link counts"
+    (folder / "behind").unlink()
     config_file = folder / "config.json"
     config_file.write_text(config_file.read_text() + "\n")
     assert load(folder).weights != before
@@ -357,6 +364,12 @@ def test_code_that_a_configuration_names_is_refused_by_name(name: str, tmp_path:
         with pytest.raises(MedbenchError, match="names code of its own"):
             loading.load(source)
         (folder / extra).unlink()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/processor.json").write_text(json.dumps({"auto_map": EVIL}))
+    (folder / "behind").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(MedbenchError, match=r"behind/processor\.json: names code of its own"):
+        loading.load(source)
+    (folder / "behind").unlink()
     (folder / "custom_generate").mkdir()
     with pytest.raises(MedbenchError, match="custom_generate: names code of its own"):
         loading.load(source)

@@ -593,6 +593,23 @@ def test_imagefolder_index_is_its_folders(raw: Path) -> None:
     assert layout.index_files(layout.Options(), source) == [raw, raw / "train", raw / "train/benign"]
 
 
+def test_imagefolder_reads_what_lies_behind_links(raw: Path, tmp_path: Path) -> None:
+    """A link to a folder, in a class folder or in its place; not one that leads back up, which would have no end."""
+    tree(raw, "benign/0.png", "benign/b/1.png")
+    tree(tmp_path / "disk", "batch/p/2.png", "batch/3.png", "malign/p/4.png", "malign/5.png")
+    (raw / "benign/a").symlink_to(tmp_path / "disk/batch")
+    (raw / "malign").symlink_to(tmp_path / "disk/malign")
+    (tmp_path / "disk/batch/up").symlink_to(raw / "benign")
+    (raw / "benign/all").symlink_to("/")
+    layout = layouts.load_layout("imagefolder")
+    source = layouts.Source("toy", "diagnosis", raw, CLASSES, 0)
+    found = [one.sample_id for one in layout.items(layout.Options(), source) if isinstance(one, layouts.DiagnosisItem)]
+    assert sorted(found) == [
+        "benign/0.png", "benign/a/3.png", "benign/a/p/2.png", "benign/b/1.png", "malign/5.png", "malign/p/4.png"
+    ]  # fmt: skip
+    assert {raw / "benign/a/p", raw / "malign/p"} <= {*layout.index_files(layout.Options(), source)}
+
+
 # --- hub-vqa -------------------------------------------------------------------------------------------------------
 
 

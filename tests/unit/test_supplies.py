@@ -251,9 +251,13 @@ def test_a_folder_of_weights_and_a_folder_of_classes_are_carried(hub: Hub, publi
     for name in ("dark", "bright"):
         Path("moles", name).mkdir()
     shutil.move("moles/1.png", "moles/dark/1.png")
+    Path("disk/batch").mkdir(parents=True)
+    shutil.copy("moles/dark/1.png", "disk/batch/2.png")
+    Path("moles/dark/behind").symlink_to(Path("disk").absolute())
     Path("datasets.yaml").write_text(yaml.safe_dump({"my-moles": {**DATA, "layout": "imagefolder"}}))
     found = names(packed(hub))
     assert "bundles/carried/cache/folders/my-clip/model.safetensors" in found and "bundles/carried/data/my-moles/dark/1.png" in found
+    assert "bundles/carried/data/my-moles/dark/behind/batch/2.png" in found
 
 
 @pytest.mark.parametrize(

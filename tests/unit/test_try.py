@@ -91,6 +91,9 @@ def test_class_folders_with_and_without_splits(folder: Path) -> None:
         (folder / name).write_bytes((folder / "a.png").read_bytes())
     seen = trial.look(Path("set"), None, {})
     assert (seen.layout, seen.classes) == ("imagefolder", ("CXR", "Hand")) and "30% of the patients" in seen.said[-1]
+    (folder / "set/Hand/behind").symlink_to(folder / "split/train")
+    (folder / "set/Hand/.DS_Store").touch()
+    assert trial.look(Path("set"), None, {}).n == 4
     seen = trial.look(Path("split"), None, {})
     assert seen.classes == ("healthy", "sick") and not any("drawn" in line for line in seen.said)
 

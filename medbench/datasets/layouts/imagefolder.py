@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field
 
 from medbench.datasets.layouts import SPLIT_WORDS, DiagnosisItem, Entry, Item, Note, Source, Strict, drawn_splits
 from medbench.errors import MedbenchError
+from medbench.jobs import tree
 
 OWN_PATIENTS = Note("every image counts as a patient of its own: where patients have several, set options.group")
 LITTER = ("thumbs.db", "desktop.ini", "__macosx", "icon\r", "@eadir", "$recycle.bin")
@@ -38,7 +39,7 @@ class Options(Strict):
 
 def index_files(options: Options, source: Source) -> list[Path]:
     """The folders: a file added or removed changes its folder's time."""
-    return [source.folder, *(path for path in sorted(source.folder.rglob("*")) if path.is_dir() and not _hidden(path, source.folder))]
+    return [source.folder, *(path for path in tree.below(source.folder, _is_hidden) if path.is_dir())]
 
 
 def items(options: Options, source: Source) -> Iterator[Entry]:
@@ -81,13 +82,17 @@ def _items(folder: Path, split: str, options: Options, source: Source) -> Iterat
         if not of_class.is_dir():
             yield _stray(of_class, "classes", source)
             continue
-        for file in sorted(of_class.rglob("*")):
-            if not file.is_dir() and not _hidden(file, of_class):  # a pipe or a broken link too: `prepare` says what is wrong with it
-                name = file.relative_to(source.folder).as_posix()
-                try:
-                    yield DiagnosisItem(name, _group(file, of_class, name, options, source), split, file, name, of_class.name)
-                except MedbenchError as error:
-                    yield error
+        for file in class_files(of_class):
+            name = file.relative_to(source.folder).as_posix()
+            try:
+                yield DiagnosisItem(name, _group(file, of_class, name, options, source), split, file, name, of_class.name)
+            except MedbenchError as error:
+                yield error
+
+
+def class_files(folder: Path) -> list[Path]:
+    """What counts as images of a class, in the order of the paths; a pipe or a broken link too: `prepare` says what is wrong with it."""
+    return [path for path in tree.below(folder, _is_hidden) if not path.is_dir()]
 
 
 def _stray(file: Path, what: str, source: Source) -> MedbenchError:
@@ -104,9 +109,9 @@ def _group(file: Path, of_class: Path, name: str, options: Options, source: Sour
 
 
 def _entries(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not _hidden(path, folder))
+    return sorted(path for path in folder.iterdir() if not _is_hidden(path.name))
 
 
-def _hidden(path: Path, folder: Path) -> bool:
-    """What desktops leave in folders, at any depth."""
-    return any(part.startswith(".") or part.lower() in LITTER for part in path.relative_to(folder).parts)
+def _is_hidden(name: str) -> bool:
+    """Whether desktops leave it in folders."""
+    return name.startswith(".") or name.lower() in LITTER
