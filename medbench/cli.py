@@ -204,6 +204,19 @@ def untrained(config: "configuration.Config") -> list[str]:
     return [f"{name}: no row is for training: {left_out} left out" for name in config.run.datasets if config.datasets[name].test_only]
 
 
+def without_cells(config: "configuration.Config") -> list[str]:
+    """Models and modes of a run that no cell has, a line each; not those modes that `untrained` names for all of its data sets."""
+    from medbench.cells import every
+
+    found, run = every(config), config.run
+    untrained = {mode for mode in run.modes if config.modes[mode].kind != "zero-shot"}
+    named = untrained if all(config.datasets[name].test_only for name in run.datasets) else set()
+    models = [name for name in run.models if name not in {cell.model for cell in found}]
+    modes = [name for name in run.modes if name not in {cell.mode for cell in found} | named]
+    lines = [f"model {name} answers no data set of the run in any of its modes" for name in models]
+    return lines + [f"mode {name} is run by no model of the run on any of its data sets" for name in modes]
+
+
 def doubtful_modalities(config: "configuration.Config") -> list[str]:
     """Data sets of a run whose modality no model knows, and one is spelt much like it, a line each."""
     from medbench.config import nearest_modality
@@ -235,7 +248,7 @@ def unpinned(config: "configuration.Config") -> list[str]:
 
 def warnings(config: "configuration.Config", cells: Sequence[tuple[str, str, str]], now: bool, look: Look) -> list[str]:
     """What the start of a run should say: cells made with other library versions; not for `now`, what gets no
-    verdict, is hard to score, cannot run yet, or is not pinned.
+    verdict, has no cell, is hard to score, cannot run yet, or is not pinned.
 
     `look`: `stages.look` at a job of this configuration.
     """
@@ -250,7 +263,8 @@ def warnings(config: "configuration.Config", cells: Sequence[tuple[str, str, str
 
     found += [f"NO VERDICT: {line}" for line in interval.no_verdicts(config)]
     found += [f"DATA: {line}" for line in data_notes(config)]
-    found += [f"TEST ONLY: {line}" for line in untrained(config)] + [f"MODALITY: {line}" for line in doubtful_modalities(config)]
+    found += [f"TEST ONLY: {line}" for line in untrained(config)] + [f"NO CELL: {line}" for line in without_cells(config)]
+    found += [f"MODALITY: {line}" for line in doubtful_modalities(config)]
     found += [f"COST: {one.said}" for one in prices.estimates(config, cells)]
     found += [f"LEFT OUT: {cell}: {why}" for cell, why in config.left_out.items()]
     found += [f"HARD TO READ: {line}" for line in interval.doubts(config)]

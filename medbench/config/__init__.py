@@ -254,6 +254,8 @@ class Model(Strict):
         kind = _kinds().get(self.architecture) or self.planned
         if (kind or self.role) not in ("baseline", "remote") and (self.checkpoint is None) == (self.pretrain is None):
             raise ValueError("give either `checkpoint` (hub id or folder) or `pretrain`")
+        if unknown := sorted({*(self.tasks or ())} - {*tasks.names()}):
+            raise ValueError(f"`tasks` names {', '.join(map(repr, unknown))}: choose from {', '.join(tasks.names())}")
         if self.role == "baseline" and not (self.tasks and self.modes):
             raise ValueError("a baseline needs `tasks` and `modes`: it joins every data set of these tasks in these modes")
         for kinds, names in _FOR.items():
@@ -803,7 +805,7 @@ def _asking(root: Path, places: Registries) -> Asking:
 
 
 def _check_selection(config: Config, source: str) -> None:
-    """Every name of the run stands in a registry, every model, data set and mode has at least one cell, every path exists."""
+    """Every name of the run stands in a registry, every model can run a mode of the run and every mode is run by a model, paths exist."""
     run = config.run
     for word, names, known, file in (
         ("models", run.models, config.models, run.registries.models),

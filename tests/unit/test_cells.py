@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from medbench import cells, config
+from medbench import cells, cli, config
 from medbench.cells import Cell
 from medbench.errors import MedbenchError
 
@@ -31,6 +31,18 @@ def test_only_possible_cells(demo: config.Config) -> None:
         cells.check(demo, Cell("phantom-radiology", "raw-pixels", "ots"))
     with pytest.raises(MedbenchError, match="model 'gpt' is in no registry"):
         cells.check(demo, Cell("phantom-radiology", "gpt", "ots"))
+
+
+def test_a_model_or_mode_without_a_cell_is_named(demo: config.Config) -> None:
+    assert cli.without_cells(demo) == []
+    run = {"run": "x", "models": ["mini-clip", "mini-llava"], "datasets": ["phantom-radiology"], "modes": ["ots", "lora", "ots-blank"]}
+    chosen = config.load(run, ROOT)
+    assert {cell.model for cell in cells.grid(chosen) if chosen.models[cell.model].role != "baseline"} == {"mini-clip"}
+    line = "mode ots-blank is run by no model of the run on any of its data sets"
+    assert cli.without_cells(chosen) == ["model mini-llava answers no data set of the run in any of its modes", line]
+    assert f"NO CELL: {line}" in cli.warnings(chosen, [], False, lambda *job: None)  # type: ignore[arg-type]
+    untrained = {name: entry.model_copy(update={"test_only": True}) for name, entry in chosen.datasets.items()}
+    assert "lora" not in " ".join(cli.without_cells(chosen._replace(datasets=untrained))), "the line TEST ONLY says it"
 
 
 def test_in_domain_is_a_property_of_specialist_and_modality(demo: config.Config) -> None:

@@ -72,6 +72,7 @@ MODEL = {"family": "clip", "role": "generalist", "architecture": "clip", "checkp
         ({"colour": "red"}, "unknown key 'colour'"),
         ({"role": "wizard"}, "role"),
         ({"checkpoint": None}, "either `checkpoint`"),
+        ({"tasks": ["diagnosis", "diagnosiss"]}, "`tasks` names 'diagnosiss': choose from diagnosis, mcq, vqa"),
         ({"overrides": {"fly": {}}}, "names mode 'fly'"),
         ({"overrides": {"lora": {"rank": 3}}}, "unknown key 'rank'"),
         ({"modes": ["ots"], "overrides": {"lora": {"r": 3}}}, "cannot run mode 'lora'"),
