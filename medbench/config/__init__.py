@@ -772,10 +772,14 @@ def _read(root: Path, places: Registries, kind: str) -> dict[str, tuple[str, Any
     shipped, own = Registries.model_fields[kind].default, getattr(places, kind)
     found = {key: (shipped, value) for key, value in read_yaml(root / shipped, shipped).items()}
     if own != shipped:
-        named = os.path.expanduser(os.path.expandvars(own))
-        place = root / named
-        found |= {key: (own, value) for key, value in read_yaml(place if place.exists() else Path(named), own).items()}
+        found |= {key: (own, value) for key, value in read_yaml(registry_file(root, own), own).items()}
     return found
+
+
+def registry_file(root: Path, name: str) -> Path:
+    """Where the file of a registry lies: relative to the Snakefile, or else to the working directory; variables and `~` are expanded."""
+    named = os.path.expanduser(os.path.expandvars(name))
+    return place if (place := root / named).exists() else Path(named)
 
 
 def _registry(root: Path, places: Registries, kind: str, word: str, schema: type[Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Pin the models of a registry: the hub's present commit for every checkpoint and companion that has none.
 
-The registry's file is edited in place, line by line, so that its comments and its order stay.
+The registry's file is edited in place, line by line, so that its comments and its order stay. Where a run names a file of models of its
+own, that is the one.
 
 Example: python -m medbench lock-models
 """
@@ -29,12 +30,13 @@ class Pinned(NamedTuple):
 
 
 def lock(config: Config, path: Path) -> list[Pinned]:
-    """Write commits into the registry of models at `path`; what is pinned already stays. Returns what was added, in the file's order.
+    """Write commits into the models of the registry at `path`; what is pinned already stays. Returns what was added, in the file's order.
 
     Raises MedbenchError when the hub refuses or cannot be reached, or an entry is not written line by line; then nothing is written.
     """
     text, pinned = path.read_text(encoding="utf-8"), []
-    for name, entry in config.models.items():
+    for name in configuration.read_yaml(path, str(path)):
+        entry = config.models[name]
         for repository, revision in _loose(entry).items():
             with network.errors(repository, revision, "model"):
                 commit = str(HfApi().model_info(repository, revision=revision).sha)
@@ -50,8 +52,9 @@ def lock(config: Config, path: Path) -> list[Pinned]:
 def _loose(entry: Model) -> dict[str, str | None]:
     """Repositories of the hub without a commit."""
     found: dict[str, str | None] = {}
-    if entry.has_file and entry.checkpoint and not entry.checkpoint.startswith((".", "/", "~", "$")) and "://" not in entry.checkpoint:
-        found[entry.checkpoint] = entry.revision
+    named = entry.checkpoint if entry.has_file and entry.kind != "remote" else None
+    if named and not named.startswith((".", "/", "~", "$")) and "://" not in named and not Path(named).is_dir():
+        found[named] = entry.revision
     found |= entry.companions
     return {name: revision for name, revision in found.items() if not (revision and COMMIT.fullmatch(revision))}
 
@@ -92,8 +95,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> None:
     """Do it."""
     settings = command.read_config(args)
-    file = command.ROOT / settings.run.registries.models
+    file = configuration.registry_file(command.ROOT, settings.run.registries.models)
     pinned = lock(settings, file)
     for one in pinned:
         print(f"{one.model}: {one.repository} at {one.commit}")
-    print(f"wrote {len(pinned)} commits into {file}" if pinned else "every model is pinned already")
+    print(f"wrote {len(pinned)} commits into {file}" if pinned else f"every model of {file} is pinned already")

@@ -761,6 +761,29 @@ def test_commits_are_written_into_the_registry(tmp_path: Path, monkeypatch: pyte
             lock(config.load(found.run.model_dump(), tmp_path), path)
 
 
+@pytest.mark.parametrize("named", ["mine/models.yaml", "${MINE}/models.yaml", "{here}/mine/models.yaml"])
+def test_commits_are_written_into_a_registry_of_ones_own(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Into it alone: what comes with medbench is not asked for, nor a folder, nor what a service calls its model."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINE", "mine")
+    served = {**ENTRY, "architecture": "openai", "endpoint": {"url": "https://example.org/v1"}, "checkpoint": "o3"}
+    models = {"loose": {**ENTRY, "checkpoint": "o/loose"}, "local": {**ENTRY, "checkpoint": "weights"}, "served": served}
+    for folder in ("mine", "weights"):
+        Path(folder).mkdir()
+    Path("mine/models.yaml").write_text(yaml.safe_dump(models, sort_keys=False))
+    run = {"run": "r", "registries": {"models": named.format(here=tmp_path) if "{here}" in named else named}, "modes": ["ots"]}
+    Path("run.yaml").write_text(yaml.safe_dump({**run, "models": ["loose"], "datasets": ["phantom-radiology"]}))
+    with serving() as hub:
+        hub.repositories = {"o/loose"}
+        monkeypatch.setattr("medbench.verbs.lock_models.HfApi", lambda: _api(hub))
+        for said in ("loose: o/loose at ", "every model of "):
+            assert cli.main(["lock-models", "--configfile", "run.yaml"]) == 0
+            assert capsys.readouterr().out.startswith(said)
+    assert yaml.safe_load(Path("mine/models.yaml").read_text())["loose"]["revision"] == COMMIT
+
+
 def _api(hub: Hub) -> object:
     from huggingface_hub import HfApi
 
