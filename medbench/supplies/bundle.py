@@ -11,9 +11,9 @@ No token is in it: only what these folders hold is packed. Keys in addresses sta
 
 import hashlib
 import io
-import os
 import shutil
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
@@ -136,22 +136,34 @@ def _is_read(file: Path) -> bool:
 
 
 def _own(entry: dict[str, Any], data: Dataset, name: str, folder: Path) -> dict[str, Path | str]:
-    """Files of a data set with a folder of its own; its entry gets where they will lie. Of a table: it, and the images that it names."""
+    """Files of a data set with a folder of its own; its entry gets where they will lie. Of a table: it, and the images that it names.
+
+    Raises MedbenchError for a table that the other site could not read.
+    """
     entry["raw_dir"] = f"${{MEDBENCH_DATA}}/{name}"
     if data.layout != "table":
         return {f"data/{name}/{inside}": file for inside, file in _tree(folder)}
     layout, source = layouts.load_layout(data.layout), Source(name, data.task, folder, data.classes, 0)
     options = layouts.read_options(data.layout, data.options, name)
     index = layout.index_files(options, source)[0]
-    images: dict[str, Path | str] = {}
-    root = Path(os.path.abspath(folder / os.path.expanduser(os.path.expandvars(data.options.get("image_root") or "."))))
-    for item in layout.items(options, source):
-        if isinstance(item, MedbenchError):
-            raise item
-        if isinstance(image := getattr(item, "image", None), Path) and image.is_file():  # `prepare` counts those that are absent
-            images[f"data/{name}/images/{Path(os.path.abspath(image)).relative_to(root).as_posix()}"] = image
+    found: dict[str, Path | str] = {f"data/{name}/{index.relative_to(folder).as_posix()}": index}
     entry["options"] = {**entry.get("options", {}), "image_root": "images"}
-    return {f"data/{name}/{index.relative_to(folder).as_posix()}": index, **images}
+    with tempfile.TemporaryDirectory() as place:  # read once more, as it will be read there
+        there = Path(place)
+        (there / "images").mkdir()
+        (moved := there / index.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
+        moved.symlink_to(index.resolve())
+        carried = layout.items(layouts.read_options(data.layout, entry["options"], name), source._replace(raw_dir=there))
+        for item, then in zip(layout.items(options, source), carried, strict=True):
+            if isinstance(item, MedbenchError):
+                raise item
+            if isinstance(then, MedbenchError):
+                remedy = "write paths of images relative to their folder, or leave the data set out by --without"
+                raise MedbenchError(then.where, "names an image by an absolute path, which the other site has not", remedy)
+            image, carried_image = (getattr(one, "image", None) for one in (item, then))
+            if isinstance(image, Path) and isinstance(carried_image, Path) and image.is_file():  # `prepare` counts those that are absent
+                found[f"data/{name}/{carried_image.relative_to(there).as_posix()}"] = image
+    return found
 
 
 def _tree(folder: Path) -> Iterator[tuple[str, Path]]:

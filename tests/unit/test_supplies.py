@@ -260,6 +260,24 @@ def test_a_folder_of_weights_and_a_folder_of_classes_are_carried(hub: Hub, publi
     assert "bundles/carried/data/my-moles/dark/behind/batch/2.png" in found
 
 
+@pytest.mark.parametrize("inside", ["", "tables/"])
+def test_a_table_is_carried_as_the_other_site_can_read_it(hub: Hub, inside: str, tmp_path: Path) -> None:
+    """Its images lie elsewhere, and there in another folder than here; an absolute path would lead nowhere, and is refused."""
+    Path("moles/tables").mkdir()
+    shutil.move("moles/labels.csv", table := Path(f"moles/{inside}labels.csv"))
+    Path("elsewhere/deep").mkdir(parents=True)
+    shutil.move("moles/3.png", "elsewhere/deep/3.png")
+    table.write_text("image,label,split,group\n./deep\\3.png,dark,train,p3\n")
+    options = {"index": f"{inside}labels.csv", "image_root": str(tmp_path / "elsewhere")}
+    Path("datasets.yaml").write_text(yaml.safe_dump({"my-moles": {**DATA, "options": options}}))
+    found = names(packed(hub))
+    assert {f"bundles/carried/data/my-moles/{inside}labels.csv", "bundles/carried/data/my-moles/images/deep/3.png"} <= {*found}
+    table.write_text(f"image,label,split,group\n{tmp_path}/elsewhere/deep/3.png,dark,train,p3\n")
+    done = run(hub, "bundle", "out.tar", "--configfile", "run.yaml", "--include", "my-moles")
+    line = f"ERROR: data set my-moles: {inside}labels.csv row 2: names an image by an absolute path, which the other site has not; write "
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(line), done.stderr
+
+
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
