@@ -616,12 +616,18 @@ def from_resolved(path: Path) -> Config:
 
 
 def from_files(paths: list[Path], root: Path) -> Config:
-    """As Snakemake does it: later files win, lists are replaced, dictionaries merged."""
+    """As Snakemake does it: later files win, lists are replaced, dictionaries merged at any depth."""
     merged: dict[str, Any] = {}
     for path in paths:
-        for key, value in read_yaml(path, str(path)).items():
-            merged[key] = {**merged[key], **value} if isinstance(value, dict) and isinstance(merged.get(key), dict) else value
+        merged = _merged(merged, read_yaml(path, str(path)))
     return load(merged, root, ", ".join(map(str, paths)))
+
+
+def _merged(below: Any, above: dict[str, Any]) -> dict[str, Any]:
+    found = dict(below) if isinstance(below, dict) else {}
+    for key, value in above.items():
+        found[key] = _merged(found.get(key), value) if isinstance(value, dict) else value
+    return found
 
 
 def read_yaml(path: Path, name: str) -> dict[str, Any]:

@@ -7,19 +7,28 @@ from pathlib import Path
 from medbench.jobs import files
 
 
-def below(folder: Path, is_left_out: Callable[[str], bool] = lambda name: False) -> list[Path]:
-    """Files and folders at any depth, sorted. A folder that is a link is entered, but for one that leads back to a folder above it.
+def files_below(folder: Path, is_left_out: Callable[[str], bool] = lambda name: False) -> list[Path]:
+    """All but folders at any depth, sorted. A folder that is a link is entered, but for one that leads back to a folder above it.
 
     `is_left_out`: of a name, whether what is called so is passed over with all in it. Where there is no folder, nothing lies below it.
     Raises Interrupted for a folder that cannot be read.
     """
-    if not folder.is_dir():
-        return []
-    above = frozenset(_identity(place) for place in (folder.resolve(), *folder.resolve().parents))
-    return sorted(Path(path) for path in _below(str(folder), above, is_left_out))
+    return sorted(Path(path) for path, is_folder in _below(folder, is_left_out) if not is_folder)
 
 
-def _below(folder: str, above: frozenset[tuple[int, int]], is_left_out: Callable[[str], bool]) -> Iterator[str]:
+def folders_below(folder: Path, is_left_out: Callable[[str], bool] = lambda name: False) -> list[Path]:
+    """The folders, as above."""
+    return sorted(Path(path) for path, is_folder in _below(folder, is_left_out) if is_folder)
+
+
+def _below(folder: Path, is_left_out: Callable[[str], bool]) -> Iterator[tuple[str, bool]]:
+    """Paths, and whether they are folders."""
+    if folder.is_dir():
+        above = (folder.resolve(), *folder.resolve().parents)
+        yield from _inside(str(folder), frozenset(map(_identity, above)), is_left_out)
+
+
+def _inside(folder: str, above: frozenset[tuple[int, int]], is_left_out: Callable[[str], bool]) -> Iterator[tuple[str, bool]]:
     try:
         entries = list(os.scandir(folder))
     except OSError as error:
@@ -27,11 +36,10 @@ def _below(folder: str, above: frozenset[tuple[int, int]], is_left_out: Callable
     for entry in entries:
         if is_left_out(entry.name):
             continue
-        yield entry.path
-        if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
-            inner = _identity(entry.path)
-            if inner not in above:
-                yield from _below(entry.path, above | {inner}, is_left_out)
+        is_folder = os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+        yield entry.path, is_folder
+        if is_folder and (inner := _identity(entry.path)) not in above:
+            yield from _inside(entry.path, above | {inner}, is_left_out)
 
 
 def _identity(folder: Path | str) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from medbench.config import Config, Strict, expand_raw_dir, is_fetched
 from medbench.datasets import display, equals, ingest, layouts, sources
 from medbench.datasets.card import Prepared, Validation, card, losses, remarks
 from medbench.datasets.rows import Drop, Reader, Row, check_splits, chosen_groups, drawn, needed_splits, tidied
-from medbench.errors import MedbenchError, choose, together
+from medbench.errors import MedbenchError, choose, first, together
 from medbench.jobs import digests, files, integrity, partial, process
 from medbench.jobs.stage import Needs, Stage
 from medbench.tables import lists
@@ -146,7 +146,15 @@ def _image_id(outcome: str | ingest.Fault) -> str | None:
 
 
 def replaced(params: Params, dataset: str) -> list[str]:
-    """What a finished `prepare` read and is no longer so, beside its index files: a line for images that were replaced or are gone."""
+    """What a finished `prepare` read and is no longer so, beside its index files: a line for images that were replaced or are gone, and
+    one for folders whose time is later than its own, by which a start too sees that files were added or removed.
+    """
+    made = min((file.stat().st_mtime_ns for file in paths.data(dataset) if file.exists()), default=0)
+    later = [str(path) for path in index_files(params, dataset) if path.is_dir() and path.stat().st_mtime_ns > made > 0]
+    return [*_replaced_images(params, dataset), *([f"files were added to or removed from {first(later, limit=3)}"] if later else [])]
+
+
+def _replaced_images(params: Params, dataset: str) -> list[str]:
     folder = _source(params, dataset).raw_dir
     names = sorted(os.path.relpath(path, folder) for path in sources.changed(sources.read(dataset, folder)))
     shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -168,7 +168,7 @@ def _own(entry: dict[str, Any], data: Dataset, name: str, folder: Path) -> dict[
 
 def _tree(folder: Path) -> Iterator[tuple[str, Path]]:
     """Every file below a folder, by its relative path; not what downloads leave, nor links to nowhere."""
-    for path in tree.below(folder, LEFT_OUT.__contains__):
+    for path in tree.files_below(folder, LEFT_OUT.__contains__):
         if path.is_file() and path.suffix != ".part":
             yield path.relative_to(folder).as_posix(), path
 

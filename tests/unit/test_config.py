@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from snakemake.utils import update_config
 
 from medbench import cells, cli, config
 from medbench.datasets import layouts
@@ -376,6 +377,22 @@ def test_second_file_replaces_lists(tmp_path: Path) -> None:
     loaded = config.from_files([first, second], registries(tmp_path))
     assert loaded.run.models == ("mini-medclip",)
     assert (loaded.run.statistics.n_resamples, loaded.run.statistics.level) == (500, 0.9)
+
+
+def test_dictionaries_of_several_files_are_merged_as_snakemake_does_it(tmp_path: Path) -> None:
+    texts = (
+        {**RUN, "seed": 3, "statistics": {"margins": {"auroc": 0.05}, "level": 0.9}, "judge": None},
+        {"statistics": {"margins": {"closed_accuracy": 0.03}}, "judge": {"models": ["mini-llava"]}},
+        {"statistics": {"margins": {"auroc": 0.04}}, "near_duplicates": {}},
+    )
+    merged: dict[str, Any] = {}
+    for name, text in zip("abc", texts, strict=True):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(text))
+        update_config(merged, text)
+    root = registries(tmp_path)
+    loaded = config.from_files([tmp_path / f"{name}.yaml" for name in "abc"], root)
+    assert loaded.run == config.load(merged, root).run
+    assert loaded.run.statistics.margins == {"auroc": 0.04, "closed_accuracy": 0.03}
 
 
 def test_resolved_configuration_reads_back_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -610,6 +610,20 @@ def test_imagefolder_reads_what_lies_behind_links(raw: Path, tmp_path: Path) -> 
     assert {raw / "benign/a/p", raw / "malign/p"} <= {*layout.index_files(layout.Options(), source)}
 
 
+def test_a_file_added_to_an_image_folder_is_seen(raw: Path, tmp_path: Path) -> None:
+    """By the time of its folder, as Snakemake sees it, whether or not the folder is a link."""
+    tree(raw, *(f"{split}/{name}/{i}.png" for split in ("train", "test") for name in CLASSES for i in range(3)))
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk/5.png").write_bytes(picture(50))
+    (raw / "test/benign/more").symlink_to(tmp_path / "disk")
+    params = entry(raw, "imagefolder")
+    prepare.run(params, "toy")
+    assert prepare.replaced(params, "toy") == []
+    later = paths.samples("toy", "train").stat().st_mtime_ns + 10**9
+    os.utime(tmp_path / "disk", ns=(later, later))
+    assert prepare.replaced(params, "toy") == [f"files were added to or removed from {raw}/test/benign/more"]
+
+
 # --- hub-vqa -------------------------------------------------------------------------------------------------------
 
 

@@ -39,7 +39,7 @@ class Options(Strict):
 
 def index_files(options: Options, source: Source) -> list[Path]:
     """The folders: a file added or removed changes its folder's time."""
-    return [source.folder, *(path for path in tree.below(source.folder, _is_hidden) if path.is_dir())]
+    return [source.folder, *tree.folders_below(source.folder, _is_hidden)]
 
 
 def items(options: Options, source: Source) -> Iterator[Entry]:
@@ -92,7 +92,7 @@ def _items(folder: Path, split: str, options: Options, source: Source) -> Iterat
 
 def class_files(folder: Path) -> list[Path]:
     """What counts as images of a class, in the order of the paths; a pipe or a broken link too: `prepare` says what is wrong with it."""
-    return [path for path in tree.below(folder, _is_hidden) if not path.is_dir()]
+    return tree.files_below(folder, _is_hidden)
 
 
 def _stray(file: Path, what: str, source: Source) -> MedbenchError:
