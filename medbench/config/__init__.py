@@ -86,7 +86,7 @@ class Probe(Strict):
     kind: Literal["probe"]
     about: AboutMode = AboutMode()
     solver: Literal["regularised", "published"] = "regularised"
-    c_values: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+    c_values: tuple[Annotated[float, Field(gt=0)], ...] = Field((1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0), min_length=1)
     n_splits: int = Field(5, ge=2)
     max_iter: int = Field(1000, ge=1)
     labels: int | None = Field(None, ge=2)  # of each class; null: all
@@ -180,7 +180,7 @@ class AboutModel(Strict):
 class Endpoint(Strict):
     """How the service of a remote model is reached, and how fast it is asked. Nothing here changes an answer or reruns a cell."""
 
-    url: str = Field(min_length=1)  # base address; `${VARIABLE}` is expanded when it is asked
+    url: Mark  # base address; `${VARIABLE}` is expanded when it is asked
     key: str | None = None  # name of the environment variable that holds the API key; null where the server asks for none
     returned_as: str | None = None  # what the server calls the model, where that is neither `checkpoint` nor a dated snapshot of it
     price: str | None = None  # provider/model of the package genai-prices; null: costs nothing, or is not known
@@ -213,8 +213,8 @@ class Model(Strict):
     role: Literal["generalist", "specialist", "baseline"]
     architecture: Slug  # medbench/models/{kind}/{architecture}.py
     planned: Kind | None = None  # the kind of an architecture that has no file yet: its cells are listed, and each job says so
-    checkpoint: str | None = None  # hub id or folder; absent for baselines and for mini models
-    revision: str | None = None  # of a hub id: its commit; null, a branch or a tag: unpinned, which every start says
+    checkpoint: Mark | None = None  # hub id or folder; absent for baselines and for mini models
+    revision: Mark | None = None  # of a hub id: its commit; null, a branch or a tag: unpinned, which every start says
     companions: dict[str, str | None] = {}  # second repositories that the checkpoint's configuration names -> commit
     checksums: dict[str, Sha256] = {}  # file of the checkpoint -> SHA-256: another file is refused
     pretrained_on: tuple[Slug, ...] = ()  # modalities
@@ -301,8 +301,8 @@ class Hub(Strict):
     """Files of a hub data set."""
 
     kind: Literal["hub"]
-    repo: str
-    revision: str | None = None  # a commit; null: the newest at the first fetch, which its record names
+    repo: Mark
+    revision: Mark | None = None  # a commit; null: the newest at the first fetch, which its record names
     patterns: tuple[str, ...] = Field(("*",), min_length=1)
     unpack: dict[str, Inside] = {}  # archive -> folder
 
@@ -310,7 +310,7 @@ class Hub(Strict):
 class RemoteFile(Strict):
     """One file by its address."""
 
-    url: str  # `${VARIABLE}` is expanded for the request alone: a key or password is written so
+    url: Mark  # `${VARIABLE}` is expanded for the request alone: a key or password is written so
     name: Inside
     checksum: str | None = Field(None, pattern="(md5|sha256):[0-9a-f]+")
     enforce: bool = True  # false: a checksum from a secondary source, whose difference is only said
@@ -351,7 +351,7 @@ class Dataset(Strict):
     layout: Slug  # medbench/datasets/layouts/{layout}.py; an entry may stand here before its file does
     modality: Slug
     specialty: Slug
-    raw_dir: str | None = None  # folder of the official files; `${VARIABLE}` is expanded
+    raw_dir: Mark | None = None  # folder of the official files; `${VARIABLE}` is expanded
     source: FileSource | None = None  # where they come from when there is no raw_dir, or its variable is not set
     options: dict[str, Any] = {}  # the layout's own, checked by its file
     sample: Sizes | None = None  # a seeded draw of the groups
@@ -508,7 +508,9 @@ def recipe(config: Config, model: str, mode: str) -> ZeroShot | Probe | Contrast
     """
     entry, chosen = config.models[model], config.modes[mode]
     if not can_run(entry, mode, chosen):
-        raise MedbenchError(f"model {model}", f"cannot run mode {mode!r}", f"a {entry.kind} model runs {', '.join(runnable(entry.kind))}")
+        where, found = f"{config.run.registries.models}: model {model}", f"cannot run mode {mode!r}"
+        found += f", whose kind in {config.run.registries.modes} is {chosen.kind}"
+        raise MedbenchError(where, found, f"a {entry.kind} model runs {', '.join(runnable(entry.kind))}")
     section: Any = chosen
     if isinstance(chosen, Lora):
         section = chosen.contrastive if entry.kind == "contrastive" else chosen.generative
@@ -890,7 +892,7 @@ def _check_remote(config: Config, model: str) -> None:
     try:
         check(entry.options)
     except ValidationError as error:
-        raise one_line(f"{where}, options", error) from None
+        raise one_line(f"{where}, options", error, "see docs/remote.md") from None
     except ValueError as error:
         raise MedbenchError(where, f"options: {error}", "see docs/remote.md") from None
 
@@ -968,22 +970,24 @@ def require_layout(config: Config, dataset: str, where: str) -> None:
         raise MedbenchError(where, found, f"add it, or choose a data set of {', '.join(layouts())}")
 
 
-def one_line(where: str, error: ValidationError) -> MedbenchError:
-    """The complaints of Pydantic as one line: how many, and the first five."""
+def one_line(where: str, error: ValidationError, remedy: str = "") -> MedbenchError:
+    """The complaints of Pydantic as one line: how many, and the first five. `remedy`: for what is of neither this module nor a layout."""
     limit = limits.QUOTED if error.error_count() == 1 else limits.QUOTED // 4
     found = list(dict.fromkeys(_complaint(one, error.title, limit) for one in error.errors()))
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     said = f"{len(found)} mistakes: {'; '.join(found[:SHOWN])}{more}" if len(found) > 1 else found[0]
-    return MedbenchError(where, said, "see config/schema.json")
+    return MedbenchError(where, said, remedy or f"see {'config/schema.json' if _keys(error.title) else 'docs/own-data.md'}")
 
 
 def _complaint(one: Any, title: str, limit: int) -> str:
     """One mistake. `title`: the class that was wanted; `limit`: characters of a value."""
     key = ".".join(str(part) for part in one["loc"] if part not in ("entry", "zero-shot", "probe", "lora"))
-    message = one["msg"].removeprefix("Value error, ").replace("valid tuple", "valid list")
+    message = one["msg"].removeprefix("Value error, ").replace("valid tuple", "valid list").replace("Tuple should", "List should")
     found = f"{key}: {message}" if key else message
     if one["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(one["loc"][-1]), _keys(title if len(one["loc"]) == 1 else None), 1, 0.75)
+        name = str(one["loc"][-1])
+        known = [other for other in _keys(title if len(one["loc"]) == 1 else None) if other != name]  # of another class, it is no remedy
+        near = difflib.get_close_matches(name, known, 1, 0.75)
         value = "" if addresses.SECRET_KEY.search(key) else f" (value {_short(one['input'], limit)})"
         return f"unknown key {key!r}{value}" + (f", did you mean {near[0]!r}?" if near else "")
     if one["type"] == "missing":
@@ -1001,12 +1005,12 @@ def _keys(kind: str | None) -> list[str]:
 
 
 def _quoting(error: Any) -> str:
-    """How to write what YAML did not take for the text that it looks like."""
+    """How to write what YAML did not take for the text that it looks like. Of a number the spelling is lost: 007 is 7, 010 is 8."""
     if not error["type"].startswith("string") or not isinstance(error["input"], bool | int | float | None):
         return ""
     spelt = {True: '"yes", "on" or "true"', False: '"no", "off" or "false"', None: '"null" or "none"'}
     value = error["input"]
-    return f": quote it, as {spelt[value]}" if isinstance(value, bool | None) else f': quote it, as "{value}"'
+    return f": quote it, as {spelt[value]}" if isinstance(value, bool | None) else ": quote it as it is written"
 
 
 def _short(value: object, limit: int) -> str:

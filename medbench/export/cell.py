@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,12 +33,9 @@ def export(config: Config, cell: Cell, out: Path, merged: bool, examples: Path) 
     require(config, cell, merged)
     if os.path.lexists(out):
         raise MedbenchError(out, "exists already", "give a new folder")
-    with files.written(out):
-        files.make_folder(out.parent)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as aside:
-            (folder := Path(aside) / out.name).mkdir()
-            _write(config, cell, folder, merged, examples)
-            files.publish(Path(aside), [out])
+    with files.atomic(out) as folder:
+        folder.mkdir()
+        _write(config, cell, folder, merged, examples)
 
 
 def require(config: Config, cell: Cell, merged: bool) -> None:

@@ -86,7 +86,8 @@ def make_folder(path: Path) -> None:
 
 @contextmanager
 def atomic(path: Path, private: bool = False) -> Iterator[Path]:
-    """A place beside `path` to write to: what is there at the end appears under its name in one step, after an error nothing does.
+    """A place beside `path` to write a file or a folder to: what is there at the end appears under its name in one step, after an error
+    nothing does. What killed processes left there goes at the next try.
 
     It is on the disk before it has the name, so that a power cut leaves no empty file. `private`: a file is there already, empty and for
     its owner alone, so that nobody else can read it at any moment. Raises Interrupted for what the disk refuses.
@@ -97,11 +98,11 @@ def atomic(path: Path, private: bool = False) -> Iterator[Path]:
             if private:
                 aside.touch(mode=0o600)
             yield aside
-            _sync(aside)
+            _sync_all(aside)
             aside.replace(path)
             _sync(path.parent)
         finally:
-            aside.unlink(missing_ok=True)
+            _remove(aside)
 
 
 def publish(folder: Path, targets: Sequence[Path]) -> None:

@@ -73,16 +73,38 @@ MODEL = {"family": "clip", "role": "generalist", "architecture": "clip", "checkp
         ({"colour": "red"}, "unknown key 'colour'"),
         ({"role": "wizard"}, "role"),
         ({"checkpoint": None}, "either `checkpoint`"),
+        ({"checkpoint": ""}, "checkpoint: String should have at least 1 character"),
         ({"tasks": ["diagnosis", "diagnosiss"]}, "`tasks` names 'diagnosiss': choose from diagnosis, mcq, vqa"),
         ({"overrides": {"fly": {}}}, "names mode 'fly'"),
         ({"overrides": {"lora": {"rank": 3}}}, "unknown key 'rank'"),
-        ({"modes": ["ots"], "overrides": {"lora": {"r": 3}}}, "cannot run mode 'lora'"),
+        ({"modes": ["ots"], "overrides": {"lora": {"r": 3}}}, "cannot run mode 'lora', whose kind in config/modes.yaml is lora; a "),
     ],
 )
 def test_a_wrong_model_is_one_clear_line(tmp_path: Path, change: dict[str, Any], words: str) -> None:
     text = complaint(RUN, registries(tmp_path, models={"wrong": {**MODEL, **change}}))
     assert words in text
     assert "model wrong" in text
+
+
+@pytest.mark.parametrize(
+    ("modes", "words"),
+    [
+        ({"wrong": {"kind": "probe", "label": 32}}, "mode wrong: unknown key 'label' (value 32), did you mean 'labels'?"),
+        ({"wrong": {"kind": "probe", "c_values": []}}, "c_values: List should have at least 1 item"),
+        ({"wrong": {"kind": "probe", "c_values": [0.1, 0]}}, "c_values.1: Input should be greater than 0"),
+        ({"ots": {"kind": "probe"}}, ": cannot run mode 'ots', whose kind in mine.yaml is probe; a remote model runs zero-shot"),
+    ],
+)
+def test_a_wrong_mode_of_ones_own_is_one_clear_line(tmp_path: Path, modes: dict[str, Any], words: str) -> None:
+    (registries(tmp_path) / "mine.yaml").write_text(yaml.safe_dump(modes))
+    assert words in complaint({**RUN, "registries": {"modes": "mine.yaml"}}, tmp_path)
+
+
+def test_a_number_in_place_of_a_name_is_not_spelt(tmp_path: Path) -> None:
+    """YAML takes 007 for 7, and 010 for 8."""
+    (tmp_path / "r.yaml").write_text("run: 010\n")
+    found = complaint({**RUN, **config.read_yaml(tmp_path / "r.yaml", "r.yaml")}, registries(tmp_path))
+    assert "run: Input should be a valid string (found 8: quote it as it is written)" in found
 
 
 def test_a_model_whose_architecture_has_no_file_is_refused_when_chosen(tmp_path: Path) -> None:
@@ -502,7 +524,8 @@ def test_an_own_set_is_not_listed_as_open(moles: Path) -> None:
         ({"classes": [False, "b"]}, 'classes.0: Input should be a valid string (found False: quote it, as "no", "off" or "false")'),
         ({"classes": ["a", True]}, 'classes.1: Input should be a valid string (found True: quote it, as "yes", "on" or "true")'),
         ({"classes": ["a", None]}, 'classes.1: Input should be a valid string (found None: quote it, as "null" or "none")'),
-        ({"classes": [0, 1]}, 'classes.0: Input should be a valid string (found 0: quote it, as "0")'),
+        ({"classes": [0, 1]}, "classes.0: Input should be a valid string (found 0: quote it as it is written)"),
+        ({"raw_dir": ""}, "raw_dir: String should have at least 1 character"),
         ({"classes": "a, b"}, "classes: Input should be a valid list (found 'a, b')"),
         ({"prompts": {"main": {"a": [" "], "b": ["a b"]}}}, "prompt set 'main' must give every class of ['a', 'b'] a prompt"),
         ({"prompts": {"main": {"a": ["an a", ""], "b": ["a b"]}}}, "prompt set 'main' must give every class of ['a', 'b'] a prompt"),

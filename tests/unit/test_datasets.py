@@ -582,7 +582,7 @@ def test_imagefolder_with_strangers(raw: Path, names: tuple[str, ...], options: 
 
 
 def test_imagefolder_needs_one_pair_of_parentheses() -> None:
-    with pytest.raises(MedbenchError, match=r"options of layout imagefolder: group: needs exactly one pair of parentheses"):
+    with pytest.raises(MedbenchError, match=r"options of layout imagefolder: group: needs exactly one pair of .*; see docs/own-data\.md"):
         entry(None, "imagefolder", options={"group": "x"})
 
 

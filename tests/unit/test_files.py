@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import platform
+import socket
 import stat
 import subprocess
 import sys
@@ -233,6 +234,29 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatc
     seen.clear()
     files.publish(made.parent, [path.with_name("model")])
     assert (False, 3, True) in seen and seen[-1][0]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    """What a killed process left beside it is gone after the next try; what a live one writes there stays."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    beside = {process: tmp_path / f".out.{socket.gethostname()}.{process}.partial" for process in (gone.pid, os.getppid())}
+    for folder in beside.values():
+        folder.mkdir()
+        (folder / "weights").touch()
+
+    def write(text: str) -> None:
+        with files.atomic(tmp_path / "out") as aside:
+            (aside / "deep").mkdir(parents=True)
+            (aside / "deep/weights").write_text(text)
+            if text == "half":
+                raise MedbenchError("cell", "cannot be read", "run again")
+
+    with pytest.raises(MedbenchError, match="cannot be read"):
+        write("half")
+    assert [*tmp_path.iterdir()] == [beside[os.getppid()]]
+    write("whole")
+    assert (tmp_path / "out/deep/weights").read_text() == "whole" and len([*tmp_path.iterdir()]) == 2
 
 
 def test_an_unfit_note_of_what_fits_is_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
