@@ -32,8 +32,8 @@ from medbench.errors import SHOWN, MedbenchError, first, together
 from medbench.jobs import digests, limits
 
 ANSWER_TYPES = ("open", "closed")
-MISSING = ("nan", "na", "n/a", "#n/a", "#na", "<na>", "nat", "null", "missing", "-", "?")  # words for a value that is not there
-UNNAMED = (*MISSING, "none", "unknown", "anonymous", "0", "-1")
+MISSING = ("nan", "na", "n/a", "#n/a", "#na", "<na>", "null", "missing", "-", "?")  # words for a value that is not there
+UNNAMED = (*MISSING, "nat", "none", "unknown", "anonymous", "0", "-1")
 HALF = re.compile("[\ud800-\udfff]")  # JSON can hold it, no table can
 _RELEASED = Embedded("", b"")
 

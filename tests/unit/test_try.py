@@ -294,11 +294,11 @@ def test_classes_are_told_from_all_rows_of_a_sorted_table(folder: Path) -> None:
 
 
 def test_spellings_of_a_class_are_one_and_missing_values_are_said() -> None:
-    labels = ["Chest ", "chest", "chest", "hand", "HAND", "hand", "H\u00e4nd", "Ha\u0308nd", "N/A", "nan", ""]
+    labels = ["Chest ", "chest", "chest", "hand", "HAND", "hand", "H\u00e4nd", "Ha\u0308nd", "N/A", "#N/A", "nan", ""]
     path = table("image,label,patient\n" + "".join(f"{'abcd'[n % 4]}.png,{label},{n}\n" for n, label in enumerate(labels)))
     seen = trial.look(path, None, {})
-    assert seen.classes == ("H\u00e4nd", "N/A", "chest", "hand", "nan")
-    assert sum("looks like a value that is missing" in line for line in seen.said) == 2
+    assert seen.classes == ("#N/A", "H\u00e4nd", "N/A", "chest", "hand", "nan")
+    assert sum("looks like a value that is missing" in line for line in seen.said) == 3
 
 
 def test_numbers_of_a_csv_are_labels_as_a_spreadsheet_shows_them() -> None:
