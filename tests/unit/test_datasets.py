@@ -898,7 +898,7 @@ def test_phantom_seed_is_the_runs() -> None:
 def test_phantom_options(layout: str, options: dict[str, object], message: str) -> None:
     with pytest.raises(MedbenchError) as caught:
         layouts.read_options(layout, options, "toy")
-    assert str(caught.value) == f"data set toy: options of layout {layout}: {message}; see config/schema.json"
+    assert str(caught.value) == f"data set toy: options of layout {layout}: {message}; see docs/own-data.md"
 
 
 def test_phantom_of_the_wrong_task() -> None:
