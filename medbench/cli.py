@@ -30,6 +30,7 @@ Look: TypeAlias = Callable[[str, tuple[str, ...]], stages.Look]
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb. Exit code 0, or the verb's own; 2 with one line for an expected error; all else is a bug and shows a traceback."""
+    process.open_outputs()
     words = _plain(sys.argv[1:] if argv is None else argv)
     try:
         words = _entered(words)
@@ -361,7 +362,14 @@ def _run_stage(declared: Stage, names: tuple[str, ...], args: argparse.Namespace
         lazy.without_unused()
     if args.retry and not given.beside:
         raise MedbenchError(f"{declared.name} {'/'.join(names)}", "asks no service, so there is nothing to retry", "leave out --retry")
-    facts = declared.execute(given.params, *names, beside={**given.beside, "retry": args.retry} if args.retry else given.beside)
+    beside = {**given.beside, "retry": args.retry} if args.retry else given.beside
+    try:
+        facts = declared.execute(given.params, *names, beside=beside)
+    except FileNotFoundError as error:
+        if str(error.filename) not in map(str, declared.inputs(given.params, *names)):
+            raise
+        remedy = f"`snakemake --cores all {error.filename}`, with the run's --configfile, makes it"
+        raise MedbenchError(error.filename, "does not exist", remedy) from None
     device = str(devices.device()) if "torch" in sys.modules else "cpu"
     found = {"device": device, **devices.gpu_facts(), **facts}
     outputs, inputs = declared.outputs(*names), declared.inputs(given.params, *names)

@@ -52,6 +52,13 @@ def cores(given: str) -> int:
     return int(given)
 
 
+def positive(text: str) -> int:
+    """A whole number of 1 or more. Raises argparse.ArgumentTypeError for what is none."""
+    if not (text.isdecimal() and len(text) < 10 and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+    return int(text)
+
+
 def given(text: str) -> Path:
     """A file that the user names: relative to where the user stands, or else to the working folder (`config/open.yaml`)."""
     path = output(text)

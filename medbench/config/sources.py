@@ -5,6 +5,7 @@ from typing import Any
 
 from medbench import paths
 from medbench.config import Config, ZeroShot, checkpoint, checkpoint_digest
+from medbench.errors import MedbenchError
 from medbench.models import loading
 
 TRACKED = False  # what is decided here reaches a job by its parameters
@@ -18,6 +19,12 @@ def models(config: Config) -> tuple[str, ...]:
 def judges(config: Config) -> tuple[str, ...]:
     """Names of the models that judge a run's answers."""
     return config.run.judge.models if config.run.judge else ()
+
+
+def require_writer(config: Config, model: str, where: str) -> None:
+    """Raise MedbenchError, which names `where` the model was chosen, for one that writes no text."""
+    if (kind := config.models[model].kind) not in ("remote", "generative"):
+        raise MedbenchError(where, f"{model!r} is a {kind} model, which writes nothing", "give an endpoint or a generative model")
 
 
 def weights(config: Config, model: str) -> dict[str, Any]:

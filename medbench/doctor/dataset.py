@@ -1,6 +1,5 @@
 """A data set: where its files are, under which licence, how many rows, and whether what was prepared is what `prepare` wrote."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from medbench.config import Config, Manual, is_fetched, raw_dir, require_layout,
 from medbench.datasets.card import losses, remarks
 from medbench.doctor import FAULT, OK, WARNING, Line, refused
 from medbench.errors import MedbenchError
+from medbench.jobs import files
 
 TRACKED = False  # looks, and makes no result
 
@@ -73,6 +73,10 @@ def _prepared(config: Config, name: str) -> Iterator[Line]:
     if not findings:
         rows = " / ".join(f"{count:,}" for count in counts.values())
         yield Line(OK, "prepared", f"{rows} rows (train / val / test){', as published' if wanted == counts else ''}; every byte as written")
-    card = json.loads(paths.card(name).read_bytes())
-    for line in (*remarks(card), *losses(card), *tasks.doubts(task.name, name)):
+    card = files.read_json(paths.card(name))
+    try:
+        noted = [*remarks(card), *losses(card)]
+    except (KeyError, IndexError, TypeError, AttributeError):
+        raise MedbenchError(paths.card(name), "is not what `prepare` writes", again) from None
+    for line in (*noted, *tasks.doubts(task.name, name)):
         yield Line(WARNING, "note", line)

@@ -27,7 +27,7 @@ _REMEDIES = {
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "let this user read and write it, and run again"),
     **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENXIO, errno.ENODEV), "check its disk, and run again"),
     **dict.fromkeys((errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP), "put it on a disk that has this, and run again"),
-    **dict.fromkeys((errno.ENAMETOOLONG, errno.ELOOP), "give it another name, and run again"),
+    **dict.fromkeys((errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR), "give it another name, and run again"),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "allow more open files (`ulimit -n`), and run again"),
     errno.EFBIG: "allow larger files (`ulimit -f`), or take another disk, and run again",
 }

@@ -39,6 +39,13 @@ def close_input() -> None:
         os.close(null)
 
 
+def open_outputs() -> None:
+    """Standard output and error are the null device where whoever started this process has closed them (`>&-`)."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (until the process ends)
+
+
 def apart(make: Callable[[], str], seconds: float, memory: int) -> str:
     """What `make` returns, made in a fork of this process, which is ended after this time; `memory` [bytes] is what it may take more.
 

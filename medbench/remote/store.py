@@ -23,6 +23,7 @@ from medbench.jobs import files
 TRACKED = False  # where an answer is kept decides nothing of it
 _RESCAN = 1.0  # s: other processes' new answers are looked for no more often
 _HEAD = re.compile(rb'\{"key": "([0-9a-f]{64})", "final": (true|false)')
+_OWN = re.compile(r"(.*)\.(\d{1,9})\.\d+\.jsonl")  # what Store._open makes
 _BITS = 40  # of an offset in its file, below the number of the file
 
 
@@ -174,9 +175,10 @@ def encoded(line: dict[str, Any]) -> bytes:
 
 
 def is_written(file: Path) -> bool:
-    """Whether the process that writes a file may live: on another host nobody can tell."""
-    host, process = file.name.removesuffix(".jsonl").rsplit(".", 2)[:2]
-    return host != socket.gethostname() or (process.isdigit() and files.lives(int(process)))
+    """Whether the process that writes a file may live: on another host nobody can tell. A file of another name was put there."""
+    if not (named := _OWN.fullmatch(file.name)):
+        return False
+    return named[1] != socket.gethostname() or files.lives(int(named[2]))
 
 
 def lines(file: Path) -> Iterator[dict[str, Any]]:

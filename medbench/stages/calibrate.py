@@ -33,9 +33,10 @@ class Params(NamedTuple):
 
 
 def params(config: Config, model: str) -> Params:
-    """Of a judge. Raises MedbenchError in a run without one."""
+    """Of a judge. Raises MedbenchError in a run without one, and for a model that writes nothing."""
     if config.run.judge is None:
         raise MedbenchError(f"run {config.run.run}", "has no judge", "give `judge: {models: [...]}` in its configuration")
+    sources.require_writer(config, model, f"calibrate {model}")
     return Params(sources.source(config, model), config.run.judge.max_new_tokens, config.run.judge.scorings)
 
 

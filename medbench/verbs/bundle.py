@@ -9,6 +9,7 @@ import argparse
 
 from medbench.command import add_config_options, output, read_config
 from medbench.errors import MedbenchError
+from medbench.jobs import files
 from medbench.supplies import amount, bundle, fetch_all, needed
 
 
@@ -25,6 +26,8 @@ def execute(args: argparse.Namespace) -> None:
     config, out = read_config(args), args.out
     if out.suffix != ".tar":
         raise MedbenchError(out, "is no name of a tar", "give a name that ends in .tar: weights hardly pack, so nothing is compressed")
+    if kind := files.irregular(out):
+        raise MedbenchError(out, f"is {kind}", "give the name of a file")
     packed = bundle.require_permission(needed(config), args.include, args.without)
     there = fetch_all(config, packed)
     size = bundle.write(out, config.run.run, bundle.members(config, there, out.name))

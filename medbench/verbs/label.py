@@ -12,7 +12,7 @@ import math
 from pathlib import Path
 
 from medbench import cells, paths, tasks
-from medbench.command import add_config_options, given, new, read_config
+from medbench.command import add_config_options, given, new, positive, read_config
 from medbench.config import Config
 from medbench.errors import MedbenchError
 from medbench.jobs import files
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--sheet", type=new, help="write a new sheet of sampled answers, readable by you alone")
     what.add_argument("--read", type=given, help="read the labelled sheet, saved as CSV")
-    parser.add_argument("--n", type=int, default=200, help="answers of all models together (default: 200)")
+    parser.add_argument("--n", type=positive, default=200, help="answers of all models together (default: 200)")
     parser.add_argument("--scoring", default="strict", choices=("strict", "published"), help="of the judge (default: strict)")
 
 

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from medbench.command import add_config_options, given, output, read_config
+from medbench.command import add_config_options, given, output, positive, read_config
 from medbench.config import require_architecture, sources
 from medbench.datasets.layouts import Source
 from medbench.datasets.reading import csv_rows
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=output, help="where the questions go")
     parser.add_argument("--model", required=True, help="of the registry: an endpoint or a generative model")
     parser.add_argument("--send", action="store_true", help="the notes may be sent to the model's endpoint")
-    parser.add_argument("--max-new-tokens", type=int, default=512, help="of a reply (default: 512)")
+    parser.add_argument("--max-new-tokens", type=positive, default=512, help="of a reply (default: 512)")
     add_config_options(parser)
 
 
@@ -60,6 +60,7 @@ def execute(args: argparse.Namespace) -> None:
     if args.model not in config.models:
         raise MedbenchError(f"model {args.model}", "is in no registry", choose(args.model, config.models))
     require_architecture(config, args.model, "make-questions")
+    sources.require_writer(config, args.model, "make-questions")
     if config.models[args.model].kind == "remote" and not args.send:
         said = f"model {args.model} is an endpoint, and notes are about patients"
         raise MedbenchError(args.notes, said, "give --send where they may be sent there")

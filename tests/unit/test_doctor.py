@@ -321,6 +321,10 @@ def test_a_data_set_is_looked_at_before_and_after_it_is_prepared(tmp_path: Path,
     shown = capsys.readouterr()
     assert "is not the file that its job wrote (altered); `snakemake --cores all results/data/nano-radiology/train.parquet`" in shown.out
     assert "fault" in shown.err and "Traceback" not in shown.err
+    for damaged in ("", '{"splits": ', "null", "{}", '{"drops": {"x": 3}}'):
+        (tmp_path / "results/data/nano-radiology/card.json").write_text(damaged)
+        assert cli.main(["doctor", "nano-radiology"]) == 1
+        assert "card.json" in capsys.readouterr().out
 
 
 def test_files_that_need_an_application_or_are_not_there_are_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import shutil
 import socket
 import stat
 import subprocess
@@ -655,6 +656,9 @@ def test_the_store_is_listed_exported_and_pruned(stub: Stub, folder: Path, capsy
     assert "removed" in verb(capsys, "prune", "m")
     [file] = folder.glob("store/openai-m-*/*.jsonl")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600 and "2 answers, 0 empty" in verb(capsys, "list")
+    shutil.copy("out.jsonl", file.with_name("out.jsonl"))
+    shutil.copy("out.jsonl", file.with_name("of.old.answers.jsonl"))
+    assert "a job writes it" not in verb(capsys, "prune", "m") and "2 answers, 0 empty" in verb(capsys, "list"), "exports copied back"
     before = len(stub.asked)
     given(stub.url, [questions(3)[place] for place in (0, 2)])
     assert len(stub.asked) == before

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from medbench import cli, verbs
+from medbench import cli, paths, verbs
+from medbench.jobs.stage import Stage
 from medbench.metrics import vqa
 from tests.unit.test_data_helpers import CLASSES, labelled
 
@@ -116,3 +117,53 @@ def test_ctrl_c_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setattr("medbench.command.read_config", interrupted)
     assert cli.main(["models"]) == 130
     assert capsys.readouterr() == ("", "interrupted: the same command goes on where it was\n")
+
+
+RUN = {"run": "own", "models": ["mini-llava"], "datasets": ["nano-vqa-radiology"], "modes": ["ots"], "judge": {"models": ["mini-llava"]}}
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["ask", "mini-llava", "x.png", "q", "--architecture", "foo"], "--architecture foo: is none of a model that answers questions"),
+        (["ask", "mini-llava", "x.png", "q", "--architecture", "clip"], "--architecture clip: is none of a model that answers questions"),
+        (["make-questions", "n.csv", "q", "--model", "mini-clip"], "'mini-clip' is a contrastive model, which writes nothing"),
+        (["make-questions", "n.csv", "q", "--model", "question-only"], "'question-only' is a baseline model, which writes nothing"),
+        (["make-questions", "n.csv", "q", "--model", "mini-llava", "--max-new-tokens", "0"], "'0' is no whole number of 1 or more"),
+        (["label", "run.yaml", "--sheet", "new.csv", "--n", "-3"], "'-3' is no whole number of 1 or more"),
+        (["calibrate", "mini-clip", "--configfile", "run.yaml"], "calibrate mini-clip: 'mini-clip' is a contrastive model"),
+        (["bundle", "run.yaml", "folder.tar"], "folder.tar: is a folder; give the name of a file"),
+        (["store", "export", "m", "folder.tar"], "folder.tar: exists already"),
+        (["export-model", "a/b/c", "folder.tar"], "folder.tar: exists already"),
+    ],
+)
+def test_a_user_s_mistake_is_one_line(
+    words: list[str], found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder.tar").mkdir()
+    Path("n.csv").write_text("filename,note,use\na.npz,a note,test\n")
+    Path("run.yaml").write_text(yaml.safe_dump(RUN))
+    assert cli.main(words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("ERROR: ") and found in said and said.count("\n") == 1
+
+
+def test_what_a_stage_by_hand_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def lacking(*given: object, **more: object) -> None:
+        paths.calibration("mini-llava").read_bytes()
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Stage, "execute", lacking)
+    Path("run.yaml").write_text(yaml.safe_dump(RUN))
+    assert cli.main(["judge", "nano-vqa-radiology", "mini-llava", "ots", "--configfile", "run.yaml"]) == 2
+    said = capsys.readouterr().err
+    assert "ERROR: results/calibration/mini-llava.json: does not exist; `snakemake --cores all results/calibration/mini-llava.json`" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "closed", "code"), [("models mini-clip", ">&-", 0), ("models mini-clipp", "2>&-", 2), ("models", ">&- 2>&-", 0)]
+)
+def test_closed_output_changes_no_exit_code(words: str, closed: str, code: int) -> None:
+    done = subprocess.run(["bash", "-c", f"{sys.executable} -m medbench {words} {closed}"], capture_output=True, text=True, check=False)
+    assert done.returncode == code and done.stdout == done.stderr == ""
