@@ -6,7 +6,7 @@ Example: python -m medbench export-model ham10000/clip/lora exported
 import argparse
 
 from medbench.cells import Cell
-from medbench.command import ROOT, add_config_options, cell_names, new, read_config
+from medbench.command import ROOT, add_config_options, cell_names, output, read_config
 from medbench.errors import MedbenchError
 from medbench.export import cell as exported
 from medbench.jobs import devices
@@ -15,7 +15,7 @@ from medbench.jobs import devices
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
     parser.add_argument("cell", help="DATASET/MODEL/MODE, or the path of its predictions or adapter")
-    parser.add_argument("out", type=new, help="a new folder")
+    parser.add_argument("out", type=output, help="a new folder")
     parser.add_argument("--merged", action="store_true", help="whole weights in hub format instead of an adapter, to serve or to fine-tune")
     add_config_options(parser)
 

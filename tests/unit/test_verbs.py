@@ -134,7 +134,6 @@ RUN = {"run": "own", "models": ["mini-llava"], "datasets": ["nano-vqa-radiology"
         (["calibrate", "mini-clip", "--configfile", "run.yaml"], "calibrate mini-clip: 'mini-clip' is a contrastive model"),
         (["bundle", "run.yaml", "folder.tar"], "folder.tar: is a folder; give the name of a file"),
         (["store", "export", "m", "folder.tar"], "folder.tar: exists already"),
-        (["export-model", "a/b/c", "folder.tar"], "folder.tar: exists already"),
     ],
 )
 def test_a_user_s_mistake_is_one_line(
