@@ -1,6 +1,7 @@
 """People's labels of open answers: a blind sheet, what comes back, and what it says of the judge."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -99,7 +100,7 @@ def read(path: Path) -> Sheet:
     except MedbenchError as error:
         remedy = error.remedy if error.where == str(path) else "give the sheet, saved as CSV (UTF-8)"
         raise MedbenchError(path, error.found, remedy) from None
-    found, faults, ids, drawn = dict[str, tuple[float, int]](), list[str](), set[str](), set[int]()
+    found, faults, ids, drawn = dict[str, tuple[float, int]](), list[str](), set[str](), Counter[int]()
     for number, values in rows:
         if any(value.strip() for value in values[len(header) :]):
             faults.append(f"row {number}: {len(values)} values for {len(header)} columns")
@@ -107,7 +108,7 @@ def read(path: Path) -> Sheet:
         row = dict(zip(header, values, strict=False))
         name, number_drawn = row.get("id", "").strip(), row.get("drawn", "").strip()
         ids.add(name)
-        drawn |= {int(number_drawn)} if number_drawn.isdecimal() and len(number_drawn) < 10 else set()
+        drawn.update([int(number_drawn)] if number_drawn.isdecimal() and len(number_drawn) < 10 else [])
         if not (said := row.get("label", "").strip().replace(",", ".")):
             continue
         value = _number(said)
@@ -119,7 +120,8 @@ def read(path: Path) -> Sheet:
     if faults:
         said = f"each answer gets one number from {LOWEST} to {HIGHEST}: {first(faults)}"
         raise MedbenchError(path, said, "correct them; labels of two people are two sheets")
-    return Sheet({name: value for name, (value, _) in found.items()}, frozenset(ids), max(drawn, default=None))
+    said_most = max(drawn, key=lambda number: (drawn[number], number), default=None)  # a slip in one row changes nothing
+    return Sheet({name: value for name, (value, _) in found.items()}, frozenset(ids), said_most)
 
 
 def _records(path: Path) -> Records:

@@ -147,7 +147,7 @@ def test_labels_stay_once_more_cells_have_finished(
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
-        writer.writerows({**row, "label": "50"} for row in rows)
+        writer.writerows({**row, "label": "50", "drawn": row["drawn"] if place else "2000"} for place, row in enumerate(rows))
     said = by_hand(monkeypatch, capsys, 8, "--read", str(path))
     assert "left out" not in said and all(f"data/m{number}/ots: 20 labels" in said for number in range(4))
     assert "not on the sheet, so without labels: data/m4/ots, data/m5/ots" in said and "data/m7/ots: 0 labels" in said
