@@ -58,7 +58,7 @@ class Named:
         return self.shorter._chosen(text) if found is None and self.shorter else found
 
     def _chosen(self, text: str) -> str | None:
-        lowered = text.lower()
+        lowered = _SIGN.sub(_MINUS, text.lower())
         found, rejected = list[tuple[str, set[str]]](), set[str]()
         for clause in statements.clauses(lowered):
             named, refused = self._named(clause) if pattern("hedge", self.codes).search(clause) is None else (set[str](), set[str]())
@@ -97,7 +97,11 @@ class Named:
         ]
         if (than := re.search(r"\b(?:than|over)\b", clause)) and (side := self._side(clause[: than.start()])) is not None:
             matches = [(key, span) for key, span in matches if (span[0] < than.start()) == side]
-        is_not = {key for key, span in matches if statements.denied(clause, *span, self.codes)}
+        is_not = {
+            key
+            for key, (start, end) in matches
+            if statements.denied(clause, start, end, self.codes) != bool(re.search(r"(?<!\w)non[- ]$", clause[:start]))
+        }
         return {key for key, span in matches} - is_not, is_not
 
     def _side(self, text: str) -> bool | None:
@@ -125,15 +129,23 @@ _COMPARED = tuple(
 )
 
 
+_MINUS = "\N{MINUS SIGN}"
+_SIGN = re.compile(rf"(?<![\w.,)\]])(?:[-\u2013{_MINUS}]|minus\s+)(?=\.?\d)")
+_BEHIND = "type grade class stage group level option image figure panel"
+_BEHIND_NAME = "|".join(rf"(?<=\b{word} )" for word in _BEHIND.split())
+
+
 @cache
 def text_pattern(text: str) -> "re.Pattern[str]":
     """A text within a longer one: whole words, whatever stands between them, and plural or not."""
-    text = visible(text)
+    text = re.sub(r"(?<![\w.])\.(?=\d)", "0.", visible(text))
     words = [
         word
         for found in re.finditer(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+(?:[.,]\d+)*|[-+<>=%]", text)
         if (word := found[0].lower()) not in ARTICLES or len(text) < 3 or (word == "a" and is_name(text, found.start()))
     ]
+    if words in (["a"], ["i"]):  # no article, no pronoun
+        return re.compile(rf"(?:{_BEHIND_NAME}){words[0]}(?![\w'])|(?<!\w){words[0]}(?=\s*(?:[.,;:)\]!?/]|$)|\s+(?:or|and|&)\s)")
     signed = [word for word in words if word not in ("-", "+") or len(words) > 1]
     parts = [_plural(word) for word in signed]
     if not parts:
@@ -141,7 +153,9 @@ def text_pattern(text: str) -> "re.Pattern[str]":
     marks = r"[\s\-/,.:;()'^*$\\]*"  # those of formulas too
     gap = rf"{marks}(?:(?:the|a|an)\b{marks})?"
     body = parts[0] + "".join(rf"[\s-]*{part}" if part == "a" else gap + part for part in parts[1:])  # no "hepatitis, a ..."
-    start = r"(?<![\w])(?<!\d[.,])" if re.match(r"\w", text.strip()) else ""
+    start = rf"(?<![\w{_MINUS}])(?<!\d[.,])" if re.match(r"\w", text.strip()) else ""
+    if re.match(r"\d", text.strip()):
+        start += "(?<![.,])"  # no ".5"
     if re.match(rf"[{UNSPACED}]", text.strip()):
         return re.compile(body)
     same = _ALIASES.get(" ".join(words))
@@ -161,6 +175,10 @@ _ALIASES = {
 def _plural(word: str) -> str:
     if word == "%":
         return "%?"
+    if word == "-":
+        return f"[-{_MINUS}]"
+    if re.match(r"0[.,]\d", word):
+        return f"0?{re.escape(word[1:])}"
     if word in NUMBER_NAMES:
         return f"(?:{word}|{NUMBER_NAMES[word]})"
     return spelled(word.removesuffix("s") if len(word) > 4 and not word.endswith("ss") else word) + (
@@ -181,6 +199,10 @@ _SPECIES = re.compile(
     r"histolytica|influenzae|jejuni|jirovecii|perfringens|pertussis|pestis|pneumoniae|pylori|tetani|trachomatis|tuberculosis)\b"
 )
 """Species, whose genus is written by its letter."""
+
+
+_BULLET = re.compile(r"(?:[-–—*•·>→]\s+|[^\w\s()\[\]{}<>【\"'“”.,:;$\\+=%~*-]+\s*)")
+_NONE = re.compile(r"none(?: of (?:the )?(?:above|these|those|them|options|listed)(?: options)?)?")
 
 
 class Lettered:
@@ -217,6 +239,9 @@ class Lettered:
     def _leading(self, said: str, is_announced: bool) -> str | None:
         """The letter, or the whole text, that an answer begins with."""
         said = said.strip(" \n\t\"'“”.:;,")
+        nothing = [key for key, text in self.options.items() if text.lower().startswith("none of")]
+        if len(nothing) == 1 and _NONE.fullmatch(said.lower()):
+            return nothing[0]
         words, bare = tokens(said), re.findall(r"\w+", said.lower())
         for key, text in self.options.items():
             if text and (bare == re.findall(r"\w+", f"{key} {text}".lower()) or (len(text) > 1 and said.lower() == text.lower())):
@@ -224,10 +249,13 @@ class Lettered:
         for key, text in self.options.items():
             if text and words == tokens(text) and (len(words) > 1 or len(words[0]) > 1 or words[0].upper() not in self.options):
                 return key
+        said = said.removeprefix(bullet[0]) if (bullet := _BULLET.match(said)) else said
+        if (number := re.fullmatch(r"(\d{1,2})\s*[).]\s*([A-Za-z]\W*)", said)) and number[1] not in self.options.values():
+            said = number[2]  # "1) B"
         found = re.match(
             (
                 r"(?i:(?:the|la|le|il|die|der) )?(?i:(?:correct )?(?:option|choice|answer|letter|"
-                r"选项?)\s*(?:is\s*)?)?[\[({<]?\s*([A-Za-z])\s*(?![\w'’])([\])}>.:,;!?。]?)(.*)"
+                r"选项?)\s*(?:is\s*)?)?[\[({<【]?\s*([A-Za-z])\s*(?![\w'’])([\])}>】.:,;!?。]?)(.*)"
             ),
             said,
             re.DOTALL,
@@ -240,7 +268,9 @@ class Lettered:
             return max(named, key=lambda key: len(self.options[key]))  # "E. coli"
         if found[1].islower() and not (mark or not rest or said[0] in "([{"):
             return None
-        if re.match(r"(?:,|/|&|\band\b|\bor\b|和|或)\s*[\[(]?(?:[A-Z]|[IVX]+)(?![\w'’])", f"{mark}{rest}" if mark in ",;" else rest):
+        if re.match(
+            r"(?:[,;]|/|&|\band\b|\bor\b|和|或)\s*[\[(]?(?!I\s+[a-z])(?:[A-Z]|[IVX]+)(?![\w'’])", f"{mark}{rest}" if mark in ",;" else rest
+        ) or ("\n" in said and re.fullmatch(rf"(?!{letter}\b)[{self.letters}]\W*", rest)):
             return None  # several
         if re.match(
             r"(?:is|seems|can be|was|are)\s+(?:\w+\s+)?(?:wrong|incorrect|false|not|unlikely|excluded|ruled out|eliminated)\b", rest
