@@ -7,6 +7,7 @@ import json
 import os
 import re
 import time
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -243,6 +244,35 @@ def test_the_answer_ends_where_the_model_asks_a_question_of_its_own(answer: str,
 
 def test_a_letter_is_not_taken_from_a_question_that_the_model_invents() -> None:
     assert read_choice("B\nQuestion: Which bone? Answer: A", ABDOMEN, "Which organ?") == Choice("parsed", "B")
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "choice"),
+    [
+        ("Is the heart enlarged?", "The heart is normal. The liver is enlarged.", "no"),
+        ("Is the heart enlarged?", "The liver is enlarged.", None),
+        ("Is there a mass in the liver?", "There is a mass in the kidney.", None),
+        ("Is there a mass in the liver?", "There is a hepatic mass.", "yes"),
+        ("Is there brain atrophy?", "Cortical atrophy is seen.", "yes"),
+        ("Is there a fracture?", "There are 0 fractures.", "no"), ("Is there a pneumothorax?", "zero evidence of pneumothorax", "no"),
+        ("Is there a fracture?", "Low likelihood of a fracture.", "no"), ("Is this image normal?", "It is anything but normal.", "no"),
+        ("Is there a pneumothorax?", 'The statement "there is a pneumothorax" is false.', "no"),
+        ("Is there a pneumothorax?", "The pneumothorax has not resolved.", "yes"),
+        ("Is there a pneumothorax?", "The pneumothorax has resolved.", "no"),
+        ("Is there a pneumothorax?", "No change in the right pneumothorax.", "yes"), ("Is there a change?", "No change in the lung.", "no"),
+        ("Is there a pneumothorax?", "There's a pneumothorax, isn't there.", "yes"),
+        ("Is there a pneumothorax?", "Il n'y a pas de pneumothorax.", "no"), ("Is there a pneumothorax?", "Kein Pneumothorax.", "no"),
+        ("Is there a pneumothorax?", "Es ist ein Pneumothorax zu sehen.", "yes"),
+    ],
+)  # fmt: skip
+def test_statements_are_of_what_was_asked(question: str, answer: str, choice: str | None) -> None:
+    assert read_choice(answer, BINARY, question).choice == choice
+
+
+def test_accents_may_be_letters_of_their_own() -> None:
+    answer, reference = (unicodedata.normalize("NFD", text) for text in ("N\u00e3o h\u00e1 fratura.", "n\u00e3o"))
+    assert judge_closed("H\u00e1 fratura?", "sim", answer) == ("parsed", "no", False)
+    assert yes_or_no(reference) == "no"
 
 
 def test_a_choice_of_lettered_options_is_a_letter() -> None:

@@ -41,12 +41,16 @@ CUES = {
             r"negative for|rul(?:es?|ed|ing) out|"
             r"exclud(?:es?|ed|ing)|doubt(?:s|ful)?|improbable|den(?:y|ies)|fail(?:s|ed)? to|unlikely|devoid of|nothing|"
             r"hardly|instead of|rather than|as opposed to|"
-            r"resol(?:ved|ution of)|unable to|less likely|inconsistent with|argues? against"
+            r"resol(?:ved|ution of)|anything but|low (?:likelihood|probability|chance|suspicion) (?:of|for)|"
+            r"(?:there (?:is|are)|shows?) (?:0|zero)(?![.,]?\d| or\b|[-–/])|zero (?:evidence|signs?)|unable to|"
+            r"less likely|inconsistent with|argues? against"
         ),
         after=(
             rf"(?:not|\w+n't|cannot be|never|no longer)(?: \w+){{0,2}} (?:{SEEN})|none|nil|absent|unlikely|ruled out|"
             rf"excluded|(?<!cannot be )denied|missing|negative|(?:is not|isn't) one|improbable|doubtful|"
-            r"(?:is|are|was|were) not\s*$|(?:is|are|was|were)n't\s*$|resolved|removed|resected"
+            r"(?:is|are) (?:false|untrue|incorrect)(?! (?:posi|nega)tive)|"
+            r"(?:is|are|was|were) not\s*$|(?:is|are|was|were)n't\s*$|"
+            r"(?<!not )(?<!n't )(?<!not yet )(?<!not fully )(?<!not completely )(?<!partially )resolved|removed|resected"
         ),
         hedge=(
             rf"(?:may|might|could(?! not))(?! (?:be )?(?:{SEEN}))|possible(?! to)|possibly|perhaps|maybe|(?:cannot|"

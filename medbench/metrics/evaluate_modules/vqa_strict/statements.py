@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from .cues import SEEN, pattern
 from .terms import ASKS, EMPTY, FINDING, ORGANS, RIVALS, SAME, spelled
+from .words import spoken
 
 _PREPOSITIONS = r"(?<![\w-])(?:in|on|at|of|from|within|under|near|by|for|along|around|over|with|secondary to|due to|to)(?![\w-])"
 _ELSEWHERE = r"\b(?:in|im|auf|an|am|bei|unter|dans|sur|au|aux|en|bajo|sobre|nel|nella|nei|sul|sulla|em|op|aan)\b"
@@ -18,13 +19,18 @@ _HEAD_FIRST = frozenset(("fr", "es", "it", "pt"))  # the noun comes first: épan
 _CERTAIN = re.compile(
     r"\b(?:(?:there is |there's |with(?:out)? |beyond )?(?:no|any|a|without|little) (?:doubt|question)(?: (?:that|"
     r"about))?|undoubtedly|not only|(?:cannot|can't|can not) (?:deny|overlook)|"
-    r"no (?:other|further|additional) \w+)\b|(?:ohne|kein) zweifel|sans (?:aucun )?doute|sin (?:ninguna )?duda|毫无疑问|没有疑问"
+    r"no (?:other|further|additional) \w+)\b|"
+    r", (?:is|are|was|were|does|do|has|have)n't (?:there|it|they|this)\b(?=\W*$)|"
+    r"(?:ohne|kein) zweifel|sans (?:aucun )?doute|sin (?:ninguna )?duda|毫无疑问|没有疑问"
 )
+_UNCHANGED = re.compile(r"\bno (?:(?:significant|interval|substantial|appreciable) )*(?:change|resolution|improvement) (?:in|of)\b")
+_ABOUT_CHANGE = re.compile("chang|improv|resol|progress|worse")
 _OUTER = re.compile(
     r"\b(?:(?:not|\w+n't) (?:true|correct|the case|right)|(?:in|un)correct to say|false|untrue|wrong) (?:that|to say)\b|并非"
 )
 _BREAK = re.compile(
-    r"[;\n。;!?!?]+|(?<!\b[a-z])\.(?:\s+|$)|,?\s*\b(?:but(?! also)|however|although|though|whereas|nevertheless|yet|aber|jedoch|"
+    r"[;\n。;!?!?]+|(?<!\b[a-z])\.(?:\s+|$)|,?\s*\b(?:(?<!anything )(?<!nothing )but(?! also)|however|"
+    r"although|though|whereas|nevertheless|yet|aber|jedoch|"
     r"sondern|mais|cependant|pero|sino|sin embargo|ma|però|mas|porém|maar)\b,?"
     r"|,\s*(?:and\s+)?(?=(?:the|there|it|this|they|both|one|which|i)\s)|,?\s+(?:and|while|as|because|since|"
     r"so)\s+(?=(?:the|there|it|this|they|both|a|an)\s)"
@@ -84,6 +90,9 @@ class _Claim(NamedTuple):
 def yes_or_no(text: str, question: str, codes: frozenset[str]) -> str | None:
     """The choice that statements of a lower-cased text make on a question; None where they make none."""
     claim = _claim(question.lower(), codes)
+    codes |= spoken(text)  # an answer may be in another language than its question
+    if not _ABOUT_CHANGE.search(question.lower()):
+        text = _UNCHANGED.sub(" ", text)
     found: list[tuple[bool, bool]] = []  # is it a conclusion, is the claim true
     for clause in clauses(text):
         hedged = pattern("hedge", codes).search(clause)
@@ -123,7 +132,7 @@ def _value(clause: str, claim: _Claim, codes: frozenset[str]) -> bool | None:
         if excluded and not named and (own.search(clause) or _is_about(clause, claim)):
             return claim.denied
     matched = [found for word in claim.words for found in word.finditer(clause)]
-    if matched and (claim.compared in clause or any(own.search(clause) for own, _ in claim.rivals)):
+    if matched and _is_about(clause, claim) and (claim.compared in clause or any(own.search(clause) for own, _ in claim.rivals)):
         is_denied = any(denied(clause, *found.span(), codes) or found["un"] for found in matched)
         is_denied = is_denied or any(
             re.search(r"(?:\bnot|n't)(?: \w+)? $", clause[: found.start()]) for word in claim.others for found in word.finditer(clause)

@@ -42,7 +42,8 @@ FINDING = re.compile(
 ORGANS = tuple(
     re.compile(rf"\b(?:{names})")
     for names in (
-        "heart|cardi[ao]", "lung|pulmonary|costophrenic|pleura", "liver|hepat", "kidney|renal|nephr", "brain|cerebr|cranial|intracranial",
+        "heart|cardi[ao]", "lung|pulmonary|costophrenic|pleura", "liver|hepat", "kidney|renal|nephr",
+        r"brain|cerebr|cranial|intracranial|cort(?:ex|ical)",
         r"bone|osseous|ribs?\b|cort(?:ex|ical)|skeletal", "spleen|splenic", "pancrea", "bowel|colon|intestin", "trachea", "aort",
     )
 )  # fmt: skip

@@ -66,12 +66,12 @@ COMMON = frozenset(_COMMON.split())
 """Words for yes or no that are everyday words of another language: they count where a language is known to be meant."""
 
 _EVERYDAY = {
-    "de": "der die das ist sind oder und nicht ein eine einen im auf zu welche welches bild wird liegt zeigt",
+    "de": "kein keine der die das ist sind oder und nicht ein eine einen im auf zu welche welches bild wird liegt zeigt",
     "es": "el los las es son o y una en esta este cuál qué imagen hay está muestra se",
-    "fr": "le les est sont ou et une des cette cet ce dans sur il quelle quel l'image s'agit-il y",
+    "fr": "pas aucun aucune le les est sont ou et une des cette cet ce dans sur il quelle quel l'image s'agit-il y",
     "it": "il lo gli è sono o e una nella questa questo quale immagine di che",
     "nl": "de het is zijn of en een niet op in welke dit deze afbeelding",
-    "pt": "o os as é são ou e uma na esta este qual imagem há está",
+    "pt": "não nenhum nenhuma o os as é são ou e uma na esta este qual imagem há está",
 }
 _EN = "the is are was were this there does do did what which in of image you any an or and can has have"
 _ENGLISH = frozenset(_EN.split())
@@ -99,8 +99,8 @@ _UNIT_AFTER = re.compile(r"(?<=\d)(?=(?:mm|cm|m|μm|um|ml|l|mg|kg|g|hu|kv|years?
 
 
 def visible(text: str) -> str:
-    """Without characters that nobody sees, apostrophes and full-width marks as on a keyboard."""
-    text = re.sub("[\u2018\u2019\u02bc]", "'", _UNSEEN.sub("", text))
+    """Without characters that nobody sees, letters with accents in one piece, apostrophes and full-width marks as on a keyboard."""
+    text = re.sub("[\u2018\u2019\u02bc]", "'", unicodedata.normalize("NFC", _UNSEEN.sub("", text)))
     return re.sub("[\uff01-\uff5e]", lambda found: unicodedata.normalize("NFKC", found[0]), text)
 
 
