@@ -269,6 +269,26 @@ def test_statements_are_of_what_was_asked(question: str, answer: str, choice: st
     assert read_choice(answer, BINARY, question).choice == choice
 
 
+@pytest.mark.parametrize(
+    ("question", "answer", "choice"),
+    [
+        ("Is there a pneumothorax?", "Pneumothorax: Yes\nEffusion: No", "yes"),
+        ("Is there a pneumothorax?", "Effusion: No. Pneumothorax: Yes", "yes"),
+        ("Is there a pneumothorax?", "Pneumothorax: Yes. Effusion: No", "yes"), ("Is there a pneumothorax?", "Effusion: Yes.", None),
+        ("Is there a pneumothorax?", "Effusion: False.", None), ("Is there a fracture?", "There is evidence of pneumothorax: Yes", None),
+        ("Is there a pneumothorax?", '{"pneumothorax": false, "effusion": true}', "no"),
+        ("Is there a pneumothorax?", "Pneumothorax: False", "no"),
+        ("Is there a pneumothorax?", "[ ] Yes [x] No", "no"), ("Is there a pneumothorax?", "[x] Yes [ ] No", "yes"),
+        ("Is there a pneumothorax?", "Presence: Yes", "yes"), ("Is there a pneumothorax?", "Based on the opacity: Yes", "yes"),
+        ("Is the heart enlarged?", "Cardiomegaly: Yes", "yes"), ("Is the heart enlarged?", "Effusion: Yes", None),
+        ("Is this image normal?", "Abnormal: Yes", "no"), ("Is this image normal?", "Pneumothorax: No", None),
+        ("Is this image normal?", "Normal: No", "no"), ("Is there a pneumothorax?", "No. Effusion: Yes", "no"),
+    ],
+)  # fmt: skip
+def test_yes_and_no_belong_to_what_they_stand_behind(question: str, answer: str, choice: str | None) -> None:
+    assert read_choice(answer, BINARY, question).choice == choice
+
+
 def test_accents_may_be_letters_of_their_own() -> None:
     answer, reference = (unicodedata.normalize("NFD", text) for text in ("N\u00e3o h\u00e1 fratura.", "n\u00e3o"))
     assert judge_closed("H\u00e1 fratura?", "sim", answer) == ("parsed", "no", False)

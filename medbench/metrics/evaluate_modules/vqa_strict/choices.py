@@ -284,10 +284,30 @@ class _Binary:
         for side, words in self.words.items():
             if bare in words:
                 return side
-        found = [("yes" if match["yes"] else "no", match) for match in self.particle.finditer(lowered)]
+        if (ticked := _ticked(lowered)) is not None:
+            return self._side(ticked)
+        labelled = list(_LABELLED.finditer(lowered))
+        own = {self._side(label["value"]) for label in labelled if statements.takes_up(label["name"], self.question, self.codes)} - {None}
+        others = [label.span("value") for label in labelled if statements.is_other(label["name"], self.question, self.codes)]
+        for label in labelled:
+            if label.span("value") in others and self._side(label["value"]) == "no":
+                start, end = label.start("name"), label.end("value")
+                lowered = lowered[:start] + " " * (end - start) + lowered[end:]  # it says nothing else
+        found = [
+            ("yes" if match["yes"] else "no", match)
+            for match in self.particle.finditer(lowered)
+            if not any(start <= match.start("word") < end for start, end in others)
+        ]
+        if others and len(own) == 1 and not (found and not re.search(r"\w", lowered[: found[0][1].start()])):
+            return own.pop()
         if found:
             return self._said(found, lowered)
+        if own:
+            return own.pop() if len(own) == 1 else None
         return statements.yes_or_no(lowered, self.question, self.codes)
+
+    def _side(self, word: str) -> str | None:
+        return next((side for side, words in self.words.items() if word in words), None)
 
     def _said(self, found: list[tuple[str, "re.Match[str]"]], text: str) -> str | None:
         """Of words that say yes or no: the first where it leads, else the one on which all agree, else the last line's."""
@@ -319,6 +339,16 @@ _ENDS = (
     r"(?:[\"'”“»«]|\s*(?:$|[\"'](?!\w)|[^\w\s\"'“„«‹([{<>+±~≤≥#%$–-]|[–-](?!\w)|\n|"
     r"\([^()\n]*\)\s*(?:[^\w\s]|$|\n)|\[[^\[\]\n]*\]\s*(?:[^\w\s]|$|\n)))"
 )
+
+
+_LABELLED = re.compile(r"""(?:^|[\n.;,{(])[^\w\n.;,]*(?P<name>\w[^\n.;,:{}]{1,60}?)["'*]*\s*(?::|=|\s[-–—]\s)\s*["'*]*(?P<value>\w+)""")
+"""A value behind the name of what it is about: "effusion: no", {"effusion": false}."""
+
+
+def _ticked(text: str) -> str | None:
+    """The word behind the only ticked box, where another one is empty."""
+    found = re.findall(r"(?:\[ *[x✓✔] *\]|[☑☒✅])\s*(\w+)", text)
+    return found[0] if len(found) == 1 and re.search(r"\[ *\]|☐", text) else None
 
 
 @cache

@@ -102,6 +102,22 @@ def yes_or_no(text: str, question: str, codes: frozenset[str]) -> str | None:
     return ("yes" if decisive[-1] else "no") if decisive else None
 
 
+def takes_up(name: str, question: str, codes: frozenset[str]) -> bool:
+    """Whether the name of a value is about what a question claims."""
+    claim = _claim(question.lower(), codes)
+    if claim.normality:
+        return _says_normal(name, codes) is (claim.normality > 0)
+    is_excluded = any(other.search(name) and not own.search(name) for own, other in claim.rivals)
+    return not is_excluded and _is_about(name, claim) and any(word.search(name) for word in claim.words)
+
+
+def is_other(name: str, question: str, codes: frozenset[str]) -> bool:
+    """Whether the name of a value is that of a finding that a question does not ask about, as far as that can be told."""
+    organ = _claim(question.lower(), codes).organ
+    is_name = len(name.split()) < 7 and re.match(r"(?:based|given|due|because|since|with)\b", name) is None
+    return is_name and FINDING.search(name) is not None and not (organ and organ.search(name)) and not takes_up(name, question, codes)
+
+
 def clauses(text: str) -> list[str]:
     """Clauses of a lower-cased text, without those that are empty."""
     return [clause for part in _BREAK.split(_CERTAIN.sub(" ", text)) if (clause := part.strip(" \t,:-–—*\"'()[]"))]
