@@ -151,7 +151,8 @@ def replaced(params: Params, dataset: str) -> list[str]:
     """
     made = min((file.stat().st_mtime_ns for file in paths.data(dataset) if file.exists()), default=0)
     later = [str(path) for path in index_files(params, dataset) if path.is_dir() and path.stat().st_mtime_ns > made > 0]
-    return [*_replaced_images(params, dataset), *([f"files were added to or removed from {first(later, limit=3)}"] if later else [])]
+    found = _replaced_images(params, dataset)
+    return [*found, f"was made before files were added to or removed from {first(later, limit=3)}"] if later else found
 
 
 def _replaced_images(params: Params, dataset: str) -> list[str]:

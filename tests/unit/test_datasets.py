@@ -621,7 +621,7 @@ def test_a_file_added_to_an_image_folder_is_seen(raw: Path, tmp_path: Path) -> N
     assert prepare.replaced(params, "toy") == []
     later = paths.samples("toy", "train").stat().st_mtime_ns + 10**9
     os.utime(tmp_path / "disk", ns=(later, later))
-    assert prepare.replaced(params, "toy") == [f"files were added to or removed from {raw}/test/benign/more"]
+    assert prepare.replaced(params, "toy") == [f"was made before files were added to or removed from {raw}/test/benign/more"]
 
 
 # --- hub-vqa -------------------------------------------------------------------------------------------------------
