@@ -168,7 +168,7 @@ _ALIASES = {
     "ultrasound": "sonograph\\w+|ultrasonograph\\w+", "pa": "posteroanterior|posterior-anterior|posterior anterior",
     "ap": "anteroposterior|anterior-posterior|anterior posterior", "female": "woman|girl", "male": "man|boy",
     "axial": "transverse", "transverse": "axial",
-    "malignant": "malignancy",
+    "malignant": "malignancy", "1": "single", "0": "none(?! of)",
 }  # fmt: skip
 
 

@@ -93,9 +93,24 @@ def read_open(answer: str, reference: str, question: str, finish_reason: str = "
     return Choice("unparsed") if found.state == "parsed" else found
 
 
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_BOUND = re.compile(
+    r"\b(?:less|more|fewer|greater|smaller|larger) than\b|\bor (?:more|less|fewer)\b|"
+    r"\bup to\b|\bat (?:least|most)\b|[<>\u2264\u2265]"
+)
+_EACH_ONE = re.compile(r"\bone (?:in|on|at|of|is|left|right)\b")
+
+
 def _is_one_of_several(said: str, reference: str) -> bool:
-    """Whether an answer names the reference beside others: "MRI or CT"."""
+    """Whether an answer names the reference beside others ("MRI or CT", "CT, MRI", "2 to 4"), or a number only as a bound."""
     pattern = text_pattern(reference).pattern
+    words = tokens(reference)
+    if words and _NUMBER.fullmatch(words[0]):
+        numbers = {word for word in tokens(_EACH_ONE.sub(" ", said)) if _NUMBER.fullmatch(word)}
+        return not numbers <= set(words) or _BOUND.search(said) is not None
+    listed = [tokens(part) for part in re.split(r"[,;.\n]", said.strip(" .\n"))]
+    if len(words) == 1 < len(listed) and all(len(part) == 1 for part in listed):  # "CT, MRI"
+        return True
     return re.search(rf"\b(?:or|and|/)\s+(?:an?\s+|the\s+)?(?:{pattern})|(?:{pattern})\s*(?:,|/|\bor\b|\band\b)\s*\w+", said) is not None
 
 
