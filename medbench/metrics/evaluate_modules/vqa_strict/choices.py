@@ -197,9 +197,10 @@ def _before_questions(text: str, question: str) -> list[tuple[str, bool]]:
     """
     asked = tokens(re.split(r"[?？\n]", question.strip())[0])
     for found in _ASKED.finditer(text):
-        line = tokens(re.split(r"[?？\n]", text[found.end() : found.end() + 2 * len(question) + 100].strip())[0])
+        line = tokens(re.split(r"[?？\n]", text[found.end() : found.end() + 2 * len(question) + 100].strip(_MARKS + "*_#"))[0])
         if (not asked or line != asked) and re.search(r"\w", text[: found.start()]):
-            return [(text[: found.start()], not set(asked) - FILLERS <= set(line))]
+            telling = set(asked) - FILLERS
+            return [(text[: found.start()], bool(telling) and 2 * len(telling & set(line)) <= len(telling))]
     return []
 
 
