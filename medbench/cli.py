@@ -210,8 +210,8 @@ def without_cells(config: "configuration.Config") -> list[str]:
     from medbench.cells import every
 
     found, run = every(config), config.run
-    untrained = {mode for mode in run.modes if config.modes[mode].kind != "zero-shot"}
-    named = untrained if all(config.datasets[name].test_only for name in run.datasets) else set()
+    training = {mode for mode in run.modes if config.modes[mode].kind != "zero-shot"}
+    named = training if all(config.datasets[name].test_only for name in run.datasets) else set()
     models = [name for name in run.models if name not in {cell.model for cell in found}]
     modes = [name for name in run.modes if name not in {cell.mode for cell in found} | named]
     lines = [f"model {name} answers no data set of the run in any of its modes" for name in models]

@@ -144,7 +144,7 @@ def _certificate(job: Job, samples: Samples, features: F64, fit: Fit, search: Se
     folder = job.work.folder / paths.WEIGHTS
     lacking = linear.missing(folder)
     reloaded = trained if lacking else linear.read(folder).logits(features)
-    n_fitted = fit.model.coef[k == 2 :].size  # of two classes the first one's stay at zero
+    n_fitted = fit.model.coef[1 if k == 2 else 0 :].size  # of two classes the first one's stay at zero
     coef = Tensor("coef", n_fitted, bool((slope.T @ standardised).any()), float(np.linalg.norm(fit.model.coef)), "absolute")
     return certify(
         Evidence(

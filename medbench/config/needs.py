@@ -11,6 +11,7 @@ from pathlib import Path
 from medbench import config as configuration
 from medbench import paths
 from medbench.config import Config, GenerativeLora, Model, Probe
+from medbench.jobs import tree
 from medbench.jobs.stage import Needs
 from medbench.models.checkpoint import WEIGHTS
 
@@ -43,7 +44,7 @@ def weights_mb(config: Config, model: str) -> float:
     if entry.pretrain is not None or entry.kind == "baseline":
         return 0
     if place.is_dir():
-        return sum(file.stat().st_size for file in place.rglob("*") if file.suffix in WEIGHTS) / 1e6
+        return sum(file.stat().st_size for file in tree.files_below(place) if file.suffix in WEIGHTS) / 1e6
     if entry.about.parameters is None:
         return (UNKNOWN_MB - BASE_MB) / PER_WEIGHT
     return entry.about.parameters * (4 if entry.kind == "contrastive" else 2) / 1e6

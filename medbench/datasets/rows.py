@@ -341,17 +341,20 @@ def _unusable_text(item: Item) -> tuple[str, str] | None:
 
 
 def chosen_groups(items: Iterable[Entry], sizes: Mapping[str, int | None], key: str) -> set[tuple[str, str]]:
-    """(split, group) of a seeded draw: groups in the order of a digest, as many as hold no more samples than `sizes` says; at least one."""
-    counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+    """(split, folded group) of a seeded draw.
+
+    Groups in the order of a digest, as many as hold no more samples than `sizes` says; at least one.
+    """
+    counts, first = {split: Counter[str]() for split in SPLITS}, dict[str, str]()
     for item in items:
         if isinstance(item, Item) and item.split in counts:
-            counts[item.split][item.group_id] += 1
+            counts[item.split][first.setdefault(folded(item.group_id), item.group_id)] += 1
     chosen: set[tuple[str, str]] = set()
     for split, groups in counts.items():
         left = sizes.get(split)
         for group in sorted(groups, key=lambda group: hashlib.sha256(f"{key}\0{group}".encode()).digest()):
             if left is None or groups[group] <= left or not any(of == split for of, _ in chosen):
-                chosen.add((split, group))
+                chosen.add((split, folded(group)))
                 left = None if left is None else left - groups[group]
     return chosen
 
@@ -359,7 +362,7 @@ def chosen_groups(items: Iterable[Entry], sizes: Mapping[str, int | None], key: 
 def drawn(items: Iterable[Entry], chosen: Collection[tuple[str, str]]) -> Iterator[Entry]:
     """The items of the chosen groups; the others count as excluded."""
     for item in items:
-        if not isinstance(item, Item) or (item.split, item.group_id) in chosen or item.split not in SPLITS:
+        if not isinstance(item, Item) or (item.split, folded(item.group_id)) in chosen or item.split not in SPLITS:
             yield item
         else:
             yield Excluded("not drawn", item.place)

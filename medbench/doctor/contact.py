@@ -18,7 +18,7 @@ from PIL import Image
 from medbench.config import Config, Model, checkpoint, read_yaml, sources
 from medbench.doctor import FAULT, OK, WARNING, Line, refused, weights
 from medbench.errors import MedbenchError
-from medbench.jobs import digests, network
+from medbench.jobs import digests, network, tree
 from medbench.models import generative_base, hub, loading
 from medbench.models.answering import Answer, Query
 from medbench.models.checkpoint import MAIN, WEIGHTS, Source, read_json, weight_files
@@ -154,7 +154,7 @@ def _weights(entry: Model, met: Met) -> Iterator[Line]:
     state = OK if pinned or loaded[MAIN].startswith("sha256") else WARNING
     remedy = "" if state == OK else "pin it: `make lock-models`, or `revision` in its entry"
     yield Line(state, "weights", ", ".join(f"{name} {which}" for name, which in loaded.items()), remedy)
-    for file in sorted(one for one in met.folder.rglob("*") if one.suffix in WEIGHTS and one.is_file()):
+    for file in sorted(one for one in tree.files_below(met.folder) if one.suffix in WEIGHTS and one.is_file()):
         yield Line(OK, "SHA-256", f"{digests.sha256(file)} {file.relative_to(met.folder)}")
 
 

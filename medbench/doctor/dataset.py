@@ -8,7 +8,7 @@ from medbench.config import Config, Manual, is_fetched, raw_dir, require_layout,
 from medbench.datasets.card import losses, remarks
 from medbench.doctor import FAULT, OK, WARNING, Line, refused
 from medbench.errors import MedbenchError
-from medbench.jobs import files
+from medbench.jobs import files, tree
 
 TRACKED = False  # looks, and makes no result
 
@@ -55,7 +55,7 @@ def _files(config: Config, name: str) -> Line:
 def _in(folder: Path, how: str) -> Line:
     if not folder.is_dir():
         return Line(FAULT, "files", f"{folder} does not exist ({how})", "put the files there, or change `raw_dir`")
-    found = [one for one in folder.rglob("*") if one.is_file()]
+    found = [one for one in tree.files_below(folder) if one.is_file()]
     if not found:
         return Line(FAULT, "files", f"{folder} is empty ({how})", "put the files there, or change `raw_dir`")
     return Line(OK, "files", f"{len(found):,} files, {sum(one.stat().st_size for one in found) / 1e6:,.1f} MB, in {folder} ({how})")

@@ -8,7 +8,7 @@ from huggingface_hub import get_token
 from medbench.config import Config, checkpoint, require_architecture, sources
 from medbench.doctor import FAULT, OK, WARNING, Line, refused
 from medbench.errors import MedbenchError
-from medbench.jobs import archives, files, network
+from medbench.jobs import archives, files, network, tree
 from medbench.models import fetching
 from medbench.models.checkpoint import PICKLES, SAFETENSORS, WEIGHTS, Checkpoint, Source, weight_files
 
@@ -42,7 +42,7 @@ def folder(source: Source) -> Path:
         for name, revision in source.companions.items():
             if not (place / name).is_dir():
                 network.snapshot(name, revision, ["config.json"])
-    for part in sorted({one.parent for one in place.rglob("*") if one.suffix in WEIGHTS} or {place}):
+    for part in sorted({one.parent for one in tree.files_below(place) if one.suffix in WEIGHTS} or {place}):
         weight_files(part, (*SAFETENSORS, "open_clip_model.safetensors"), (*PICKLES, "open_clip_pytorch_model.bin"))
     return place
 

@@ -15,7 +15,7 @@ from medbench import paths
 from medbench.config import Addresses, Config, Hub, Manual, is_fetched, sources
 from medbench.config.needs import weights_mb
 from medbench.errors import MedbenchError
-from medbench.jobs import archives, files
+from medbench.jobs import archives, files, tree
 from medbench.models.checkpoint import COMMIT, WEIGHTS, weight_files
 
 TRACKED = False  # a look ahead is no part of a result
@@ -58,7 +58,7 @@ def _model(config: Config, name: str) -> Wanted | None:
     if entry.pretrain is not None:
         return Wanted("model", name, place, 0, "comes with medbench, or is trained here", licence, "made here", HERE)
     if Path(place).expanduser().is_dir():
-        size = sum(file.stat().st_size for file in Path(place).expanduser().rglob("*") if file.suffix in WEIGHTS)
+        size = sum(file.stat().st_size for file in tree.files_below(Path(place).expanduser()) if file.suffix in WEIGHTS)
         return Wanted("model", name, place, size, "on this disk", licence, "own", HERE)
     state, size = _cached(config, name, place)
     if state == HERE:

@@ -13,6 +13,7 @@ from medbench.config.needs import UNKNOWN_ROWS, weights_mb
 from medbench.datasets import layouts
 from medbench.datasets.layouts import DiagnosisItem, VqaItem
 from medbench.errors import MedbenchError
+from medbench.jobs import tree
 
 TRACKED = False  # a look ahead is no part of a result
 MOST_SECONDS = 5.0
@@ -112,7 +113,7 @@ def written(config: Config, stage: str, names: tuple[str, ...], size: Size | Non
     entry = config.datasets[names[0]]
     if stage == "prepare":
         folder = raw_dir(config, names[0]) if entry.raw_dir and not is_fetched(entry) else None
-        stored = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder else entry.about.download
+        stored = sum(file.stat().st_size for file in tree.files_below(folder) if file.is_file()) if folder else entry.about.download
         return stored or size.images * (8_000 if entry.layout in _PHANTOM_IMAGES else 100_000)
     small = stage != "duplicates" and config.models[names[1]].pretrain is not None
     if stage == "embed":

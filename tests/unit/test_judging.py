@@ -207,7 +207,8 @@ def test_only_what_says_nothing_else_is_a_refusal(answer: str, refuses: bool) ->
     [
         ("It is indeterminate.", "indeterminate nodule", False), ("The margin is unclear.", "not clear", False),
         ("The cause is unknown.", "Unknown (idiopathic)", False), ("The result is inconclusive.", "inconclusive", False),
-        ("The nature is indeterminate.", "a cyst", False), ("No image artifacts found", "none", False),
+        ("The nature is indeterminate.", "a cyst", False), ("The US findings are indeterminate.", "a cyst", False),
+        ("The grade I lesion is indeterminate.", "a cyst", False), ("No image artifacts found", "none", False),
         ("No image artifacts found", "motion", False), ("It cannot be determined.", "cannot be determined", False),
         ("It cannot be determined.", "a cyst", True), ("I cannot tell, it is unclear.", "a cyst", True),
         ("No image was provided.", "a cyst", True),

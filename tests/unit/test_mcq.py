@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -327,6 +328,14 @@ def test_medxpertqa_has_554_and_1446_questions_and_17_that_keep_their_order() ->
 def test_options_that_speak_of_each_other_keep_their_order(text: str, is_positional: bool) -> None:
     item = ChoiceItem("i", "g", "test", (), "p", "q", ("one", text, "another"), "A")
     assert item.is_positional is is_positional
+
+
+def test_a_long_option_is_told_in_no_long_time() -> None:
+    """Two ways to read each parenthesis took twice as long for every further one."""
+    for text in (", ".join(["(A)"] * 300) + " x", "(" * 5000, "A, " * 2000, "options " * 2000):
+        begun = time.process_time()
+        assert ChoiceItem("i", "g", "test", (), "p", "q", ("one", text, "another"), "A").is_positional is text.startswith("A")
+        assert time.process_time() - begun < 2
 
 
 # --- orders and prompts

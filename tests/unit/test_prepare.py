@@ -1130,6 +1130,17 @@ def test_a_patient_under_two_spellings_in_two_splits_is_refused(raw: Path, name:
     assert name in samples("test")["group_id"].to_list()
 
 
+def test_a_draw_takes_a_patient_under_two_spellings_whole(raw: Path) -> None:
+    rows = [
+        (f"{i}.png", CLASSES[i % 2], "train" if i < 4 else "test", f"q{i}" if i < 4 else ("P", "p")[i % 2] + str(i // 2)) for i in range(12)
+    ]
+    labelled(raw, rows)
+    for seed in range(4):
+        prepare.run(entry(raw, seed=seed, sample={"train": None, "val": None, "test": 2}, max_drops=1.0), "toy")
+        groups = samples("test")["group_id"].to_list()
+        assert len(groups) == 2 and len({*groups}) == 1
+
+
 @pytest.mark.parametrize(("name", "other"), [("007", "7"), ("000", "0"), ("3", "3.0"), ("'P3", "P3"), ("P03", "P3"), ("a-01", "a-1")])
 def test_patients_of_two_splits_that_differ_in_zeros_alone_are_said(raw: Path, name: str, other: str) -> None:
     rows = [(f"{i}.png", CLASSES[i % 2], "train" if i < 8 else "test", f"q{i}") for i in range(12)]

@@ -121,7 +121,7 @@ class VqaItem(NamedTuple):
 
 
 _OPTIONS = r"(?:options?|answers?|choices?|statements?)"
-_ONE = rf"\(?(?:(?i:{_OPTIONS}) )?\(?(?:[A-J]|[a-j](?=\)))\)?"
+_ONE = rf"\(?(?:(?i:{_OPTIONS}) \(?)?(?:[A-J]|[a-j](?=\)))\)?"
 _SEVERAL = (
     rf"(?:{_ONE}(?:(?i: ?[+&] ?|/(?!\()|, ?(?:(?:and|or|nor|&) )?| (?:and|or|nor) ){_ONE})+"
     r"|[a-j](?: (?:and|or|nor) [a-j])+)"

@@ -51,7 +51,7 @@ def read_choice(
     text, is_open = without_thoughts(visible(answer), thoughts)
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST // 2]}\n{text[-_LONGEST // 2 :]}"
-    for before, is_other in _before_questions(text, question):
+    for before, is_other in before_questions(text, question):
         found = read_choice(before, options, question, languages=languages)
         if is_other or found.state == "parsed":
             return found
@@ -106,7 +106,7 @@ def without_thoughts(text: str, thoughts: Tags = THINK) -> tuple[str, bool]:
 
 
 _OF_THE_MATTER = re.compile(r"\b(?:indeterminate|inconclusive|undetermined|unclear|uncertain|unknown|not (?:clear|certain|known))\b")
-_OF_THE_MODEL = re.compile(r"\b(?:i|we|me|us|my|our)\b(?!\.)|\b(?:unable|not able) to\b")
+_OF_THE_MODEL = re.compile(r"(?<!type )(?<!grade )(?<!class )(?<!stage )\b(?:i|we|me|my|our)\b(?!\.)|\b(?:unable|not able) to\b")
 
 
 def is_refusal(answer: str, question: str = "", thoughts: Tags = THINK, reference: str = "") -> bool:
@@ -190,7 +190,7 @@ _ASKED = re.compile(
 )
 
 
-def _before_questions(text: str, question: str) -> list[tuple[str, bool]]:
+def before_questions(text: str, question: str) -> list[tuple[str, bool]]:
     """What stands before the first question within an answer that is not the one asked, and whether it asks for something else.
 
     Models go on with a question of their own after their answer, and answer that one too.
@@ -285,8 +285,8 @@ class _Binary:
         for side, words in self.words.items():
             if bare in words:
                 return side
-        if (ticked := _ticked(lowered)) is not None:
-            return self._side(ticked)
+        if (ticked := _ticked(lowered)) is not None and (chosen := self._side(ticked)) is not None:
+            return chosen
         labelled = list(_LABELLED.finditer(lowered))
         own = {self._side(label["value"]) for label in labelled if statements.takes_up(label["name"], self.question, self.codes)} - {None}
         others = [label.span("value") for label in labelled if statements.is_other(label["name"], self.question, self.codes)]
@@ -342,7 +342,7 @@ _ENDS = (
 )
 
 
-_LABELLED = re.compile(r"""(?:^|[\n.;,{(])[^\w\n.;,]*(?P<name>\w[^\n.;,:{}]{1,60}?)["'*]*\s*(?::|=|\s[-–—]\s)\s*["'*]*(?P<value>\w+)""")
+_LABELLED = re.compile(r"""(?:^|[\n.;,{(])[^\w\n.;,{(]*(?P<name>\w[^\n.;,:{}]{1,60}?)["'*]*\s*(?::|=|\s[-–—]\s)\s*["'*]*(?P<value>\w+)""")
 """A value behind the name of what it is about: "effusion: no", {"effusion": false}."""
 
 

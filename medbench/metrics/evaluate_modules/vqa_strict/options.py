@@ -168,7 +168,9 @@ _ALIASES = {
     "ultrasound": "sonograph\\w+|ultrasonograph\\w+", "pa": "posteroanterior|posterior-anterior|posterior anterior",
     "ap": "anteroposterior|anterior-posterior|anterior posterior", "female": "woman|girl", "male": "man|boy",
     "axial": "transverse", "transverse": "axial",
-    "malignant": "malignancy", "1": "single", "0": "none(?! of)",
+    "malignant": "malignancy",
+    "1": "single(?! (?:\\w+ ){0,2}(?:view|image|projection|slice|scan|film|radiograph|x-?ray|plane|frame))",
+    "0": "none(?=\\W*$| (?:is|are) (?:seen|visible|present|identified|noted|shown)\\b)",
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
-from .choices import BINARY, Choice, read_choice, without_thoughts
+from .choices import BINARY, Choice, before_questions, read_choice, without_thoughts
 from .options import options_of, text_pattern
 from .words import FILLERS, HELD, THINK, State, Tags, languages, tokens, visible, yes_or_no
 
@@ -80,6 +80,7 @@ def judge_closed(question: str, reference: str, answer: str, finish_reason: str 
 def read_open(answer: str, reference: str, question: str, finish_reason: str = "stop", thoughts: Tags = THINK) -> Choice:
     """The choice where no options are known: the reference, where the answer says it; else the answer itself, where it is short."""
     said, _ = without_thoughts(visible(answer), thoughts)
+    said = next((before for before, _ in before_questions(said, question)), said)
     found = read_choice(answer, {reference: reference}, question, finish_reason, thoughts)
     if found.choice is not None and not _is_one_of_several(said.lower(), reference):
         return found
@@ -101,16 +102,25 @@ _BOUND = re.compile(
 _EACH_ONE = re.compile(r"\bone (?:in|on|at|of|is|left|right)\b")
 
 
+_NO_COUNT = re.compile(
+    r"\b(?:image|figure|fig|slice|series|panel|view|phase|day|zone|segment|grade|stage|type)s? ?#?\d+(?:\.\d+)?\b|"
+    r"\d+(?:\.\d+)?(?:\s?(?:x|×|by|to|-)\s?\d+(?:\.\d+)?)*\s?(?:mm|cm|millimet(?:er|re)s?|centimet(?:er|re)s?|%|percent|hu|years?|months?|weeks?|days?)(?!\w)"
+)
+"""Numbers that count nothing: of an image, a size, an age."""
+_ASSENT = frozenset(["yes", "sure", "certainly", "definitely", "correct", "confirmed", "clearly", "probably", "likely"])
+
+
 def _is_one_of_several(said: str, reference: str) -> bool:
     """Whether an answer names the reference beside others ("MRI or CT", "CT, MRI", "2 to 4"), or a number only as a bound."""
     pattern = text_pattern(reference).pattern
     words = tokens(reference)
     if words and _NUMBER.fullmatch(words[0]):
-        numbers = {word for word in tokens(_EACH_ONE.sub(" ", said)) if _NUMBER.fullmatch(word)}
+        counts = said if _NO_COUNT.search(reference.lower()) else _NO_COUNT.sub(" ", said)
+        numbers = {word for word in tokens(_EACH_ONE.sub(" ", counts)) if _NUMBER.fullmatch(word)}
         return not numbers <= set(words) or _BOUND.search(said) is not None
     listed = [tokens(part) for part in re.split(r"[,;.\n]", said.strip(" .\n"))]
-    if len(words) == 1 < len(listed) and all(len(part) == 1 for part in listed):  # "CT, MRI"
-        return True
+    if len(words) == 1 and all(len(part) == 1 for part in listed):  # "CT, MRI", not "Yes, CT." and "CT. CT."
+        return any(part != words and part[0] not in _ASSENT for part in listed)
     return re.search(rf"\b(?:or|and|/)\s+(?:an?\s+|the\s+)?(?:{pattern})|(?:{pattern})\s*(?:,|/|\bor\b|\band\b)\s*\w+", said) is not None
 
 

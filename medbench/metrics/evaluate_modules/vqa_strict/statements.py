@@ -113,7 +113,10 @@ def takes_up(name: str, question: str, codes: frozenset[str]) -> bool:
 
 def is_other(name: str, question: str, codes: frozenset[str]) -> bool:
     """Whether the name of a value is that of a finding that a question does not ask about, as far as that can be told."""
-    organ = _claim(question.lower(), codes).organ
+    claim = _claim(question.lower(), codes)
+    if claim.normality < 0 and _is_about(name, claim):
+        return False  # any finding is what is asked about
+    organ = claim.organ
     is_name = len(name.split()) < 7 and re.match(r"(?:based|given|due|because|since|with)\b", name) is None
     return is_name and FINDING.search(name) is not None and not (organ and organ.search(name)) and not takes_up(name, question, codes)
 
@@ -223,6 +226,7 @@ def _claim(question: str, codes: frozenset[str]) -> _Claim:
             core,
         )
     ) or bool(codes - {"en"})
+    organs = [organ.pattern for organ in ORGANS if organ.search(core)]
     chosen = telling if is_existence and codes & _HEAD_FIRST else telling[-1:]
     return _Claim(
         tuple(_alike(word) for word in chosen),
@@ -231,7 +235,7 @@ def _claim(question: str, codes: frozenset[str]) -> _Claim:
         is_denied,
         found[0] if (found := _COMPARED.search(core)) else "",
         tuple(_rivals(core)),
-        next((organ for organ in ORGANS if organ.search(core)), None),
+        re.compile("|".join(organs)) if organs else None,
         FINDING.search(" ".join(chosen)) is not None or bool(codes - {"en"}),  # findings are known in English alone
     )
 
