@@ -23,7 +23,7 @@ from medbench import paths
 from medbench.config import Config, Dataset
 from medbench.datasets import dicom_headers
 from medbench.datasets.layouts import SPLIT_WORDS, Source, folded, folded_label, hub_vqa, imagefolder, is_yes_no, table
-from medbench.datasets.reading import as_text, parquet_rows, parquet_size, records, sheet_cells
+from medbench.datasets.reading import as_text, parquet_rows, parquet_size, records, sheet_cells, sheet_names
 from medbench.datasets.rows import MISSING
 from medbench.errors import MedbenchError, choose
 
@@ -117,8 +117,8 @@ NEGATIVE = re.compile(
 """Of two classes, the one that is not the disease: class 1, the positive one, is the other."""
 CHOICE = re.compile(r"(?P<word>option|choice|answer|antwort|reponse)?_?(?P<mark>[a-z]|\d{1,2})|options?|choices?")
 """Columns of the choices of a question."""
-ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".dcm")
-"""Of images."""
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".dcm")
+"""Looked for before any other ending."""
 _CLIPS, _LLAVAS = ("mini-clip", "mini-medclip"), ("mini-llava", "mini-llava-med")
 MODELS = {"diagnosis": _CLIPS, "vqa": _LLAVAS, "mcq": _LLAVAS}
 MODES = {"diagnosis": ("ots", "lp"), "vqa": ("ots", "lora"), "mcq": ("ots", "ots-no-image")}
@@ -293,10 +293,8 @@ def _folders(place: Path, folders: list[Path]) -> Seen:
 
 def _table(file: Path, images: Path | None, given: Mapping[str, str], sheet: str | None) -> Seen:
     folder = images or file.parent
-    sheets = _sheets(file, sheet)
-    if sheets and sheet is None:
-        sheet = next((one for one in sheets if _image(*_read(file, one), folder, given)), sheets[0])
-    header, first = _read(file, sheet)
+    sheets = sheet_names(file, file.name, _source(file), "save it as CSV") if file.suffix.lower() == ".xlsx" else []
+    header, first, sheet = _opened(file, sheets, sheet, folder, given)
     if not header or not first:
         raise MedbenchError(file, "holds no rows" if header else "is empty", "give a table with a header and a row for each image")
     listed = ", ".join(columns := [name for name in header if name.strip()])
@@ -390,16 +388,24 @@ def _image(header: Sequence[str], rows: Sequence[Sequence[str]], folder: Path, c
     return _image_by_files(header, rows, folder)
 
 
-def _sheets(file: Path, sheet: str | None) -> list[str]:
-    """Names of a workbook's sheets, in their order; empty for another table. Raises MedbenchError for a `sheet` that there is not."""
-    if file.suffix.lower() != ".xlsx":
-        if sheet is not None:
-            raise MedbenchError(f"--sheet {sheet}", f"is of a spreadsheet, and {file} is none", "leave it out")
-        return []
-    names = sheet_cells(file, file.name, _source(file), "save it as CSV").names
-    if sheet is not None and sheet not in names:
-        raise MedbenchError(file, f"has no sheet {sheet!r}", choose(sheet, names))
-    return names
+def _opened(
+    file: Path, sheets: Sequence[str], sheet: str | None, folder: Path, given: Mapping[str, str]
+) -> tuple[list[str], list[list[str]], str | None]:
+    """Header and first rows of a table, and the sheet of a workbook that holds them: the named one, else the first that names images.
+
+    Raises MedbenchError for a `sheet` that there is not.
+    """
+    if sheet is not None and not sheets:
+        raise MedbenchError(f"--sheet {sheet}", f"is of a spreadsheet, and {file} is none", "leave it out")
+    if sheet is not None and sheet not in sheets:
+        raise MedbenchError(file, f"has no sheet {sheet!r}", choose(sheet, sheets))
+    if sheet is None and len(sheets) > 1:
+        for one in sheets:
+            header, first = _read(file, one)
+            if _image(header, first, folder, given):
+                return header, first, one
+    sheet = sheet or next(iter(sheets), None)
+    return *_read(file, sheet), sheet
 
 
 def _source(file: Path) -> Source:
@@ -475,7 +481,7 @@ def _endings(path: Path) -> list[str]:
     found: list[str] = []
     with contextlib.suppress(OSError, ValueError):  # a folder that cannot be read, a name that none can have
         found = sorted(file.name.removeprefix(path.name) for file in path.parent.glob(f"{glob.escape(path.name)}.*"))
-    return sorted(found, key=lambda ending: ending.lower() not in ENDINGS)
+    return sorted(found, key=lambda ending: ending.lower() not in IMAGE_ENDINGS)
 
 
 def _named(header: Sequence[str], ours: str, chosen: Mapping[str, str]) -> list[str]:

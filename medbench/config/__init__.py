@@ -240,18 +240,18 @@ class Model(Strict):
     def kind(self) -> Kind:
         """Follows from the folder that the architecture's file lies in. Raises MedbenchError where there is none."""
         if not self.has_file and self.planned is None:
-            known = ", ".join(sorted(_kinds()))
+            known = ", ".join(sorted(architectures()))
             raise MedbenchError(f"architecture {self.architecture}", "has no file in medbench/models", f"add it, or choose from {known}")
-        return _kinds().get(self.architecture) or self.planned  # type: ignore[return-value]
+        return architectures().get(self.architecture) or self.planned  # type: ignore[return-value]
 
     @property
     def has_file(self) -> bool:
         """Whether the model can run: the registries know more models than there are architectures."""
-        return self.architecture in _kinds()
+        return self.architecture in architectures()
 
     @model_validator(mode="after")
     def _check(self) -> "Model":
-        kind = _kinds().get(self.architecture) or self.planned
+        kind = architectures().get(self.architecture) or self.planned
         if (kind or self.role) not in ("baseline", "remote") and (self.checkpoint is None) == (self.pretrain is None):
             raise ValueError("give either `checkpoint` (hub id or folder) or `pretrain`")
         if unknown := sorted({*(self.tasks or ())} - {*tasks.names()}):
@@ -266,7 +266,8 @@ class Model(Strict):
 
 
 @cache
-def _kinds() -> dict[str, Kind]:
+def architectures() -> dict[str, Kind]:
+    """Every architecture that has a file -> the kind of its models."""
     kinds: tuple[Kind, ...] = ("contrastive", "generative", "remote", "baseline")
     return {
         file.stem.replace("_", "-"): kind for kind in kinds for file in (_PACKAGE / "models" / kind).glob("*.py") if file.stem != "__init__"
@@ -487,6 +488,11 @@ class Run(Strict):
     warm: bool = False  # small models on CPUs: jobs are forked from one process that has imported all (medbench.jobs.warm)
     judge: Judging | None = None  # of open answers; null: none
     deterministic: bool = False  # GPU kernels that sum in a fixed order: slower; on a CPU they always do
+
+    @property
+    def judges(self) -> tuple[str, ...]:
+        """Names of the models that judge answers."""
+        return self.judge.models if self.judge else ()
 
 
 class Config(NamedTuple):
@@ -863,13 +869,11 @@ def _check_selection(config: Config, source: str) -> None:
                 found = f"model {model_name} would send its images and questions to {host}; its licence: {licence(config, dataset)}"
                 remedy = f"read its terms, then add `send_to: [{host}]` to its entry, or leave the model out"
                 raise MedbenchError(f"{run.registries.datasets}: data set {dataset}", found, remedy)
-    for judge in run.judge.models if run.judge else ():
+    for judge in run.judges:
         if judge not in config.models:
             raise MedbenchError(source, f"judge: {judge!r} is not in {run.registries.models}", choose(judge, config.models))
         require_architecture(config, judge, source)
-        if config.models[judge].kind not in ("remote", "generative"):
-            found = f"judge: {judge!r} is a {config.models[judge].kind} model, which writes nothing"
-            raise MedbenchError(source, found, "give an endpoint or a generative model")
+        require_writer(config, judge, source, "judge: ")
         for dataset in run.datasets:
             if tasks.get(config.datasets[dataset].task).judged and (host := unsent(config, dataset, judge)):
                 found = f"judge {judge} would send its questions, references and answers to {host}; its licence: {licence(config, dataset)}"
@@ -960,7 +964,13 @@ def require_architecture(config: Config, model: str, where: str, planned: bool =
     """
     if not config.models[model].has_file and not (planned and config.models[model].planned):
         found = f"model {model!r} has the architecture {config.models[model].architecture!r}, which has no file in medbench/models"
-        raise MedbenchError(where, found, f"add it, or choose a model of {', '.join(sorted(_kinds()))}")
+        raise MedbenchError(where, found, f"add it, or choose a model of {', '.join(sorted(architectures()))}")
+
+
+def require_writer(config: Config, model: str, where: str, key: str = "") -> None:
+    """Raise MedbenchError, which names `where` the model was chosen, and under which `key`, for one that writes no text."""
+    if (kind := config.models[model].kind) not in ("remote", "generative"):
+        raise MedbenchError(where, f"{key}{model!r} is a {kind} model, which writes nothing", "give an endpoint or a generative model")
 
 
 def require_layout(config: Config, dataset: str, where: str) -> None:

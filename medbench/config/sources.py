@@ -5,7 +5,6 @@ from typing import Any
 
 from medbench import paths
 from medbench.config import Config, ZeroShot, checkpoint, checkpoint_digest
-from medbench.errors import MedbenchError
 from medbench.models import loading
 
 TRACKED = False  # what is decided here reaches a job by its parameters
@@ -13,18 +12,7 @@ TRACKED = False  # what is decided here reaches a job by its parameters
 
 def models(config: Config) -> tuple[str, ...]:
     """Names of all models that a run uses: those that it compares, then judges that are not among them."""
-    return tuple(dict.fromkeys((*config.run.models, *judges(config))))
-
-
-def judges(config: Config) -> tuple[str, ...]:
-    """Names of the models that judge a run's answers."""
-    return config.run.judge.models if config.run.judge else ()
-
-
-def require_writer(config: Config, model: str, where: str) -> None:
-    """Raise MedbenchError, which names `where` the model was chosen, for one that writes no text."""
-    if (kind := config.models[model].kind) not in ("remote", "generative"):
-        raise MedbenchError(where, f"{model!r} is a {kind} model, which writes nothing", "give an endpoint or a generative model")
+    return tuple(dict.fromkeys((*config.run.models, *config.run.judges)))
 
 
 def weights(config: Config, model: str) -> dict[str, Any]:

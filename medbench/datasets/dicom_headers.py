@@ -30,7 +30,7 @@ class Header(NamedTuple):
 
 def files(folder: Path) -> Iterator[Path]:
     """Every file below a folder in the order of the paths, but hidden ones and the index of a disc (DICOMDIR)."""
-    for path in tree.files_below(folder, lambda name: name.startswith(".")):
+    for path in tree.files_below(folder, tree.is_hidden):
         if path.is_file() and path.name.upper() != "DICOMDIR":
             yield path
 

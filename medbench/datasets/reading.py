@@ -10,6 +10,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
@@ -217,11 +218,33 @@ class Sheet(NamedTuple):
     dates: frozenset[tuple[int, int]]  # row, as it is numbered there, and place in it of the cells that hold a date or a time
 
 
+def sheet_names(path: Path, name: str, source: Source, remedy: str) -> list[str]:
+    """Names of the sheets of an xlsx file, hidden ones last; no cell is read. Raises MedbenchError as `sheet_cells`."""
+    with _workbook(path, name, source, remedy) as (_, names):
+        return names
+
+
 def sheet_cells(path: Path, name: str, source: Source, remedy: str, sheet: str | None = None) -> Sheet:
     """A sheet of an xlsx file, by default the first that is not hidden.
 
     Raises MedbenchError; `remedy`: for a file that is no such spreadsheet.
     """
+    rows, dates = list[list[str]](), set[tuple[int, int]]()
+    with _workbook(path, name, source, remedy) as (book, names):
+        if sheet is not None and sheet not in names:
+            raise source.error(name, f"has no sheet {sheet!r}", f"choose from {', '.join(names)}")
+        chosen = book[sheet or names[0]]
+        for number, row in enumerate(chosen.iter_rows(max_row=limits.MAX_SHEET_ROWS + 1, max_col=limits.MAX_SHEET_COLUMNS), start=1):
+            rows.append([_shown(cell) for cell in row])
+            dates.update((number, place) for place, cell in enumerate(row) if isinstance(cell.value, _DATES))
+    if len(rows) > limits.MAX_SHEET_ROWS:
+        raise source.error(name, f"has more than {limits.MAX_SHEET_ROWS} rows", remedy)
+    return Sheet([row or [""] for row in rows], sorted(names, key=(sheet or names[0]).__ne__), frozenset(dates))
+
+
+@contextmanager
+def _workbook(path: Path, name: str, source: Source, remedy: str) -> Iterator[tuple[Any, list[str]]]:
+    """An open workbook with the names of its sheets, hidden ones last; what cannot be read is a MedbenchError."""
     import openpyxl
 
     if not path.is_file():
@@ -232,23 +255,13 @@ def sheet_cells(path: Path, name: str, source: Source, remedy: str, sheet: str |
         if size > limits.MAX_TEXT_BYTES:
             raise source.error(name, f"unpacks to {size} bytes, at most {limits.MAX_TEXT_BYTES} are read", remedy)
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        names = [one.title for one in sorted(book.worksheets, key=lambda one: one.sheet_state != "visible")]
-        if sheet is not None and sheet not in names:
-            raise source.error(name, f"has no sheet {sheet!r}", f"choose from {', '.join(names)}")
-        chosen = book[sheet or names[0]]
-        rows, dates = list[list[str]](), set[tuple[int, int]]()
-        for number, row in enumerate(chosen.iter_rows(max_row=limits.MAX_SHEET_ROWS + 1, max_col=limits.MAX_SHEET_COLUMNS), start=1):
-            rows.append([_shown(cell) for cell in row])
-            dates.update((number, place) for place, cell in enumerate(row) if isinstance(cell.value, _DATES))
+        yield book, [one.title for one in sorted(book.worksheets, key=lambda one: one.sheet_state != "visible")]
         book.close()
     except MedbenchError:
         raise
     except Exception as error:  # openpyxl raises whatever it meets: KeyError, TypeError, BadZipFile, zlib.error, ParseError, ...
         found = f"is no readable spreadsheet ({' '.join(str(error).split())[:120]})"
         raise source.error(name, found, "download it again, or save it again as xlsx") from None
-    if len(rows) > limits.MAX_SHEET_ROWS:
-        raise source.error(name, f"has more than {limits.MAX_SHEET_ROWS} rows", remedy)
-    return Sheet([row or [""] for row in rows], sorted(names, key=(sheet or names[0]).__ne__), frozenset(dates))
 
 
 _DATES = (datetime.date, datetime.time, datetime.timedelta)

@@ -345,10 +345,10 @@ def chosen_groups(items: Iterable[Entry], sizes: Mapping[str, int | None], key: 
 
     Groups in the order of a digest, as many as hold no more samples than `sizes` says; at least one.
     """
-    counts, first = {split: Counter[str]() for split in SPLITS}, dict[str, str]()
+    counts, names = {split: Counter[str]() for split in SPLITS}, dict[str, str]()
     for item in items:
         if isinstance(item, Item) and item.split in counts:
-            counts[item.split][first.setdefault(folded(item.group_id), item.group_id)] += 1
+            counts[item.split][names.setdefault(folded(item.group_id), item.group_id)] += 1
     chosen: set[tuple[str, str]] = set()
     for split, groups in counts.items():
         left = sizes.get(split)

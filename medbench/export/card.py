@@ -140,14 +140,15 @@ def _use(config: Config, cell: Cell, merged: bool) -> Iterable[str]:
 def _data(config: Config, cell: Cell, material: results.Material) -> Iterable[str]:
     dataset, certificate = config.datasets[cell.dataset], material.certificates[cell]
     yield "## Data"
-    rows = [
-        ("data set", dataset.about.label or cell.dataset), ("modality, specialty", f"{dataset.modality}, {dataset.specialty}"),
-        ("classes", ", ".join(dataset.classes)), *_learned(certificate),
-        ("citation", dataset.about.citation or ""), ("note", dataset.about.note or ""),
-    ]  # fmt: skip
+    tested = []
     if cell.dataset in material.leak_free:
         test, alone = material.leak_free[cell.dataset]
-        rows.insert(-2, ("tested on", f"{counted(test, 'sample')}, of which {test - alone:,} share an image with train or validation"))
+        tested = [("tested on", f"{counted(test, 'sample')}, of which {test - alone:,} share an image with train or validation")]
+    rows = [
+        ("data set", dataset.about.label or cell.dataset), ("modality, specialty", f"{dataset.modality}, {dataset.specialty}"),
+        ("classes", ", ".join(dataset.classes)), *_learned(certificate), *tested,
+        ("citation", dataset.about.citation or ""), ("note", dataset.about.note or ""),
+    ]  # fmt: skip
     yield _table(("", ""), [row for row in rows if row[1]])
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from medbench.jobs import files
-from medbench.jobs.tree import files_below
+from medbench.jobs.tree import files_below, is_hidden
 
 TRACKED = False  # parameters hold the digests themselves
 READ = frozenset((".bin", ".jinja", ".json", ".model", ".safetensors", ".txt"))
@@ -75,7 +75,7 @@ def sha256(path: Path) -> str:
 def tree(folder: Path) -> str:
     """One SHA-256 over names and digests of all files below a folder that a loader may read; hidden ones are left out."""
     found = hashlib.sha256()
-    there = (file for file in files_below(folder, lambda name: name.startswith(".")) if file.suffix in READ and file.is_file())
+    there = (file for file in files_below(folder, is_hidden) if file.suffix in READ and file.is_file())
     for name, path in sorted((file.relative_to(folder).as_posix(), file) for file in there):
         found.update(f"{name} {sha256(path)}\n".encode())
     return found.hexdigest()

@@ -9,6 +9,11 @@ from medbench.jobs import files
 TRACKED = False  # walks as the standard library does: what it finds reaches jobs by digests and by the times of folders
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a name begins with a dot."""
+    return name.startswith(".")
+
+
 def files_below(folder: Path, is_left_out: Callable[[str], bool] = lambda name: False) -> list[Path]:
     """All but folders at any depth, sorted. A folder that is a link is entered, but for one that leads back to a folder above it.
 

@@ -110,7 +110,7 @@ def inspect(folder: Path) -> None:
 
     One place for all loaders, and before any of them: transformers would ask on standard input whether to run the code.
     """
-    for file in tree.files_below(folder, lambda name: name.startswith(".")):
+    for file in tree.files_below(folder, tree.is_hidden):
         if file.suffix != ".json" or not file.is_file():
             continue
         if file.name.endswith("config.json"):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import polars as pl
 
 from medbench import paths, tables, tasks
-from medbench.config import Config, needs, sources
+from medbench.config import Config, Judging, needs
 from medbench.errors import MedbenchError
 from medbench.metrics.judging import calibration, scoring
 from medbench.remote.endpoint import Stopped, Usage
@@ -32,28 +32,19 @@ def estimates(config: Config, cells: Iterable[tuple[str, str, str]]) -> list[Est
     for dataset, model, mode in grid:
         if config.models[model].endpoint is not None and not paths.predictions(dataset, model, mode).exists():
             asked[model] = asked.get(model, 0) + needs.test_rows(config, dataset)
-    found = [
-        _of(
-            config,
-            model,
-            n,
-            f"{model}: about {n:,} questions",
-            ASKED_TOKENS,
-            config.models[model].max_new_tokens or config.asking.max_new_tokens,
-        )
-        for model, n in asked.items()
-    ]
-    chosen = config.run.judge
-    for name in sources.judges(config):
-        if chosen and config.models[name].endpoint is not None and (n := _judgements(config, name, grid)):
-            found.append(_of(config, name, n, f"judge {name}: at most {n:,} judgements", JUDGED_TOKENS, chosen.max_new_tokens))
+    found = []
+    for model, n in asked.items():
+        budget = config.models[model].max_new_tokens or config.asking.max_new_tokens
+        found.append(_of(config, model, n, f"{model}: about {n:,} questions", ASKED_TOKENS, budget))
+    if chosen := config.run.judge:
+        for name in chosen.models:
+            if config.models[name].endpoint is not None and (n := _judgements(config, chosen, name, grid)):
+                found.append(_of(config, name, n, f"judge {name}: at most {n:,} judgements", JUDGED_TOKENS, chosen.max_new_tokens))
     return found
 
 
-def _judgements(config: Config, name: str, grid: Iterable[tuple[str, str, str]]) -> int:
+def _judgements(config: Config, chosen: Judging, name: str, grid: Iterable[tuple[str, str, str]]) -> int:
     """How often a judge is asked at most: equal answers are asked once, and few replies need another try."""
-    chosen = config.run.judge
-    assert chosen is not None
     n = 0 if paths.calibration(name).exists() else len(calibration.items(calibrate.ITEMS))
     for dataset, model, mode in grid:
         if tasks.get(config.datasets[dataset].task).judged and not paths.judgements(dataset, model, mode).exists():

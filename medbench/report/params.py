@@ -103,10 +103,7 @@ def collect(settings: config.Config) -> Params:
         settings.run.seed,
         digests.digest("".join(path.read_text(encoding="utf-8") for path in sorted(TEMPLATES.iterdir()) if path.is_file())),
         dict(settings.left_out),
-        {
-            name: JudgeFacts(settings.models[name].about.label or name, settings.models[name].family)
-            for name in (settings.run.judge.models if settings.run.judge else ())
-        },
+        {name: JudgeFacts(settings.models[name].about.label or name, settings.models[name].family) for name in settings.run.judges},
     )
 
 

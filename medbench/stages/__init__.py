@@ -44,9 +44,7 @@ def way(names: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, ...], Path]]
 
 def jobs(config: "Config", cells: Iterable[Mapping[str, str]]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """All jobs that a run of these cells (key -> name) may have, each once: stage, names. Some have nothing to do with their cell."""
-    from medbench.config import sources
-
-    named = [*({"model": judge} for judge in sources.judges(config)), *({**cell, "run": config.run.run} for cell in cells)]
+    named = [*({"model": judge} for judge in config.run.judges), *({**cell, "run": config.run.run} for cell in cells)]
     found = dict.fromkeys((stage, names) for one in named for stage, names, _ in way(one))
     yield from found
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medbench import paths
-from medbench.config import Config, needs, sources
+from medbench.config import Config, needs, require_writer, sources
 from medbench.errors import MedbenchError
 from medbench.jobs import files
 from medbench.jobs.partial import Work
@@ -36,7 +36,7 @@ def params(config: Config, model: str) -> Params:
     """Of a judge. Raises MedbenchError in a run without one, and for a model that writes nothing."""
     if config.run.judge is None:
         raise MedbenchError(f"run {config.run.run}", "has no judge", "give `judge: {models: [...]}` in its configuration")
-    sources.require_writer(config, model, f"calibrate {model}")
+    require_writer(config, model, f"calibrate {model}")
     return Params(sources.source(config, model), config.run.judge.max_new_tokens, config.run.judge.scorings)
 
 

@@ -131,13 +131,13 @@ def uses(params: Params) -> tuple[str, ...]:
 
 def needs(config: Config, *cell: str) -> Needs:
     """The most that one of its judges needs: they are loaded one after another."""
-    each = [calibrate.needs_of(config, name) for name in (config.run.judge.models if config.run.judge else ())]
+    each = [calibrate.needs_of(config, name) for name in config.run.judges]
     return Needs(*(max(values) for values in zip(*each, strict=True))) if each else Needs()
 
 
 def beside(config: Config, *cell: str) -> dict[str, Any]:
     """How the judges are reached."""
-    return {name: sources.reached(config, name, cell[0]) for name in (config.run.judge.models if config.run.judge else ())}
+    return {name: sources.reached(config, name, cell[0]) for name in config.run.judges}
 
 
 STAGE = Stage(

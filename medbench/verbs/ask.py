@@ -21,9 +21,6 @@ from medbench.jobs.addresses import host
 from medbench.models import loading
 from medbench.models.checkpoint import Source
 
-GENERATIVE = Path(loading.__file__).parent / "generative"
-"""A file for each architecture."""
-
 
 def ask(config: Config, model: str, image: Path, question: str, architecture: str | None = None, send: bool = False) -> str:
     """The answer of a model of the registry, or of a checkpoint folder with its architecture. `send`: image and question may leave
@@ -76,7 +73,7 @@ def _cost(facts: dict[str, Any]) -> str:
 def _chosen(config: Config, model: str, architecture: str | None) -> tuple[Source, dict[str, Any], int]:
     """What to load, how to ask, on how many GPUs."""
     if architecture:
-        if architecture not in (known := [file.stem.replace("_", "-") for file in GENERATIVE.glob("[a-z]*.py")]):
+        if architecture not in (known := [name for name, kind in configuration.architectures().items() if kind == "generative"]):
             raise MedbenchError(f"--architecture {architecture}", "is none of a model that answers questions", choose(architecture, known))
         words = config.asking.model_dump(include={"question", "yes_no", "max_new_tokens"})
         return Source(loading.module_name("generative", architecture), model, batch_size=1), words, 1

@@ -41,13 +41,13 @@ def execute(args: argparse.Namespace) -> None:
     """Raises MedbenchError for a run without open answers, and for a sheet of other answers."""
     config = read_config(args)
     every = _answers(config)
-    given = labels.read(args.read) if args.read else None
-    each = (given.drawn if given else None) or max(1, math.ceil(args.n / len(every)))
+    sheet = labels.read(args.read) if args.read else None
+    each = (sheet.drawn if sheet else None) or max(1, math.ceil(args.n / len(every)))
     drawn = {cell: labels.sampled(answers, each, config.run.seed) for cell, answers in every.items()}
-    if given is None:
+    if sheet is None:
         _write(args.sheet, [one for answers in drawn.values() for one in answers], each, len(drawn))
     else:
-        _compare(args, given, drawn, every, config.run.statistics.level)
+        _compare(args, sheet, drawn, every, config.run.statistics.level)
 
 
 def _answers(config: Config) -> dict[cells.Cell, list[Answer]]:

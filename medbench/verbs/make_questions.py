@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from medbench.command import add_config_options, given, output, positive, read_config
-from medbench.config import require_architecture, sources
+from medbench.config import require_architecture, require_writer, sources
 from medbench.datasets.layouts import Source
 from medbench.datasets.reading import csv_rows
 from medbench.errors import MedbenchError, choose
@@ -60,7 +60,7 @@ def execute(args: argparse.Namespace) -> None:
     if args.model not in config.models:
         raise MedbenchError(f"model {args.model}", "is in no registry", choose(args.model, config.models))
     require_architecture(config, args.model, "make-questions")
-    sources.require_writer(config, args.model, "make-questions")
+    require_writer(config, args.model, "make-questions")
     if config.models[args.model].kind == "remote" and not args.send:
         said = f"model {args.model} is an endpoint, and notes are about patients"
         raise MedbenchError(args.notes, said, "give --send where they may be sent there")

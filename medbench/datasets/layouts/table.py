@@ -44,7 +44,7 @@ OTHER_NAMES = {
 }
 READABLE = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_boolean, pa.types.is_floating)
 """Types of columns of Parquet; numbers are read as spreadsheets show them."""
-ERRORS = ("#NULL!", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#N/A", "#SPILL!", "#CALC!")
+ERRORS = frozenset(("#NULL!", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#N/A", "#SPILL!", "#CALC!"))
 """What cells of spreadsheets hold whose formula fails, in exported tables too."""
 TABLES = (".csv", ".tsv", ".tab", ".txt", ".parquet", ".pq", ".xlsx")
 Ours = Literal["image", "label", "question", "answer", "answer_type", "split", "group", "id"]

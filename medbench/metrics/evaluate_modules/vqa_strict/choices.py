@@ -51,7 +51,8 @@ def read_choice(
     text, is_open = without_thoughts(visible(answer), thoughts)
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST // 2]}\n{text[-_LONGEST // 2 :]}"
-    for before, is_other in before_questions(text, question):
+    if cut := before_question(text, question):
+        before, is_other = cut
         found = read_choice(before, options, question, languages=languages)
         if is_other or found.state == "parsed":
             return found
@@ -190,7 +191,7 @@ _ASKED = re.compile(
 )
 
 
-def before_questions(text: str, question: str) -> list[tuple[str, bool]]:
+def before_question(text: str, question: str) -> tuple[str, bool] | None:
     """What stands before the first question within an answer that is not the one asked, and whether it asks for something else.
 
     Models go on with a question of their own after their answer, and answer that one too.
@@ -200,8 +201,8 @@ def before_questions(text: str, question: str) -> list[tuple[str, bool]]:
         line = tokens(re.split(r"[?？\n]", text[found.end() : found.end() + 2 * len(question) + 100].strip(_MARKS + "*_#"))[0])
         if (not asked or line != asked) and re.search(r"\w", text[: found.start()]):
             telling = set(asked) - FILLERS
-            return [(text[: found.start()], bool(telling) and 2 * len(telling & set(line)) <= len(telling))]
-    return []
+            return text[: found.start()], bool(telling) and 2 * len(telling & set(line)) <= len(telling)
+    return None
 
 
 def _without_echo(text: str, question: str, codes: frozenset[str]) -> str:

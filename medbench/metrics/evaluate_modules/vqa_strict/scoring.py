@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
-from .choices import BINARY, Choice, before_questions, read_choice, without_thoughts
+from .choices import BINARY, Choice, before_question, read_choice, without_thoughts
 from .options import options_of, text_pattern
 from .words import FILLERS, HELD, THINK, State, Tags, languages, tokens, visible, yes_or_no
 
@@ -80,7 +80,8 @@ def judge_closed(question: str, reference: str, answer: str, finish_reason: str 
 def read_open(answer: str, reference: str, question: str, finish_reason: str = "stop", thoughts: Tags = THINK) -> Choice:
     """The choice where no options are known: the reference, where the answer says it; else the answer itself, where it is short."""
     said, _ = without_thoughts(visible(answer), thoughts)
-    said = next((before for before, _ in before_questions(said, question)), said)
+    if cut := before_question(said, question):
+        said, _ = cut
     found = read_choice(answer, {reference: reference}, question, finish_reason, thoughts)
     if found.choice is not None and not _is_one_of_several(said.lower(), reference):
         return found
