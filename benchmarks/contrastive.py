@@ -6,7 +6,8 @@
 - images a second of the stage `embed` (table read, JPEG decoded, vectors written) against a forward loop over tensors in memory;
 - peak memory of `embed` over 100,000 images, with a tiny model so that it ends;
 - samples a second of the LoRA training loop against a bare loop over preloaded tensors;
-- images a second of batches of 64 in parts that fit a CPU's caches (`Contrastive.pieces`) against whole batches.
+- images a second of batches of 64 in parts that fit a CPU's caches (`Contrastive.pieces`) against whole batches;
+- the same parts with freed memory kept (`process.keep_memory`, as jobs do) against given back to the system.
 """
 
 import argparse
@@ -38,6 +39,7 @@ from medbench.datasets import ingest
 from medbench.demo import phantoms
 from medbench.demo.hubformat import save_processor, train_tokenizer
 from medbench.demo.minimodels import build
+from medbench.jobs import process
 from medbench.jobs.microbatching import Microbatching
 from medbench.models import loading
 from medbench.models.checkpoint import Source
@@ -252,6 +254,36 @@ def parts(size: str, rounds: int = 5) -> str:
     return f"batch of 64 in {len(model.pieces(batch.pixels))} parts at {size}: {each}: {ratio:.0%}"
 
 
+def kept(size: str, rounds: int = 3) -> str:
+    """CPU seconds of batches in fresh processes that keep what they free and that do not, in turns: the median ratio of neighbours."""
+    folder = checkpoint(Path(size), size)
+    took: dict[str, list[float]] = {"yes": [], "no": []}
+    for _ in range(rounds):
+        for keeps, times in took.items():
+            command = [sys.executable, "-m", "benchmarks.contrastive", "--keeps", keeps, folder]
+            environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+            said = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+            times.append(float(said))
+    with_, without = took.values()
+    ratio = median(other / one for one, other in zip(with_, without, strict=True))
+    each = f"{median(with_) / 128 * 1e3:.0f} ms of a core an image, given back {median(without) / 128 * 1e3:.0f}"
+    return f"freed memory kept at {size}: {each}: {ratio:.0%}"
+
+
+def batches(keeps: bool, folder: str) -> float:
+    """CPU seconds of two batches of 64, after a part of one."""
+    if keeps:
+        process.keep_memory()
+    model = loading.load(Source(MODULE, folder))
+    side = model.pixels(Image.new("RGB", (64, 64))).shape[-1]
+    batch = loading.Batch(["x"] * 64, [True] * 64, np.random.default_rng(0).integers(0, 256, (64, 3, side, side), np.uint8))
+    first = loading.Batch(["x"], [True], batch.pixels[:1])
+    assert len([*model.vectors([first], Microbatching())]) == 1
+    begun = time.process_time()
+    assert len([*model.vectors([batch] * 2, Microbatching())]) == 2
+    return time.process_time() - begun
+
+
 def main() -> None:
     """Prints a line a measurement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -259,7 +291,11 @@ def main() -> None:
     parser.add_argument("--many", type=int, default=100_000)
     parser.add_argument("--only-parts", action="store_true")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--keeps", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.keeps:
+        print(batches(given.keeps[0] == "yes", given.keeps[1]))
+        return
     if given.child:
         print(child(given.child))
         return
@@ -273,6 +309,7 @@ def main() -> None:
             print(memory(given.many), flush=True)
         for size in ("b32", "b16"):
             print(parts(size), flush=True)
+            print(kept(size), flush=True)
         os.chdir("/")
 
 

@@ -360,6 +360,7 @@ def _run_stage(declared: Stage, names: tuple[str, ...], args: argparse.Namespace
         from medbench.jobs import lazy
 
         lazy.without_unused()
+        process.keep_memory()
     if args.retry and not given.beside:
         raise MedbenchError(f"{declared.name} {'/'.join(names)}", "asks no service, so there is nothing to retry", "leave out --retry")
     beside = {**given.beside, "retry": args.retry} if args.retry else given.beside

@@ -35,6 +35,7 @@ def medbench(size: str, folder: Path) -> None:
 
     from medbench import paths
     from medbench.adapt import probe as _probe  # noqa: F401 (imported beside the clock)
+    from medbench.jobs import process
     from medbench.models import loading
     from medbench.models.checkpoint import Source
     from medbench.models.contrastive import open_clip as _open_clip  # noqa: F401
@@ -42,6 +43,7 @@ def medbench(size: str, folder: Path) -> None:
     from medbench.stages import adapt, embed, predict
     from medbench.stages import prompts as stage
 
+    process.keep_memory()  # as a job does
     for part in ("embeddings", "prompts", "adapters", "predictions"):
         shutil.rmtree(f"results/{part}", ignore_errors=True)
     dataset, clock = DATASETS[size], Clock(folder / "phases.json")
@@ -102,11 +104,11 @@ def clip_benchmark(size: str, folder: Path) -> None:
     sets = {split: ImageFolder(Path("files") / DATASETS[size] / split, transform) for split in SPLITS}
     loaders = {split: DataLoader(sets[split], BATCH, shuffle=False, num_workers=0) for split in SPLITS}
     names = [name.replace("-", " ") for name in sets["test"].classes]
-    zeroshot_classification.evaluate(model, loaders["test"], tokenizer, names, prompts(names), "cpu", amp=False)
-    linear_probe.evaluate(
+    linear_probe.evaluate(  # first, so that both sides encode with a model that has encoded nothing yet
         model, loaders["train"], loaders["test"], -1, BATCH, 0, 0.1, 10, "m", 0, str(folder / "features"), "cpu", loaders["val"], amp=False
     )
     clock.stop("probe")
+    zeroshot_classification.evaluate(model, loaders["test"], tokenizer, names, prompts(names), "cpu", amp=False)
     clock.stop("all")
     vectors = [torch.load(folder / "features" / "m" / f"features_{split}.pt") for split in SPLITS]
     keep(folder, [Path(file).stem for split in SPLITS for file, _ in sets[split].samples], torch.cat(vectors).numpy())

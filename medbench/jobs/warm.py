@@ -36,8 +36,6 @@ _IMPORTS = (
 )  # fmt: skip
 _LONGEST = 1 << 20  # of what a job hands over [bytes]
 THREADS = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}  # read at import; a fork takes no threads along
-_KEEPS_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
-"""Variables of glibc, read when a process starts: what torch frees in one step is there for the next, and not given back to the system."""
 _KILLED = 137  # as a shell has it for SIGKILL
 _taken: list[float] = []  # in a fork: when its job's process began [s since the epoch]
 
@@ -58,7 +56,7 @@ def start() -> None:
         listener.listen()
         command = [sys.executable, "-m", "medbench", VERB, str(listener.fileno()), str(os.getpid())]
         path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))  # as for jobs
-        environment = {**os.environ, **THREADS, **_KEEPS_MEMORY, "PYTHONPATH": path, VISIBLE: ""}
+        environment = {**os.environ, **THREADS, "PYTHONPATH": path, VISIBLE: ""}
         subprocess.Popen(command, env=environment, pass_fds=[listener.fileno()], stdin=subprocess.DEVNULL)
     os.environ[VARIABLE] = name
 
