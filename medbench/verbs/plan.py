@@ -51,6 +51,7 @@ class Plan(NamedTuple):
     total: effort.Total
     prices: list[prices.Estimate]
     without_file: list[str]
+    left_out: dict[str, str]  # cell -> why it cannot be made
     outlooks: list[verdicts.Outlook]
     unasked: list[str]
 
@@ -95,6 +96,7 @@ def look(config: Config, cores: int, is_probed: bool) -> Plan:
         total=estimator.total(efforts, cores),
         prices=prices.estimates(config, unfinished),
         without_file=[name for name in config.run.models if not config.models[name].has_file],
+        left_out=dict(config.left_out),
         outlooks=verdicts.outlooks(config, estimator.size),
         unasked=verdicts.unasked(config),
     )
@@ -116,6 +118,7 @@ def text(plan: Plan) -> list[str]:
     ]
     lines += _prices(plan)
     lines += [f"NOT READY: {name}: its architecture has no file yet, its cells will fail" for name in plan.without_file]
+    lines += [f"LEFT OUT: {cell}: {why}" for cell, why in plan.left_out.items()]
     return [*lines, "", *_verdicts(plan)]
 
 
@@ -266,6 +269,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "time": {**plan.total._asdict(), "cores": plan.cores, "probe": plan.speed and plan.speed._asdict()},
         "endpoints": _dicts(plan.prices),
         "without_architecture": plan.without_file,
+        "left_out": plan.left_out,
         "verdicts": _dicts(plan.outlooks),
         "assumed": verdicts.ASSUMED,
         "not_asked": plan.unasked,

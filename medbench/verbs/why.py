@@ -37,6 +37,9 @@ def execute(args: argparse.Namespace) -> None:
     """Print it. Raises MedbenchError for what no job makes."""
     config = read_config(args)
     target, wanted = _wanted(config, args.what)
+    if not target.exists() and (reason := config.left_out.get("/".join(wanted[0][1]))):
+        print(visible(f"{target}: absent: its cell is left out of the run, since {reason}"))
+        return
     ordered = jobs(config, *wanted)
     found = standings(config, ordered)
     chosen = [place for place, job in enumerate(ordered) if (job.stage, job.names) in wanted]

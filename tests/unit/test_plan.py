@@ -15,6 +15,7 @@ from medbench.config import Config, needs
 from medbench.metrics.judging import calibration
 from medbench.planning import downloads, effort, memory, probe, sizes, verdicts
 from medbench.planning.probe import REFERENCE
+from medbench.remote import endpoint
 from medbench.schedule import jobs
 from medbench.stages import calibrate
 from tests.conftest import ROOT
@@ -275,7 +276,8 @@ def test_the_demo_needs_no_download_and_nothing_is_written(folder: Path, capsys:
     assert sum(one["to_do"] for one in found["stages"].values()) == 261
 
 
-def test_what_endpoints_cost_at_most_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_endpoints_cost_at_most_is_said(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "is_past", lambda day: False)  # on any day before the study's services are shut down
     found = json.loads(run(capsys, "--no-probe", "--json", "paper"))["endpoints"]
     assert [one["model"] for one in found] == ["o3", "gemini-2.5-pro"]
     assert all(one["questions"] > 8000 and one["dollars"] > 100 for one in found)
@@ -286,6 +288,16 @@ def test_what_endpoints_cost_at_most_is_said(folder: Path, capsys: pytest.Captur
         answers.parent.mkdir(parents=True)
         answers.touch()
     assert "o3: about" not in run(capsys, "--no-probe", "paper"), "what is answered is paid for"
+
+
+def test_cells_of_a_service_that_was_shut_down_are_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "is_past", lambda day: day is not None)
+    found = json.loads(run(capsys, "--no-probe", "--json", "paper"))
+    assert found["endpoints"] == [] and {"slake/o3/ots", "slake/gemini-2.5-pro/ots"} <= set(found["left_out"])
+    why = "gemini-2.5-pro was shut down on 2026-12-01, and none of its answers is kept in store"
+    assert f"\nLEFT OUT: slake/gemini-2.5-pro/ots: {why}\n" in run(capsys, "--no-probe", "paper")
+    cli.main(["why", "slake/gemini-2.5-pro/ots", "--run", "paper"])
+    assert f"ots.parquet: absent: its cell is left out of the run, since {why}\n" in capsys.readouterr().out
 
 
 def judged(folder: Path, **judge: Any) -> str:
