@@ -294,7 +294,8 @@ def test_cells_of_a_service_that_was_shut_down_are_named(capsys: pytest.CaptureF
     monkeypatch.setattr(endpoint, "is_past", lambda day: day is not None)
     found = json.loads(run(capsys, "--no-probe", "--json", "paper"))
     assert found["endpoints"] == [] and {"slake/o3/ots", "slake/gemini-2.5-pro/ots"} <= set(found["left_out"])
-    why = "gemini-2.5-pro was shut down on 2026-12-01, and none of its answers is kept in store"
+    day = of_run("paper").models["gemini-2.5-pro"].retired_on
+    why = f"gemini-2.5-pro was shut down on {day}, and none of its answers is kept in store"
     assert f"\nLEFT OUT: slake/gemini-2.5-pro/ots: {why}\n" in run(capsys, "--no-probe", "paper")
     cli.main(["why", "slake/gemini-2.5-pro/ots", "--run", "paper"])
     assert f"ots.parquet: absent: its cell is left out of the run, since {why}\n" in capsys.readouterr().out
