@@ -507,7 +507,7 @@ def test_of_several_tables_the_one_of_a_usual_name_is_read(tmp_path: Path) -> No
     ],
 )  # fmt: skip
 def test_columns_of_choices_are_all_found(names: str, expected: int) -> None:
-    assert trial._of_choices(names.split(",")) == names.split(",")[:expected]
+    assert trial.names.choice_columns(names.split(",")) == names.split(",")[:expected]
 
 
 @pytest.mark.parametrize(
