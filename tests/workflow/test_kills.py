@@ -62,7 +62,7 @@ def test_two_at_once_and_a_kill(unfinished: Clone, finished: Clone) -> None:
         for job in jobs(clone):  # so that the training outlasts what is tried meanwhile, on a busy machine too
             if "adapt" in command_line(job):
                 job.suspend()
-        assert any(warm.VERB in job.cmdline() for job in jobs(clone)), "jobs that import torch are forked"
+        assert any(warm.VERB in command_line(job) for job in jobs(clone)), "jobs that import torch are forked"
         second = clone.snakemake()
         assert second.code != 0
         said = [line for line in second.output.splitlines() if "ERROR" in line or "Error" in line]
@@ -75,7 +75,7 @@ def test_two_at_once_and_a_kill(unfinished: Clone, finished: Clone) -> None:
     finally:
         first.send_signal(signal.SIGKILL)
         first.wait()
-    until(lambda: not jobs(clone), 20)  # no orphan
+    until(lambda: not jobs(clone))  # no orphan
     locks = sorted((clone.folder / ".snakemake/locks").glob("*"))
     assert locks, "Snakemake's own locks are left behind"
     kept = {lock: lock.read_bytes() for lock in locks}
