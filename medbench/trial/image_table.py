@@ -7,9 +7,10 @@ from itertools import chain, islice
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from medbench.datasets.layouts import SPLIT_WORDS, Source, is_yes_no, table
+from medbench.datasets.layouts import SPLIT_WORDS, Source, table
 from medbench.datasets.reading import as_text, parquet_rows, records, sheet_cells, sheet_names
 from medbench.errors import MedbenchError, choose
+from medbench.metrics.evaluate_modules.vqa_strict.words import yes_or_no
 from medbench.trial.names import ALIKE, called_like, choice_columns, plain
 from medbench.trial.seen import MOST_CLASSES, OVERLAP, Ask, Seen, labels_of, looks_missing, ordered
 
@@ -51,7 +52,7 @@ def look(file: Path, images: Path | None, given: Mapping[str, str], sheet: str |
     else:
         place, n, closed = header.index(chosen["answer"]), 0, 0
         for row in _rows(file, sheet)[1]:
-            n, closed = n + 1, closed + is_yes_no(row[place])
+            n, closed = n + 1, closed + (yes_or_no(row[place]) is not None)
         options_of = f"the options stand in {', '.join(map(repr, of_choices))}"
         said.append(options_of if of_choices else f"{closed:,} of {n:,} answers are yes or no")
     options: dict[str, Any] = {"index": file.name, "columns": {ours: theirs for ours, theirs in chosen.items() if ours != theirs}}
@@ -201,7 +202,22 @@ def _require_images(file: Path, column: str, values: Sequence[str], folder: Path
     remedy = "give the folder that they are relative to: --images DIR"
     if first.startswith("/") or PureWindowsPath(first).is_absolute():  # of another machine
         remedy = f"leave out {first.rpartition('/')[0]}/ or a part of it in the column, and {remedy}"
+    elif (called := _in_other_case(first, folder)) is not None:
+        remedy = f"case counts here, and there is {called}: write the paths as the files are called"
     raise MedbenchError(file, found, remedy)
+
+
+def _in_other_case(path: str, folder: Path) -> str | None:
+    """The file of the folder that a path names but for upper and lower case."""
+    found = folder
+    for part in Path(path).parts:
+        with contextlib.suppress(OSError):  # a folder that cannot be read
+            alike = sorted(one for one in found.iterdir() if one.name.casefold() == part.casefold())
+            if alike:
+                found = alike[0]
+                continue
+        return None
+    return found.relative_to(folder).as_posix() if found.is_file() else None
 
 
 def _paths(values: Sequence[str], limit: int = LOOKED_AT) -> list[str]:

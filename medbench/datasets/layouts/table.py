@@ -3,7 +3,8 @@
 Diagnosis: `image, label, split, group`. Questions: `image, question, answer, answer_type, split, group`. Lettered questions (task mcq): as
 questions, with the columns of the options in `choices`; the answer is a letter or an option's text. Further columns are ignored, except
 `id` (a sample's name; without it diagnosis samples are named by their image, questions by their image and their number for it).
-Without `split` groups are drawn, without `answer_type` what is answered by yes or no is closed. A header is row 1, as in a spreadsheet.
+Without `split` groups are drawn, without `answer_type` what is answered by yes or no (in any known language) is closed. A header is row 1,
+as in a spreadsheet.
 """
 
 import os
@@ -28,11 +29,11 @@ from medbench.datasets.layouts import (
     Strict,
     VqaItem,
     drawn_splits,
-    is_yes_no,
 )
 from medbench.datasets.reading import Records, as_text, parquet_rows, records, sheet_cells
 from medbench.errors import MedbenchError
 from medbench.jobs import files
+from medbench.metrics.evaluate_modules.vqa_strict.words import yes_or_no
 
 NEEDED = {"labels": ("image", "label", "group"), "questions": ("image", "question", "answer", "group")}
 OPTIONAL = {"labels": ("split", "id"), "questions": ("answer_type", "split", "id")}
@@ -152,7 +153,7 @@ def _item(line: Line, folder: Path, ending: str, asked: Counter[str], source: So
     if "choice 0" in row:
         cells = [row[key] for key in row if key.startswith("choice ")]
         return ChoiceItem(sample_id, row["group"], split, (image,), place, row["question"], *_choice(row["answer"], cells, place, source))
-    answer_type = row.get("answer_type", "closed" if is_yes_no(row["answer"]) else "open")
+    answer_type = row.get("answer_type", "open" if yes_or_no(row["answer"]) is None else "closed")
     return VqaItem(sample_id, row["group"], split, image, place, row["question"], row["answer"], answer_type)
 
 
