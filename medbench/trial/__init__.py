@@ -14,13 +14,14 @@ from medbench.datasets.reading import parquet_size
 from medbench.errors import MedbenchError
 from medbench.trial import class_folders, dicom, image_table
 from medbench.trial.names import ALIKE
-from medbench.trial.proposal import FOLDER, MANY, MODELS, MODES, SAMPLE, entry, modalities, slug, write
-from medbench.trial.seen import OVERLAP, Ask, Seen, ordered
+from medbench.trial.proposal import FOLDER, MANY, MODELS, MODES, SAMPLE, entry, modalities, said_of_prompts, slug, write
+from medbench.trial.seen import OVERLAP, OWN_PATIENTS, Ask, Seen, ordered
 
 TRACKED = False  # what is proposed here reaches jobs as registry entries
 
 __all__ = [
-    "ALIKE", "FOLDER", "HUB", "MANY", "MODELS", "MODES", "SAMPLE", "Ask", "Seen", "entry", "look", "modalities", "ordered", "slug", "write",
+    "ALIKE", "FOLDER", "HUB", "MANY", "MODELS", "MODES", "OWN_PATIENTS", "SAMPLE", "Ask", "Seen", "entry", "look", "modalities", "ordered",
+    "said_of_prompts", "slug", "write",
 ]  # fmt: skip
 
 HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")

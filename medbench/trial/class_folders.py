@@ -1,11 +1,12 @@
 """A folder with a folder for each class."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from medbench.datasets.layouts import SPLIT_WORDS, folded, imagefolder
 from medbench.errors import MedbenchError
-from medbench.trial.seen import OVERLAP, Seen, ordered
+from medbench.trial.seen import MOST_CLASSES, OVERLAP, OWN_PATIENTS, Seen, ordered
 
 TRACKED = False  # what is proposed here reaches jobs as registry entries
 
@@ -18,11 +19,14 @@ def look(place: Path, folders: list[Path]) -> Seen:
     if len(classes) < 2:
         found = f"holds {len(classes)} class folder{'' if len(classes) == 1 else 's'} and no table"
         raise MedbenchError(place, found, "put the images of each class into a folder of its name, or a table labels.csv beside them")
+    if len(classes) > MOST_CLASSES and len({re.sub(r"\d+", "", name) for name in classes}) == 1:
+        found = f"holds {len(classes)} folders whose names differ in numbers alone ({', '.join(classes[:3])}, ...), as those of patients do"
+        raise MedbenchError(place, found, "put a table labels.csv of image, label and patient beside them, or one folder for each class")
     _require_classes(place, classes, bool(splits))
     counts = {name: sum(len(imagefolder.class_files(root / name)) for root in splits or [place]) for name in classes}
     if empty := [name for name, count in counts.items() if not count]:
         raise MedbenchError(place, f"class folder {empty[0]!r} holds no file", "put its images there, or remove it")
-    said = [f"folders: {', '.join(classes)}", "every image counts as a patient of its own (--group REGEX finds patients in file names)"]
+    said = [f"folders: {', '.join(classes)}", OWN_PATIENTS]
     if not splits:
         said.append("no folder names splits: 30% of the patients are drawn for test")
     said += [OVERLAP] if splits else []

@@ -25,6 +25,8 @@ def look(place: Path, folders: list[Path], given: Mapping[str, str]) -> Seen:
     labels = [chosen] if chosen else [*dicom_headers.ATTRIBUTES]
     group = given.get("group", "PatientID")
     found = [*dicom_headers.headers(place, [*dict.fromkeys((group, "Modality", *labels))])]
+    if by_folder is not None and _are_patients(found, group, by_folder):
+        by_folder = None
     if chosen is None and by_folder is None:
         counts = {name: len({folded_label(one.values.get(name, "")) for one in found}) for name in labels}
         telling = [f"{name} ({count} values)" for name, count in counts.items() if 2 <= count <= MOST_CLASSES]
@@ -35,7 +37,9 @@ def look(place: Path, folders: list[Path], given: Mapping[str, str]) -> Seen:
     _, names = labels_of(row[1] for row in rows)
     if not 2 <= len(names) <= MOST_CLASSES:
         raise MedbenchError(
-            place, f"{chosen} has {len(names)} different values ({', '.join(names[:5])})", "name another attribute: --columns label=NAME"
+            place,
+            f"{chosen or 'the class folder'} has {len(names)} different values ({', '.join(names[:5])})",
+            "name another attribute: --columns label=NAME",
         )
     kinds = {one.values.get("Modality", "") for one in found}
     modality = {dicom_headers.MODALITIES.get(kind) for kind in kinds}
@@ -53,6 +57,12 @@ def look(place: Path, folders: list[Path], given: Mapping[str, str]) -> Seen:
     return Seen(
         "diagnosis", "table", None, options, ordered(names), said, None, rows, modality.pop() if len(modality) == 1 else None, n=len(found)
     )
+
+
+def _are_patients(found: list[dicom_headers.Header], group: str, by_folder: Seen) -> bool:
+    """Whether each folder holds the files of one patient, and no two of the same."""
+    pairs = {(row[1], row[2]) for row in (_dicom_row(one, group, None, by_folder) for one in found)}
+    return len(pairs) == len({label for label, _ in pairs}) == len({patient for _, patient in pairs}) and len(pairs) < len(found)
 
 
 def _dicom_row(one: dicom_headers.Header, group: str, chosen: str | None, by_folder: Seen | None) -> tuple[str, ...]:

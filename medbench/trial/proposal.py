@@ -13,6 +13,7 @@ import yaml
 from medbench import paths
 from medbench.config import Config, Dataset
 from medbench.errors import MedbenchError
+from medbench.metrics.evaluate_modules.vqa_strict.words import yes_or_no
 from medbench.trial.seen import Seen
 
 TRACKED = False  # what is proposed here reaches jobs as registry entries
@@ -20,6 +21,8 @@ FOLDER = Path("tries")
 TABLE = "labels.csv"
 MANY, SAMPLE = 800, {"train": 300, "val": 100, "test": 300}
 """Of more rows so many are drawn for a first look, whole patients at a time."""
+BARE = re.compile(r"[\d.,+-]+|true|false|pos|neg|positive|negative|y|n|class[ _-]?\d+", re.IGNORECASE)
+"""Names of classes that describe no image."""
 _CLIPS, _LLAVAS = ("mini-clip", "mini-medclip"), ("mini-llava", "mini-llava-med")
 MODELS = {"diagnosis": _CLIPS, "vqa": _LLAVAS, "mcq": _LLAVAS}
 MODES = {"diagnosis": ("ots", "lp"), "vqa": ("ots", "lora"), "mcq": ("ots", "ots-no-image")}
@@ -45,6 +48,20 @@ def entry(seen: Seen, modality: str, prompts: Mapping[str, Sequence[str]], whole
         found["classes"] = list(seen.classes)
         found["prompts"] = {"main": {name: list(prompts.get(name) or [f"a photo of {words[name]}"]) for name in seen.classes}}
     return found
+
+
+def said_of_prompts(proposed: Mapping[str, Any], given: Mapping[str, Sequence[str]]) -> list[str]:
+    """Of a proposed entry: which prompts are made of the names of classes, and whether such a name says nothing of an image."""
+    made = {name: texts[0] for name, texts in proposed.get("prompts", {}).get("main", {}).items() if name not in given}
+    if not made:
+        return []
+    shown = ", ".join(map(repr, [*made.values()][:3])) + (", ..." if len(made) > 3 else "")
+    said = [f"prompts are made of the names of classes: {shown} (most models read English: --prompts CLASS=TEXT)"]
+    if bare := [name for name in made if BARE.fullmatch(name.strip()) or yes_or_no(name) is not None]:
+        said.append(
+            f"class {bare[0]!r} says nothing of an image: what models score off the shelf means nothing until --prompts describe it"
+        )
+    return said
 
 
 def slug(name: str) -> str:

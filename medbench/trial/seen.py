@@ -1,6 +1,5 @@
 """What a file or folder seems to be, and what is asked for where that cannot be told."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -8,14 +7,22 @@ from typing import Any, NamedTuple
 
 from medbench.datasets.layouts import folded, folded_label
 from medbench.datasets.rows import MISSING
+from medbench.trial.names import plain
 
 TRACKED = False  # what is proposed here reaches jobs as registry entries
 MOST_CLASSES = 20
 OVERLAP = "what two splits share, images or patients, is reported and not refused (allow_group_overlap in data.yaml)"
-NEGATIVE = re.compile(
-    r"(?:^|[ _-])(?:no|non|not|normal|healthy|benign|negative|absent|clear|control|without|false|0)(?:$|[ _-])", re.IGNORECASE
+OWN_PATIENTS = "every image counts as a patient of its own (--group REGEX finds patients in file names)"
+_NEGATIVE = (
+    "no non not normal healthy benign negative absent clear control without false 0"
+    " nein kein keine ohne normalbefund gesund gutartig benigne negativ unauffallig unauffaellig fehlt kontrolle falsch"
+    " sans aucun aucune sain saine benin negatif normale absente temoin faux"
+    " sin ningun ninguna sano sana benigno benigna negativo negativa ausente falso"
+    " senza nessun nessuno nessuna assente controllo"
 )
-"""Of two classes, the one that is not the disease: class 1, the positive one, is the other."""
+NEGATIVE = frozenset(_NEGATIVE.split())
+"""Words, as `plain` writes them, of what is not the disease: of two classes the other one is class 1, the positive one. English, German,
+French, Spanish and Italian, as the names of columns."""
 
 
 class Seen(NamedTuple):
@@ -62,5 +69,8 @@ def looks_missing(classes: Sequence[str]) -> list[str]:
 def ordered(classes: Sequence[str]) -> tuple[str, ...]:
     """Of two classes the positive one second."""
     return tuple(
-        sorted(classes, key=lambda name: (NEGATIVE.search(name) is None, classes.index(name)) if len(classes) == 2 else (False, 0))
+        sorted(
+            classes,
+            key=lambda name: (NEGATIVE.isdisjoint(plain(name).split("_")), classes.index(name)) if len(classes) == 2 else (False, 0),
+        )
     )

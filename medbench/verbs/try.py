@@ -65,7 +65,9 @@ def execute(args: argparse.Namespace) -> None:
         if seen.layout != "imagefolder":
             remedy = "leave it out" if seen.layout == "hub-vqa" else "give the column, or the attribute of DICOM: --columns group=NAME"
             raise MedbenchError("--group", f"is of class folders, and {args.data} has none", remedy)
-        seen = seen._replace(options={**seen.options, "group": args.group})
+        found_by = f"patients are told by what {args.group} finds in the path below a class folder"
+        said = [found_by if line == trial.OWN_PATIENTS else line for line in seen.said]
+        seen = seen._replace(options={**seen.options, "group": args.group}, said=said)
     name = trial.slug(args.name) if args.name else _name(args.data)
     has_run = any(not file.is_relative_to(trial.FOLDER) for file in runs().get(name, []))
     name = f"my-{name}" if name in config.datasets or has_run else name
@@ -98,6 +100,7 @@ def execute(args: argparse.Namespace) -> None:
     if seen.rows:
         seen = seen._replace(raw_dir=folder)
     entry = trial.entry(seen, modality, prompts, whole=args.all or args.models is not None)
+    seen.said.extend(trial.said_of_prompts(entry, prompts))
     if "sample" in entry:
         seen.said.append(
             f"for a first look {trial.SAMPLE['train']} of its {seen.n:,} rows train and {trial.SAMPLE['test']} test (--all: all)"

@@ -78,11 +78,58 @@ def test_kinds_of_tables(kind: str) -> None:
         (("abnormal", "normal"), ("normal", "abnormal")), (("Normal", "Abnormal"), ("Normal", "Abnormal")), (("0", "1"), ("0", "1")),
         (("yes", "no"), ("no", "yes")), (("no finding", "effusion"), ("no finding", "effusion")), (("true", "false"), ("false", "true")),
         (("non-glaucoma", "glaucoma"), ("non-glaucoma", "glaucoma")), (("healthy", "disease"), ("healthy", "disease")),
+        (("Pneumonie", "gesund"), ("gesund", "Pneumonie")), (("krank", "Unauff\u00e4llig"), ("Unauff\u00e4llig", "krank")),
+        (("ja", "nein"), ("nein", "ja")), (("m\u00e9lanome", "n\u00e6vus b\u00e9nin"), ("n\u00e6vus b\u00e9nin", "m\u00e9lanome")),
+        (("glaucoma", "sano"), ("sano", "glaucoma")), (("con_lesione", "senza_lesione"), ("senza_lesione", "con_lesione")),
         (("b", "c", "a"), ("b", "c", "a")),
     ],
 )  # fmt: skip
 def test_the_positive_class_is_the_second(names: tuple[str, ...], expected: tuple[str, ...]) -> None:
     assert trial.ordered(names) == expected
+
+
+def test_folders_of_patients_are_no_classes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(21):
+        (folder / f"set/patient{number:03}").mkdir(parents=True)
+        (folder / f"set/patient{number:03}/a.png").write_bytes((folder / "a.png").read_bytes())
+    assert run("set", "--modality", "x-ray") == 2
+    said = capsys.readouterr().err
+    assert "holds 21 folders whose names differ in numbers alone (patient000, patient001, patient002, ...), as those of patients do" in said
+    for number in range(20, 1, -1):
+        (folder / f"set/patient{number:03}").rename(folder / f"grade {number}")
+    assert trial.look(Path("set"), None, {}).classes == ("patient000", "patient001")
+
+
+def test_a_pattern_for_patients_replaces_that_every_image_is_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, place in zip("abcd", ("benign/P1", "benign/P2", "malignant/P3", "malignant/P4"), strict=True):
+        (folder / "skin" / place).mkdir(parents=True)
+        (folder / f"skin/{place}/{name}.png").write_bytes((folder / f"{name}.png").read_bytes())
+    assert run("skin", "--modality", "x-ray", "--group", "(P[0-9])") == 0
+    said = capsys.readouterr().out
+    assert "patients are told by what (P[0-9]) finds" in said and "a patient of its own" not in said
+
+
+@pytest.mark.parametrize(("names", "bare"), [(("benign", "malignant"), None), (("0", "1.0"), "0"), (("nein", "ja"), "nein")])
+def test_prompts_of_the_names_of_classes_are_said(names: tuple[str, str], bare: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    path = table("\n".join(["image,label,patient", *(f"{image},{names[label == 'malignant']},{group}" for image, label, group in ROWS)]))
+    assert run(str(path), "--modality", "fundus") == 0
+    said = capsys.readouterr().out
+    assert f"prompts are made of the names of classes: 'a photo of {names[0]}', 'a photo of {names[1]}'" in said
+    assert [line.strip().split(" says")[0] for line in said.splitlines() if "says nothing of an image" in line] == [
+        f"class {bare!r}"
+    ] * bool(bare)
+    given = [f"{name}=a photo of a mole" for name in names]
+    assert run(str(path), "--modality", "fundus", "--name", "described", "--prompts", *given) == 0
+    assert "prompts are" not in (said := capsys.readouterr().out) and "says nothing" not in said
+
+
+def test_questions_of_other_languages_are_closed_where_yes_or_no_answers_them(folder: Path) -> None:
+    path = table("Bild;Frage;Antwort\na.png;Ist es ein Naevus?;Ja\nb.png;Ist es ein Naevus?;nein.\nc.png;Was ist es?;ein Naevus\n")
+    seen = trial.look(path, None, {})
+    assert "2 of 3 answers are yes or no" in seen.said
+    options = layout.Options.model_validate(seen.options)
+    found = layout.items(options, layouts.Source("moles", "vqa", folder, (), 0))
+    assert [item.answer_type for item in found if isinstance(item, layouts.VqaItem)] == ["closed", "closed", "open"]
 
 
 def test_class_folders_with_and_without_splits(folder: Path) -> None:
@@ -176,6 +223,7 @@ def test_paths_of_images_may_be_elsewhere(folder: Path) -> None:
         ("empty", "empty: holds 0 class folders and no table; put the images of each class into a folder of its name"),
         ("plain.csv", "--columns label=NAME: which column of plain.csv is the diagnosis? It has n, m; give --columns label=NAME"),
         ("titled.csv", "titled.csv: row 1 is no header, it says 'Results of 2024'; remove the rows above the header"),
+        ("upper.csv --modality x", "(the first: A.PNG); case counts here, and there is a.png: write the paths as the files are called"),
         ("nothing.csv", "--columns image=NAME: which column of nothing.csv names the images? It has n, m"),
         ("many.csv", "column 'label' has 60 different values (c00, c01, c02, c03, c04, ...), which are no classes"),
         ("moles.csv --columns label=Diagnose", "has no column 'Diagnose' for label; did you mean Diagnosis? choose from "),
@@ -193,6 +241,7 @@ def test_what_cannot_be_told_is_one_line_with_its_remedy(
     (folder / "empty").mkdir()
     table("image,n,m\n" + "".join(f"{name}.png,{n},{n + 1}\n" for n, name in enumerate("abcd")), "plain.csv")
     table("n,m\n1,2\n", "nothing.csv")
+    table("image,label,patient\nA.PNG,x,1\nB.PNG,y,2\n", "upper.csv")
     table("Results of 2024,,\nimage,label,patient\na.png,x,1\n", "titled.csv")
     table("image,label\n" + "".join(f"a.png,c{n:02}\n" for n in range(60)), "many.csv")
     assert run(*words.split()) == 2
@@ -252,15 +301,16 @@ def test_spellings_of_a_dicom_label_are_one_class_and_missing_ones_are_said(fold
     assert sum("looks like a value that is missing" in line for line in seen.said) == 1
 
 
-def test_dicom_files_without_labels_are_asked_for_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    scans(folder / "scans", "study/{patient}")
+@pytest.mark.parametrize("layout", ["study/{patient}", "P{patient}", "P{patient}/series"])
+def test_dicom_files_without_labels_are_asked_for_them(layout: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scans(folder / "scans", layout)
     assert run("scans") == 2
     said = capsys.readouterr().err
     assert "which lie in no class folders? Attributes that differ: BodyPartExamined (2 values)" in said and said.count("\n") == 1
     assert said.rstrip().endswith("give --columns label=NAME")
     assert run("scans", "--columns", "label=BodyPart") == 2
     assert "'BodyPart' is no attribute of DICOM; give its keyword, such as BodyPartExamined" in capsys.readouterr().err
-    lines = [f"study/{n // 2}/IM{n:04},{'ab'[n % 2]},{n // 2}" for n in range(24)]
+    lines = [f"{layout.format(patient=n // 2)}/IM{n:04},{'ab'[n % 2]},{n // 2}" for n in range(24)]
     (folder / "scans/labels.csv").write_text("\n".join(["image,label,patient", *lines]))
     assert trial.look(Path("scans"), None, {}).classes == ("a", "b"), "a table beside them stands above all"
 
