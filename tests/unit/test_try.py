@@ -100,6 +100,12 @@ def test_folders_of_patients_are_no_classes(folder: Path, capsys: pytest.Capture
     assert trial.look(Path("set"), None, {}).classes == ("patient000", "patient001")
 
 
+@pytest.mark.parametrize(("modality", "known"), [("ct", False), ("radiology", True)])
+def test_a_modality_that_no_specialist_knows_is_said(modality: str, known: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(str(written("image,label,patient")), "--modality", modality) == 0
+    assert (f"no specialist of the registry was trained on {modality}: RQ1 is not asked (" in capsys.readouterr().out) is not known
+
+
 def test_a_pattern_for_patients_replaces_that_every_image_is_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, place in zip("abcd", ("benign/P1", "benign/P2", "malignant/P3", "malignant/P4"), strict=True):
         (folder / "skin" / place).mkdir(parents=True)
