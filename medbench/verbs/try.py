@@ -72,7 +72,7 @@ def execute(args: argparse.Namespace) -> None:
     has_run = any(not file.is_relative_to(trial.FOLDER) for file in runs().get(name, []))
     name = f"my-{name}" if name in config.datasets or has_run else name
     modality = _modality(args.modality or seen.modality, config)
-    knowing = {one for model in config.models.values() if model.role == "specialist" for one in model.pretrained_on}
+    knowing = {one for model in config.models.values() if model.role == "specialist" for one in model.pretrained_on} - {"everyday"}
     if modality not in knowing:
         seen.said.append(
             f"no specialist of the registry was trained on {modality}: RQ1 is not asked ({', '.join(sorted(knowing))}: --modality)"
