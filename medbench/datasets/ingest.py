@@ -288,10 +288,11 @@ def _rows(image: Image.Image, top: int, bottom: int) -> bytes:
 def perceptual_hash(image: Image.Image) -> int:
     """pHash, as imagehash has it: signs of the 8x8 low frequencies of a grey version of 32x32. Images that look alike differ in few bits.
 
-    The image is reduced by whole factors first, which takes a tenth of the time and moves few bits.
+    The image is reduced by whole factors first, which takes a fifth of the time and moves few bits. `resize` does both: it knows that the
+    last pixel of a reduced row may stand for less than a whole factor, and gives it no more room than that.
     """
-    small = image.reduce((max(image.width // HASH_SIDE, 1), max(image.height // HASH_SIDE, 1)))
-    small = (small if small.mode == "L" else small.convert("L")).resize((HASH_SIDE, HASH_SIDE), Image.Resampling.LANCZOS)
+    small = image.resize((HASH_SIDE, HASH_SIDE), Image.Resampling.LANCZOS, reducing_gap=1.0)
+    small = small if small.mode == "L" else small.convert("L")
     pixels = np.frombuffer(small.tobytes(), np.uint8).reshape(HASH_SIDE, HASH_SIDE).astype(np.float64)
     low = (_DCT @ pixels @ _DCT.T).ravel()
     ordered = np.sort(low)
