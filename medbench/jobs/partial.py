@@ -1,9 +1,9 @@
 """Unfinished work of long jobs: kept aside where a kill cannot make it look finished, and found again by what it follows from.
 
-A job works in `results/.partial/<digest>/`; the digest covers its stage, names, parameters, code and the size and time of change
-of every input file. Size and time, not content: Snakemake reruns a job by the same signs, and reading a large table once more
-before each start would cost more than what is saved. A lock keeps two processes apart (medbench.jobs.locks). What a job got done stays
-when it is killed, and goes when it succeeds or fails for good.
+A job works in `results/.partial/<digest>/`; the digest covers its stage, names, parameters, code, the versions of the libraries that it
+uses, and the size and time of change of every input file. Size and time, not content: Snakemake reruns a job by the same signs, and
+reading a large table once more before each start would cost more than what is saved. A lock keeps two processes apart
+(medbench.jobs.locks). What a job got done stays when it is killed, and goes when it succeeds or fails for good.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import os
 import shutil
 import struct
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -123,12 +123,13 @@ class Work:
 
 
 @contextmanager
-def work(stage: str, names: tuple[str, ...], fingerprint: str, inputs: Iterable[Path]) -> Iterator[Work]:
-    """Begin or continue the work of a job of a stage. `fingerprint`: its parameters and code; `inputs`: every file or folder that it reads.
+def work(stage: str, names: tuple[str, ...], fingerprint: str, versions: Mapping[str, str], inputs: Iterable[Path]) -> Iterator[Work]:
+    """Begin or continue the work of a job of a stage. `fingerprint`: its parameters and code; `versions`: of its libraries, so that no
+    result is of two; `inputs`: every file or folder that it reads.
 
     Raises MedbenchError when another process is at it.
     """
-    key = digests.digest(digests.canonical([FORMAT, stage, names, fingerprint, [_stamp(path) for path in inputs]]))
+    key = digests.digest(digests.canonical([FORMAT, stage, names, fingerprint, versions, [_stamp(path) for path in inputs]]))
     with hold(paths.partial(key), f"{stage} {'/'.join(names)}", "finished batches are kept") as folder:
         yield Work(folder, fingerprint)
 

@@ -79,8 +79,9 @@ class Stage:
         """Do one job; facts for its run record. Raises MedbenchError for what a person can fix."""
         if not self.resumes:
             return self.run(params, *names) or {}
-        from medbench.jobs import partial  # with pyarrow
+        from medbench.jobs import partial, records  # with pyarrow
 
-        with partial.work(self.name, names, self.fingerprint(params), self.inputs(params, *names)) as work:
+        versions = records.made(None, self.code(params)).now
+        with partial.work(self.name, names, self.fingerprint(params), versions, self.inputs(params, *names)) as work:
             work.beside = dict(beside)
             return self.run(params, *names, work) or {}

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from medbench import cli, paths, tables
 from medbench.adapt import generative_lora
 from medbench.errors import Interrupted, MedbenchError
-from medbench.jobs import digests, files, partial, rerun
+from medbench.jobs import digests, files, partial, records, rerun
 from medbench.jobs.microbatching import Microbatching
 from medbench.jobs.partial import Journal
 from medbench.models.checkpoint import Source
@@ -268,6 +268,20 @@ def test_other_code_does_not_go_on(data: Path, monkeypatch: pytest.MonkeyPatch) 
         with pytest.raises(_Killed):
             embed.STAGE.execute(params, "tiny", "raw")
     monkeypatch.setattr(rerun, "code_digest", lambda modules: "other code")
+    seen = decodes(monkeypatch, embed)
+    embed.STAGE.execute(params, "tiny", "raw")
+    assert len(seen) == 81
+
+
+def test_other_versions_of_libraries_do_not_go_on(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its run record names one version of each: a table is not half of one and half of another."""
+    params = embed.Params(Source("medbench.models.baseline.raw_pixels", None)._asdict(), 8)
+    with monkeypatch.context() as patch:
+        dies_after(patch, 4)
+        with pytest.raises(_Killed):
+            embed.STAGE.execute(params, "tiny", "raw")
+    installed = records.versions()
+    monkeypatch.setattr(records, "versions", lambda: {**installed, "numpy": "99.0"})
     seen = decodes(monkeypatch, embed)
     embed.STAGE.execute(params, "tiny", "raw")
     assert len(seen) == 81
