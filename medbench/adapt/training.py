@@ -92,7 +92,7 @@ class Trained(NamedTuple):
 
 
 def train(learner: Learner, plan: Plan) -> Trained:
-    """Train in place. Raises MedbenchError when the loss is no longer finite."""
+    """Train in place. Raises MedbenchError when the loss is no longer finite: at the latest when the state would be kept."""
     start = copy(learner.trainable())
     training = Training(learner, plan)
     training.run()
@@ -147,12 +147,17 @@ class Training:
             self.total = self.total.to(loss.device) + loss
             self.step += 1
             if self.step < len(batches) and self._is_due():
+                self._require_finite(epoch)
                 self.keep()
         learner.mode(training=False)
+        self._require_finite(epoch)
+        return float(self.total) / len(batches)
+
+    def _require_finite(self, epoch: int) -> None:
+        """Not at every step: a device would be waited for."""
         if not bool(self.total.isfinite()):
             found = f"the training loss is not finite in epoch {epoch + 1}"
             raise MedbenchError(f"cell {self.plan.cell}", found, "lower the learning rates of the recipe")
-        return float(self.total) / len(batches)
 
     def _set_rates(self, step: int, total: int) -> None:
         factor = schedule(step, total, self.plan.recipe["warmup"])

@@ -372,6 +372,16 @@ def test_a_loss_that_is_not_finite_is_an_error(data: Path) -> None:
     assert not paths.adapter("tiny", "m", "lora").exists()
 
 
+def test_a_loss_that_is_not_finite_ends_a_long_epoch_early_and_is_in_no_state(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = lora_params(tiny.checkpoint("clip", data / "model"), learning_rate=1e20, head_learning_rate=1e20, warmup=0.0, batch_size=2)
+    steps: list[tuple[int, int]] = []
+    killed_at(monkeypatch, (9, 9), steps)  # never: it only lists them
+    monkeypatch.setattr(training.Training, "_is_due", lambda self: True)
+    with pytest.raises(MedbenchError, match="cell tiny/m/lora: the training loss is not finite in epoch 1"):
+        adapt.STAGE.execute(params, "tiny", "m", "lora")
+    assert len(steps) < 10, "of 20"
+
+
 def test_the_schedule_rises_and_falls() -> None:
     rates = [training.schedule(step, 100, 0.1) for step in range(100)]
     assert rates[:10] == pytest.approx([0.1 * step for step in range(1, 11)])
