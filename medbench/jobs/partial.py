@@ -101,9 +101,15 @@ class Work:
         self._fits = folder / "fits.json"
         self.microbatching = Microbatching(self._read(), self._record)
 
-    def journal(self) -> Journal:
-        """What was computed so far, batch by batch."""
-        return Journal(self.folder / "batches")
+    def journal(self, weights: Mapping[str, str]) -> Journal:
+        """What was computed so far by these weights, batch by batch. Of a repository that is not pinned, others may have come since."""
+        batches, note = self.folder / "batches", self.folder / "loaded"
+        began = digests.digest(digests.canonical(weights))
+        if not note.exists() or note.read_text(encoding="utf-8") != began:
+            batches.unlink(missing_ok=True)
+            with files.atomic(note) as aside:
+                aside.write_text(began, encoding="utf-8")
+        return Journal(batches)
 
     def facts(self) -> dict[str, Any]:
         """For the run record: what the job found, and how many samples fitted at once, where not a whole batch did."""

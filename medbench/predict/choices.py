@@ -36,7 +36,7 @@ def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> 
     answerer = answering.load(Source(**params.source))
     work.found["weights"], answerer.told = answerer.weights, work.beside
     name = f"{dataset}/{model}/{mode}"
-    with work.journal() as journal:
+    with work.journal(answerer.weights) as journal:
         letters = _letters(answerer, choices, journal, work, f"predict {name}, letters")
         answers = _answers(answerer, questions, journal, work, f"predict {name}, answers")
     work.found |= answerer.facts(questions, answers)

@@ -30,7 +30,7 @@ def predict(params: Params, dataset: str, model: str, mode: str, work: Work) -> 
     work.found["weights"] = loaded.weights
     classifier = classifiers.read(paths.adapter_weights(dataset, model, mode), loaded)
     total = len(set(test.image_ids))
-    with work.journal() as journal:
+    with work.journal(loaded.weights) as journal:
         rows = islice(stored.images(dataset, test.image_ids, source.batch_size), len(journal), None)
         batches = prefetch_pixels(rows, lambda data: loaded.pixels(decode(data)), process.threads())
         done = min(len(journal) * source.batch_size, total)

@@ -46,7 +46,7 @@ def answers(params: Params, dataset: str, model: str, mode: str, put: Asked, wor
     answerer = answering.load(source, change)
     answerer.told = work.beside
     work.found["weights"] = answerer.weights
-    with work.journal() as journal:
+    with work.journal(answerer.weights) as journal:
         done = set() if work.beside.get("retry") else {place for kept in journal for place in kept["place"].to_pylist()}
         groups, what = answerer.answers(questions, done, work.microbatching), f"{stage} {dataset}/{model}/{mode}, questions"
         for group in track(groups, what, len(questions.texts), len(done), len):

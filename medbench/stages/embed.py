@@ -55,8 +55,8 @@ def run(params: Params, dataset: str, model: str, work: partial.Work) -> dict[st
     if params.deterministic:
         seeding.deterministic_kernels()
     embedder: loading.Embedder = loading.load(Source(**params.source))
-    begun = time.monotonic()
-    with work.journal() as journal:
+    begun, weights = time.monotonic(), getattr(embedder, "weights", {})
+    with work.journal(weights) as journal:
         done = min(len(journal) * params.batch_size, count_images(paths.images(dataset)))
         _embed(embedder, params.batch_size, journal, work, (dataset, model))
         if not len(journal):
@@ -65,7 +65,7 @@ def run(params: Params, dataset: str, model: str, work: partial.Work) -> dict[st
         seconds = time.monotonic() - begun
         count = _write(journal, paths.embeddings(dataset, model))
     facts = {"images": count, "images_per_second": round(computed / seconds, 1), "image_processor": embedder.image_processor}
-    return {**facts, **loading.costs(embedder), **work.facts(), "weights": getattr(embedder, "weights", {})}
+    return {**facts, **loading.costs(embedder), **work.facts(), "weights": weights}
 
 
 def _embed(embedder: loading.Embedder, batch_size: int, journal: partial.Journal, work: partial.Work, names: tuple[str, str]) -> None:

@@ -287,6 +287,21 @@ def test_other_versions_of_libraries_do_not_go_on(data: Path, monkeypatch: pytes
     assert len(seen) == 81
 
 
+def test_other_weights_of_one_name_do_not_go_on(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a repository without a pinned revision has them after its owner's next commit."""
+    folder = tiny.checkpoint("clip", data / "model")
+    params = embed.Params(Source("medbench.models.contrastive.clip", str(folder))._asdict(), 8)
+    with monkeypatch.context() as patch:
+        dies_after(patch, 4)
+        with pytest.raises(_Killed):
+            embed.STAGE.execute(params, "tiny", "clip")
+    tiny.replace(folder, {name: value + 0.1 if "norm" in name else value for name, value in tiny.tensors(folder).items()})
+    embed.STAGE.execute(params, "tiny", "clip")
+    mixed = paths.embeddings("tiny", "clip").read_bytes()
+    embed.STAGE.execute(params, "tiny", "clip")
+    assert paths.embeddings("tiny", "clip").read_bytes() == mixed, "all by the weights of now"
+
+
 # --- out of memory: the device of these tests raises as a GPU does
 
 
