@@ -185,15 +185,16 @@ class _Filling:
                 line = self.service.line(request)
                 dollars = self.at_most(request)
                 if draft is not None and not draft.takes(line, dollars, left):
-                    note, draft = self.submit(draft), None
+                    whole, draft = draft, None
+                    note = self.submit(whole)
                     found[note.path] = note
                 draft = draft or _Draft(self.folder, self.service)
                 draft.add(request, line, dollars)
             if draft is not None:
-                note, draft = self.submit(draft), None
+                whole, draft = draft, None  # whatever ends it from now on, its note stays: the service may have the batch
+                note = self.submit(whole)
                 found[note.path] = note
         except Stopped:
-            draft = None  # it was discarded
             if not found:  # what is under way is read first: it may leave more money than was set aside
                 raise
         finally:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -255,6 +256,35 @@ def test_a_submission_without_an_answer_is_looked_for_before_another(stub: Stub)
 
     threading.Thread(target=hurry, daemon=True).start()
     assert answers(stub, range(5), timeout=0.4) == expected(range(5)) and len(stub.batches.made) == 1
+
+
+def test_a_batch_that_was_taken_before_the_network_went_is_found_again(stub: Stub, folder: Path) -> None:
+    plain, is_down = stub.batches.respond, False
+
+    def respond(method: str, path: str, kind: str, data: bytes) -> Said:
+        nonlocal is_down
+        found = plain(method, path, kind, data) if not is_down else None
+        is_down = is_down or (method == "POST" and path.startswith("/v1/batches"))
+        return Said("Bad gateway", 502) if is_down or found is None else found
+
+    stub.batches.respond = respond  # type: ignore[method-assign]
+    with pytest.raises(Interrupted, match="is not submitted again"):
+        answers(stub, range(4))
+    stub.batches.respond = plain  # type: ignore[method-assign]
+    assert len(notes(folder)) == 1
+    assert answers(stub, range(4)) == expected(range(4)) and len(stub.batches.made) == 1 and not stub.asked
+
+
+def test_an_interrupt_while_a_batch_is_submitted_costs_nothing(stub: Stub, folder: Path) -> None:
+    stub.batches.seconds = 3.0
+    running = process(stub, 0, 4)
+    while not stub.batches.made:
+        assert running.poll() is None, running.communicate()
+        time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    running.communicate()
+    stub.batches.seconds = 0.0
+    assert answers(stub, range(4)) == expected(range(4)) and len(stub.batches.made) == 1 and not stub.asked
 
 
 def test_two_jobs_of_one_model_at_once(stub: Stub, folder: Path) -> None:
