@@ -2,6 +2,7 @@
 
 import math
 import os
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -74,7 +75,7 @@ class Purse:
         """Add to what is spent; what is set aside for a batch is taken off again once its answers are paid."""
         make_private(self._file.parent)
         with files.written(self._file), open(self._file, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as stream:
-            stream.write(f"{dollars:.9f}\n".encode())
+            stream.write(f"\n{dollars:.9f}\n".encode())  # what a full disk cut off stays a line of its own
 
     def _look(self) -> None:
         """Add what was noted since the last look."""
@@ -85,4 +86,6 @@ class Purse:
         except FileNotFoundError:
             return
         self._read += len(more[0]) + len(more[1])
-        self.spent += sum(float(line) for line in more[0].split())
+        for line in more[0].split():
+            with suppress(ValueError):
+                self.spent += float(line)

@@ -24,7 +24,7 @@ from medbench.remote.asking import AHEAD, Given, ask
 from medbench.remote.endpoint import Reached, Retired, Stopped, Usage
 from medbench.remote.endpoints.openai import OpenAI
 from medbench.remote.limits import Limits
-from medbench.remote.prices import Price
+from medbench.remote.prices import Price, Purse
 from medbench.remote.request import Request, picture
 from medbench.remote.store import Store
 from medbench.tasks.vqa import SamplesVqa
@@ -502,6 +502,32 @@ def test_thoughts_are_kept_apart(stub: Stub) -> None:
     stub.say(Said({**completion(" yes ", reasoning_content="It is red, so no."), "usage": counts}))
     reply = given(stub.url, questions(1))[0].reply
     assert (reply.text, reply.thoughts, reply.usage) == ("yes", "It is red, so no.", (12, 0, 90, 80))
+
+def test_what_was_spent_is_known_after_a_full_disk(stub: Stub, folder: Path) -> None:
+    """A file that may not grow: the last line is cut off."""
+    import resource
+    import signal
+
+    each, limits = priced(stub), PRICED._replace(max_cost=10.0)
+    given(stub.url, questions(1), limits)
+    [spent] = folder.glob("store/.spent/r")
+    spent.write_bytes(spent.read_bytes() + b"0.000000000\n" * 50)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (spent.stat().st_size + 5, before[1]))
+    try:
+        with pytest.raises(Interrupted, match="larger files"):
+            given(stub.url, questions(2), limits)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    given(stub.url, questions(2), limits)
+    with pytest.raises(Stopped, match=r"has spent \d\.\d\d \$ of its max_cost of 1 \$"):
+        given(stub.url, questions(3), limits._replace(max_cost=1.0))
+    assert len(stub.asked) == 3
+    left = Purse(folder / "store", "r", Price("openai/o3"), 10.0).left()
+    assert 10 - 3 * each <= left <= 10 - 2 * each
+
 
 
 # --- limits -----------------------------------------------------------------------------------------------------------
