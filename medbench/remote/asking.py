@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
@@ -17,7 +18,7 @@ TRACKED = False  # how an answer is got decides nothing of it
 T = TypeVar("T")
 Task: TypeAlias = "asyncio.Task[tuple[Sent, dict[str, object], tuple[Paid, ...]]]"
 AHEAD = 8  # requests that are encoded while others are in flight
-GRACE = 30.0  # s: what is in flight when asking stops is paid for, so it may end
+SHORTEST, LONGEST = 2.0, 60.0  # s: a pause for a service that does not say how long
 FIRST = 5  # requests: when so many failed and none was answered, all will
 _NAMED = 3  # failures that an error names
 
@@ -66,6 +67,7 @@ class _Asking:
         price = Price(limits.price) if limits.price else None
         self.purse = Purse(store.folder.parent, limits.run, price, limits.max_cost)
         self.tasks: dict[Task, Request] = {}
+        self.sent = set[str]()  # keys of requests that are with the service, or whose answers come to the disk
         self.failed: list[tuple[str, Failed]] = []
         self.n_answered = 0
         self.limited_since: float | None = None
@@ -136,32 +138,38 @@ class _Asking:
         except MedbenchError:
             self.is_over = True
             raise
+        finally:
+            self.sent.discard(request.key)
 
     async def asked(self, request: Request, payload: Any) -> tuple[Sent, dict[str, object], tuple[Paid, ...]]:
-        n_failed, tries = 0, self.paid(self.store.tried(request.key))
+        n_failed, tries, seconds = 0, self.paid(self.store.tried(request.key)), self.endpoint.reached.timeout
         n_tried, n_sent = 0 if self.limits.retry else len(tries), 0
         while True:
+            self.sent.discard(request.key)
+            if self.is_over:
+                raise asyncio.CancelledError
             try:
                 async with self.free, self.gate.passed():
                     if self.is_over:
                         raise asyncio.CancelledError
                     self.purse.require()
                     n_sent += 1
-                    sent = await self.endpoint.send(request, payload)
+                    self.sent.add(request.key)
+                    async with asyncio.timeout(seconds):  # a client's own limit begins anew with each byte that comes
+                        sent = await self.endpoint.send(request, payload)
                     self.purse.pay(sent.reply.usage)  # before another may be sent
             except Limited as error:
                 self.wait(error)
-                n_failed += error.wait is None  # a service that says how long is believed
-                if n_failed >= self.limits.max_tries:
-                    raise
                 continue
             except Invalid:
                 raise
-            except Failed as error:
+            except (Failed, TimeoutError) as error:
+                failed = error if isinstance(error, Failed) else Failed("no answer within the time limit")
                 n_failed += 1
-                if n_failed >= self.limits.max_tries:
-                    raise
-                await asyncio.sleep(error.wait if error.wait is not None and error.wait <= 60 else _backoff(n_failed))
+                if n_failed >= self.limits.max_tries or self.is_over:
+                    raise failed from None
+                self.sent.discard(request.key)
+                await asyncio.sleep(max(_backoff(n_failed + (2 if failed.status in (503, 529) else 0)), min(failed.wait or 0.0, 60.0)))
                 continue
             self.limited_since = None
             n_tried += not sent.reply.is_final
@@ -176,12 +184,15 @@ class _Asking:
                 return sent, {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **line}, tuple(tries)
 
     def wait(self, error: Limited) -> None:
-        """Pause all requests. Raises Interrupted where that takes too long."""
+        """Pause all requests: as long as the service says, else as long as they were paused. Raises Interrupted where that takes too long.
+
+        A service that says 0 s, or a time that has passed by this clock, does not say how long.
+        """
         now = time.time()
         self.limited_since = self.limited_since or now
-        seconds = error.wait if error.wait is not None else _backoff(3)
+        seconds = error.wait or min(max(now - self.limited_since, SHORTEST), LONGEST)
         if now + seconds - self.limited_since > self.limits.max_wait:
-            then = time.strftime("%H:%M", time.localtime(now + seconds))
+            then = time.strftime("%Y-%m-%d %H:%M", time.localtime(now + min(seconds, 1e9)))
             found = f"takes no more requests for {seconds:,.0f} s ({error.found})"
             raise Interrupted(self.endpoint.where, found, f"run again after {then}: what was answered is kept")
         self.gate.pause(seconds)
@@ -202,10 +213,14 @@ class _Asking:
         return Interrupted(self.endpoint.where, f"{found}: {named}", "see to it, then run again: what was answered is kept")
 
     async def finish(self) -> None:
-        """Let what is in flight end for a while, so that it is kept; what only waits ends at once."""
+        """Let what was sent end, within its time limit: it is paid, so it is kept. What only waits ends at once."""
         self.is_over = True
-        if self.tasks:
-            await asyncio.wait(list(self.tasks), timeout=GRACE)
+        for task, request in self.tasks.items():
+            if request.key not in self.sent:
+                task.cancel()
+        if self.sent:
+            print(f"{self.endpoint.where}: stops once what was sent ({len(self.sent)}) is answered", file=sys.stderr, flush=True)
+        await asyncio.gather(*self.tasks, return_exceptions=True)
 
     async def close(self) -> None:
         """End what is left."""

@@ -21,7 +21,6 @@ class Limits(NamedTuple):
     """What is asked of an endpoint at a time, and when to give up."""
 
     concurrency: int = 16  # requests in flight, of all cells and processes together
-    timeout: float = 600.0  # s a try
     max_tries: int = 6  # of a request that fails
     max_unanswered: int = 3  # times that an empty or filtered answer is asked for
     max_wait: float = 600.0  # s that a service may ask to wait, at once or without an answer in between
