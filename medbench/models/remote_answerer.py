@@ -177,7 +177,8 @@ class Seen:
         """Count one reply."""
         reply, at = given.reply, str(given.line.get("time", ""))
         self.is_new |= given.is_new
-        self.models[reply.model] += 1
+        if reply.model:  # none answered a question that the service held back
+            self.models[reply.model] += 1
         self.reasons[reply.reason or reply.finish_reason] += 1
         self.states[reply.finish_reason] += 1
         self.states["empty"] += not reply.text.strip()

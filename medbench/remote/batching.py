@@ -51,6 +51,10 @@ class Result(NamedTuple):
     request_id: str = ""
 
 
+class Gone(Exception):
+    """The service knows a batch no more, or has removed the file of its answers."""
+
+
 class Batches(ABC):
     """A service that takes batches. Every method raises Failed, Limited, Invalid or Stopped."""
 
@@ -71,11 +75,11 @@ class Batches(ABC):
 
     @abstractmethod
     def state(self, id: str) -> State:
-        """How far it is."""
+        """How far it is. Raises Gone."""
 
     @abstractmethod
     def results(self, state: State, folder: Path) -> Iterator[Result]:
-        """Of a batch that is over; `folder`: whose disk they may pass through."""
+        """Of a batch that is over; `folder`: whose disk they may pass through. Raises Gone."""
 
     @abstractmethod
     def close(self) -> None:
@@ -308,13 +312,15 @@ class _Filling:
         if not note.path.exists():  # another process has read it
             self.store.look()
             return None, 1
-        state = self.patiently(lambda: self.service.state(id))
+        with self.known(note):
+            state = self.patiently(lambda: self.service.state(id))
         if state.word not in ("completed", "failed", "expired", "cancelled"):
             return state.word, 0
         with self.alone():
             if not note.path.exists():
                 return None, 1
-            answered = self.kept(note, state)
+            with self.known(note):
+                answered = self.kept(note, state)
             self.forget(note)
         self.say(f"batch {note.id}: {state.word}, {len(answered):,} of {len(note.places):,} requests answered")
         if state.word == "completed":
@@ -328,6 +334,15 @@ class _Filling:
         if state.word == "cancelled":  # somebody did not want it
             raise self.troubles[-1]
         return None, len(answered)
+
+    @contextmanager
+    def known(self, note: Note) -> Iterator[None]:
+        """Raises Stopped, which names the note, for a batch whose answers cannot be had: only a person may have them paid again."""
+        try:
+            yield
+        except Gone as error:
+            remedy = f"use a key of the account that submitted it; where its answers are gone, remove {note.path}, and they are paid again"
+            raise Stopped(self.endpoint.where, f"batch {note.id}: {error}", remedy) from None
 
     def kept(self, note: Note, state: State) -> set[str]:
         """Put the answers of a batch into the store as they are read; their keys. Raises Stopped where another model answered."""

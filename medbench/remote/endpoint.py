@@ -135,18 +135,23 @@ class Endpoint(ABC):
             url = expanded(self.reached.url, "the endpoint's url")
         except MedbenchError as error:
             raise Stopped(error.where, error.found, error.remedy) from None
+        if not url.startswith(("http://", "https://")) or not host(url):
+            raise Stopped(self.where, "is no address of a server", "write http:// or https:// and its host first")
         if not {host(url), "*"} & set(self.reached.send_to):
             found = f"{host(url)} is none of the services that the data set may be sent to"
             raise Stopped(self.where, found, f"read its terms, then add `send_to: [{host(url)}]` to its entry")
         return url
 
     def secret(self) -> str | None:
-        """The API key. Raises Stopped where its variable is not set."""
+        """The API key. Raises Stopped where its variable is not set, or holds what no header can: errors of a client would quote it."""
         if self.reached.key is None:
             return None
         if not (value := os.environ.get(self.reached.key, "").strip()):
             found = f"needs an API key, and the variable {self.reached.key} is not set"
             raise Stopped(self.where, found, f"export {self.reached.key}=<your key>; what is kept is not asked again")
+        if not re.fullmatch(r"[!-~]+", value):
+            found = f"the variable {self.reached.key} holds spaces, more than one line or special characters, as no key does"
+            raise Stopped(self.where, found, f"export {self.reached.key}=<your key alone>")
         return value
 
     def require_model(self, reply: Reply, asked: str) -> None:
@@ -156,26 +161,34 @@ class Endpoint(ABC):
             remedy = "ask for a model that is still served; where it is the same one, write `returned_as` into `endpoint` of its entry"
             raise Stopped(self.where, f"{reply.model!r} answered, and {asked!r} was asked", remedy)
 
-    def refused(self, status: int, code: str, said: object, wait: float | None, is_spent: bool = False) -> Exception:
-        """What a status other than success means. `code`: the service's word for it; `is_spent`: no money is left."""
-        found = f"status {status}{f' {code}' if code else ''}: {self.plain(said)}"
-        if is_spent:
+    def refused(
+        self, status: int, code: str, said: object, headers: Mapping[str, str], seconds: float | None = None, is_spent: bool = False
+    ) -> Exception:
+        """What a status other than success means.
+
+        `code`: the service's word for it; `seconds`: to wait, where the body says so; `is_spent`: no money is left.
+        """
+        if 300 <= status < 400:
+            found = f"status {status}: it has moved to {self.plain(headers.get('location', 'nowhere'))}, where nothing was sent"
+            return Stopped(self.where, found, "write the new address into `url` of its entry, and its host into `send_to` of the data set")
+        found, seconds = f"status {status}{f' {code}' if code else ''}: {self.plain(said)}", wait(headers) if seconds is None else seconds
+        if is_spent or status == 402:
             return Stopped(self.where, found, "add credit or raise the limit of the account, then run again: what was answered is kept")
         if status in (401, 403):
             return Stopped(self.where, found, "set the variable of its key to one that may use this model, then run again")
         if status == 404:
             return Stopped(self.where, found, "check the address and the name of the model, or note in its entry that it is `retired_on`")
-        if status == 429:
-            return Limited(found, wait, status)
+        if status == 429 or (status in (503, 529) and seconds):
+            return Limited(found, seconds, status)
         if status in (408, 409) or status >= 500:
-            return Failed(found, wait, status)
+            return Failed(found, seconds, status)
         if status < 300:  # an error under a status of success
             return Failed(found, None, status)
         return Invalid(found, None, status)
 
     def plain(self, said: object) -> str:
         """One short line without the key, whatever a service or library wrote into it."""
-        text = masked(said)
+        text = masked(said, self.reached.url)
         secret = os.environ.get(self.reached.key or "", "").strip()
         return (text.replace(secret, "...") if secret else text)[:QUOTED]
 

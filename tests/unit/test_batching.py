@@ -420,8 +420,26 @@ def test_a_batch_that_nobody_knows_any_more(stub: Stub, folder: Path) -> None:
     with pytest.raises(Interrupted):
         answers(stub, range(3), LIMITS._replace(batch_wait=0.05))
     stub.batches.made[0]["id"] = "batch_gone"
-    with pytest.raises(Stopped, match="knows no batch batch_0; use a key of the account"):
+    with pytest.raises(Stopped, match=r"batch batch_0: the service does not know it; use a key .* remove \S+\.jsonl, and") as error:
         answers(stub, range(3))
+    assert notes(folder)[0].name in str(error.value)
+
+
+def test_answers_that_the_service_has_removed_are_paid_again_by_a_person_alone(stub: Stub, folder: Path) -> None:
+    """A run that comes back later than the service keeps its files."""
+    stub.batches.looks = 10**6
+    with pytest.raises(Interrupted):
+        answers(stub, range(3), LIMITS._replace(batch_wait=0.05))
+    stub.batches.looks, plain = 1, stub.batches.respond
+    gone = Said({"error": {"message": "No such File object: file-1", "type": "invalid_request_error"}}, 404)
+    stub.batches.respond = lambda *given: gone if "/content" in given[1] else plain(*given)  # type: ignore[method-assign]
+    with pytest.raises(Stopped, match=r"batch batch_0: the service no longer has its file file-1; use a key") as error:
+        answers(stub, range(3))
+    [note] = notes(folder)
+    assert note.name in str(error.value) and len(stub.batches.made) == 1 and not stub.asked
+    note.unlink()
+    stub.batches.respond = plain  # type: ignore[method-assign]
+    assert answers(stub, range(3)) == expected(range(3)) and len(stub.batches.made) == 2
 
 
 def test_an_empty_answer_is_asked_again_directly_and_counts(stub: Stub) -> None:

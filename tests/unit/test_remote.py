@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from PIL import Image
 
 from medbench import paths, tables
 from medbench.errors import Interrupted, MedbenchError
+from medbench.models.remote_answerer import Seen
+from medbench.remote import asking
 from medbench.remote.asking import AHEAD, Given, ask
 from medbench.remote.endpoint import Reached, Retired, Stopped, Usage
 from medbench.remote.endpoints.openai import OpenAI
@@ -306,6 +309,39 @@ def test_a_reply_slower_than_the_time_limit(stub: Stub) -> None:
     assert given(stub.url, questions(1), timeout=0.3)[0].reply.text == "yes" and len(stub.asked) == 2
 
 
+@pytest.mark.parametrize("reply", [b"HTTP/1.1 200 OK\r\ncontent-length: 5000\r\n\r\n", b""], ids=["in the body", "in the headers"])
+def test_a_reply_that_never_ends(stub: Stub, reply: bytes) -> None:
+    """A byte now and then, as gateways send it to keep a connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def trickle() -> None:
+            with suppress(OSError):
+                while True:
+                    connection = listening.accept()[0]
+                    threading.Thread(target=drip, args=(connection,), daemon=True).start()
+
+        def drip(connection: socket.socket) -> None:
+            with connection, suppress(OSError):
+                connection.recv(10**6)
+                connection.sendall(reply or b"HTTP/1.1 200 OK\r\nx-waiting: ")
+                while True:
+                    connection.sendall(b" ")
+                    time.sleep(0.1)
+
+        threading.Thread(target=trickle, daemon=True).start()
+        with pytest.raises(Interrupted, match="sample 0: no answer within the time limit"):
+            given(f"http://127.0.0.1:{listening.getsockname()[1]}/v1", questions(1), LIMITS._replace(max_tries=2), timeout=0.5)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_takes_nothing_to_another_host(stub: Stub, status: int) -> None:
+    with serving() as other:
+        stub.say(Said("", status, {"location": f"{other.url.replace('127.0.0.1', 'localhost')}/chat/completions?token=planted"}))
+        with pytest.raises(Stopped, match=rf"status {status}: it has moved to http://localhost:\d+/v1/chat/completions\?\.\.\., where"):
+            given(stub.url, questions(1), send_to=["127.0.0.1"])
+        assert len(stub.asked) == 1 and not other.asked
+
+
 def test_a_request_that_is_not_taken_is_not_repeated(stub: Stub) -> None:
     stub.answer = lambda body: Said({"error": {"message": "image too large"}}, 400) if "Question 1?" in str(body) else completion()
     with pytest.raises(Interrupted, match="sample 1: status 400: image too large"):
@@ -335,10 +371,11 @@ def test_a_failure_rate_stops_the_job(stub: Stub) -> None:
         (Said({"error": {"message": "The model `m` has been deprecated", "code": "model_not_found"}}, 404), "model_not_found"),
         (Said({"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}, 429), "insufficient_quota"),
         (Said({"error": {"message": "quota", "type": "insufficient_quota"}}, 429), "insufficient_quota"),
+        (Said({"error": {"message": "Insufficient credits", "code": 402}}, 402), "Insufficient credits; add credit"),
         (Said(completion(model="another-model")), "'another-model' answered, and 'm' was asked"),
         (Said(completion(model="")), "'' answered"),
     ],
-    ids=["401", "403", "404", "quota", "quota by type", "another model", "no model"],
+    ids=["401", "403", "404", "quota", "quota by type", "402", "another model", "no model"],
 )
 def test_what_no_other_try_mends_stops_at_once_and_keeps_what_was_paid(
     stub: Stub, monkeypatch: pytest.MonkeyPatch, said: Said, found: str
@@ -374,6 +411,28 @@ def test_a_key_that_is_not_set_is_needed_only_to_ask(stub: Stub, monkeypatch: py
         given(stub.url, questions(4), key="PLANTED_KEY")
     with pytest.raises(Stopped, match="NO_SUCH_ADDRESS"):
         given("${NO_SUCH_ADDRESS}", questions(4))
+
+
+@pytest.mark.parametrize("more", [f"\n{KEY}", f" {KEY}", "\u2026"], ids=["two lines", "two words", "an ellipsis"])
+def test_a_key_that_no_header_can_hold_is_refused_without_quoting_it(stub: Stub, monkeypatch: pytest.MonkeyPatch, more: str) -> None:
+    monkeypatch.setenv("PLANTED_KEY", KEY + more)
+    with pytest.raises(Stopped, match="variable PLANTED_KEY holds spaces, more than one line") as error:
+        given(stub.url, questions(1), key="PLANTED_KEY")
+    assert KEY not in str(error.value) and not stub.asked
+
+
+def test_what_a_service_quotes_of_a_secret_address_is_not_repeated(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATE", KEY)
+    stub.answer = lambda body: Said(f"Cannot POST /{KEY}/v1/chat/completions", 404)
+    with pytest.raises(Stopped, match=r"Cannot POST /\$\{GATE\}/v1") as error:
+        given(stub.url.replace("/v1", "/${GATE}/v1"), questions(1))
+    assert KEY not in str(error.value)
+
+
+def test_an_address_without_a_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_URL", "localhost:8000/v1")
+    with pytest.raises(Stopped, match="write http:// or https://"):
+        given("${VLLM_URL}", questions(1), send_to=["localhost"])
 
 
 @pytest.mark.parametrize("name", ["m@main", "m-2025-04-16", "m-20250416", "models/m"])
@@ -444,6 +503,32 @@ def test_empty_answers_cost_too(stub: Stub) -> None:
         assert sum(Price("openai/o3").of(paid.usage) for paid in found.tries) == pytest.approx(each + 2 * 0.8)
 
 
+def test_what_was_spent_is_known_after_a_full_disk(stub: Stub, folder: Path) -> None:
+    """A file that may not grow: the last line is cut off."""
+    import resource
+    import signal
+
+    each, limits = priced(stub), PRICED._replace(max_cost=10.0)
+    given(stub.url, questions(1), limits)
+    [spent] = folder.glob("store/.spent/r")
+    spent.write_bytes(spent.read_bytes() + b"0.000000000\n" * 50)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (spent.stat().st_size + 5, before[1]))
+    try:
+        with pytest.raises(Interrupted, match="larger files"):
+            given(stub.url, questions(2), limits)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    given(stub.url, questions(2), limits)
+    with pytest.raises(Stopped, match=r"has spent \d\.\d\d \$ of its max_cost of 1 \$"):
+        given(stub.url, questions(3), limits._replace(max_cost=1.0))
+    assert len(stub.asked) == 3
+    left = Purse(folder / "store", "r", Price("openai/o3"), 10.0).left()
+    assert 10 - 3 * each <= left <= 10 - 2 * each
+
+
 def test_tiers_are_those_of_a_call() -> None:
     one, most = Price("google/gemini-2.5-pro").of(Usage(1000, 0, 100, 0)), Price("google/gemini-2.5-pro").of(Usage(10**6, 0, 10**5, 0))
     assert 1000 * one < most and Price("openai/o3", True).of(Usage(1000, 0, 0, 0)) == pytest.approx(
@@ -487,6 +572,21 @@ def test_an_empty_or_filtered_answer_is_a_state_after_three_tries(stub: Stub, bo
     assert given(stub.url, questions(1))[0].reply.text == "no" and len(stub.asked) == 4
 
 
+@pytest.mark.parametrize("code", ["invalid_prompt", "content_filter", "image_content_policy_violation"])
+def test_a_question_that_the_service_flags_is_a_state_after_three_tries(stub: Stub, code: str) -> None:
+    """As OpenAI and Azure say it, by status 400: one such question must not keep its cell from being finished."""
+    error = {"error": {"message": "your prompt was flagged", "type": "invalid_request_error", "param": None, "code": code}}
+    stub.answer = lambda body: Said(error, 400) if "Question 1?" in str(body) else completion(model="m-2025-04-16")
+    found = given(stub.url, questions(3))
+    assert [one.reply.finish_reason for one in found] == ["stop", "filter", "stop"] and found[1].reply.reason == code
+    assert len(stub.asked) == 5 and len(given(stub.url, questions(3))) == 3 and len(stub.asked) == 5
+    seen = Seen("openai/o3")
+    for one in found:
+        seen.note(one)
+    facts = seen.facts(OpenAI(Reached(stub.url)), "m")
+    assert facts["endpoint"]["returned"] == {"m-2025-04-16": 2} and facts["endpoint"]["states"] == {"stop": 2, "filter": 1, "empty": 1}
+
+
 def test_tries_of_a_run_that_was_killed_count(stub: Stub) -> None:
     stub.answer = lambda _: completion("")
     with Store("openai", "m") as store:
@@ -502,32 +602,6 @@ def test_thoughts_are_kept_apart(stub: Stub) -> None:
     stub.say(Said({**completion(" yes ", reasoning_content="It is red, so no."), "usage": counts}))
     reply = given(stub.url, questions(1))[0].reply
     assert (reply.text, reply.thoughts, reply.usage) == ("yes", "It is red, so no.", (12, 0, 90, 80))
-
-def test_what_was_spent_is_known_after_a_full_disk(stub: Stub, folder: Path) -> None:
-    """A file that may not grow: the last line is cut off."""
-    import resource
-    import signal
-
-    each, limits = priced(stub), PRICED._replace(max_cost=10.0)
-    given(stub.url, questions(1), limits)
-    [spent] = folder.glob("store/.spent/r")
-    spent.write_bytes(spent.read_bytes() + b"0.000000000\n" * 50)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (spent.stat().st_size + 5, before[1]))
-    try:
-        with pytest.raises(Interrupted, match="larger files"):
-            given(stub.url, questions(2), limits)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, ignored)
-    given(stub.url, questions(2), limits)
-    with pytest.raises(Stopped, match=r"has spent \d\.\d\d \$ of its max_cost of 1 \$"):
-        given(stub.url, questions(3), limits._replace(max_cost=1.0))
-    assert len(stub.asked) == 3
-    left = Purse(folder / "store", "r", Price("openai/o3"), 10.0).left()
-    assert 10 - 3 * each <= left <= 10 - 2 * each
-
 
 
 # --- limits -----------------------------------------------------------------------------------------------------------
@@ -568,10 +642,52 @@ def test_a_date_to_wait_for(stub: Stub) -> None:
     assert stub.times[1] - stub.times[0] > 0.5
 
 
+NOW = "Thu, 01 Jan 2026 00:00:00 GMT"  # has passed, as for a clock that is fast
+
+
+@pytest.mark.parametrize("headers", [{}, {"retry-after": "0"}, {"retry-after": NOW}], ids=["nothing said", "0 s", "a time that has passed"])
+def test_a_service_that_does_not_say_how_long_is_left_alone_longer_each_time(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
+) -> None:
+    """More refusals than a request has tries: the limit of a minute does not end the job, and is not hammered."""
+    monkeypatch.setattr(asking, "SHORTEST", 0.1)
+    monkeypatch.setattr(asking, "LONGEST", 1.0)
+    stub.say(*[Said("{}", 429, headers)] * 5)
+    assert len(given(stub.url, questions(1), LIMITS._replace(concurrency=1, max_tries=2))) == 1 and len(stub.asked) == 6
+    pauses = [later - earlier for earlier, later in zip(stub.times, stub.times[1:], strict=False)]
+    assert all(pause >= 0.09 for pause in pauses) and pauses[-1] >= 0.4
+
+
+@pytest.mark.parametrize("status", [503, 529])
+def test_an_overloaded_service_that_says_how_long_is_waited_for(stub: Stub, status: int) -> None:
+    stub.say(*[Said("{}", status, {"retry-after": "0.1"})] * 4)
+    assert len(given(stub.url, questions(1), LIMITS._replace(max_tries=2))) == 1 and len(stub.asked) == 5
+    stub.say(Said("{}", status, {"retry-after": "300"}))
+    with pytest.raises(Interrupted, match="takes no more requests for 300 s"):
+        given(stub.url, questions(9), LIMITS._replace(max_wait=60, concurrency=1))
+
+
+def test_a_wait_beyond_all_calendars(stub: Stub) -> None:
+    stub.say(*[Said("{}", 429, {"retry-after": "99999999999999999"})] * 4)
+    with pytest.raises(Interrupted, match="run again after 20"):
+        given(stub.url, questions(1))
+
+
+@pytest.mark.full
+def test_a_slow_answer_is_kept_when_asking_stops(stub: Stub) -> None:
+    """It is paid. Slower than half a minute, as of models that reason."""
+    stub.answer = lambda body: Said(completion(), seconds=33) if "Question 0?" in str(body) else Said("{}", 401)
+    with pytest.raises(Stopped, match="status 401"):
+        given(stub.url, questions(4))
+    stub.answer = lambda body: completion()
+    given(stub.url, questions(4))
+    assert sum("Question 0?" in str(body) for body in stub.asked) == 1
+
+
 def test_a_wait_beyond_the_limit_ends_the_job_and_says_when_to_go_on(stub: Stub) -> None:
     given(stub.url, questions(3))
     stub.say(Said("{}", 429, {"retry-after": "300"}))
-    with pytest.raises(Interrupted, match=r"takes no more requests for 300 s .*; run again after \d\d:\d\d: what was answered is kept"):
+    with pytest.raises(Interrupted, match=r"takes no more requests for 300 s .*; run again after \d{4}-\d\d-\d\d \d\d:\d\d: what was"):
         given(stub.url, questions(9), LIMITS._replace(max_wait=60, concurrency=1))
     assert len(stub.asked) == 4
 

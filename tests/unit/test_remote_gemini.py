@@ -344,6 +344,27 @@ def test_a_batch_that_nobody_knows_any_more(stub: Stub, google: GoogleBatches) -
     with pytest.raises(Interrupted, match="goes on, and is not submitted again"):
         answers(stub, range(2), BATCHED._replace(batch_wait=0.05))
     google.made[0]["name"] = "batches/other"
-    with pytest.raises(Stopped, match=r"knows no batch batches/b0; use a key of the account"):
+    with pytest.raises(Stopped, match=r"batch batches/b0: the service does not know it; use a key of the account"):
         answers(stub, range(2))
     assert not stub.asked
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_answers_that_the_service_has_removed(stub: Stub, google: GoogleBatches, status: int) -> None:
+    google.looks = 10**6
+    with pytest.raises(Interrupted):
+        answers(stub, range(2), BATCHED._replace(batch_wait=0.05))
+    google.looks, plain = 1, google.respond
+    gone = Said({"error": {"code": status, "message": "no permission to access the File, or it may not exist"}}, status)
+    google.respond = lambda *given: gone if ":download" in given[1] else plain(*given)  # type: ignore[method-assign]
+    with pytest.raises(Stopped, match=r"batch batches/b0: the service no longer has its file files/out0; use a key .* paid again"):
+        answers(stub, range(2))
+    assert not stub.asked and len(google.made) == 1
+
+
+def test_a_redirect_takes_nothing_to_another_host(stub: Stub) -> None:
+    with serving() as other:
+        stub.say(Said("", 307, {"location": f"{other.url.replace('127.0.0.1', 'localhost')}/x"}))
+        with pytest.raises(Stopped, match="status 307: it has moved to http://localhost"):
+            given(stub, 1)
+        assert len(stub.asked) == 1 and not other.asked

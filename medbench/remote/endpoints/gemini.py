@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from medbench.errors import whole
-from medbench.remote.batching import Batches, Result, State
-from medbench.remote.endpoint import Endpoint, Failed, Invalid, Reply, Sent, Stopped, Usage, count, parsed, required, wait
+from medbench.remote.batching import Batches, Gone, Result, State
+from medbench.remote.endpoint import Endpoint, Failed, Invalid, Reply, Sent, Usage, count, parsed, required
 from medbench.remote.request import Request
 
 KIND = "gemini"
@@ -120,7 +120,7 @@ class Gemini(Endpoint):
         if any(one.get("reason") == "API_KEY_INVALID" for one in details):
             status = 401  # it says 400
         delays = [float(found[1]) for one in details if (found := re.fullmatch(r"([\d.]+)s", str(one.get("retryDelay"))))]
-        return self.refused(status, str(fields.get("status") or ""), fields.get("message") or said, next(iter(delays), wait(headers)))
+        return self.refused(status, str(fields.get("status") or ""), fields.get("message") or said, headers, next(iter(delays), None))
 
 
 def contents(request: Request) -> list[Any]:
@@ -177,8 +177,7 @@ class GeminiBatches(Batches):
             except errors.ClientError as error:
                 if error.code != 404:
                     raise
-                remedy = "use a key of the account that submitted it, or remove its note in `batches` of the store to pay for it again"
-                raise Stopped(self.endpoint.where, f"knows no batch {id}", remedy) from None
+                raise Gone("the service does not know it") from None
         if batch.state is None:
             raise Failed("a reply that is no batch")
         word, file = _STATES.get(batch.state.name, "in_progress"), batch.dest.file_name if batch.dest else None
@@ -189,10 +188,17 @@ class GeminiBatches(Batches):
 
     def results(self, state: State, folder: Path) -> Iterator[Result]:
         """The file comes to the disk first: whole, or Failed."""
+        from google.genai import errors
+
         stream = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
         for file in state.results:
             with self._understanding():
-                self.client.files.download(file=file, destination=stream)
+                try:
+                    self.client.files.download(file=file, destination=stream)
+                except errors.ClientError as error:
+                    if error.code not in (403, 404):  # 403 stands for a file that has expired, too
+                        raise
+                    raise Gone(f"the service no longer has its file {file}") from None
             stream.seek(0)
             if parsed((line := stream.readline()).decode("utf-8", "replace")) is None:
                 raise Failed(f"a file of answers that holds none: {self.endpoint.plain(line.decode('utf-8', 'replace'))}")

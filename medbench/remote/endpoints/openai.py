@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from medbench.errors import whole
-from medbench.remote.batching import Batches, Result, State
-from medbench.remote.endpoint import Endpoint, Failed, Reply, Sent, Stopped, Usage, count, parsed, required, wait
+from medbench.remote.batching import Batches, Gone, Result, State
+from medbench.remote.endpoint import Endpoint, Failed, Reply, Sent, Usage, count, parsed, required
 from medbench.remote.request import Picture, Request
 
 KIND = "openai"
@@ -25,6 +25,7 @@ _REASONS = {
     "repetition": "repetition", "content_filter": "filter",
 }  # fmt: skip
 _OVER = {"failed", "completed", "expired", "cancelled"}  # states of a batch
+_FLAGGED = {"invalid_prompt", "content_filter", "content_policy_violation", "image_content_policy_violation"}  # codes of a status 400
 _SPENT = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "account_deactivated"}
 
 
@@ -44,7 +45,8 @@ class OpenAI(Endpoint):
         for name in ("openai", "httpx2", "httpcore2"):
             logging.getLogger(name).setLevel(logging.WARNING)  # their debug lines hold headers
         key, seconds = self.secret() or "-", self.reached.timeout
-        client = getattr(openai, client_class)(base_url=self.address(), api_key=key, timeout=seconds, max_retries=0)
+        make, http = getattr(openai, client_class), getattr(openai, f"Default{client_class.replace('OpenAI', '')}HttpxClient")
+        client = make(base_url=self.address(), api_key=key, timeout=seconds, max_retries=0, http_client=http(follow_redirects=False))
         client.organization = client.project = None  # what OPENAI_* variables say is not for every server
         client._custom_headers = {}
         return client
@@ -89,12 +91,19 @@ class OpenAI(Endpoint):
         """The body goes as it is: the client's own walk through messages takes longer than all the rest."""
         client, httpx2 = self.client, required("httpx2")
         with self.failing():
-            raw = await client.post(
-                "/chat/completions", content=payload, cast_to=httpx2.Response, options={"headers": {"content-type": "application/json"}}
-            )
+            try:
+                raw = await client.post(
+                    "/chat/completions", content=payload, cast_to=httpx2.Response, options={"headers": {"content-type": "application/json"}}
+                )
+            except required("openai").BadRequestError as error:
+                if not flagged(parsed(error.response.text) or {}):
+                    raise
+                raw = error.response
         found = parsed(raw.text)
         if found is None:
             raise Failed(f"status {raw.status_code}, and no JSON: {self.plain(raw.text)}")
+        if flagged(found):
+            return Sent(found, self.read(found), raw.headers.get("x-request-id", ""))
         if found.get("error"):
             raise self._refused(int(raw.status_code), raw.text, raw.headers)
         reply = self.read(found)
@@ -102,6 +111,8 @@ class OpenAI(Endpoint):
         return Sent(found, reply, raw.headers.get("x-request-id", ""))
 
     def read(self, body: Mapping[str, Any]) -> Reply:
+        if code := flagged(body):
+            return Reply("", "filter", Usage(), "", reason=code)
         choices = body.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices else None
         message = choice.get("message") if isinstance(choice, dict) else None
@@ -132,7 +143,14 @@ class OpenAI(Endpoint):
         fields: Mapping[str, Any] = error if isinstance(error, dict) else {}
         codes = [str(value) for value in (fields.get("code"), fields.get("type")) if value]
         said = fields.get("message") or error or body.get("detail") or text
-        return self.refused(status, next(iter(codes), ""), said, wait(headers), is_spent=bool(_SPENT & set(codes)))
+        return self.refused(status, next(iter(codes), ""), said, headers, is_spent=bool(_SPENT & set(codes)))
+
+
+def flagged(body: Mapping[str, Any]) -> str:
+    """The code of an error by which a service held its model back from a question; empty for any other body. No model has answered then."""
+    error = body.get("error")
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, str) and code in _FLAGGED else ""
 
 
 def body(request: Request) -> dict[str, Any]:
@@ -211,8 +229,7 @@ class OpenAIBatches(Batches):
             try:
                 batch = self.client.batches.retrieve(id)
             except openai.NotFoundError:
-                remedy = "use a key of the account that submitted it, or remove its note in `batches` of the store to pay for it again"
-                raise Stopped(self.endpoint.where, f"knows no batch {id}", remedy) from None
+                raise Gone("the service does not know it") from None
         if not isinstance(getattr(batch, "status", None), str):
             raise Failed("a reply that is no batch")
         said = [f"{error.code or ''} {error.message or ''}".strip() for error in (batch.errors and batch.errors.data) or ()]
@@ -221,12 +238,18 @@ class OpenAIBatches(Batches):
 
     def results(self, state: State, folder: Path) -> Iterator[Result]:
         """The files come to the disk first: whole, or Failed."""
+        import openai
+
         stream = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
         for file in state.results:
-            with self.endpoint.failing(), self.client.files.with_streaming_response.content(file) as response:
-                start = stream.tell()
-                for data in response.iter_bytes(2**20):
-                    stream.write(data)
+            start = stream.tell()
+            with self.endpoint.failing():
+                try:
+                    with self.client.files.with_streaming_response.content(file) as response:
+                        for data in response.iter_bytes(2**20):
+                            stream.write(data)
+                except openai.NotFoundError:
+                    raise Gone(f"the service no longer has its file {file}") from None
             stream.write(b"\n")
             stream.seek(start)
             if parsed((line := stream.readline()).decode("utf-8", "replace")) is None:
