@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from medbench.errors import Interrupted, MedbenchError
-from medbench.remote.endpoint import Endpoint, Failed, Invalid, Limited, Reply, Sent, Usage
+from medbench.remote.endpoint import Endpoint, Failed, Invalid, Limited, Reply, Usage
 from medbench.remote.limits import Gate, Limits
 from medbench.remote.prices import Price, Purse
 from medbench.remote.request import Request
@@ -16,7 +16,7 @@ from medbench.remote.store import Store
 
 TRACKED = False  # how an answer is got decides nothing of it
 T = TypeVar("T")
-Task: TypeAlias = "asyncio.Task[tuple[Sent, dict[str, object], tuple[Paid, ...]]]"
+Task: TypeAlias = "asyncio.Task[tuple[Reply, dict[str, object], tuple[Paid, ...]]]"
 AHEAD = 8  # requests that are encoded while others are in flight
 SHORTEST, LONGEST = 2.0, 60.0  # s: a pause for a service that does not say how long
 FIRST = 5  # requests: when so many failed and none was answered, all will
@@ -117,23 +117,22 @@ class _Asking:
             if task.cancelled():  # it waited when another found that all must stop
                 continue
             try:
-                sent, line, tries = task.result()
+                reply, line, tries = task.result()
             except Failed as error:
                 self.failed.append((request.name, error))
                 self.require_hope()
                 continue
             self.n_answered += 1
             for tag in tags:
-                yield Given(tag, sent.reply, line, tries, request.key, True)
+                yield Given(tag, reply, line, tries, request.key, True)
 
-    async def one(self, request: Request) -> tuple[Sent, dict[str, object], tuple[Paid, ...]]:
+    async def one(self, request: Request) -> tuple[Reply, dict[str, object], tuple[Paid, ...]]:
         """Ask until there is an answer that is final, or enough of those that are not. What stops all stops those that wait at once."""
         try:
             async with self.gate.alone(request.key):
                 self.store.look()
                 if (found := self.kept(request)) is not None:  # another process has asked meanwhile
-                    reply, line, tries = found
-                    return Sent({}, reply), line, tries
+                    return found
                 return await self.asked(request, await asyncio.to_thread(self.endpoint.payload, request))
         except MedbenchError:
             self.is_over = True
@@ -141,7 +140,7 @@ class _Asking:
         finally:
             self.sent.discard(request.key)
 
-    async def asked(self, request: Request, payload: Any) -> tuple[Sent, dict[str, object], tuple[Paid, ...]]:
+    async def asked(self, request: Request, payload: Any) -> tuple[Reply, dict[str, object], tuple[Paid, ...]]:
         n_failed, tries, seconds = 0, self.paid(self.store.tried(request.key)), self.endpoint.reached.timeout
         n_tried, n_sent = 0 if self.limits.retry else len(tries), 0
         while True:
@@ -157,7 +156,9 @@ class _Asking:
                     self.sent.add(request.key)
                     async with asyncio.timeout(seconds):  # a client's own limit begins anew with each byte that comes
                         sent = await self.endpoint.send(request, payload)
-                    self.purse.pay(sent.reply.usage)  # before another may be sent
+                    self.purse.pay(self.endpoint.usage(sent.body))  # before another may be sent, and whether it is an answer or not
+                    reply = self.endpoint.read(sent.body)
+                    self.endpoint.require_model(reply, request.model)
             except Limited as error:
                 self.wait(error)
                 continue
@@ -172,16 +173,16 @@ class _Asking:
                 await asyncio.sleep(max(_backoff(n_failed + (2 if failed.status in (503, 529) else 0)), min(failed.wait or 0.0, 60.0)))
                 continue
             self.limited_since = None
-            n_tried += not sent.reply.is_final
-            tries.append(Paid(sent.reply.usage, sent=n_sent))
+            n_tried += not reply.is_final
+            tries.append(Paid(reply.usage, sent=n_sent))
             line = {
-                "model": sent.reply.model, "request_id": sent.request_id, "name": request.name, "asked": request.words(), "sent": n_sent,
+                "model": reply.model, "request_id": sent.request_id, "name": request.name, "asked": request.words(), "sent": n_sent,
                 "body": sent.body,
             }  # fmt: skip
             n_sent = 0
-            await asyncio.to_thread(self.store.add, request.key, sent.reply.is_final, **line)
-            if sent.reply.is_final or n_tried >= self.limits.max_unanswered:
-                return sent, {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **line}, tuple(tries)
+            await asyncio.to_thread(self.store.add, request.key, reply.is_final, **line)
+            if reply.is_final or n_tried >= self.limits.max_unanswered:
+                return reply, {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **line}, tuple(tries)
 
     def wait(self, error: Limited) -> None:
         """Pause all requests: as long as the service says, else as long as they were paused. Raises Interrupted where that takes too long.

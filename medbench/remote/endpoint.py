@@ -51,10 +51,9 @@ class Reply(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """A reply with the body that it was read from, and the service's name for the exchange."""
+    """A body that came back, and the service's name for the exchange."""
 
     body: dict[str, Any]
-    reply: Reply
     request_id: str = ""
 
 
@@ -108,7 +107,11 @@ class Endpoint(ABC):
 
     @abstractmethod
     async def send(self, request: Request, payload: Any) -> Sent:
-        """Raises Failed, Limited, Invalid or Stopped."""
+        """What came back, whether it is an answer or not. Raises Failed, Limited, Invalid or Stopped where nothing did."""
+
+    @abstractmethod
+    def usage(self, body: Mapping[str, Any]) -> Usage:
+        """Tokens that a body says were used, also one that is no answer; 0 where the service does not count."""
 
     @abstractmethod
     def read(self, body: Mapping[str, Any]) -> Reply:
@@ -155,7 +158,12 @@ class Endpoint(ABC):
         return value
 
     def require_model(self, reply: Reply, asked: str) -> None:
-        """Raise Stopped where another model answered than was asked: a dated snapshot of the name is the same model."""
+        """Raise Stopped where another model answered than was asked: a dated snapshot of the name is the same model.
+
+        No model answers a question that the service held back.
+        """
+        if reply.finish_reason == "filter" and not reply.model:
+            return
         name = reply.model.removeprefix("models/")
         if name != self.reached.returned_as and not re.fullmatch(re.escape(asked.removeprefix("models/")) + _DATED, name):
             remedy = "ask for a model that is still served; where it is the same one, write `returned_as` into `endpoint` of its entry"

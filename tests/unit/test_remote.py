@@ -494,6 +494,18 @@ def test_cost_is_that_of_each_call_and_stops_a_run_in_time(stub: Stub) -> None:
     assert len(stub.asked) == 4
 
 
+@pytest.mark.parametrize("more", [{"model": "another"}, {"choices": []}], ids=["another model", "no choices"])
+def test_what_is_no_answer_costs_too(stub: Stub, more: dict[str, Any]) -> None:
+    """`max_cost` must hold where all that comes back, and is paid, cannot be used."""
+    each, answer = priced(stub), stub.answer
+    stub.answer = lambda body: {**answer(body), **more}
+    with pytest.raises(MedbenchError):
+        given(stub.url, questions(2), PRICED._replace(max_cost=100.0))
+    assert Purse(Path("store"), "r", Price("openai/o3"), 100.0).left() == pytest.approx(100 - len(stub.asked) * each)
+    with pytest.raises(Stopped, match="has spent"):
+        given(stub.url, questions(2), PRICED._replace(max_cost=0.9))
+
+
 def test_empty_answers_cost_too(stub: Stub) -> None:
     each = priced(stub)
     stub.say(*[Said({**completion(""), "usage": {"prompt_tokens": 0, "completion_tokens": 100_000}})] * 2)

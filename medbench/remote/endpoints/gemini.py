@@ -79,21 +79,22 @@ class Gemini(Endpoint):
             raise Failed(f"no JSON: {self.plain(text)}")
         if body.get("error"):
             raise self._refused(200, body, {})
-        reply = self.read(body)
-        self.require_model(reply, request.model)
-        return Sent(body, reply, str(body.get("responseId") or ""))
+        return Sent(body, str(body.get("responseId") or ""))
 
-    def read(self, body: Mapping[str, Any]) -> Reply:
+    def usage(self, body: Mapping[str, Any]) -> Usage:
         counts = body.get("usageMetadata") if isinstance(body.get("usageMetadata"), dict) else {}
         assert isinstance(counts, dict)
         thoughts_count = count(counts.get("thoughtsTokenCount"))
-        usage = Usage(
+        return Usage(
             count(counts.get("promptTokenCount")),
             count(counts.get("cachedContentTokenCount")),
             count(counts.get("candidatesTokenCount")) + thoughts_count,
             thoughts_count,
         )
-        model, candidates, feedback = str(body.get("modelVersion") or ""), body.get("candidates"), body.get("promptFeedback")
+
+    def read(self, body: Mapping[str, Any]) -> Reply:
+        usage, model = self.usage(body), str(body.get("modelVersion") or "")
+        candidates, feedback = body.get("candidates"), body.get("promptFeedback")
         if not candidates and isinstance(feedback, dict) and feedback.get("blockReason"):
             return Reply("", "filter", usage, model, reason=f"prompt {feedback['blockReason']}")
         candidate = candidates[0] if isinstance(candidates, list) and candidates else None

@@ -102,13 +102,12 @@ class OpenAI(Endpoint):
         found = parsed(raw.text)
         if found is None:
             raise Failed(f"status {raw.status_code}, and no JSON: {self.plain(raw.text)}")
-        if flagged(found):
-            return Sent(found, self.read(found), raw.headers.get("x-request-id", ""))
-        if found.get("error"):
+        if found.get("error") and not flagged(found):
             raise self._refused(int(raw.status_code), raw.text, raw.headers)
-        reply = self.read(found)
-        self.require_model(reply, request.model)
-        return Sent(found, reply, raw.headers.get("x-request-id", ""))
+        return Sent(found, raw.headers.get("x-request-id", ""))
+
+    def usage(self, body: Mapping[str, Any]) -> Usage:
+        return usage(body)
 
     def read(self, body: Mapping[str, Any]) -> Reply:
         if code := flagged(body):
