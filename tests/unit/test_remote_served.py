@@ -145,7 +145,7 @@ def test_a_broken_image_is_named_and_the_next_request_on_its_connection_survives
 
     seen = []
     with Store("openai", str(MINI)) as store, pytest.raises(Interrupted, match="1 request failed: sample 2: status 500"):
-        for given in ask(questions(), OpenAI(Reached(server.url)), store, Limits(concurrency=1, max_tries=3)):
+        for given in ask(questions(), OpenAI(Reached(server.url)), store, Limits(concurrency=1, max_tries=4)):
             seen.append(given.tag)
     assert sorted(seen) == [0, 1, 3, 4, 5]
 
