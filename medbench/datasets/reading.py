@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from string import ascii_uppercase
 from typing import IO, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -153,7 +154,7 @@ def json_entries(path: Path, source: Source) -> list[dict[str, Any]]:
     """The objects of a JSON file that holds a list of them. Raises MedbenchError for any other file."""
     found = _json(path, source)
     if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
-        raise source.error(path.name, "is no list of questions", "take the official file")
+        raise source.error(path.name, "is no list of objects", "take the official file")
     return found
 
 
@@ -324,6 +325,45 @@ def records(path: Path, name: str, source: Source, wanted: Callable[[Sequence[st
     notes = [f"{name}: its columns are parted by {DELIMITERS.get(delimiter, delimiter)}"] if delimiter != "," else []
     notes += [f"{name}: its encoding is {found}"] if found not in ("utf-8-sig", encoding) else []
     return Records(header, rows, notes)
+
+
+OBJECTS = (".json", ".jsonl", ".ndjson")
+"""Endings of files whose rows are objects of JSON: a list of them, or one a line."""
+
+
+def object_records(path: Path, name: str, source: Source) -> Records:
+    """Objects of JSON as a table, whose columns are all fields that any of them has; its rows are numbered from 1.
+
+    A field that lists values, such as options, has a column for each: `options A`, `options B`. Raises MedbenchError for another file.
+    """
+    header = list(dict.fromkeys(key for values in _objects(path, source) for key in values))
+    return Records(
+        header, ((number, [values.get(key, "") for key in header]) for number, values in enumerate(_objects(path, source), 1)), []
+    )
+
+
+def _objects(path: Path, source: Source) -> Iterator[dict[str, str]]:
+    try:
+        if path.suffix.lower() == ".json":
+            yield from map(_cells, json_entries(path, source))
+        else:
+            yield from (_cells(row.values) for row in json_lines(path, source))
+    except MedbenchError as error:
+        raise MedbenchError(error.where, error.found, "write a list of objects (.json), or one object a line (.jsonl)") from None
+
+
+def _cells(values: Mapping[str, Any]) -> dict[str, str]:
+    """Fields as text. A list of one value is that value; what is listed deeper, or is more than the letters, has no cell."""
+    cells = dict[str, str]()
+    for key, value in values.items():
+        if isinstance(value, list) and len(value) == 1:
+            [value] = value
+        if isinstance(value, list):
+            value = dict(enumerate(value)) if len(value) > len(ascii_uppercase) else dict(zip(ascii_uppercase, value, strict=False))
+        inner = {f"{key} {mark}": one for mark, one in value.items()} if isinstance(value, dict) else {key: value}
+        if len(inner) <= len(ascii_uppercase):
+            cells |= {name: as_text(one) for name, one in inner.items() if not isinstance(one, list | dict)}
+    return cells
 
 
 def _columns(line: str, delimiter: str, wanted: Callable[[Sequence[str]], int]) -> tuple[int, int]:

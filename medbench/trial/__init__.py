@@ -10,7 +10,7 @@ from pathlib import Path
 
 from medbench.datasets import dicom_headers
 from medbench.datasets.layouts import hub_vqa, table
-from medbench.datasets.reading import parquet_size
+from medbench.datasets.reading import OBJECTS, parquet_size
 from medbench.errors import MedbenchError
 from medbench.trial import class_folders, dicom, image_table
 from medbench.trial.names import ALIKE
@@ -25,6 +25,7 @@ __all__ = [
 ]  # fmt: skip
 
 HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 USUAL = ("labels", "metadata", "index", "data", "annotations")
 """Names of the table that a folder of images is about."""
 
@@ -66,8 +67,10 @@ def _looked(place: Path, images: Path | None, columns: Mapping[str, str], sheet:
         return class_folders.look(place, folders)
     if not place.is_file():
         raise MedbenchError(place, "is neither a file nor a folder", "give a table of images, or a folder with a folder for each class")
-    if place.suffix.lower() not in table.TABLES:
-        raise MedbenchError(place, f"is no table ({place.suffix or 'no suffix'})", f"give one of {', '.join(table.TABLES)}, or a folder")
+    if place.suffix.lower() in ARCHIVES:
+        raise MedbenchError(place, f"is an archive ({place.suffix})", "unpack it, and give the folder or the table in it")
+    if place.suffix.lower() not in (known := (*table.TABLES, *OBJECTS)):
+        raise MedbenchError(place, f"is no table ({place.suffix or 'no suffix'})", f"give one of {', '.join(known)}, or a folder")
     return image_table.look(place, images, columns, sheet)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from medbench.datasets.layouts import SPLIT_WORDS, Source, table
-from medbench.datasets.reading import as_text, parquet_rows, records, sheet_cells, sheet_names
+from medbench.datasets.reading import OBJECTS, as_text, object_records, parquet_rows, records, sheet_cells, sheet_names
 from medbench.errors import MedbenchError, choose
 from medbench.metrics.evaluate_modules.vqa_strict.words import yes_or_no
 from medbench.trial.names import ALIKE, called_like, choice_columns, plain
@@ -177,6 +177,9 @@ def _rows(file: Path, sheet: str | None) -> tuple[list[str], Iterator[list[str]]
     if file.suffix.lower() == ".xlsx":
         header, *cells = [row for row in sheet_cells(file, name, source, "save it as CSV", sheet).rows if any(row)] or [[]]
         return header, ([*row, *[""] * len(header)][: len(header)] for row in cells)
+    if file.suffix.lower() in OBJECTS:
+        objects = object_records(file, name, source)
+        return objects.header, (values for _, values in objects.rows)
     ours = {plain(name) for names in ALIKE.items() for name in (names[0], *names[1])}
     found = records(file, name, source, lambda header: sum(plain(one) in ours for one in header))
     header = [one.strip() for one in found.header]

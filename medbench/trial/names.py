@@ -84,7 +84,7 @@ ALIKE = {
     "answer_type": ("type", "question_type", "antworttyp", "fragetyp", "type_reponse", "type_question"),
 }
 """Our names of columns -> what others call them."""
-CHOICE = re.compile(r"(?P<word>option|choice|answer|antwort|reponse)?_?(?P<mark>[a-z]|\d{1,2})|options?|choices?")
+CHOICE = re.compile(r"(?:(?P<word>option|choice|answer|antwort|reponse)s?)?_?(?P<mark>[a-z]|\d{1,2})|options?|choices?")
 """Columns of the choices of a question."""
 
 

@@ -1,6 +1,7 @@
 """Layouts: what each yields from its files, and what each says of files that are wrong."""
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -62,6 +63,22 @@ def test_table_as_parquet_equals_csv(raw: Path) -> None:
     pl.read_csv(raw / "labels.csv").with_columns(pl.col("label").cast(pl.Categorical)).write_parquet(raw / "labels.parquet")
     prepare.run(entry(raw, options={"index": "labels.parquet"}), "toy")
     assert [path.read_bytes() for path in files] == from_csv
+
+
+@pytest.mark.parametrize("name", ["labels.json", "labels.jsonl", "labels.NDJSON"])
+def test_table_of_json_objects_equals_csv(raw: Path, name: str) -> None:
+    """Fields stand in any order, and the first object lacks one that is not read."""
+    prepare.run(entry(labelled(raw)), "toy")
+    files = [path for path in paths.data("toy") if path.suffix == ".parquet"]
+    from_csv = [path.read_bytes() for path in files]
+    rows = [dict(reversed(row.items())) for row in pl.read_csv(raw / "labels.csv").with_columns(note=pl.lit(7)).to_dicts()]
+    del rows[0]["note"]
+    (raw / name).write_text(json.dumps(rows) if name.endswith(".json") else "\n\n".join(map(json.dumps, rows)))
+    prepare.run(entry(raw, options={"index": name}), "toy")
+    assert [path.read_bytes() for path in files] == from_csv
+    nameless = {**rows[0], "label": None}
+    (raw / name).write_text(json.dumps([nameless]) if name.endswith(".json") else json.dumps(nameless))
+    assert f"{name} row 1: label '' is not among the classes" in refused(entry(raw, options={"index": name}))
 
 
 @pytest.mark.parametrize("missing", ["image", "label", "group"])

@@ -1,5 +1,6 @@
 """`try`: what files and folders are taken for, what is asked by its flag, what stands in the two files that it writes."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -512,7 +513,10 @@ WRONG = {
     "broken.parquet": ("PAR1xxxx", "is no readable Parquet file"),
     "broken.xlsx": ("PKxxxx", "is no readable spreadsheet"),
     "old.xls": ("x", "old.xls: is no table (.xls); give one of .csv"),
-    "data.json": ("[]", "data.json: is no table (.json); give one of .csv"),
+    "data.json": ("[]", "data.json: is empty; give a table with a header"),
+    "coco.json": ('{"images": []}', "coco.json: is no list of objects; write a list of objects (.json), or one object a line (.jsonl)"),
+    "cut.jsonl": ('{"image": "a.png", "label": "x"}\n{"image"', "cut.jsonl after line 1: is no JSON"),
+    "photos.zip": ("PK", "photos.zip: is an archive (.zip); unpack it, and give the folder or the table in it"),
 }
 
 
@@ -601,6 +605,26 @@ def test_a_letter_that_is_the_text_of_another_option_is_refused(tmp_path: Path, 
         assert f"t.csv row 2: the answer '{answer}' is the letter of option" in str(item) and "in parentheses: (A) or (" in str(item)
     else:
         assert isinstance(item, layouts.ChoiceItem) and item.options["ABCD".index(item.answer)] == expected
+
+
+@pytest.mark.parametrize("options", [{"A": "red", "B": "blue", "C": None}, ["red", "blue"]])
+def test_lettered_questions_of_json_have_a_column_for_each_option(tmp_path: Path, options: object) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "0.png")
+    rows = [{"image": ["0.png"], "question": "Which?", "options": options, "answer": "B", "meta": {"seen": [1, 2]}, "split": "test"}]
+    (tmp_path / "t.json").write_text(json.dumps([*rows, {**rows[0], "options": ["red", "blue", "green"], "answer": "green"}]))
+    seen = trial.look(tmp_path / "t.json", None, {})
+    assert seen.task == "mcq" and seen.options["choices"] == ["options A", "options B", "options C"]
+    found = list(layout.items(layout.Options.model_validate(seen.options), layouts.Source("t", "mcq", tmp_path, (), 0)))
+    items = [one for one in found if isinstance(one, layouts.ChoiceItem)]
+    assert [(one.answer, one.options) for one in items] == [("B", ("red", "blue")), ("C", ("red", "blue", "green"))]
+
+
+def test_json_beside_class_folders_is_no_table() -> None:
+    for name in ("a", "b"):
+        Path("set", name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(Path("set", name, "1.png"))
+    Path("set/dataset.json").write_text("[]")
+    assert trial.look(Path("set"), None, {}).classes == ("a", "b")
 
 
 def test_lettered_questions_are_read_with_their_options(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Layout `table`: a CSV file (any delimiter and encoding), an xlsx sheet or a Parquet file of text columns beside an image folder.
+"""Layout `table`: a CSV file (any delimiter and encoding), an xlsx sheet, a Parquet file of text columns or objects of JSON, beside images.
 
 Diagnosis: `image, label, split, group`. Questions: `image, question, answer, answer_type, split, group`. Lettered questions (task mcq): as
 questions, with the columns of the options in `choices`; the answer is a letter or an option's text. Further columns are ignored, except
@@ -30,7 +30,7 @@ from medbench.datasets.layouts import (
     VqaItem,
     drawn_splits,
 )
-from medbench.datasets.reading import Records, as_text, parquet_rows, records, sheet_cells
+from medbench.datasets.reading import OBJECTS, Records, as_text, object_records, parquet_rows, records, sheet_cells
 from medbench.errors import MedbenchError
 from medbench.jobs import files
 from medbench.metrics.evaluate_modules.vqa_strict.words import yes_or_no
@@ -48,6 +48,7 @@ READABLE = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, p
 ERRORS = frozenset(("#NULL!", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#N/A", "#SPILL!", "#CALC!"))
 """What cells of spreadsheets hold whose formula fails, in exported tables too."""
 TABLES = (".csv", ".tsv", ".tab", ".txt", ".parquet", ".pq", ".xlsx")
+"""Endings of tables. JSON is one where it is named alone: many a folder has some that is about something else."""
 Ours = Literal["image", "label", "question", "answer", "answer_type", "split", "group", "id"]
 
 
@@ -195,9 +196,9 @@ def _lines(path: Path, options: Options, source: Source) -> Iterator[Line | Note
     if (kind := path.suffix.lower()) in (".parquet", ".pq"):
         yield from _parquet(path, name, options, source)
         return
-    if kind in (".xls", ".ods", ".numbers", ".json", ".jsonl"):
+    if kind in (".xls", ".ods", ".numbers"):
         raise source.error(name, f"is {kind[1:]}, which is not read", "save it as CSV or xlsx, and set options.index")
-    table = _spreadsheet(path, name, options, source) if kind == ".xlsx" else _csv(path, name, options, source)
+    table = _records(path, name, options, source)
     places = {ours: table.header.index(theirs) for ours, theirs in _chosen(table.header, name, options, source).items()}
     yield from map(Note, table.notes)
     n = max(at for at, column in enumerate(table.header, start=1) if column.strip())  # delimiters behind the last column may be missing
@@ -212,7 +213,11 @@ def _lines(path: Path, options: Options, source: Source) -> Iterator[Line | Note
             yield Line(place, {ours: values[at].strip() for ours, at in places.items()})
 
 
-def _csv(path: Path, name: str, options: Options, source: Source) -> Records:
+def _records(path: Path, name: str, options: Options, source: Source) -> Records:
+    if path.suffix.lower() == ".xlsx":
+        return _spreadsheet(path, name, options, source)
+    if path.suffix.lower() in OBJECTS:
+        return object_records(path, name, source)
     return records(path, name, source, lambda header: len(_found(header, options, source)[0]), options.encoding)
 
 
