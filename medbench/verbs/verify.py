@@ -37,7 +37,8 @@ def execute(args: argparse.Namespace) -> None:
     if wrong := [one for one in found if one.kind != "missing" or one.path in wanted]:
         remedy = "`snakemake` makes again what is altered or stale and leads to the report; ask for others by their path, or delete them"
         raise MedbenchError(run, f"{len(wrong)} files are not what they should be", remedy)
-    print(f"{run}: what {len(jobs)} jobs wrote is there byte by byte", file=sys.stderr)
+    but = f", but for {len(found)} missing file{'s' if len(found) > 1 else ''}" if found else ""
+    print(f"{run}: what {len(jobs)} jobs wrote is there byte by byte{but}", file=sys.stderr)
 
 
 def _has_left(stage: str, names: tuple[str, ...]) -> bool:

@@ -228,6 +228,7 @@ def test_deleted_embeddings_are_named_and_no_error(clone: Clone) -> None:
     (clone.folder / "results/embeddings/nano-radiology/nano-clip.parquet").unlink()
     found = verify(clone)
     assert found.returncode == 0 and found.stdout.startswith("MISSING: results/embeddings/nano-radiology/nano-clip.parquet: is gone")
+    assert "byte by byte, but for 1 missing file\n" in found.stderr
     assert "Nothing to be done" in clone.snakemake("--dry-run").output
 
 
