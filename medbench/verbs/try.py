@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data",
         type=_data,
-        help="a CSV, TSV, xlsx or Parquet table of images or of questions, a folder with a folder for each class, or of DICOM files",
+        help="a CSV, TSV, xlsx, Parquet or JSON table of images or of questions, a folder with a folder for each class, or of DICOM files",
     )
     parser.add_argument("--images", type=given, help="folder that the table's image paths are relative to; else the table's own")
     parser.add_argument("--sheet", metavar="NAME", help="of a spreadsheet; else the first one that names images")
