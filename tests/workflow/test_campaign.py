@@ -31,5 +31,8 @@ def test_a_disturbed_run_loses_nothing_and_does_nothing_twice(
     took = [record["seconds"] for record in map(json.loads, finished.records().values()) if record["stage"] != "pretrain"]
     seconds = sum(took) / (os.cpu_count() or 1)
     whole = campaign.Undisturbed(finished.folder, campaign.tables(finished.folder), seconds)
-    line = campaign.play(whole, tmp_path / "round", disturb, 0.4 * seconds)
+    for share in (0.4, 0.2, 0.1):  # earlier where the undisturbed run had more company than this one
+        line = campaign.play(whole, tmp_path / f"round-{share}", disturb, share * seconds)
+        if "nothing was killed" not in line:
+            break
     assert what in line and line.endswith("; tables equal"), line
