@@ -331,23 +331,49 @@ OBJECTS = (".json", ".jsonl", ".ndjson")
 """Endings of files whose rows are objects of JSON: a list of them, or one a line."""
 
 
-def object_records(path: Path, name: str, source: Source) -> Records:
+def table_records(
+    path: Path,
+    name: str,
+    source: Source,
+    wanted: Callable[[Sequence[str]], int],
+    remedy: str,
+    encoding: str | None = None,
+    sheet: str | None = None,
+) -> Records:
+    """A CSV file, a sheet of an xlsx file or objects of JSON, by the ending. `remedy`: as of `sheet_cells`; the others as of `records`."""
+    kind = path.suffix.lower()
+    if kind == ".xlsx":
+        return _sheet_records(name, sheet_cells(path, name, source, remedy, sheet))
+    return _object_records(path, source) if kind in OBJECTS else records(path, name, source, wanted, encoding)
+
+
+def _sheet_records(name: str, sheet: Sheet) -> Records:
+    rows = [(number, row) for number, row in enumerate(sheet.rows, start=1) if any(row)]
+    others = f"{name}: sheet {sheet.names[0]!r} is read, others are not: {', '.join(sheet.names[1:])}"
+    return Records(rows[0][1] if rows else [], iter(rows[1:]), [others] if len(sheet.names) > 1 else [], sheet.dates)
+
+
+def _object_records(path: Path, source: Source) -> Records:
     """Objects of JSON as a table, whose columns are all fields that any of them has; its rows are numbered from 1.
 
     A field that lists values, such as options, has a column for each: `options A`, `options B`. Raises MedbenchError for another file.
     """
-    header = list(dict.fromkeys(key for values in _objects(path, source) for key in values))
-    return Records(
-        header, ((number, [values.get(key, "") for key in header]) for number, values in enumerate(_objects(path, source), 1)), []
-    )
+    with _as_objects():
+        listed = json_entries(path, source) if path.suffix.lower() == ".json" else None
+
+    def each() -> Iterator[dict[str, str]]:
+        with _as_objects():
+            yield from map(_cells, listed if listed is not None else (row.values for row in json_lines(path, source)))
+
+    header = list(dict.fromkeys(key for values in each() for key in values))
+    return Records(header, ((number, [values.get(key, "") for key in header]) for number, values in enumerate(each(), start=1)), [])
 
 
-def _objects(path: Path, source: Source) -> Iterator[dict[str, str]]:
+@contextmanager
+def _as_objects() -> Iterator[None]:
+    """The remedy for a file of a person instead of that for an official one."""
     try:
-        if path.suffix.lower() == ".json":
-            yield from map(_cells, json_entries(path, source))
-        else:
-            yield from (_cells(row.values) for row in json_lines(path, source))
+        yield
     except MedbenchError as error:
         raise MedbenchError(error.where, error.found, "write a list of objects (.json), or one object a line (.jsonl)") from None
 
@@ -358,11 +384,12 @@ def _cells(values: Mapping[str, Any]) -> dict[str, str]:
     for key, value in values.items():
         if isinstance(value, list) and len(value) == 1:
             [value] = value
+        if isinstance(value, list | dict) and len(value) > len(ascii_uppercase):
+            continue
         if isinstance(value, list):
-            value = dict(enumerate(value)) if len(value) > len(ascii_uppercase) else dict(zip(ascii_uppercase, value, strict=False))
+            value = dict(zip(ascii_uppercase, value, strict=False))
         inner = {f"{key} {mark}": one for mark, one in value.items()} if isinstance(value, dict) else {key: value}
-        if len(inner) <= len(ascii_uppercase):
-            cells |= {name: as_text(one) for name, one in inner.items() if not isinstance(one, list | dict)}
+        cells |= {name: as_text(one) for name, one in inner.items() if not isinstance(one, list | dict)}
     return cells
 
 

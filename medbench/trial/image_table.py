@@ -8,7 +8,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from medbench.datasets.layouts import SPLIT_WORDS, Source, table
-from medbench.datasets.reading import OBJECTS, as_text, object_records, parquet_rows, records, sheet_cells, sheet_names
+from medbench.datasets.reading import as_text, parquet_rows, sheet_names, table_records
 from medbench.errors import MedbenchError, choose
 from medbench.metrics.evaluate_modules.vqa_strict.words import yes_or_no
 from medbench.trial.names import ALIKE, called_like, choice_columns, plain
@@ -27,11 +27,11 @@ def look(file: Path, images: Path | None, given: Mapping[str, str], sheet: str |
     header, first, sheet = _opened(file, sheets, sheet, folder, given)
     if not header or not first:
         raise MedbenchError(file, "holds no rows" if header else "is empty", "give a table with a header and a row for each image")
-    values = {name: [row[at] for row in first] for at, name in enumerate(header)}
     task, chosen, dropped = _columns(file, header, first, folder, given)
     _require_once(file, header, chosen)
     of_choices = choice_columns([name for name in header if name not in chosen.values()]) if task == "vqa" else []
-    ending = _require_images(file, chosen["image"], values[chosen["image"]], folder)
+    place = header.index(chosen["image"])
+    ending = _require_images(file, chosen["image"], [row[place] for row in first], folder)
     rows = "labels" if task == "diagnosis" else "questions"
     chosen = {ours: theirs for ours, theirs in chosen.items() if ours in {*table.NEEDED[rows], *table.OPTIONAL[rows]}}
     said = [f"columns: {', '.join(f'{ours} is {theirs!r}' for ours, theirs in chosen.items())}", *dropped]
@@ -174,14 +174,8 @@ def _rows(file: Path, sheet: str | None) -> tuple[list[str], Iterator[list[str]]
         rows = parquet_rows(file, name, source, every)
         first = next(rows, None)
         return names, ([as_text(value) for value in row.values.values()] for row in chain([first] if first else [], rows))
-    if file.suffix.lower() == ".xlsx":
-        header, *cells = [row for row in sheet_cells(file, name, source, "save it as CSV", sheet).rows if any(row)] or [[]]
-        return header, ([*row, *[""] * len(header)][: len(header)] for row in cells)
-    if file.suffix.lower() in OBJECTS:
-        objects = object_records(file, name, source)
-        return objects.header, (values for _, values in objects.rows)
     ours = {plain(name) for names in ALIKE.items() for name in (names[0], *names[1])}
-    found = records(file, name, source, lambda header: sum(plain(one) in ours for one in header))
+    found = table_records(file, name, source, lambda header: sum(plain(one) in ours for one in header), "save it as CSV", sheet=sheet)
     header = [one.strip() for one in found.header]
     return header, ([*values, *[""] * len(header)][: len(header)] for _, values in found.rows)
 

@@ -15,6 +15,7 @@ from medbench.config import Config
 from medbench.errors import MedbenchError
 from medbench.jobs import integrity
 from medbench.jobs.integrity import Finding
+from medbench.report.words import counted
 from medbench.tasks.reading import require_test
 
 
@@ -37,7 +38,7 @@ def execute(args: argparse.Namespace) -> None:
     if wrong := [one for one in found if one.kind != "missing" or one.path in wanted]:
         remedy = "`snakemake` makes again what is altered or stale and leads to the report; ask for others by their path, or delete them"
         raise MedbenchError(run, f"{len(wrong)} files are not what they should be", remedy)
-    but = f", but for {len(found)} missing file{'s' if len(found) > 1 else ''}" if found else ""
+    but = f", but for {counted(len(found), 'missing file')}" if found else ""
     print(f"{run}: what {len(jobs)} jobs wrote is there byte by byte{but}", file=sys.stderr)
 
 

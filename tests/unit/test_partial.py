@@ -21,6 +21,7 @@ from medbench.errors import Interrupted, MedbenchError
 from medbench.jobs import digests, files, partial, records, rerun
 from medbench.jobs.microbatching import Microbatching
 from medbench.jobs.partial import Journal
+from medbench.jobs.stage import Stage
 from medbench.models.checkpoint import Source
 from medbench.models.contrastive.clip import Clip
 from medbench.models.generative_base import Generative
@@ -171,6 +172,14 @@ def dies_after(monkeypatch: pytest.MonkeyPatch, n: int) -> None:
     monkeypatch.setattr(Journal, "append", dying)
 
 
+def killed(monkeypatch: pytest.MonkeyPatch, n: int, stage: Stage, params: Any, *names: str) -> None:
+    """A job that dies when n batches are kept."""
+    with monkeypatch.context() as patch:
+        dies_after(patch, n)
+        with pytest.raises(_Killed):
+            stage.execute(params, *names)
+
+
 def test_an_interrupted_embed_equals_an_undisturbed_one_and_decodes_nothing_twice(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tiny.checkpoint("clip", data / "model")
     params = embed.Params(Source("medbench.models.contrastive.clip", str(folder))._asdict(), 8)
@@ -178,10 +187,7 @@ def test_an_interrupted_embed_equals_an_undisturbed_one_and_decodes_nothing_twic
     embed.STAGE.execute(params, "tiny", "clip")
     undisturbed, n_images = path.read_bytes(), 81
     path.unlink()
-    with monkeypatch.context() as patch:
-        dies_after(patch, 7)
-        with pytest.raises(_Killed):
-            embed.STAGE.execute(params, "tiny", "clip")
+    killed(monkeypatch, 7, embed.STAGE, params, "tiny", "clip")
     assert not path.exists()
     [journal] = paths.partial("").glob("*/batches")
     journal.write_bytes(journal.read_bytes()[:-3])  # the seventh batch is cut off
@@ -204,10 +210,7 @@ def test_an_interrupted_lora_prediction_equals_an_undisturbed_one(data: Path, mo
     path = paths.predictions("tiny", "clip", "lora")
     predict.STAGE.execute(params, "tiny", "clip", "lora")
     undisturbed = path.read_bytes()
-    with monkeypatch.context() as patch:
-        dies_after(patch, 2)
-        with pytest.raises(_Killed):
-            predict.STAGE.execute(params, "tiny", "clip", "lora")
+    killed(monkeypatch, 2, predict.STAGE, params, "tiny", "clip", "lora")
     from medbench.predict import contrastive_lora
 
     seen = decodes(monkeypatch, contrastive_lora)
@@ -224,10 +227,7 @@ def test_an_interrupted_questioning_equals_an_undisturbed_one(tmp_path: Path, mo
     path = paths.predictions("d", "tiny", "ots")
     predict.STAGE.execute(params, "d", "tiny", "ots")
     undisturbed, n_questions = path.read_bytes(), 40
-    with monkeypatch.context() as patch:
-        dies_after(patch, 3)
-        with pytest.raises(_Killed):
-            predict.STAGE.execute(params, "d", "tiny", "ots")
+    killed(monkeypatch, 3, predict.STAGE, params, "d", "tiny", "ots")
     seen = decodes(monkeypatch, generative)
     predict.STAGE.execute(params, "d", "tiny", "ots")
     assert 0 < len(seen) <= n_questions - 3 * 7, "nothing of a finished batch; an image that a batch shares once"
@@ -251,10 +251,7 @@ def changed_batch_size(data: Path) -> None:
 def test_other_inputs_or_parameters_do_not_go_on(data: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]) -> None:
     folder = tiny.checkpoint("clip", paths.model_folder("clip"))  # as the workflow makes it: another's bytes are a parameter
     params = embed.Params(Source("medbench.models.contrastive.clip", str(folder))._asdict(), 8)
-    with monkeypatch.context() as patch:
-        dies_after(patch, 4)
-        with pytest.raises(_Killed):
-            embed.STAGE.execute(params, "tiny", "clip")
+    killed(monkeypatch, 4, embed.STAGE, params, "tiny", "clip")
     change(data)
     seen = decodes(monkeypatch, embed)
     embed.STAGE.execute(params._replace(batch_size=9) if change is changed_batch_size else params, "tiny", "clip")
@@ -263,10 +260,7 @@ def test_other_inputs_or_parameters_do_not_go_on(data: Path, monkeypatch: pytest
 
 def test_other_code_does_not_go_on(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params = embed.Params(Source("medbench.models.baseline.raw_pixels", None)._asdict(), 8)
-    with monkeypatch.context() as patch:
-        dies_after(patch, 4)
-        with pytest.raises(_Killed):
-            embed.STAGE.execute(params, "tiny", "raw")
+    killed(monkeypatch, 4, embed.STAGE, params, "tiny", "raw")
     monkeypatch.setattr(rerun, "code_digest", lambda modules: "other code")
     seen = decodes(monkeypatch, embed)
     embed.STAGE.execute(params, "tiny", "raw")
@@ -276,10 +270,7 @@ def test_other_code_does_not_go_on(data: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_other_versions_of_libraries_do_not_go_on(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its run record names one version of each: a table is not half of one and half of another."""
     params = embed.Params(Source("medbench.models.baseline.raw_pixels", None)._asdict(), 8)
-    with monkeypatch.context() as patch:
-        dies_after(patch, 4)
-        with pytest.raises(_Killed):
-            embed.STAGE.execute(params, "tiny", "raw")
+    killed(monkeypatch, 4, embed.STAGE, params, "tiny", "raw")
     installed = records.versions()
     monkeypatch.setattr(records, "versions", lambda: {**installed, "numpy": "99.0"})
     seen = decodes(monkeypatch, embed)
@@ -291,10 +282,7 @@ def test_other_weights_of_one_name_do_not_go_on(data: Path, monkeypatch: pytest.
     """As a repository without a pinned revision has them after its owner's next commit."""
     folder = tiny.checkpoint("clip", data / "model")
     params = embed.Params(Source("medbench.models.contrastive.clip", str(folder))._asdict(), 8)
-    with monkeypatch.context() as patch:
-        dies_after(patch, 4)
-        with pytest.raises(_Killed):
-            embed.STAGE.execute(params, "tiny", "clip")
+    killed(monkeypatch, 4, embed.STAGE, params, "tiny", "clip")
     tiny.replace(folder, {name: value + 0.1 if "norm" in name else value for name, value in tiny.tensors(folder).items()})
     embed.STAGE.execute(params, "tiny", "clip")
     mixed = paths.embeddings("tiny", "clip").read_bytes()
@@ -330,10 +318,7 @@ def test_embed_halves_its_batches_says_so_and_goes_on_with_what_fitted(
     params = embed.Params(Source("medbench.models.contrastive.clip", str(tiny.checkpoint("clip", data / "model")))._asdict(), 16)
     embed.STAGE.execute(params, "tiny", "whole")
     sizes = small_device(monkeypatch, Clip, "encode_images", 5)
-    with monkeypatch.context() as patch:
-        dies_after(patch, 2)
-        with pytest.raises(_Killed):
-            embed.STAGE.execute(params, "tiny", "halved")
+    killed(monkeypatch, 2, embed.STAGE, params, "tiny", "halved")
     assert "16 samples at once do not fit the memory of the GPU; going on with 8" in capsys.readouterr().err
     sizes.clear()
     facts = embed.STAGE.execute(params, "tiny", "halved")

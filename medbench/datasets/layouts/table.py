@@ -30,7 +30,7 @@ from medbench.datasets.layouts import (
     VqaItem,
     drawn_splits,
 )
-from medbench.datasets.reading import OBJECTS, Records, as_text, object_records, parquet_rows, records, sheet_cells
+from medbench.datasets.reading import as_text, parquet_rows, table_records
 from medbench.errors import MedbenchError
 from medbench.jobs import files
 from medbench.metrics.evaluate_modules.vqa_strict.words import yes_or_no
@@ -198,7 +198,8 @@ def _lines(path: Path, options: Options, source: Source) -> Iterator[Line | Note
         return
     if kind in (".xls", ".ods", ".numbers"):
         raise source.error(name, f"is {kind[1:]}, which is not read", "save it as CSV or xlsx, and set options.index")
-    table = _records(path, name, options, source)
+    wanted = lambda header: len(_found(header, options, source)[0])  # noqa: E731
+    table = table_records(path, name, source, wanted, "save it as CSV, and set options.index", options.encoding, options.sheet)
     places = {ours: table.header.index(theirs) for ours, theirs in _chosen(table.header, name, options, source).items()}
     yield from map(Note, table.notes)
     n = max(at for at, column in enumerate(table.header, start=1) if column.strip())  # delimiters behind the last column may be missing
@@ -211,21 +212,6 @@ def _lines(path: Path, options: Options, source: Source) -> Iterator[Line | Note
             yield source.error(place, found, "format the column as text, and write the value again")
         else:
             yield Line(place, {ours: values[at].strip() for ours, at in places.items()})
-
-
-def _records(path: Path, name: str, options: Options, source: Source) -> Records:
-    if path.suffix.lower() == ".xlsx":
-        return _spreadsheet(path, name, options, source)
-    if path.suffix.lower() in OBJECTS:
-        return object_records(path, name, source)
-    return records(path, name, source, lambda header: len(_found(header, options, source)[0]), options.encoding)
-
-
-def _spreadsheet(path: Path, name: str, options: Options, source: Source) -> Records:
-    sheet = sheet_cells(path, name, source, "save it as CSV, and set options.index", options.sheet)
-    rows = [(number, row) for number, row in enumerate(sheet.rows, start=1) if any(row)]
-    others = f"{name}: sheet {sheet.names[0]!r} is read, others are not: {', '.join(sheet.names[1:])}"
-    return Records(rows[0][1] if rows else [], iter(rows[1:]), [others] if len(sheet.names) > 1 else [], sheet.dates)
 
 
 def _parquet(path: Path, name: str, options: Options, source: Source) -> Iterator[Line]:
